@@ -1,0 +1,39 @@
+# Two commands do everything: `make demo` and `make test`.
+VENV ?= .venv
+PYTHON ?= python3
+CORES ?= all
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed
+# Programs are called as `python`: inside the environment that is its own.
+export PATH := $(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --keep-going --show-failed-logs --quiet rules host
+
+.PHONY: demo run report summary test lint clean-results
+
+demo: run report summary
+
+$(INSTALLED): envs/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@echo "Installing into $(VENV) (once, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	@touch $@
+
+run: $(INSTALLED)
+	@$(SNAKEMAKE)
+
+report: $(INSTALLED)
+	@$(BIN)/snakemake --report results/report.html --quiet all
+
+summary: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/summary.py --knees results/tables/knees.parquet --costs results/tables/costs.parquet --results results
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile rules
+	@$(BIN)/snakemake --lint

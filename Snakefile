@@ -1,0 +1,27 @@
+# How much of a pre-trained transformer is free to remove? Rules in rules/, science in workflow/scripts/essential_sparsity/.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/spectra.smk"
+include: "rules/runs.smk"
+include: "rules/tables.smk"
+include: "rules/knees.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/tables/{table}.parquet", table=["runs", "knees", "layers", "costs"]),
+        CURVE_FIGURES,
+        LAYER_FIGURES,

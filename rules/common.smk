@@ -1,0 +1,87 @@
+# Read and check the configuration, constrain the wildcards, name the input and resource functions.
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
+from essential_sparsity import codefiles, grid
+
+try:
+    grid.check_config(config, "the configuration (config/config.yaml, --configfile and --config)")
+    MODELS, TASKS, PACKAGES = grid.read_tables(config)
+    grid.validate(config, MODELS, TASKS, "the configuration")
+except grid.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
+JOBS = grid.expand(config["grid"], LEVELS_PER_JOB)
+DATASETS = {row["dataset"]: row for row in TASKS.values()}
+CURVES = sorted({(job.model, job.task) for job in JOBS})
+USED_MODELS = sorted({job.model for job in JOBS})
+USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
+LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
+
+RUN = grid.RUN
+
+wildcard_constraints:
+    model="|".join(map(re.escape, MODELS)),
+    task="|".join(map(re.escape, TASKS)),
+    dataset="|".join(map(re.escape, DATASETS)),
+    pattern="dense|global|layerwise|random|erk|erk-random|nm[0-9]+",
+    sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
+    seed="[0-9]+",
+
+
+def program(name):
+    """The program of a rule and the library modules that it imports: what its results depend on, as relative paths."""
+    return codefiles.program(f"workflow/scripts/{name}.py")
+
+
+def schema(*names):
+    """The schemas of the tables that a program writes or reads."""
+    return [f"workflow/schemas/tables/{name}.yaml" for name in names]
+
+
+def source_settings(row):
+    """What fetching a table row depends on, as JSON."""
+    settings = {key: row.get(key) for key in ("source", "id", "revision", "format", "columns", "allow_pickle")}
+    settings["packages"] = PACKAGES[row["id"]] if row["source"] == "package" else []
+    return json.dumps(settings, sort_keys=True)
+
+
+def task_program(wildcards):
+    """prune_eval with the module of the task's kind: editing another kind's code re-runs nothing here."""
+    kind = TASKS[wildcards.task]["kind"].replace("-", "_")
+    return codefiles.program("workflow/scripts/prune_eval.py", f"essential_sparsity.tasks.{kind}")
+
+
+RUN_SETTINGS = (
+    "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
+)
+
+
+def run_settings(wildcards):
+    """What a run's numbers depend on beside its wildcards, as JSON."""
+    settings = {key: TASKS[wildcards.task][key] for key in RUN_SETTINGS}
+    settings["allow_pickle"] = MODELS[wildcards.model]["allow_pickle"]
+    return json.dumps(settings, sort_keys=True)
+
+
+def run_mem_mb(wildcards, attempt):
+    """Float32 weights with activations; fine-tuning adds gradients, AdamW's two moments and the mask."""
+    bytes_per_parameter = 24 if TASKS[wildcards.task]["protocol"] == "finetune" else 12
+    return attempt * int(3000 + bytes_per_parameter * MODELS[wildcards.model]["parameters"] / 1e6)
+
+
+def run_minutes(wildcards, attempt):
+    """Start-up, and the task's time per level."""
+    levels = wildcards.sparsity.count("+") + 1
+    return attempt * int(10 + levels * TASKS[wildcards.task]["minutes_per_level"])
+
+
+def grid_json():
+    """The grid as one command-line argument: its cross products stay short however many runs they name."""
+    return json.dumps({"grid": config["grid"], "levels_per_job": {t: LEVELS_PER_JOB[t] for t in sorted({j.task for j in JOBS})}})

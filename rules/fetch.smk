@@ -1,0 +1,44 @@
+# Models and data -> small manifests. Local rules: compute nodes often have no network.
+localrules:
+    fetch_model,
+    fetch_dataset,
+
+
+rule fetch_model:
+    input:
+        code=program("fetch_model"),
+    output:
+        manifest="results/checkpoints/{model}/manifest.json",
+    params:
+        settings=lambda wildcards: source_settings(MODELS[wildcards.model]),
+    log:
+        "results/logs/fetch_model/{model}.log",
+    benchmark:
+        "results/benchmarks/fetch_model/{model}.tsv"
+    conda:
+        "../envs/fetch.yaml"
+    message:
+        "Fetching the model {wildcards.model}"
+    shell:
+        "python {input.code[0]} --model {wildcards.model} --settings {params.settings:q} "
+        "--manifest {output.manifest} > {log} 2>&1"
+
+
+rule fetch_dataset:
+    input:
+        code=program("fetch_dataset"),
+    output:
+        manifest="results/datasets/{dataset}/manifest.json",
+    params:
+        settings=lambda wildcards: source_settings(DATASETS[wildcards.dataset]),
+    log:
+        "results/logs/fetch_dataset/{dataset}.log",
+    benchmark:
+        "results/benchmarks/fetch_dataset/{dataset}.tsv"
+    conda:
+        "../envs/fetch.yaml"
+    message:
+        "Fetching the data {wildcards.dataset}"
+    shell:
+        "python {input.code[0]} --dataset {wildcards.dataset} --settings {params.settings:q} "
+        "--manifest {output.manifest} > {log} 2>&1"

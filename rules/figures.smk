@@ -1,0 +1,62 @@
+# Figures, each with its place in the report.
+localrules:
+    plot_curve,
+    plot_layers,
+
+
+CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
+LAYER_FIGURES = expand("results/figures/layers/{model}.svg", model=USED_MODELS)
+
+
+rule plot_curve:
+    input:
+        code=program("plot_curve"),
+        schema=schema("runs", "knees"),
+        runs="results/tables/runs.parquet",
+        knees="results/tables/knees.parquet",
+    output:
+        figure=report(
+            "results/figures/curves/{model}/{task}.svg",
+            caption="../workflow/report/curve.rst",
+            category="Curves",
+            labels={"model": "{model}", "task": "{task}"},
+        ),
+    params:
+        labels=lambda wildcards: json.dumps(
+            {"model": MODELS[wildcards.model]["label"], "task": TASKS[wildcards.task]["label"]}
+        ),
+    log:
+        "results/logs/plot_curve/{model}/{task}.log",
+    conda:
+        "../envs/analyse.yaml"
+    message:
+        "Drawing the curves of {wildcards.model} on {wildcards.task}"
+    shell:
+        "python {input.code[0]} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
+        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} > {log} 2>&1"
+
+
+rule plot_layers:
+    input:
+        code=program("plot_layers"),
+        schema=schema("layers"),
+        layers="results/tables/layers.parquet",
+    output:
+        figure=report(
+            "results/figures/layers/{model}.svg",
+            caption="../workflow/report/layers.rst",
+            category="Where the pruned weights sit",
+            labels={"model": "{model}"},
+        ),
+    params:
+        sparsity=LAYER_SPARSITY,
+        label=lambda wildcards: MODELS[wildcards.model]["label"],
+    log:
+        "results/logs/plot_layers/{model}.log",
+    conda:
+        "../envs/analyse.yaml"
+    message:
+        "Drawing where the pruned weights of {wildcards.model} sit"
+    shell:
+        "python {input.code[0]} --layers {input.layers} --model {wildcards.model} --pattern global "
+        "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} > {log} 2>&1"

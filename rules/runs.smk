@@ -1,0 +1,34 @@
+# Prune, evaluate: the expensive rule. One job walks the levels of its path token for one model, task, pattern and seed.
+rule prune_eval:
+    input:
+        code=task_program,
+        schema=schema("spectrum", "runs", "items"),
+        manifest="results/checkpoints/{model}/manifest.json",
+        data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
+        # All that decides a spectrum (manifest, code) is an input here too; the file itself may pass 1 MB, above which
+        # Snakemake compares times instead of contents, so its time is ignored.
+        spectrum=ancient("results/spectra/{model}.parquet"),
+    output:
+        runs=f"results/runs/{RUN}.parquet",
+        per_item=f"results/items/{RUN}.parquet",
+    params:
+        settings=run_settings,
+        threads=config["resources"]["threads"],
+    log:
+        f"results/logs/prune_eval/{RUN}.log",
+    benchmark:
+        f"results/benchmarks/prune_eval/{RUN}.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: config["resources"]["threads"]
+    resources:
+        gpu=config["resources"]["gpu"],
+        mem_mb=run_mem_mb,
+        runtime=run_minutes,
+    message:
+        "Evaluating {wildcards.model} on {wildcards.task}: {wildcards.pattern} {wildcards.sparsity}, seed {wildcards.seed}"
+    shell:
+        "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
+        "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
+        "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --threads {params.threads} "
+        "--runs {output.runs} --items {output.per_item} > {log} 2>&1"

@@ -1,0 +1,22 @@
+# The magnitude spectrum of each checkpoint: its weights are read once, every threshold comes from here.
+rule spectrum:
+    input:
+        code=program("spectrum"),
+        schema=schema("spectrum"),
+        manifest="results/checkpoints/{model}/manifest.json",
+    output:
+        spectrum="results/spectra/{model}.parquet",
+    log:
+        "results/logs/spectrum/{model}.log",
+    benchmark:
+        "results/benchmarks/spectrum/{model}.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
+    message:
+        "Reading the magnitude spectrum of {wildcards.model}"
+    shell:
+        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} > {log} 2>&1"

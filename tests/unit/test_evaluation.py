@@ -1,0 +1,195 @@
+"""One job walks its levels as single runs would, and its program writes the two tables."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import prune_eval
+import pytest
+import tiny_models as tiny
+import torch
+from essential_sparsity import checkpoints, evaluation, files, tables, tasks, training
+
+LEVELS = [0.3, 0.5, 0.8]
+CASES = {
+    "probe": (tiny.save_bert, tiny.reviews, tiny.PROBE),
+    "similarity": (tiny.save_bert, tiny.pairs, tiny.SIMILARITY),
+    "perplexity": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY),
+    "images": (tiny.save_vit, tiny.images, tiny.IMAGES),
+    "finetune": (tiny.save_bert, tiny.reviews, tiny.FINETUNE | {"epochs": 1}),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    savers = {saver for saver, _, _ in CASES.values()}
+    return {saver: saver(tmp_path_factory.mktemp("model")) for saver in savers} | {"root": tmp_path_factory.mktemp("job")}
+
+
+def evaluate(folders, case, pattern="global", sparsities=LEVELS, seed=0, **changed):
+    saver, data, settings = CASES[case]
+    return list(evaluation.evaluate(folders[saver], data(), settings | changed, pattern, sparsities, seed))
+
+
+def same(first, second):
+    assert first[0] == second[0]
+    assert first[1].metrics == second[1].metrics
+    pd.testing.assert_frame_equal(first[1].items, second[1].items, check_exact=True)
+
+
+@pytest.mark.parametrize("case", ["probe", "similarity", "perplexity", "images"])
+@pytest.mark.parametrize("pattern", ["global", "erk-random"])
+def test_a_walk_over_levels_equals_a_fresh_run_of_each(folders, case, pattern):
+    walked = evaluate(folders, case, pattern)
+    assert [level.sparsity for level, _ in walked] == LEVELS
+    for found in walked:
+        same(found, evaluate(folders, case, pattern, [found[0].sparsity])[0])
+    scores = [tuple(outcome.items["score"]) for _, outcome in walked]
+    assert len(set(scores)) > 1  # pruning reached the model that was evaluated
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Weights of each model as training left them, in the order of training."""
+    found = []
+    train_ = training.train_
+
+    def keep(model, *args):
+        train_(model, *args)
+        found.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    monkeypatch.setattr(training, "train_", keep)
+    return found
+
+
+def test_finetuning_starts_from_dense_weights_at_every_level(folders, trained):
+    evaluate(folders, "finetune", sparsities=[0.3, 0.8])
+    evaluate(folders, "finetune", sparsities=[0.8])
+    first, second, alone = trained
+    assert all(torch.equal(second[name], alone[name]) for name in alone)
+    assert any(not torch.equal(first[name], second[name]) for name in alone)
+
+
+def test_levels_are_walked_in_ascending_order_however_they_are_given(folders):
+    for found, ascending in zip(evaluate(folders, "similarity", sparsities=[0.8, 0.3, 0.5]), evaluate(folders, "similarity"), strict=True):
+        same(found, ascending)
+
+
+def test_nm_levels_say_what_they_keep(folders):
+    ((level, _),) = evaluate(folders, "similarity", "nm4", [0.5])
+    assert (level.keep, level.group, level.k / level.n) == (2, 4, 0.5)
+
+
+def test_dense_is_the_model_as_it_is_stored(folders):
+    ((level, outcome),) = evaluate(folders, "perplexity", "dense", [0.0])
+    saver, data, settings = CASES["perplexity"]
+    task = tasks.load("perplexity")
+    model = checkpoints.load_model(folders[saver], task.AUTO_CLASS["zero-shot"])
+    prepared = task.prepare(folders[saver], data(), settings, 0)
+    assert outcome.metrics == task.run(model, prepared, settings, 0, "cpu").metrics
+    assert (level.k, level.keep, level.group) == (0, None, None)
+    assert level.n == sum(parameter.numel() for parameter in checkpoints.parameters(model).values())
+    assert level == evaluate(folders, "perplexity", "global", [0.0])[0][0]
+
+
+def test_dense_has_one_sparsity(folders):
+    with pytest.raises(ValueError, match=r"'dense' prunes nothing: its one sparsity is 0, not 0\.5"):
+        evaluate(folders, "perplexity", "dense", [0.5])
+
+
+def test_seeds_share_evaluated_items_and_nothing_else(folders):
+    first, second = (evaluate(folders, "finetune", "random", [0.5], seed)[0] for seed in (0, 1))
+    assert first[1].items["item"].tolist() == second[1].items["item"].tolist()
+    assert first[0].k == second[0].k
+    assert first[0].per_tensor != second[0].per_tensor
+
+
+@pytest.mark.parametrize("pattern", ["global", "layerwise", "random", "erk", "nm2"])
+def test_finetuned_models_are_as_sparse_as_their_level_says(folders, pattern, trained):
+    ((level, _),) = evaluate(folders, "finetune", pattern, [0.5])
+    zeros = {name: int((trained[0][f"bert.{name}"] == 0).sum()) for name in level.per_tensor}
+    assert zeros == level.per_tensor
+    assert sum(zeros.values()) == level.k
+
+
+def test_training_with_other_masks_than_the_level_counts_is_an_error(folders, monkeypatch):
+    masks_of = evaluation.masks.Plan.masks
+    monkeypatch.setattr(evaluation.masks.Plan, "masks", lambda self, s: list(masks_of(self, s))[1:])
+    monkeypatch.setattr(evaluation.masks.Plan, "prune_", lambda self, s: evaluation.Level(s, self.n // 2, self.n))
+    monkeypatch.setattr(training, "train_", lambda *args: None)
+    with pytest.raises(training.TrainingError, match="Training held"):
+        evaluate(folders, "finetune", sparsities=[0.5])
+
+
+# --- the program
+
+
+@pytest.fixture(scope="module")
+def job(folders):
+    """Arguments of a run of prune_eval.py over two levels of a tiny model, with manifests as the fetch rules write them."""
+    root, model = folders["root"], folders[tiny.save_bert]
+    described = checkpoints.describe(model)
+
+    def listed(folder):
+        return [{"path": p.name, "sha256": files.sha256_file(p), "size": p.stat().st_size} for p in sorted(folder.iterdir())]
+
+    common = {"manifest_version": 1, "source": "path", "id": "tiny", "revision": None, "package": None}
+    (root / "data" / "files").mkdir(parents=True)
+    tiny.pairs().to_parquet(root / "data" / "files" / "data.parquet", index=False)
+    files.write_json(root / "data" / "manifest.json", common | {"dataset": "tiny", "folder": "files", "files": listed(root / "data" / "files")})
+    files.write_json(root / "model.json", common | described | {"model": "tiny", "folder": str(model), "files": listed(model), "weights_sha256": "0" * 64})
+    return {
+        "--model": "tiny", "--task": "pairs", "--pattern": "global", "--sparsities": "0.300+0.500", "--seed": "3",
+        "--settings": json.dumps(tiny.SIMILARITY | {"allow_pickle": False}), "--manifest": str(root / "model.json"),
+        "--data": str(root / "data" / "manifest.json"), "--runs": str(root / "runs.parquet"), "--items": str(root / "items.parquet"),
+    }  # fmt: skip
+
+
+def call(job, **changed):
+    options = job | {f"--{name}": value for name, value in changed.items()}
+    threads = torch.get_num_threads()
+    try:
+        prune_eval.main([word for pair in options.items() for word in pair])
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(threads)
+    return tables.read(options["--runs"], "runs"), tables.read(options["--items"], "items")
+
+
+def test_program_writes_what_was_evaluated(job, folders, capsys):
+    runs, items = call(job)
+    expected = evaluate(folders, "similarity", sparsities=[0.3, 0.5], seed=3)
+    manifest = files.read_json(job["--manifest"])
+    assert runs["value"].tolist() == [outcome.metrics["spearman"] for _, outcome in expected]
+    assert runs["k"].tolist() == [level.k for level, _ in expected]
+    assert runs["sparsity"].tolist() == [0.3, 0.5]
+    np.testing.assert_allclose(runs["sparsity_total"], runs["k"] / manifest["n_total"])
+    assert set(runs["n_items"]) == {20}
+    assert set(runs["torch"]) == {torch.__version__}
+    assert runs["keep"].isna().all()
+    for (_, outcome), (_, rows) in zip(expected, items.groupby("sparsity"), strict=True):
+        by_id = outcome.items.sort_values("item", ignore_index=True)
+        pd.testing.assert_frame_equal(rows[["item", "score", "target", "weight"]].reset_index(drop=True), by_id, check_dtype=False)
+    progress = capsys.readouterr().err.splitlines()
+    assert len(progress) == 2
+    assert "tiny pairs global seed 3: level 2 of 0.300+0.500, sparsity 0.500: spearman" in progress[1]
+
+
+def test_program_writes_the_same_bytes_again(job, tmp_path):
+    call(job, runs=str(tmp_path / "runs1"), items=str(tmp_path / "items1"))
+    call(job, runs=str(tmp_path / "runs2"), items=str(tmp_path / "items2"))
+    assert (tmp_path / "runs1").read_bytes() == (tmp_path / "runs2").read_bytes()
+    assert (tmp_path / "items1").read_bytes() == (tmp_path / "items2").read_bytes()
+
+
+def test_program_writes_nothing_when_a_level_fails(job, tmp_path):
+    with pytest.raises(ValueError, match="outside"):
+        call(job, sparsities="0.300+1.500", runs=str(tmp_path / "runs"), items=str(tmp_path / "items"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_program_refuses_a_manifest_of_other_weights(job, tmp_path):
+    other = files.read_json(job["--manifest"])
+    files.write_json(tmp_path / "model.json", other | {"n_prunable": other["n_prunable"] + 1})
+    with pytest.raises(ValueError, match=r"prunable weights were loaded, but the manifest counts"):
+        call(job, manifest=str(tmp_path / "model.json"))

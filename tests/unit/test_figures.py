@@ -1,0 +1,222 @@
+"""Figures and the summary: they say what the tables say, and nothing is cut off or too small."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from essential_sparsity import figures, knees, summary, tables
+
+LEVELS = np.arange(10) / 10
+LONG = {"model": "SmolLM2-135M-Instruct (4-bit GGUF, dequantised to float32)", "task": "Encyclopaedia leads " * 5}
+
+
+def runs_of(curves: dict, metric: str = "accuracy", seeds: int = 1) -> pd.DataFrame:
+    """Table `runs` as far as figures read it: pattern -> {sparsity: value}; later seeds are a little worse."""
+    rows = [
+        (pattern, sparsity, seed, value * (1 + (0.001 if metric == "perplexity" else -0.001) * seed))
+        for pattern, levels in curves.items()
+        for sparsity, value in levels.items()
+        for seed in range(seeds)
+    ]
+    frame = pd.DataFrame(rows, columns=["pattern", "sparsity", "seed", "value"])
+    return frame.assign(model="m", task="t", protocol="probe", metric=metric, n_items=100)
+
+
+def curve_of(function, levels=LEVELS[1:]) -> dict:
+    return {float(level): float(function(level)) for level in levels}
+
+
+GLOBAL = curve_of(lambda s: 0.9 - max(s - 0.5, 0))  # essential sparsity 0.51
+CASES = {
+    "plain": runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "random": curve_of(lambda s: 0.9 - s)}, seeds=3),
+    "many patterns": runs_of(
+        {"dense": {0.0: 0.9}, "nm2": {0.5: 0.8}}
+        | dict.fromkeys(("global", "layerwise", "erk", "erk-random", "random", "nm4", "nm8", "nm16", "lth"), GLOBAL)
+    ),
+    "blow-up": runs_of(
+        {"dense": {0.0: 16.2}, "global": {0.1: 16.3, 0.2: 18.2, 0.3: 28.8, 0.4: 75, 0.5: 5.9e3, 0.6: 1.7e5}},
+        metric="perplexity",
+    ),
+    "flat perplexity": runs_of({"dense": {0.0: 30.0}, "global": curve_of(lambda s: 30.0)}, metric="perplexity"),
+    "no dense": runs_of({"global": GLOBAL}),
+    "one level": runs_of({"dense": {0.0: 0.73}, "nm2": {0.5: 0.71}}, metric="spearman"),
+    "only dense": runs_of({"dense": {0.0: 0.73}}, metric="spearman"),
+}
+
+
+def draw(runs: pd.DataFrame, **kwargs):
+    table = tables.empty("knees") if set(runs["pattern"]) == {"dense"} else knees.table(runs)
+    return figures.curve(runs, table, "m", "t", **kwargs)
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def assert_readable(figure) -> None:
+    """Every text lies inside the figure, is at least 7 pt, and no two overlap."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes, not_drawn = [], set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        not_drawn |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    for text in figure.findobj(Text):
+        if not text.get_visible() or not text.get_text().strip() or text in not_drawn:
+            continue
+        box = text.get_window_extent(canvas.get_renderer())
+        assert text.get_fontsize() >= 7, text.get_text()
+        assert box.x0 >= 0, text.get_text()
+        assert box.y0 >= 0, text.get_text()
+        assert box.x1 <= figure.bbox.x1, text.get_text()
+        assert box.y1 <= figure.bbox.y1, text.get_text()
+        boxes.append((text.get_text(), box))
+    for i, (first, a) in enumerate(boxes):
+        for second, b in boxes[:i]:
+            shared = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert min(shared) < 1, (first, second)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("labels", [None, LONG], ids=["short", "long"])
+def test_curves_are_readable_in_one_column(case, labels):
+    figure = draw(CASES[case], labels=labels)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(85)
+    assert_readable(figure)
+
+
+def test_the_legend_holds_the_essential_sparsity_and_the_tolerance():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "erk": curve_of(lambda s: 0.9), "nm2": {0.5: 0.9}})
+    assert legend(draw(runs)) == [
+        "global — 51 %",
+        "erk — no drop",
+        "nm2 — too few levels",
+        "dense: 90 %",
+        "tolerance: 1 point",
+    ]
+    perplexity = legend(draw(CASES["blow-up"]))
+    assert perplexity[1:] == ["dense: 16.2", "tolerance: 1 %"]
+
+
+def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
+    figure = draw(CASES["plain"])
+    line = next(line for line in figure.axes[0].lines if line.get_color() == figures.STYLES["global"][0])
+    assert line.get_xdata().tolist() == pytest.approx(list(range(0, 100, 10)))
+    assert line.get_ydata()[0] == pytest.approx(90 * 0.999)
+    assert line.get_ydata()[-1] == pytest.approx(50 * 0.999)
+
+
+def test_a_blow_up_does_not_flatten_the_rest():
+    axes = draw(CASES["blow-up"]).axes[0]
+    assert axes.get_yscale() == "log"
+    assert 162 <= axes.get_ylim()[1] < 200
+    assert "ends at 10 × dense; highest value: 1.7e5" in axes.get_xlabel()
+    assert "cut" not in draw(CASES["flat perplexity"]).axes[0].get_xlabel()
+
+
+def test_a_random_pattern_does_not_flatten_the_rest():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": curve_of(lambda s: 0.9 - s / 10), "random": curve_of(lambda s: 0.2)})
+    axes = draw(runs).axes[0]
+    assert 70 < axes.get_ylim()[0] < 81
+    assert "vertical axis is cut; lowest value: 20 %" in axes.get_xlabel()
+    alone = draw(runs[runs["pattern"] != "global"]).axes[0]
+    assert alone.get_ylim()[0] < 20
+    assert "cut" not in alone.get_xlabel()
+
+
+def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
+    names = [*figures.STYLES, "nm16", "nm32", "wanda", "sparsegpt"]
+    assert len(set(figures._styles(names).values())) == len(names)
+    assert figures._styles(["nm16", "global"])["global"] == figures.STYLES["global"]
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(ValueError, match="no run of m on t has a defined metric"):
+        draw(CASES["plain"].assign(value=np.nan))
+
+
+def layer_rows(n_layers: int, roles: dict[str, str]) -> pd.DataFrame:
+    rows = [
+        (f"{layer}.{role}", layer, role, kind, 100 * (i + 1), 10 * (i + 1) + layer)
+        for layer in range(n_layers)
+        for i, (role, kind) in enumerate(roles.items())
+    ]
+    frame = pd.DataFrame(rows, columns=["tensor", "layer", "role", "kind", "n", "pruned"])
+    return frame.assign(model="m", pattern="global", sparsity=0.3)
+
+
+BERT = {
+    "attention.self.query": "attention",
+    "attention.output.dense": "attention",
+    "intermediate.dense": "mlp",
+    "output.dense": "mlp",
+}
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 6, 12, 30, 48, 96])
+@pytest.mark.parametrize("roles", [BERT, {"fc": "mlp"}], ids=["bert", "one role"])
+def test_heat_maps_are_readable(n_layers, roles):
+    figure = figures.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")
+    assert 84 < figure.get_figwidth() * 25.4 < 181
+    assert_readable(figure)
+
+
+def test_heat_map_shows_rates_and_shares():
+    rows = layer_rows(2, {"q": "attention", "up": "mlp"})
+    experts = rows[rows["role"] == "up"].assign(tensor=["0.second", "1.second"])  # adds to the same cell
+    figure = figures.heat_map(pd.concat([rows, experts]), "m", "global", 0.3)
+    rate, share = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
+    assert rate == pytest.approx(np.array([[10, 11], [10, 10.5]]))
+    pruned = np.array([[10, 11], [40, 42]])
+    assert share == pytest.approx(100 * pruned / pruned.sum())
+    assert "Attention: 10 % pruned, 20 % of all pruned (20 % of the weights)" in figure.get_supxlabel()
+
+
+def test_heat_map_of_a_level_that_is_not_there_names_the_others():
+    with pytest.raises(ValueError, match=r"no sparsity 0\.5 of m, global; it has: 0\.300"):
+        figures.heat_map(layer_rows(2, BERT), "m", "global", 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+def test_the_same_data_give_the_same_bytes(suffix, tmp_path):
+    for name in ("a", "b"):
+        figures.save(draw(CASES["plain"]), tmp_path / f"{name}{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    assert len((tmp_path / f"a{suffix}").read_bytes()) > 5000
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.bmp: figures are written as"):
+        figures.save(draw(CASES["only dense"]), tmp_path / "a.bmp")
+
+
+def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():
+    table = pd.concat([knees.table(runs) for case, runs in CASES.items() if case != "only dense"])
+    table.loc[table["pattern"] == "nm16", ["model", "task"]] = "a-model-with-a-very-long-name-that-cannot-all-fit"
+    lines = summary.knee_lines(table)
+    assert len(lines) == 1 + len(table)
+    assert max(map(len, lines)) <= summary.WIDTH
+    plain = next(line for line in lines if "global" in line and "accuracy" in line)
+    assert plain.split()[:9] == ["m", "t", "global", "accuracy", "0.8991", "51.0", "%", "50.0", "%"]
+    assert any(line.endswith("no dense value") for line in lines)
+    assert any(line.endswith("too few levels") for line in lines)
+
+
+def test_the_summary_adds_costs_up_by_rule():
+    rows = [("a", 5.0, np.nan, np.nan), ("b", 3599.0, 60, 500), ("b", 121.0, 1, 900)]
+    costs = pd.DataFrame(rows, columns=["rule", "wall_s", "cpu_s", "max_rss_mb"])
+    lines = [line.split("  ") for line in summary.cost_lines(costs)]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[1] == ["b", "2", "1 h 02 min", "59 min 59 s", "1 min 01 s", "0.9 GB"]
+    assert cells[2] == ["a", "1", "5.0 s", "5.0 s", "–", "–"]
+    assert cells[3] == ["all", "3", "1 h 02 min", "1 min 01 s"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3600, "1 h 00 min"), (90061, "25 h 01 min")],
+)
+def test_durations(seconds, text):
+    assert summary.duration(seconds) == text

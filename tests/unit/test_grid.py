@@ -1,0 +1,134 @@
+"""Every mistake in config/ is one clear error that names the file, the place, the value and what was expected."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from essential_sparsity import grid
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The shipped configuration in a folder of its own; `change(...)` edits it, `read()` does what the Snakefile does."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+
+    class Study:
+        config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+        def replace(self, file, old, new):
+            path = tmp_path / "config" / file
+            text = path.read_text()
+            assert old in text, f"{old!r} is not in {file}: the test is out of date"
+            path.write_text(text.replace(old, new, 1))
+
+        def read(self):
+            grid.check_config(self.config, "config/config.yaml")
+            models, tasks, _ = grid.read_tables(self.config)
+            grid.validate(self.config, models, tasks, "config/config.yaml")
+            return grid.expand(self.config["grid"], {name: row["levels_per_job"] for name, row in tasks.items()})
+
+    return Study()
+
+
+def block(**changes):
+    return {"models": ["minilm"], "tasks": ["ws353"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]} | changes
+
+
+def test_the_shipped_configuration_is_good(study):
+    jobs = study.read()
+    assert len(jobs) == len(set(jobs))
+    assert all(job.levels for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (block(models=["minilmm"]), r"grid\[0\]\.models: unknown model 'minilmm'; did you mean 'minilm'\?.*config/models\.tsv has: minilm"),
+        (block(tasks=["ws35"]), r"grid\[0\]\.tasks: unknown task 'ws35'; did you mean 'ws353'\?"),
+        (block(patterns=["globl"]), r"grid\[0\]\.patterns: unknown pattern 'globl'; did you mean 'global'\?"),
+        (block(sparsities=[0.5, 1.0]), r"grid\[0\]\.sparsities: 1\.0 is outside \[0, 1\)"),
+        (block(sparsities=[-0.1]), r"-0\.1 is outside \[0, 1\)"),
+        (block(sparsities=[0.1234]), r"0\.1234 has more than three decimals"),
+        (block(sparsities=[0.5, 0.5]), r"0\.500 stands there twice"),
+        (block(patterns=["nm4"], sparsities=[0.6]), r"nm4 prunes whole weights of every 4, so it has no sparsity 0\.600; it has 0\.250, 0\.500, 0\.750"),
+        (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
+        (block(models=["dinov2-s"]), r"'ws353' \(text-similarity\) evaluates models of type encoder, but 'dinov2-s' is of type vision"),
+        (block(seed=[0]), r"key grid\[0\]: unknown key 'seed'; did you mean 'seeds'\?"),
+        ({k: v for k, v in block().items() if k != "seeds"}, r"key grid\[0\]: the key 'seeds' is missing"),
+        (block(seeds=["zero"]), r"key grid\[0\]\.seeds\[0\].*'zero'"),
+        (block(sparsities="0.5"), r"key grid\[0\]\.sparsities: '0\.5' was not expected here \(shares of the prunable"),
+        (block(seeds=[0, 0]), r"key grid\[0\]\.seeds.*non-unique"),
+    ],
+)
+def test_a_wrong_grid(study, changed, message):
+    study.config["grid"] = [changed]
+    with pytest.raises(grid.ConfigError, match=message):
+        study.read()
+
+
+def test_an_unknown_key_at_the_top(study):
+    study.config["tolerence"] = 0.01
+    with pytest.raises(grid.ConfigError, match=r"config/config\.yaml: unknown key 'tolerence'"):
+        study.read()
+
+
+def test_a_missing_table(study):
+    study.config["models"] = "config/modells.tsv"
+    with pytest.raises(grid.ConfigError, match=r"config/modells\.tsv: there is no such file \(config key 'models'\)"):
+        study.read()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("models.tsv", "\tallow_pickle", "\tallow_pickel", r"config/models\.tsv, header: unknown column 'allow_pickel'; did you mean 'allow_pickle'"),
+        ("models.tsv", "\tparameters", "", r"config/models\.tsv, header: the column 'parameters' is missing"),
+        ("models.tsv", "smollm2\t", "minilm\t", r"config/models\.tsv, line 3, column model: 'minilm' stands there already on line 2"),
+        ("models.tsv", "\tencoder\t", "\tencodre\t", r"config/models\.tsv, line 2, column type: 'encodre' is not one of: encoder.*did you mean 'encoder'"),
+        ("models.tsv", "\t22.7e6\t", "\tmany\t", r"config/models\.tsv, line 2, column parameters: 'many' is not of type 'number'"),
+        ("models.tsv", "\tpackage\tminilm\t", "\tpackage\tminilmm\t", r"'minilm', column id: there is no package 'minilmm'.*did you mean 'minilm'"),
+        ("models.tsv", "\tpackage\tminilm\t", "\thub\tminilm\t", r"'minilm', column revision: blank, but a hub source needs the commit hash"),
+        ("models.tsv", "minilm\tMini", "mini lm\tMini", r"config/models\.tsv, line 2, column model: 'mini lm' does not match"),
+        ("tasks.tsv", "\tfinetune\t", "\tfine-tune\t", r"config/tasks\.tsv, line 4, column protocol: 'fine-tune' is not one of"),
+        ("tasks.tsv", "\t1e-4\t", "\t\t", r"'reviews-finetune', column learning_rate: blank, but text-classification with protocol finetune needs"),
+        ("tasks.tsv", "\tzero-shot\tws353", "\tprobe\tws353", r"'ws353', column protocol: 'probe' does not apply to text-similarity"),
+        ("tasks.tsv", "reviews-probe\t", "ws353\t", r"config/tasks\.tsv, line 3, column task: 'ws353' stands there already on line 2"),
+        ("packages.tsv", "sha256", "sha265", r"config/packages\.tsv, header: unknown column 'sha265'; did you mean 'sha256'"),
+    ],
+)
+def test_a_wrong_table(study, file, old, new, message):
+    study.replace(file, old, new)
+    with pytest.raises(grid.ConfigError, match=message):
+        study.read()
+
+
+def test_tasks_that_share_a_dataset_describe_one_source(study):
+    study.replace("tasks.tsv", "finetune\tmovie-reviews\tpackage\tmovie-reviews", "finetune\tmovie-reviews\tpackage\tws353")
+    with pytest.raises(grid.ConfigError, match=r"'reviews-finetune', column id: 'ws353' but the task 'reviews-probe'"):
+        study.read()
+
+
+def test_expansion_shares_dense_and_joins_blocks():
+    blocks = [block(patterns=["global", "random"], sparsities=[0, 0.1, 0.2, 0.3]), block(sparsities=[0.25], seeds=[0, 1])]
+    jobs = grid.expand(blocks, {"ws353": 2})
+    found = {(job.pattern, job.token, job.seed) for job in jobs}
+    assert found == {
+        ("dense", "0.000", 0), ("dense", "0.000", 1),
+        ("global", "0.100+0.200", 0), ("global", "0.250+0.300", 0), ("global", "0.250", 1),
+        ("random", "0.100+0.200", 0), ("random", "0.300", 0),
+    }  # fmt: skip
+    assert len(jobs) == len(found)
+
+
+def test_a_range_of_sparsities_includes_its_end():
+    assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.9, "step": 0.1}}, "") == [f"0.{i}00" for i in range(1, 10)]
+    assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.35, "step": 0.1}}, "") == ["0.100", "0.200", "0.300"]
+
+
+def test_ten_thousand_runs_expand_in_moments():
+    wide = block(sparsities={"from": 0.001, "to": 0.999, "step": 0.001}, seeds=list(range(10)))
+    assert len(grid.expand([wide], {"ws353": 1})) == 9990 + 10

@@ -1,0 +1,200 @@
+"""Tables: what is refused, what survives a round trip, and how files are collected."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from essential_sparsity import costs, tables
+
+TABLES = ["costs", "items", "knees", "layers", "runs", "spectrum"]
+
+
+def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> pd.DataFrame:
+    row = {
+        "model": "tiny",
+        "task": "words",
+        "pattern": "global",
+        "seed": seed,
+        "protocol": "zero-shot",
+        "metric": "spearman",
+        "value": 0.5,
+        "n_items": 10,
+        "sparsity_actual": 0.1,
+        "sparsity_total": 0.05,
+        "k": 3,
+        "n_prunable": 30,
+        "n_total": 60,
+        "keep": None,
+        "group": None,
+        "dtype": "float32",
+        "weights_sha256": "0" * 64,
+        "torch": "2",
+        "transformers": "5",
+        "workflow": "0.1.0",
+    }
+    return pd.DataFrame([row | {"sparsity": sparsity} for sparsity in sparsities])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_schema_says_what_each_column_means(name):
+    schema = tables.schema(name)
+    assert schema.metadata[b"version"].isdigit()
+    assert set(tables.key(name)) <= set(schema.names)
+    assert not any(schema.field(column).nullable for column in tables.key(name))
+    for field in schema:
+        assert field.metadata[b"description"], field.name
+        if field.type == tables.TYPES["number"]:
+            assert field.metadata[b"unit"], field.name
+
+
+def test_an_unknown_table_names_the_known_ones():
+    with pytest.raises(ValueError, match="'run'; known are costs, items, knees, layers, runs, spectrum"):
+        tables.schema("run")
+
+
+def test_round_trip_sorts_by_key_and_keeps_nulls(tmp_path):
+    rows = run_rows().assign(value=[None, 0.25, np.nan], keep=[2.0, np.nan, 1.0])
+    tables.write(rows, "runs", tmp_path / "a.parquet")
+    back = tables.read(tmp_path / "a.parquet", "runs")
+    assert list(back.columns) == tables.schema("runs").names
+    assert back["sparsity"].tolist() == [0.1, 0.2, 0.3]
+    assert back["value"].isna().tolist() == [False, True, True]
+    assert back["keep"].tolist() == [pd.NA, 1, 2]
+    assert back["group"].isna().all()
+    assert back["k"].dtype == np.int64
+
+
+def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
+    rows = run_rows()
+    tables.write(rows, "runs", tmp_path / "a.parquet")
+    tables.write(rows.iloc[::-1, ::-1], "runs", tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert b"pandas" not in pq.read_schema(tmp_path / "a.parquet").metadata
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_can_be_empty(name, tmp_path):
+    tables.write(pd.DataFrame([]), name, tmp_path / "a.parquet")
+    back = tables.read(tmp_path / "a.parquet", name)
+    assert len(back) == 0
+    assert list(back.columns) == tables.schema(name).names
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": [0, 0.5, 0]}, r"'runs', column 'seed': a whole number expected.*0\.5.*row 1.*sparsity=0\.1"),
+        ({"seed": "1"}, "column 'seed': a whole number expected.*'1'.*row 0"),
+        ({"k": [True, True, False]}, "column 'k': a whole number expected.*True"),
+        ({"k": [3, True, 3]}, "column 'k': a whole number expected.*True.*row 1"),
+        ({"n_total": [1, 2**70, 3]}, "column 'n_total': a whole number expected.*row 1"),
+        ({"value": [0.1, 0.2, "high"]}, "column 'value': a number expected.*'high'.*row 2"),
+        ({"value": "0.5"}, "column 'value': a number expected.*'0.5'"),
+        ({"model": 3}, "column 'model': a text expected.*3.*row 0"),
+        ({"model": ["a", None, "b"]}, "column 'model': no value in row 1"),
+        ({"n_items": [1, np.nan, 3]}, "column 'n_items': no value in row 1"),
+        ({"sparsity": [0.1, 0.2, 0.1]}, "more than one row with the key.*task=words.*sparsity=0.1"),
+        ({"host": "node1"}, "columns unknown: host"),
+    ],
+)
+def test_a_wrong_frame_is_refused_and_nothing_is_written(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tables.write(run_rows().assign(**change), "runs", tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_columns_are_named(tmp_path):
+    with pytest.raises(ValueError, match="columns missing: task, k"):
+        tables.write(run_rows().drop(columns=["task", "k"]), "runs", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 0.5, 0.9, -1])
+def test_a_damaged_file_is_refused_by_name(keep, tmp_path):
+    path = tmp_path / "seed0.parquet"
+    tables.write(run_rows(), "runs", path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(ValueError, match=r"seed0.parquet is not a whole Parquet file.*Delete it and run again"):
+        tables.read(path, "runs")
+
+
+def test_a_file_with_garbage_inside_is_refused_by_name(tmp_path):
+    path = tmp_path / "seed0.parquet"
+    tables.write(run_rows(), "runs", path)
+    data = bytearray(path.read_bytes())
+    data[4:400] = b"\xff" * 396
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"seed0.parquet is not a whole Parquet file"):
+        tables.read(path, "runs")
+
+
+def test_another_table_and_another_version_are_refused(tmp_path):
+    tables.write(run_rows(), "runs", tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="does not hold the table 'items' but 'runs'"):
+        tables.read(tmp_path / "a.parquet", "items")
+    table = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(table.replace_schema_metadata({"table": "runs", "version": "0"}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b.parquet is version 0 of the table 'runs'.*Delete it and run again"):
+        tables.read(tmp_path / "b.parquet", "runs")
+    pq.write_table(table.drop_columns(["k"]), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="columns of the table 'runs' differ from its schema: k"):
+        tables.read(tmp_path / "c.parquet", "runs")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.parquet is not there"):
+        tables.read(tmp_path / "a.parquet", "runs")
+
+
+def test_collect_keeps_order_and_every_row(tmp_path):
+    paths = [tmp_path / f"seed{seed}.parquet" for seed in range(40)]
+    for seed, path in enumerate(paths):
+        tables.write(run_rows(seed), "runs", path)
+    frame = tables.collect(reversed(paths), "runs")
+    assert frame["seed"].tolist() == [seed for seed in range(39, -1, -1) for _ in range(3)]
+    pd.testing.assert_frame_equal(frame[:3], tables.read(paths[39], "runs"))
+    assert tables.collect([], "runs").empty
+
+
+def test_collect_names_the_files_that_repeat_a_row(tmp_path):
+    tables.write(run_rows(0), "runs", tmp_path / "a.parquet")
+    tables.write(run_rows(1), "runs", tmp_path / "b.parquet")
+    tables.write(run_rows(0, (0.2,)), "runs", tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet and \S*c.parquet hold the same row.*sparsity=0.2, seed=0"):
+        tables.collect([tmp_path / f"{name}.parquet" for name in "abc"], "runs")
+
+
+BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def test_costs_of_runs_and_of_other_rules(tmp_path):
+    run = tmp_path / "prune_eval/tiny-1.3b/words/nm4/0.250+0.500/seed7.tsv"
+    other = tmp_path / "fetch_model/tiny-1.3b.tsv"
+    short = tmp_path / "spectrum/tiny.tsv"
+    for path, rows in (
+        (run, "61.5\t0:01:01\t2100.25\t1\t1\t1\t-\t1\t99.0\t120.75\n"),
+        (other, "1.5\t0:00:01\t10.0\t1\t1\t1\t1\t1\t5.0\t0.5\n2.5\t0:00:02\t30.0\t1\t1\t1\t1\t1\t5.0\t0.25\n"),
+        (short, "0.1\t0:00:00\tNA\tNA\tNA\tNA\tNA\tNA\tNA\tNA\n"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(BENCHMARK + rows)
+    tables.write(costs.table([run, other, short], tmp_path), "costs", tmp_path / "costs.parquet")
+    found = tables.read(tmp_path / "costs.parquet", "costs").set_index("rule")
+    assert found.loc["prune_eval", ["model", "task", "pattern", "levels", "seed"]].tolist() == [
+        "tiny-1.3b", "words", "nm4", "0.250+0.500", 7,
+    ]  # fmt: skip
+    assert found.loc["prune_eval", ["wall_s", "cpu_s", "max_rss_mb"]].tolist() == [61.5, 120.75, 2100.25]
+    assert found.loc["fetch_model", ["wall_s", "cpu_s", "max_rss_mb"]].tolist() == [4.0, 0.75, 30.0]
+    assert found.loc["fetch_model", "name"] == "tiny-1.3b"
+    assert found.loc["fetch_model", ["model", "seed"]].isna().all()
+    assert found.loc["spectrum", ["cpu_s", "max_rss_mb"]].isna().all()
+
+
+@pytest.mark.parametrize("text", ["", "rule failed\n", BENCHMARK.replace("cpu_time", "cpu") + "1\t" * 9 + "1\n"])
+def test_a_file_that_is_no_benchmark_is_named(text, tmp_path):
+    path = tmp_path / "spectrum/tiny.tsv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"tiny.tsv is not a Snakemake benchmark file"):
+        costs.table([path], tmp_path)

@@ -1,0 +1,341 @@
+"""Tasks: fixed evaluation items, features and metrics against plain loops and the libraries that define them."""
+
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models as tiny
+import torch
+import transformers
+from essential_sparsity import grid, tasks
+from essential_sparsity.metrics import METRICS
+from essential_sparsity.tasks import _text, image_classification, perplexity, text_classification, text_similarity
+from PIL import Image
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny.save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return tiny.save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return tiny.save_vit(tmp_path_factory.mktemp("vit"))
+
+
+def load(folder, auto_class="AutoModel"):
+    return getattr(transformers, auto_class).from_pretrained(folder)
+
+
+# --- the registry
+
+
+def test_kinds_and_protocols_are_those_of_the_configuration():
+    assert tasks.kinds() == sorted(grid.KINDS)
+    offered = {(kind, protocol) for kind in tasks.kinds() for protocol in tasks.load(kind).AUTO_CLASS}
+    assert offered == {(kind, protocol) for protocol, (kinds, _) in grid.PROTOCOLS.items() for kind in kinds}
+
+
+def test_unknown_kind_and_protocol_are_refused_with_what_exists():
+    with pytest.raises(tasks.TaskError, match=r"'translation' does not exist.*text-similarity"):
+        tasks.load("translation")
+    with pytest.raises(tasks.TaskError, match=r"'tiny': kind 'perplexity' has no protocol 'probe'.*zero-shot"):
+        tasks.auto_class(tiny.PERPLEXITY | {"protocol": "probe"})
+
+
+# --- splits
+
+
+def split_ids(data=None, seed=0, **changed):
+    train, evaluation = tasks.split(tiny.reviews() if data is None else data, tiny.PROBE | changed, seed)
+    return train["item"].tolist(), evaluation["item"].tolist()
+
+
+def test_every_seed_evaluates_the_same_items_and_draws_its_own_training_subset():
+    (train0, eval0), (train1, eval1), again = split_ids(seed=0), split_ids(seed=1), split_ids(seed=0)
+    assert eval0 == eval1
+    assert set(train0) != set(train1)
+    assert again == (train0, eval0)
+    assert (len(train0), len(eval0)) == (24, 20)
+    assert not set(train0) & set(eval0)
+
+
+def test_split_depends_on_item_ids_not_on_the_order_of_rows():
+    assert split_ids(tiny.reviews().sample(frac=1, random_state=1)) == split_ids()
+
+
+def test_more_evaluated_items_keep_the_first_ones():
+    assert split_ids(n_eval=30)[1][:20] == split_ids()[1]
+
+
+def test_blank_n_train_takes_all_the_rest():
+    assert sorted(sum(split_ids(n_train=None), [])) == sorted(tiny.reviews()["item"])
+
+
+def test_rows_marked_as_training_never_evaluate():
+    data = tiny.reviews().assign(split=["train"] * 40 + ["validation"] * 20)
+    train, evaluation = split_ids(data, n_eval=None)
+    assert set(train) <= set(data["item"][:40])
+    assert set(evaluation) == set(data["item"][40:])
+
+
+@pytest.mark.parametrize("changed", [{"n_train": 41}, {"n_eval": 61}, {"n_eval": 60, "n_train": None}])
+def test_too_few_rows_are_an_error(changed):
+    with pytest.raises(tasks.TaskError, match="60 usable rows, too few"):
+        split_ids(**changed)
+
+
+def test_repeated_item_ids_are_an_error():
+    with pytest.raises(tasks.TaskError, match="not unique"):
+        split_ids(pd.concat([tiny.reviews(), tiny.reviews()]))
+
+
+def test_labels_come_sorted_from_the_data_and_rows_without_one_are_left_out():
+    data, labels = tasks.labelled(pd.DataFrame({"label": ["pos", None, "neg", "pos"]}))
+    assert labels == ["neg", "pos"]
+    assert data["target"].tolist() == [1, 0, 1]
+
+
+def test_a_missing_column_is_named(bert):
+    with pytest.raises(tasks.TaskError, match="'tiny' has no column label"):
+        text_classification.prepare(bert, tiny.reviews().drop(columns="label"), tiny.PROBE, 0)
+
+
+# --- texts
+
+
+def test_features_are_means_over_each_text_alone_whatever_the_batch(bert):
+    prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE, 0)
+    model = load(bert)
+    features = tasks.forward(model, prepared.inputs, prepared.collate, 7, "cpu", _text.mean_pooled)
+    for row, feature in zip(prepared.inputs, features, strict=True):
+        with torch.no_grad():
+            hidden = model(input_ids=torch.tensor([row["input_ids"]])).last_hidden_state[0]
+        np.testing.assert_allclose(feature, hidden.mean(dim=0), atol=1e-5)
+
+
+def test_texts_are_cut_at_max_length_and_the_models_limit_is_respected(bert):
+    prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE | {"max_length": 5}, 0)
+    assert max(len(row["input_ids"]) for row in [*prepared.inputs, *prepared.train]) == 5
+    with pytest.raises(tasks.TaskError, match="max_length = 33, but the model's limit is 32"):
+        text_classification.prepare(bert, tiny.reviews(), tiny.PROBE | {"max_length": 33}, 0)
+
+
+def test_pairs_carry_token_types(bert):
+    data = tiny.reviews().assign(text_b="slow film")
+    row = text_classification.prepare(bert, data, tiny.PROBE | {"max_length": 20}, 0).inputs[0]
+    first_length = row["token_type_ids"].index(1)
+    assert row["token_type_ids"] == [0] * first_length + [1] * 3
+    assert row["input_ids"][first_length - 1] == row["input_ids"][-1] == 2
+
+
+def test_probe_is_a_logistic_regression_on_standardised_features(bert):
+    prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE, 0)
+    outcome = text_classification.run(load(bert), prepared, tiny.PROBE, 0, "cpu")
+    train, evaluated = (
+        tasks.forward(load(bert), rows, prepared.collate, 64, "cpu", _text.mean_pooled).astype(float)
+        for rows in (prepared.train, prepared.inputs)
+    )
+    scaler = StandardScaler().fit(train)
+    head = LogisticRegression(C=tasks.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
+    assert outcome.metrics == {"accuracy": head.score(scaler.transform(evaluated), prepared.targets)}
+    assert outcome.items["score"].mean() == outcome.metrics["accuracy"]
+    assert outcome.items["item"].tolist() == prepared.items
+
+
+def test_probe_of_a_ruined_model_is_chance_not_a_crash():
+    features = np.full((10, 4), np.nan)
+    predicted = tasks.probe(features, np.array([0, 1] * 5), features)
+    assert len(np.unique(predicted)) == 1
+
+
+def test_probe_needs_two_labels():
+    with pytest.raises(tasks.TaskError, match="one label only"):
+        tasks.probe(np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+
+
+def test_finetune_reads_the_models_own_head(bert):
+    prepared = text_classification.prepare(bert, tiny.reviews(), tiny.FINETUNE, 0)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(bert, **prepared.model_options)
+    outcome = text_classification.run(model, prepared, tiny.FINETUNE, 0, "cpu")
+    for row, target, score in zip(prepared.inputs, prepared.targets, outcome.items["score"], strict=True):
+        with torch.no_grad():
+            best = model(input_ids=torch.tensor([row["input_ids"]])).logits.argmax()
+        assert score == (best == target)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+
+
+# --- similarity
+
+
+def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert):
+    model = load(bert)
+    prepared = text_similarity.prepare(bert, tiny.pairs(), tiny.SIMILARITY, 0)
+    outcome = text_similarity.run(model, prepared, tiny.SIMILARITY, 0, "cpu")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bert)
+
+    def embedding(text):
+        with torch.no_grad():
+            return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+
+    data = tiny.pairs().set_index("item").loc[outcome.items["item"]]
+    expected = [float(torch.cosine_similarity(embedding(a), embedding(b), dim=0)) for a, b in zip(data["text_a"], data["text_b"], strict=True)]
+    np.testing.assert_allclose(outcome.items["score"], expected, atol=1e-6)
+    assert outcome.items["target"].tolist() == data["target"].tolist()
+    assert outcome.metrics["spearman"] == pytest.approx(spearmanr(outcome.items["score"], data["target"]).statistic)
+
+
+def test_spearman_is_undefined_for_constants_and_broken_outputs():
+    rated = np.arange(5.0)
+    assert text_similarity.spearman(rated, rated) == pytest.approx(1)
+    assert text_similarity.spearman(np.full(5, 0.3) + [0, 1e-14, 0, 2e-14, 0], rated) is None
+    assert text_similarity.spearman(rated, np.ones(5)) is None
+    assert text_similarity.spearman(np.array([0, 1, np.nan, 3, 4]), rated) is None
+
+
+def test_constant_predictions_give_null(bert):
+    model = load(bert)
+    for parameter in model.encoder.layer[-1].output.LayerNorm.parameters():
+        parameter.data.fill_(1.0)
+    model.encoder.layer[-1].output.LayerNorm.weight.data.zero_()
+    prepared = text_similarity.prepare(bert, tiny.pairs(), tiny.SIMILARITY, 0)
+    outcome = text_similarity.run(model, prepared, tiny.SIMILARITY, 0, "cpu")
+    assert outcome.metrics == {"spearman": None}
+    np.testing.assert_allclose(outcome.items["score"], 1.0)
+
+
+# --- perplexity
+
+
+def test_perplexity_equals_a_plain_loop(llama):
+    data = tiny.reviews()
+    prepared = perplexity.prepare(llama, data, tiny.PERPLEXITY, 0)
+    model = load(llama, "AutoModelForCausalLM")
+    outcome = perplexity.run(model, prepared, tiny.PERPLEXITY | {"eval_batch_size": 2}, 0, "cpu")
+    ids = transformers.AutoTokenizer.from_pretrained(llama)("\n\n".join(data["text"]))["input_ids"]
+    losses = []
+    for window in range(3):
+        tokens = ids[8 * window : 8 * window + 8]
+        with torch.no_grad():
+            probabilities = model(torch.tensor([tokens])).logits[0].double().softmax(dim=-1)
+        losses.append(-sum(math.log(probabilities[i, tokens[i + 1]]) for i in range(7)))
+    np.testing.assert_allclose(outcome.items["score"], losses, rtol=1e-5)
+    assert outcome.items["weight"].tolist() == [7, 7, 7]
+    assert outcome.metrics["perplexity"] == pytest.approx(math.exp(sum(losses) / 21), rel=1e-5)
+
+
+def test_windows_do_not_overlap_and_the_tail_is_dropped(llama):
+    prepared = perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | {"windows": None, "context": 10}, 0)
+    ids = transformers.AutoTokenizer.from_pretrained(llama)("\n\n".join(tiny.reviews()["text"]))["input_ids"]
+    assert len(ids) % 10
+    assert sum((row["input_ids"] for row in prepared.inputs), []) == ids[: len(ids) // 10 * 10]
+
+
+def test_training_rows_are_no_part_of_a_perplexity(llama):
+    data = tiny.reviews().assign(split=["train"] * 30 + ["test"] * 30)
+    marked, cut = (perplexity.prepare(llama, rows, tiny.PERPLEXITY, 0) for rows in (data, tiny.reviews()[30:]))
+    assert marked.inputs == cut.inputs
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"windows": 1000}, "fewer than windows = 1000"), ({"context": 33}, "context = 33.*at most 32"), ({"context": None}, "'context' is empty")],
+)
+def test_windows_that_cannot_be_cut_are_an_error(llama, changed, words):
+    with pytest.raises(tasks.TaskError, match=words):
+        perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | changed, 0)
+
+
+def test_loss_is_taken_in_float32_and_a_broken_model_has_no_perplexity(tmp_path):
+    tiny.save_llama(tmp_path, dtype=torch.float16)
+    prepared = perplexity.prepare(tmp_path, tiny.reviews(), tiny.PERPLEXITY, 0)
+    model = load(tmp_path, "AutoModelForCausalLM").half()
+    half = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu").metrics["perplexity"]
+    assert half == pytest.approx(perplexity.run(model.float(), prepared, tiny.PERPLEXITY, 0, "cpu").metrics["perplexity"], rel=0.01)
+    model.lm_head.weight.data.fill_(math.inf)
+    outcome = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu")
+    assert outcome.metrics == {"perplexity": None}
+    assert outcome.items["score"].isna().all()
+
+
+def test_float16_logits_do_not_overflow_the_loss():
+    class Output:
+        logits = torch.tensor([[[0.0, 60000.0], [0.0, 60000.0]]], dtype=torch.float16)
+
+    loss = perplexity.window_loss(Output, {"input_ids": torch.tensor([[0, 0]])})
+    assert loss.dtype == torch.float32
+    assert loss.item() == 60000.0
+
+
+# --- images
+
+
+def test_images_are_resized_and_normalised_as_pillow_and_the_preprocessor_say(vit, tmp_path):
+    encoded = tiny.images()["image"][0]
+    decoded = image_classification.decode(encoded, 16)
+    by_hand = np.asarray(Image.open(io.BytesIO(encoded)).resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    assert decoded.shape == (3, 16, 16)
+    for channel in decoded:
+        np.testing.assert_allclose(channel, by_hand, atol=1e-6)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.25, 1.0]}')
+    assert image_classification.normalisation(tmp_path) == ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
+    assert image_classification.normalisation(vit)[0] == image_classification.IMAGENET_MEAN
+    images = image_classification.Images([encoded], [0], 16, [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
+    for channel, (mean, std) in enumerate(((0.5, 0.5), (0.25, 0.25), (0.0, 1.0))):
+        np.testing.assert_allclose(images[0]["pixel_values"][channel], (by_hand - mean) / std, atol=1e-5)
+
+
+def test_a_broken_image_is_an_error():
+    with pytest.raises(tasks.TaskError, match="cannot be decoded"):
+        image_classification.decode(b"not an image", 16)
+
+
+@pytest.mark.parametrize("size", [16, 24])  # 24: positions are interpolated
+def test_image_features_are_class_token_and_mean_patch(vit, size):
+    settings = tiny.IMAGES | {"image_size": size}
+    prepared = image_classification.prepare(vit, tiny.images(), settings, 0)
+    model = load(vit)
+    outcome = image_classification.run(model, prepared, settings, 0, "cpu")
+
+    def features(rows):
+        found = []
+        for i in range(len(rows)):
+            with torch.no_grad():
+                hidden = model(rows[i]["pixel_values"][None], interpolate_pos_encoding=True).last_hidden_state[0]
+            found.append(torch.cat([hidden[0], hidden[1:].mean(dim=0)]).numpy())
+        return np.stack(found)
+
+    predicted = tasks.probe(features(prepared.train), prepared.train_targets, features(prepared.inputs))
+    assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
+    assert outcome.metrics["accuracy"] > 0.7
+
+
+def test_image_size_must_hold_whole_patches(vit):
+    with pytest.raises(tasks.TaskError, match="image_size = 18 is not a multiple of the model's patch size 4"):
+        image_classification.prepare(vit, tiny.images(), tiny.IMAGES | {"image_size": 18}, 0)
+
+
+def test_every_metric_is_described(bert, llama, vit):
+    found = set()
+    for module, folder, auto_class, data, settings in (
+        (text_classification, bert, "AutoModel", tiny.reviews(), tiny.PROBE),
+        (text_similarity, bert, "AutoModel", tiny.pairs(), tiny.SIMILARITY),
+        (perplexity, llama, "AutoModelForCausalLM", tiny.reviews(), tiny.PERPLEXITY),
+        (image_classification, vit, "AutoModel", tiny.images(), tiny.IMAGES),
+    ):
+        prepared = module.prepare(folder, data, settings, 0)
+        outcome = module.run(load(folder, auto_class), prepared, settings, 0, "cpu")
+        assert tuple(outcome.metrics) == grid.KINDS[settings["kind"]][1]
+        assert list(outcome.items) == ["item", "score", "target", "weight"]
+        found |= set(outcome.metrics)
+    assert found <= set(METRICS)

@@ -1,0 +1,192 @@
+"""Fine-tuning holds its mask, follows the protocol, and repeats itself."""
+
+import os
+
+import pytest
+import tiny_models as tiny
+import torch
+import transformers
+from essential_sparsity import checkpoints, masks, training
+from essential_sparsity.tasks import text_classification
+
+AUTO_CLASS = "AutoModelForSequenceClassification"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def prepared(folder):
+    return text_classification.prepare(folder, tiny.reviews(), tiny.FINETUNE, 0)
+
+
+def pruned(folder, prepared, sparsity=0.5, seed=0):
+    """(model ready to train, its masks)."""
+    model = training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options)
+    parameters = checkpoints.parameters(model)
+    weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
+    plan = masks.plan("global", weights, [sparsity], seed)
+    held = dict(plan.masks(sparsity))
+    plan.prune_(sparsity)
+    return model, held
+
+
+def train(model, prepared, held, seed=0, **changed):
+    training.train_(model, prepared.train, prepared.collate, tiny.FINETUNE | changed, seed, held, "cpu")
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_mask_is_held_while_every_other_weight_trains(folder, prepared):
+    model, held = pruned(folder, prepared)
+    before = {name: value.clone() for name, value in checkpoints.parameters(model).items()}
+    train(model, prepared, held)
+    for name, parameter in checkpoints.parameters(model).items():
+        assert (parameter[held[name]] == 0).all()
+        assert (parameter[~held[name]] != before[name][~held[name]]).float().mean() > 0.9
+
+
+def test_a_lost_mask_is_an_error(folder, prepared, monkeypatch):
+    class NoHook:
+        def remove(self):
+            pass
+
+    monkeypatch.setattr(torch.Tensor, "register_hook", lambda self, hook: NoHook())
+    model, held = pruned(folder, prepared)
+    with pytest.raises(training.TrainingError, match=r"encoder\.layer\.0.* pruned weights are not zero.*not held"):
+        train(model, prepared, held)
+
+
+def test_a_mask_lost_at_the_very_end_is_an_error_too(folder, prepared, monkeypatch):
+    model, held = pruned(folder, prepared)
+    name = next(iter(held))
+
+    def spoil(self, args, state, control, **kwargs):
+        checkpoints.parameters(model)[name].data.fill_(0.5)
+
+    monkeypatch.setattr(training.Watch, "on_train_end", spoil)
+    with pytest.raises(training.TrainingError, match=name):
+        train(model, prepared, held)
+
+
+def test_weights_that_are_not_zero_under_their_mask_are_refused_before_training(folder, prepared):
+    model, _ = pruned(folder, prepared, sparsity=0.2)
+    _, held = pruned(folder, prepared, sparsity=0.5)
+    with pytest.raises(training.TrainingError, match="not zero"):
+        train(model, prepared, held)
+
+
+def test_optimiser_moments_of_pruned_weights_stay_zero(folder, prepared, monkeypatch):
+    seen = {}
+
+    def look(self, args, state, control, optimizer=None, **kwargs):
+        for name, parameter, mask, _ in self.held:
+            moments = optimizer.state[parameter]
+            seen[name] = [(moments[key][mask] == 0).all() and (moments[key][~mask] != 0).any() for key in ("exp_avg", "exp_avg_sq")]
+
+    monkeypatch.setattr(training.Watch, "on_train_end", look)
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    assert set(seen) == set(held)
+    assert all(all(both) for both in seen.values())
+
+
+def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepared, monkeypatch):
+    rates, optimisers = [], []
+
+    def look(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
+        optimisers.append(optimizer)
+        rates.append(lr_scheduler.get_last_lr()[0])
+
+    monkeypatch.setattr(training.Watch, "on_step_end", look, raising=False)
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    steps = 2 * 24 // 8
+    assert rates == pytest.approx([1e-2 * (1 - done / steps) for done in range(1, steps + 1)])
+    optimiser = getattr(optimisers[0], "optimizer", optimisers[0])
+    assert type(optimiser) is torch.optim.AdamW
+    assert {(group["weight_decay"], group["eps"], group["betas"]) for group in optimiser.param_groups} == {(0.0, 1e-8, (0.9, 0.999))}
+
+
+def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, prepared):
+    results = []
+    for seed in (3, 3, 4):
+        torch.rand(seed)  # what ran before in the process must not matter
+        model, held = pruned(folder, prepared, seed=3)
+        train(model, prepared, held, seed=seed)
+        results.append(state(model))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert any(not torch.equal(results[0][name], results[2][name]) for name in results[0])
+
+
+def test_training_leaves_no_files(folder, prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = {path: os.stat(path).st_mtime_ns for path in folder.iterdir()}
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    assert list(tmp_path.iterdir()) == []
+    assert {path: os.stat(path).st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_divergence_is_told_apart_from_a_lost_mask(folder, prepared):
+    model, held = pruned(folder, prepared)
+    with pytest.raises(training.TrainingError, match="diverged to NaN: lower learning_rate"):
+        train(model, prepared, held, learning_rate=1e38)
+
+
+@pytest.mark.parametrize("key", ["epochs", "learning_rate", "batch_size"])
+def test_a_missing_setting_is_named(folder, prepared, key):
+    model, held = pruned(folder, prepared)
+    with pytest.raises(training.TrainingError, match=f"'tiny': column '{key}' is empty"):
+        train(model, prepared, held, **{key: None})
+
+
+def test_masks_of_another_model_are_refused(folder, prepared):
+    model, held = pruned(folder, prepared)
+    with pytest.raises(training.TrainingError, match=r"does not have: elsewhere\.weight"):
+        train(model, prepared, held | {"elsewhere.weight": next(iter(held.values()))})
+
+
+def test_only_the_head_is_new_and_the_seed_decides_it(folder, prepared):
+    first, again, other = (training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1))
+    stored = transformers.AutoModel.from_pretrained(folder).state_dict()
+    for name, value in first.base_model.state_dict().items():
+        assert torch.equal(value, stored[name])
+    assert torch.equal(first.classifier.weight, again.classifier.weight)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+    assert not first.classifier.bias.any()
+
+
+@pytest.mark.parametrize("n_labels", [2, 5])
+def test_a_classifier_that_the_checkpoint_brings_is_replaced(tmp_path, prepared, n_labels):
+    tiny.save_bert(tmp_path, auto_class=AUTO_CLASS, num_labels=n_labels)
+    brought = getattr(transformers, AUTO_CLASS).from_pretrained(tmp_path).classifier.weight
+    model = training.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
+    fresh = training.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
+    assert model.classifier.weight.shape == (2, 16)
+    assert torch.equal(model.classifier.weight, fresh.classifier.weight)
+    assert not torch.equal(model.classifier.weight, brought[:2])
+    assert model.config.id2label == {0: "bad", 1: "good"}
+
+
+def test_a_missing_pooler_may_be_new_and_is_seeded(tmp_path, prepared):
+    tiny.save_bert(tmp_path, auto_class="AutoModelForMaskedLM")
+    first, again, other = (training.load_trainable(tmp_path, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1))
+    weights = [model.bert.pooler.dense.weight for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_16_bit_checkpoint_is_masked_in_its_dtype_and_trained_in_float32(tmp_path, prepared):
+    tiny.save_bert(tmp_path, dtype=torch.bfloat16)
+    model, held = pruned(tmp_path, prepared)
+    assert model.dtype == torch.bfloat16
+    train(model, prepared, held)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all((parameter[held[name]] == 0).all() for name, parameter in checkpoints.parameters(model).items())

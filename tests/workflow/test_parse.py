@@ -1,0 +1,136 @@
+"""What happens before any job: config errors, the dry run on a machine without SLURM, linters, pins."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("config/config.yaml", "[minilm]", "[minilmm]", "unknown model 'minilmm'; did you mean 'minilm'?"),
+        ("config/config.yaml", "resources:", "resource:", "unknown key 'resource'; did you mean 'resources'?"),
+        ("config/config.yaml", "[0.25, 0.5, 0.75]", "[0.6]", "it has no sparsity 0.600"),
+        ("config/tasks.tsv", "\tprobe\t", "\tporbe\t", "column protocol: 'porbe' is not one of"),
+    ],
+)
+def test_a_mistake_stops_the_parse_with_one_message(workspace, file, old, new, message):
+    with workspace.edit(file, old, new):
+        output = workspace.snakemake("--dry-run", check=False)
+    assert message in output
+    assert "Job stats" not in output
+    assert "Traceback" not in output
+
+
+def test_values_on_the_command_line_are_checked_too(workspace):
+    output = workspace.snakemake("--dry-run", "--config", "figures={layers_sparsity: 2}", check=False)
+    assert "figures.layers_sparsity: 2 is greater than" in output
+
+
+def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
+    assert shutil.which("sbatch") is None or True
+    output = workspace.snakemake("--profile", "slurm", "--dry-run")
+    jobs = [block for block in output.split("\n\n") if re.search(r"^ +rule prune_eval:|rule prune_eval:", block) or "prune_eval" in block]
+    shown = [block for block in jobs if "resources:" in block]
+    assert len(shown) > 10
+    for block in shown:
+        resources = re.search(r"resources: (.*)", block)[1]
+        assert "gpu=1" in resources
+        assert "slurm_partition=gpu" in resources
+        assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
+        assert int(re.search(r"runtime=(\d+)", resources)[1]) >= 10
+
+
+def test_no_rule_holds_site_facts_or_retries():
+    for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]:
+        text = path.read_text()
+        for word in ("slurm_partition", "slurm_account", "partition=", "retries:", "checkpoint ", "run:"):
+            assert word not in text, f"{path.name} holds {word!r}"
+    assert not (ROOT / "profiles").exists()
+    assert not (ROOT / "default").exists()
+
+
+def test_profile_keeps_what_was_learned_on_real_clusters():
+    profile = yaml.safe_load((ROOT / "slurm/profile.v9+.yaml").read_text())
+    assert profile["slurm-status-command"] == "squeue"
+    assert profile["retries"] >= 1
+    assert "slurm-array-jobs" not in profile
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["snakefmt", "--check", "Snakefile", "rules"],
+        ["snakemake", "--lint"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_linters_are_clean(command):
+    result = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert result.returncode == 0, result.stdout
+
+
+def test_conda_files_carry_the_pins_of_requirements():
+    lines = (ROOT / "envs/requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    files = sorted((ROOT / "envs").glob("*.yaml"))
+    assert len(files) >= 3
+    for path in files:
+        listed = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+        assert listed
+        for line in listed:
+            name, _, version = line.partition("==")
+            assert pins.get(name) == version, f"{path.name}: {line}, but requirements.txt has {pins.get(name)}"
+
+
+def test_every_rule_names_an_environment_that_holds_what_it_imports():
+    provided = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
+    sys.path.insert(0, str(ROOT / "workflow/scripts"))
+    from essential_sparsity import codefiles
+
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        for body in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = body.split(":")[0]
+            environment = re.search(r'conda:\s+"\.\./envs/(\w+)\.yaml"', body)[1]
+            pins = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text())["dependencies"][-1]["pip"]
+            extra = [f"essential_sparsity.tasks.{f.stem}" for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")]
+            script = "prune_eval" if name == "prune_eval" else name
+            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *(extra if name == "prune_eval" else []))
+            for file in files:
+                for module in re.findall(r"^\s*(?:import|from) (\w+)", Path(file).read_text(), re.MULTILINE):
+                    known = module in sys.stdlib_module_names or module == "essential_sparsity"
+                    package = provided.get(module, module)
+                    assert known or any(pin.startswith(f"{package}==") for pin in pins) or module in TRANSITIVE, (
+                        f"{name}: {file} imports {module}, which envs/{environment}.yaml lacks"
+                    )
+
+
+TRANSITIVE = {"threadpoolctl"}  # a dependency of scikit-learn
+
+
+def test_readme_names_every_key_and_column():
+    text = (ROOT / "config/README.md").read_text()
+    for path in sorted((ROOT / "workflow/schemas").glob("*.schema.yaml")):
+        for key in yaml.safe_load(path.read_text())["properties"]:
+            assert f"`{key}`" in text, f"config/README.md does not explain `{key}` of {path.name}"
+
+
+def test_dry_run_of_a_good_config_is_quick_enough_to_type_often(workspace):
+    """No timing: nothing heavy is imported while parsing."""
+    code = (
+        "import sys; sys.path.insert(0, 'workflow/scripts');"
+        "from essential_sparsity import grid, codefiles; import json;"
+        "print(json.dumps([m for m in ('torch', 'transformers', 'pandas', 'numpy', 'pyarrow') if m in sys.modules]))"
+    )
+    assert json.loads(workspace.call(sys.executable, "-c", code).stdout) == []

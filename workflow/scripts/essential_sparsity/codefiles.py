@@ -1,0 +1,49 @@
+"""Which files a program's results depend on: itself and every library module that it imports, found in its source.
+
+Snakemake compares small inputs by content, so a rule that lists these files re-runs when, and only when, code that it
+really uses has changed. Standard library only: the Snakefile reads it while parsing.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "essential_sparsity"
+
+
+def module_file(root: Path, module: str) -> Path | None:
+    """The file of a dotted module under `root`, or None when it is not one of ours."""
+    path = root / Path(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Dotted names that a source file imports anywhere in it, from this package only, parents included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    ours = {name for name in names if name.split(".")[0] == PACKAGE}
+    return tuple(sorted(ours | {name.rpartition(".")[0] for name in ours if "." in name}))
+
+
+@cache
+def program(path: str, *extra: str) -> list[str]:
+    """A program's file first, then its library modules, sorted, as paths relative to the working directory.
+
+    `extra`: dotted modules that it loads by name at run time (a task's own module).
+    """
+    script = Path(path)
+    found, todo = set(), [*imports(script), *extra]
+    while todo:
+        file = module_file(script.parent, todo.pop())
+        if file and file not in found:
+            found.add(file)
+            todo += imports(file)
+    return [str(script), *sorted(map(str, found))]

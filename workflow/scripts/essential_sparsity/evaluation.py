@@ -1,0 +1,121 @@
+"""One job: a model, a task and a pattern over one or more sparsities, with everything shared loaded once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import transformers
+
+import essential_sparsity
+from essential_sparsity import checkpoints, masks, tasks, training
+from essential_sparsity.checkpoints import PrunableWeight
+from essential_sparsity.masks import Level
+from essential_sparsity.tasks import Outcome
+
+
+def evaluate(
+    folder: str | Path,
+    data: pd.DataFrame,
+    settings: Mapping[str, Any],
+    pattern: str,
+    sparsities: Sequence[float],
+    seed: int,
+    spectrum: pd.DataFrame | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[Level, Outcome]]:
+    """Yield (Level, Outcome) per sparsity, ascending.
+
+    `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
+    model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
+    loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level.
+    """
+    task = tasks.load(settings["kind"])
+    auto_class = tasks.auto_class(settings)
+    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    prepared = task.prepare(folder, data, settings, seed)
+    sparsities = sorted(sparsities)
+    if settings["protocol"] == "finetune":
+        for sparsity in sparsities:
+            model = training.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+            plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum)
+            held = dict(plan.masks(sparsity))
+            level = plan.prune_(sparsity)
+            training.train_(model, prepared.train, prepared.collate, settings, seed, held, device)
+            check_count(held, level)
+            yield level, task.run(model, prepared, settings, seed, device)
+        return
+    # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
+    model = checkpoints.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+    plan = make_plan(model.to(device), pattern, sparsities, seed, spectrum)
+    for sparsity in sparsities:
+        level = plan.prune_(sparsity)
+        yield level, task.run(model, prepared, settings, seed, device)
+
+
+class Dense:
+    """The plan of pattern `dense`: nothing is pruned."""
+
+    def __init__(self, weights: Sequence[tuple[PrunableWeight, torch.Tensor]], sparsities: Sequence[float]):
+        if any(sparsities):
+            raise ValueError(f"pattern 'dense' prunes nothing: its one sparsity is 0, not {max(sparsities)}")
+        self.weights = weights
+
+    def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(())
+
+    def prune_(self, sparsity: float) -> Level:
+        n = sum(tensor.numel() for _, tensor in self.weights)
+        return Level(sparsity, k=0, n=n, per_tensor={weight.name: 0 for weight, _ in self.weights})
+
+
+def make_plan(
+    model: torch.nn.Module, pattern: str, sparsities: Sequence[float], seed: int, spectrum: pd.DataFrame | None
+) -> masks.Plan | Dense:
+    """The plan over the model's own weights, which it zeroes in place."""
+    parameters = checkpoints.parameters(model)
+    weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
+    if pattern == "dense":
+        return Dense(weights, sparsities)
+    return masks.plan(pattern, weights, sparsities, seed, spectrum)
+
+
+def check_count(held: Mapping[str, torch.Tensor], level: Level) -> None:
+    """The masks that training held are the ones that the level counts."""
+    count = sum(int(mask.sum()) for mask in held.values())
+    if count != level.k:
+        raise training.TrainingError(f"Training held {count} pruned weights, but the level has {level.k}.")
+
+
+def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protocol: str) -> pd.DataFrame:
+    """One row per metric of table `runs`, but for the key columns model, task, pattern and seed.
+
+    Raises ValueError when the model that was loaded has other prunable weights than its manifest says.
+    """
+    if level.n != manifest["n_prunable"]:
+        raise ValueError(
+            f"{level.n} prunable weights were loaded, but the manifest counts {manifest['n_prunable']}: this version "
+            "of the workflow or of transformers finds other weights. Delete the manifest's folder and run again."
+        )
+    return pd.DataFrame(
+        {
+            "metric": list(outcome.metrics),
+            "value": pd.Series(list(outcome.metrics.values()), dtype="float64"),
+            "sparsity": level.sparsity,
+            "protocol": protocol,
+            "n_items": len(outcome.items),
+            "sparsity_actual": level.k / level.n,
+            "sparsity_total": level.k / manifest["n_total"],
+            "k": level.k,
+            "n_prunable": level.n,
+            "n_total": manifest["n_total"],
+            "keep": pd.array([level.keep] * len(outcome.metrics), dtype="Int64"),
+            "group": pd.array([level.group] * len(outcome.metrics), dtype="Int64"),
+            "dtype": manifest["dtype"],
+            "weights_sha256": manifest["weights_sha256"],
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "workflow": essential_sparsity.__version__,
+        }
+    )

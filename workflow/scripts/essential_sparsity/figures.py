@@ -1,0 +1,275 @@
+"""Figures for print and report: quality against sparsity, and where the pruned weights sit.
+
+Sized for one or two columns of a journal (85 and 180 mm), nothing smaller than 7 pt, colours of Okabe and Ito (told
+apart with any colour vision) together with a marker each. The same data give the same bytes.
+"""
+
+import os
+import textwrap
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from essential_sparsity import files, knees
+from essential_sparsity.metrics import METRICS, Metric
+
+MM = 1 / 25.4  # inches
+STYLES = {  # pattern -> colour, marker
+    "global": ("#0072B2", "o"),
+    "layerwise": ("#D55E00", "s"),
+    "erk": ("#009E73", "^"),
+    "erk-random": ("#555555", "v"),
+    "random": ("#999999", "x"),
+    "lth": ("#CC79A7", "P"),
+    "nm4": ("#E69F00", "D"),
+    "nm8": ("#56B4E9", "p"),
+    "nm2": ("#000000", "*"),
+}
+OTHERS = [("#CC79A7", "h"), ("#56B4E9", ">"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
+PERCENT = {"accuracy"}  # shown times 100
+BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
+RC = {
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "essential-sparsity",  # ids in the file, else random
+    "svg.fonttype": "path",
+}
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write SVG, PNG (300 dpi) or PDF by the path's suffix, without time stamps: the same figure, the same bytes."""
+    kind = Path(path).suffix.lower()
+    metadata = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    if kind not in metadata:
+        raise ValueError(f"{path}: figures are written as .svg, .png or .pdf.")
+    with files.atomic(path) as temporary, mpl.rc_context(RC):
+        figure.savefig(temporary, dpi=300, metadata=metadata[kind])
+
+
+def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
+    """Quality against sparsity for every pattern of one model and task, with the essential sparsity of each marked.
+
+    `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title. With
+    several metrics, the one that stands first in `metrics.METRICS` is drawn. The line is the mean over seeds on the
+    fitted scale, the band their range. Raises ValueError when there is no run with a defined metric.
+    """
+    runs = runs[(runs["model"] == model) & (runs["task"] == task)]
+    means = knees.level_means(runs)
+    if means.empty:
+        raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    means = means[means["metric"] == metric.name]
+    found = knee_table[
+        (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
+    ].set_index("pattern")
+    dense = means[means["pattern"] == "dense"]
+    patterns = sorted(set(means["pattern"]) - {"dense"}, key=_order)
+    styles = _styles(patterns)
+    labels = {"model": model, "task": task} | (labels or {})
+    title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
+    lines = title.count("\n") + -(-(len(patterns) + 2 * (not dense.empty)) // 2)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(85 * MM, (54.5 + 3.6 * lines) * MM), layout="constrained")
+        axes = figure.add_subplot()
+        handles = []
+        for pattern in patterns:
+            points = pd.concat([dense, means[means["pattern"] == pattern]])
+            knee = found.loc[pattern] if pattern in found.index else None
+            handles.append(_draw_pattern(axes, points, metric, pattern, styles[pattern], knee))
+        if not dense.empty:
+            epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
+            handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
+        _axes_of_curve(axes, means, dense, metric)
+        figure.suptitle(title, fontsize=8)
+        heading = "Pattern — essential sparsity (◇)"
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, title=heading, title_fontsize=7)
+    return figure
+
+
+def _draw_pattern(
+    axes: Axes, points: pd.DataFrame, metric: Metric, pattern: str, style: tuple[str, str], knee: pd.Series | None
+) -> Line2D:
+    """One pattern's mean, range over seeds and knee; returns its legend entry."""
+    colour, marker = style
+    x = 100 * points["sparsity"].to_numpy()
+    low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
+    edge = {"markerfacecolor": colour, "markeredgecolor": colour if marker in "x" else "white", "markeredgewidth": 0.4}
+    if marker == "x":
+        edge["markeredgewidth"] = 1.0
+    axes.plot(x, mean, color=colour, marker=marker, zorder=3, **edge)
+    if points["n_seeds"].max() > 1:
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+    text = pattern
+    if knee is not None and pd.notna(knee["tolerance"]):
+        s = 100 * knee["tolerance"]
+        text = f"{pattern} — {s:.0f} %" if s >= 1 else f"{pattern} — below 1 %"
+        axes.plot([s, s], [0, 0.07], transform=axes.get_xaxis_transform(), color=colour, linewidth=1.6, zorder=4)
+        at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
+        axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
+    elif knee is not None:
+        text = f"{pattern} — {str(knee['reason']).partition(':')[0]}"
+    return Line2D([], [], color=colour, marker=marker, label=text, **edge)
+
+
+def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
+    """The dense level and the tolerance below it; returns their legend entries."""
+    dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
+    axes.axhline(dense, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+    axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
+    if metric.scale == "log":
+        tolerance = f"{100 * np.expm1(epsilon):.2g} %"
+    elif metric.name in PERCENT:
+        tolerance = f"{100 * epsilon:.3g} point{'' if np.isclose(epsilon, 0.01) else 's'}"
+    else:
+        tolerance = f"{epsilon:.3g}"
+    unit = " %" if metric.name in PERCENT else ""
+    return [
+        Line2D([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=f"dense: {dense:.3g}{unit}"),
+        Patch(color="black", alpha=0.13, linewidth=0, label=f"tolerance: {tolerance}"),
+    ]
+
+
+def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
+    """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
+    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 10) + 2)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+    scale = "log axis" if metric.scale == "log" else "%" if metric.name in PERCENT else ""
+    axes.set_ylabel(f"{metric.label} ({scale})" if scale else metric.label)
+    told = ""
+    values = _shown(means["quality"], metric)
+    if metric.scale == "log":
+        low, high = values.min(), values.max()
+        end = high
+        if not dense.empty and high > BLOW_UP * _shown(dense["quality"], metric)[0]:
+            end = BLOW_UP * _shown(dense["quality"], metric)[0]
+            told = f"\nvertical axis ends at {BLOW_UP} × dense; highest value: {_short(high)}"
+        low, end = low / 1.12, end * 1.07
+        axes.set_yscale("log")
+        axes.set_ylim(low, end)
+        axes.yaxis.set_major_locator(ticker.FixedLocator(_log_ticks(low, end)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    else:
+        shaped = _shown(means.loc[~means["pattern"].isin(["random", "erk-random"]), "quality"], metric)
+        low, high = (shaped.min(), shaped.max()) if len(set(means["pattern"]) - {"dense", "random"}) else (0, 0)
+        cut = low - 0.35 * (high - low)
+        if high > low and values.min() < low - (high - low):
+            axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
+            told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
+    axes.set_xlabel(f"Sparsity (% of prunable weights pruned){told}")
+
+
+def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, label: str | None = None) -> Figure:
+    """Where the pruned weights of one level sit: share of each matrix pruned, and share of all pruned weights.
+
+    `layers`: the table of that name; matrices of one block that share a role (experts) are added up. One row of cells
+    per role, one column per layer. Raises ValueError when the table has no such level.
+    """
+    layers = layers[(layers["model"] == model) & (layers["pattern"] == pattern)]
+    chosen = layers[np.isclose(layers["sparsity"], sparsity, atol=1e-6)]
+    if chosen.empty:
+        levels = ", ".join(f"{level:.3f}" for level in sorted(layers["sparsity"].unique())) or "none"
+        raise ValueError(f"The table of layers has no sparsity {sparsity} of {model}, {pattern}; it has: {levels}.")
+    order = chosen.sort_values(["kind", "layer"], kind="stable").drop_duplicates("role")["role"]
+    n, pruned = (
+        chosen.pivot_table(index="role", columns="layer", values=column, aggfunc="sum").reindex(order)
+        for column in ("n", "pruned")
+    )
+    rate, share = 100 * pruned / n, 100 * pruned / max(chosen["pruned"].sum(), 1)
+    n_roles, n_layers = rate.shape
+    width = min(max(85, 34 + 6 * n_layers), 180)
+    with mpl.rc_context(RC | {"axes.spines.top": True, "axes.spines.right": True}):
+        figure = Figure(figsize=(width * MM, (42 + 2 * max(5.2 * n_roles, 14)) * MM), layout="constrained")
+        cell = (width - 46) / n_layers  # mm
+        panels = figure.subplots(2, 1, sharex=True)
+        for axes, values, colours, title in (
+            (panels[0], rate, "viridis", "Pruned share of each matrix (%)"),
+            (panels[1], share, "cividis", "Share of all pruned weights (%)"),
+        ):
+            _draw_cells(figure, axes, values, colours, title, cell)
+        panels[1].set_xlabel("Layer")
+        figure.suptitle(f"{label or model}\n{pattern}, {100 * sparsity:g} % of prunable weights pruned", fontsize=8)
+        figure.supxlabel(_kinds(chosen), fontsize=7)
+    return figure
+
+
+def _draw_cells(figure: Figure, axes: Axes, values: pd.DataFrame, colours: str, title: str, cell: float) -> None:
+    """One panel: roles down, layers across, annotated where the numbers fit into a cell of `cell` mm."""
+    top = np.nanmax(values.to_numpy()) or 1.0
+    image = axes.imshow(values, aspect="auto", cmap=colours, vmin=0, vmax=top, interpolation="nearest")
+    axes.set_title(title, fontsize=7, loc="left")
+    axes.set_yticks(range(len(values)), values.index)
+    every = max(1, -(-len(values.columns) // int(max(1, len(values.columns) * cell / 4))))
+    axes.set_xticks(range(0, len(values.columns), every), values.columns[::every])
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=12, ticks=ticker.MaxNLocator(min(len(values), 5)))
+    bar.outline.set_linewidth(0.4)
+    texts = [[f"{value:.1f}" if top < 10 else f"{value:.0f}" for value in row] for row in values.to_numpy()]
+    widest = max(1.6 * len(text.replace(".", "")) + 0.8 * ("." in text) for row in texts for text in row)
+    if widest > 0.95 * cell:  # mm: a digit of 7 pt is 1.6 wide
+        return
+    for i, row in enumerate(values.to_numpy()):
+        for j, value in enumerate(row):
+            if np.isfinite(value):
+                dark = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.5
+                axes.text(j, i, texts[i][j], ha="center", va="center", color="white" if dark else "black")
+
+
+def _kinds(level: pd.DataFrame) -> str:
+    """Attention against MLP, in words."""
+    total = level.groupby("kind")[["n", "pruned"]].sum()
+    names = {"attention": "Attention", "mlp": "MLP"}
+    return "\n".join(
+        f"{names.get(kind, kind)}: {100 * row['pruned'] / row['n']:.0f} % pruned, "
+        f"{100 * row['pruned'] / max(total['pruned'].sum(), 1):.0f} % of all pruned "
+        f"({100 * row['n'] / total['n'].sum():.0f} % of the weights)"
+        for kind, row in total.iterrows()
+    )
+
+
+def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
+    """Quality back in the metric's unit, as the axis shows it."""
+    return np.array([metric.value(value) for value in quality]) * (100 if metric.name in PERCENT else 1)
+
+
+def _styles(patterns: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each pattern: fixed for the known ones, so that figures can be compared."""
+    spare = cycle(OTHERS)
+    return {pattern: STYLES.get(pattern) or next(spare) for pattern in patterns}
+
+
+def _order(pattern: str) -> tuple[int, str]:
+    return (list(STYLES).index(pattern) if pattern in STYLES else len(STYLES), pattern)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends of a logarithmic axis: 1, 2, 5 of each decade, or evenly spaced on a short one."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) < 3:
+        ticks = [tick for tick in ticker.MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:e}".startswith("1")]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")

@@ -1,0 +1,43 @@
+"""What each metric means: direction, the scale it is fitted on, its tolerance. The one place that says so.
+
+Standard library only: the Snakefile reads it while parsing.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quality measure.
+
+    `scale` is the scale that curves are averaged and fitted on (`log`: natural logarithm, for perplexity, which has no
+    ceiling). `epsilon` is the default tolerance on that scale: 0.01 is one point of an accuracy or a correlation, and
+    one per cent of a perplexity.
+    """
+
+    name: str
+    label: str
+    higher_is_better: bool
+    scale: str = "identity"
+    epsilon: float = 0.01
+
+    def quality(self, value: float) -> float:
+        """The value on the fitted scale with its sign turned so that higher is better."""
+        scaled = math.log(value) if self.scale == "log" else value
+        return scaled if self.higher_is_better else -scaled
+
+    def value(self, quality: float) -> float:
+        """Inverse of `quality`."""
+        scaled = quality if self.higher_is_better else -quality
+        return math.exp(scaled) if self.scale == "log" else scaled
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "Accuracy", higher_is_better=True),
+        Metric("spearman", "Spearman correlation", higher_is_better=True),
+        Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
+    )
+}

@@ -1,0 +1,185 @@
+"""Which weights of a transformer are prunable: found by their role in the module tree, on any device (meta too).
+
+Prunable are the linear weights inside the repeated blocks: attention and MLP projections, mixture-of-experts weights.
+Everything outside a block is left alone by construction (embeddings, pooler, heads, patch embedding and merging,
+input and output projections); inside a block so are norms, biases, routers, expert gates and position tables.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
+
+ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+NOT_A_PROJECTION = re.compile(r"router|position", re.IGNORECASE)  # choice of experts; learned position biases
+EXPERTS = re.compile(r"expert", re.IGNORECASE)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message names what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class PrunableWeight:
+    """One prunable matrix (or one merged stack of expert matrices).
+
+    name       parameter path inside `model.base_model`, the same with any head or none
+    layer      index of its block, counted over the whole base model in module order (encoder first, then decoder)
+    role       path inside the block without numbers and `.weight`, for example `attention.self.query`
+    kind       "attention" or "mlp"
+    shape      shape of the tensor in memory
+    input_dim  the dimension that runs over inputs: 1 for a linear layer, 0 for GPT-2's Conv1D, 1 or 2 for experts
+    """
+
+    name: str
+    layer: int
+    role: str
+    kind: str
+    shape: tuple[int, ...]
+    input_dim: int
+
+
+def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
+    """The prunable weights of a model, sorted by name; a weight shared by several layers stands once.
+
+    Raises CheckpointError when there is none, or when the blocks hold most of their weights in a form that is
+    neither a linear layer nor a stack of experts: silence would make every sparsity a wrong number.
+    """
+    embeddings = {id(parameter) for module in _embeddings(model) for parameter in module.parameters()}
+    found: dict[int, PrunableWeight] = {}
+    unknown: dict[int, tuple[str, int]] = {}
+    for layer, (block_path, block) in enumerate(_blocks(model.base_model)):
+        for path, module in block.named_modules():
+            chain = list(_chain(block, path))
+            for leaf, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim < 2 or id(parameter) in embeddings or id(parameter) in found:
+                    continue
+                name = f"{path}.{leaf}".strip(".")
+                input_dim = _input_dim(module, leaf, parameter, chain)
+                if input_dim is None:
+                    if _is_plain(module):
+                        unknown[id(parameter)] = (f"{block_path}.{name}", parameter.numel())
+                    continue
+                attention = any(ATTENTION.search(attribute + " " + type(part).__name__) for attribute, part in chain)
+                found[id(parameter)] = PrunableWeight(
+                    name=f"{block_path}.{name}",
+                    layer=layer,
+                    role=".".join(part for part in name.removesuffix(".weight").split(".") if not part.isdigit()),
+                    kind="attention" if attention else "mlp",
+                    shape=tuple(parameter.shape),
+                    input_dim=input_dim,
+                )
+    weights = sorted(found.values(), key=lambda weight: weight.name)
+    _check(model, weights, list(unknown.values()))
+    return weights
+
+
+def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The prunable parameters themselves, by name, in the order of `find_prunable`."""
+    named = dict(model.base_model.named_parameters())
+    return {weight.name: named[weight.name] for weight in find_prunable(model)}
+
+
+def _blocks(base: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The repeated transformer blocks in module order.
+
+    A block is an element of a list of layers, all of one class or all made for gradient checkpointing, in which
+    attention occurs below the element. Only the innermost count: Swin's stages hold blocks, ALBERT's groups hold
+    layers. T5's list of sub-layers inside a block is neither of one class nor checkpointed, so it does not match.
+    """
+    candidates: dict[int, nn.Module] = {}
+    for module in base.modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len(module) and _repeats(module):
+            candidates |= {id(element): element for element in module}
+    for path, module in base.named_modules():
+        if id(module) in candidates and not any(id(m) in candidates for m in module.modules() if m is not module):
+            yield path, module
+
+
+def _repeats(layers: nn.ModuleList | nn.Sequential) -> bool:
+    alike = len({type(layer) for layer in layers}) == 1
+    checkpointed = all(isinstance(layer, GradientCheckpointingLayer) for layer in layers)
+    return (alike or checkpointed) and any(_has_attention(layer) for layer in layers)
+
+
+def _has_attention(layer: nn.Module) -> bool:
+    return any(
+        path and ATTENTION.search(path.rpartition(".")[2] + " " + type(module).__name__)
+        for path, module in layer.named_modules()
+    )
+
+
+def _chain(block: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """(attribute, module) for each step from below the block down to the module at `path`."""
+    module = block
+    for attribute in path.split(".") if path else ():
+        module = getattr(module, attribute)
+        yield attribute, module
+
+
+def _input_dim(module: nn.Module, leaf: str, parameter: torch.Tensor, chain: list) -> int | None:
+    """The dimension that indexes inputs, or None when the parameter is not a projection."""
+    if any(NOT_A_PROJECTION.search(attribute + " " + type(part).__name__) for attribute, part in chain):
+        return None
+    if isinstance(module, Conv1D) and leaf == "weight":
+        return 0
+    if isinstance(module, nn.Linear) and leaf == "weight":
+        siblings = chain[-2][1] if len(chain) > 1 else None
+        is_gate = parameter.shape[0] == 1 or parameter.shape[0] in _expert_counts(siblings)
+        return None if is_gate else 1
+    if isinstance(module, nn.MultiheadAttention) and leaf.endswith("proj_weight"):
+        return 1
+    if parameter.ndim == 3 and _is_plain(module):
+        if hasattr(module, "is_transposed"):  # set by transformers on every class of merged experts
+            return 1 if module.is_transposed else 2
+        if any(EXPERTS.search(attribute + " " + type(part).__name__) for attribute, part in chain):
+            return 2
+    return None
+
+
+def _expert_counts(parent: nn.Module | None) -> set[int]:
+    """How many experts stand beside a linear layer: one with that many outputs is the router, not a projection."""
+    counts = set()
+    for attribute, child in parent.named_children() if parent is not None else ():
+        if EXPERTS.search(attribute):
+            counts |= {len(child)} if isinstance(child, nn.ModuleList | nn.ModuleDict) else set()
+            counts |= {p.shape[0] for p in child.parameters(recurse=False) if p.ndim == 3}
+    return counts
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module's parameters are its own, not those of a torch layer (embedding, convolution, norm)."""
+    return not type(module).__module__.startswith("torch.") and not isinstance(module, Conv1D | nn.Embedding)
+
+
+def _embeddings(model: PreTrainedModel) -> Iterator[nn.Module]:
+    for part in {id(m): m for m in (model, model.base_model)}.values():
+        for name in ("get_input_embeddings", "get_output_embeddings"):
+            try:
+                module = getattr(part, name)()
+            except (AttributeError, NotImplementedError):  # vision and composite models need not have them
+                continue
+            if isinstance(module, nn.Module):
+                yield module
+
+
+def _check(model: PreTrainedModel, weights: list[PrunableWeight], unknown: list[tuple[str, int]]) -> None:
+    kind = type(model).__name__
+    if not weights:
+        raise CheckpointError(
+            f"{kind} has no prunable weights: no list of repeated blocks with attention and linear layers was found. "
+            "Only transformers built of such blocks can be pruned here."
+        )
+    counted = sum(math.prod(weight.shape) for weight in weights)
+    if 2 * sum(size for _, size in unknown) > counted:
+        names = ", ".join(sorted(name for name, _ in unknown)[:3])
+        raise CheckpointError(
+            f"{kind} keeps much of its blocks in parameters of unknown role ({names}, ...), neither linear layers nor "
+            "stacks of experts: pruning only the rest would misstate every sparsity. It is not supported."
+        )

@@ -1,0 +1,146 @@
+"""The magnitude spectrum: one exact histogram per tensor, from which every pruning threshold is read.
+
+The magnitude of a floating-point number orders like its bits without the sign. Of a 16-bit float these 15 bits are the
+whole magnitude; of a float32 the upper 15 are. So 32,768 bins per tensor, filled in one read of the weights, give the
+boundary bin of any level, globally and per matrix, and the counts below any threshold.
+"""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity.prunable import PrunableWeight
+
+BINS = 1 << 15
+LOW_BITS = 16  # of a float32 below its bin
+CHUNK = 1 << 18  # weights handled at once: the working set stays in a core's cache
+DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+INFINITY_BIN = {"float32": 0x7F80, "bfloat16": 0x7F80, "float16": 0x7C00}  # infinity and NaN lie at or above it
+
+
+def level_count(sparsity: float, n: int) -> int:
+    """Number of weights pruned at a sparsity: floor(s·n + 1/2), in exact decimal arithmetic.
+
+    Raises ValueError outside [0, 1].
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity {sparsity} is outside [0, 1]")
+    return int((Fraction(str(float(sparsity))) * n + Fraction(1, 2)).__floor__())
+
+
+def magnitude_bits(chunk: torch.Tensor) -> torch.Tensor:
+    """Bits of |w| as int32, comparable as integers; 16-bit floats are shifted up so that `bits >> 16` is the bin."""
+    if chunk.dtype == torch.float32:
+        return chunk.view(torch.int32) & 0x7FFFFFFF
+    return (chunk.view(torch.int16).to(torch.int32) & 0x7FFF) << LOW_BITS
+
+
+def flat_chunks(weight: torch.Tensor, size: int = CHUNK) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (start, piece) over the weights in row-major order."""
+    flat = weight.detach().reshape(-1)
+    for start in range(0, flat.numel(), size):
+        yield start, flat[start : start + size]
+
+
+def histogram(weight: torch.Tensor, name: str = "tensor", chunk: int = CHUNK) -> np.ndarray:
+    """Count the weights of each magnitude bin: int64 array of 32,768.
+
+    Raises ValueError, naming the tensor, for a dtype that has no magnitudes and for NaN or infinity.
+    """
+    if weight.dtype not in DTYPES:
+        raise ValueError(
+            f"{name} is stored as {str(weight.dtype).removeprefix('torch.')}: only float32, float16 and bfloat16 weights "
+            "have magnitudes to rank. Give an unquantised checkpoint."
+        )
+    counts = torch.zeros(BINS, dtype=torch.int64, device=weight.device)
+    for _, piece in flat_chunks(weight, chunk):
+        halves = piece.view(torch.int16)
+        if weight.dtype == torch.float32:
+            halves = halves[1::2]  # the upper half of each float32 (little-endian)
+        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+    if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
+        raise ValueError(f"{name} holds NaN or infinity: the checkpoint is broken, fetch it again or leave it out.")
+    return counts.cpu().numpy()
+
+
+def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFrame:
+    """Histogram every prunable tensor: one row per non-empty bin, sorted by tensor and bin.
+
+    Columns: tensor, layer, role, kind, shape (`384x1536`), input_dim, dtype, bin, count. One tensor is held at a time.
+    """
+    frames = []
+    for weight, values in weights:
+        counts = histogram(values, weight.name)
+        bins = np.flatnonzero(counts)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "tensor": weight.name,
+                    "layer": weight.layer,
+                    "role": weight.role,
+                    "kind": weight.kind,
+                    "shape": "x".join(map(str, weight.shape)),
+                    "input_dim": weight.input_dim,
+                    "dtype": DTYPES[values.dtype],
+                    "bin": bins.astype(np.int32),
+                    "count": counts[bins],
+                }
+            )
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    dtypes = sorted(frame["dtype"].unique())
+    if len(dtypes) > 1:
+        first = frame.drop_duplicates("dtype").set_index("dtype")["tensor"]
+        raise ValueError(
+            f"prunable weights are stored in different dtypes ({', '.join(f'{d}: {first[d]}' for d in dtypes)}): their "
+            "magnitudes cannot be ranked together. Save the checkpoint in one dtype."
+        )
+    return frame.sort_values(["tensor", "bin"], ignore_index=True)
+
+
+def histograms(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Back from the stored rows to one array of 32,768 counts per tensor."""
+    dense = {}
+    for tensor, rows in frame.groupby("tensor", sort=True):
+        counts = np.zeros(BINS, dtype=np.int64)
+        counts[rows["bin"].to_numpy()] = rows["count"].to_numpy()
+        dense[tensor] = counts
+    return dense
+
+
+def boundary(counts: np.ndarray, k: int) -> tuple[int, int]:
+    """The bin that holds the k-th smallest magnitude and how many of that bin's weights are pruned (1 ≤ rank).
+
+    `counts`: int64 of 32,768; 1 ≤ k ≤ counts.sum().
+    """
+    cumulative = np.cumsum(counts)
+    index = int(np.searchsorted(cumulative, k))
+    return index, int(k - (cumulative[index] - counts[index]))
+
+
+def describe_bins(dtype: str) -> np.ndarray:
+    """Lower edge of each bin as float64, units of the weight: float of the bin's bits."""
+    bits = np.arange(BINS, dtype=np.uint16)
+    if dtype == "float16":
+        return bits.view(np.float16).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaN bins lie past INFINITY_BIN
+        return (bits.astype(np.uint32) << LOW_BITS).view(np.float32).astype(np.float64)
+
+
+def near_zero(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Weights with |w| below a threshold, per tensor, from the spectrum alone: columns tensor, n, below, boundary.
+
+    `below` counts whole bins under the threshold's bin; `boundary` counts the bin that straddles it (0 when the
+    threshold is a bin edge), so the true count lies in [below, below + boundary].
+    """
+    edges = describe_bins(frame["dtype"].iloc[0])
+    split = int(np.searchsorted(edges[: INFINITY_BIN[frame["dtype"].iloc[0]]], threshold, side="left"))
+    straddles = edges[split] > threshold
+    rows = []
+    for tensor, counts in histograms(frame).items():
+        whole = int(counts[: split - 1 if straddles else split].sum())
+        rows.append((tensor, int(counts.sum()), whole, int(counts[split - 1]) if straddles else 0))
+    return pd.DataFrame(rows, columns=["tensor", "n", "below", "boundary"])

@@ -1,0 +1,119 @@
+"""Classify images. Data: item, label, image (encoded bytes, for instance PNG). Metric: accuracy."""
+
+import inspect
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from PIL import Image, UnidentifiedImageError
+
+from essential_sparsity import files, tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError
+
+AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForImageClassification"}
+EVAL_BATCH_SIZE = 32
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Images(torch.utils.data.Dataset):
+    """Images decoded when asked for: a training set stays as small in memory as it is on disk."""
+
+    def __init__(self, encoded: Sequence[bytes], targets: Sequence[int], size: int, mean: Sequence, std: Sequence):
+        self.encoded, self.targets, self.size = list(encoded), [int(target) for target in targets], size
+        self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pixels = (decode(self.encoded[index], self.size) - self.mean) / self.std
+        return {"pixel_values": pixels, "labels": self.targets[index]}
+
+
+def decode(encoded: bytes, size: int) -> torch.Tensor:
+    """(3, size, size) float32 in 0..1: bilinear resize of the whole image, greyscale repeated over the channels."""
+    try:
+        image = Image.open(io.BytesIO(encoded)).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except (UnidentifiedImageError, OSError) as error:
+        raise TaskError(f"An image of the data set cannot be decoded ({error}).") from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """Split by item and seed; images are decoded as they are used."""
+    tasks.check_columns(data, settings, "item", "label", "image")
+    data, labels = tasks.labelled(data)
+    train, evaluation = tasks.split(data, settings, seed)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    size = image_size(config, settings)
+    mean, std = normalisation(folder)
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = {"pixel_values": torch.stack([row["pixel_values"] for row in rows]), **options}
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+    options = forward_options(config, tasks.auto_class(settings))
+    return Prepared(
+        items=evaluation["item"].tolist(),
+        inputs=Images(evaluation["image"], evaluation["target"], size, mean, std),
+        targets=evaluation["target"].to_numpy(),
+        train=Images(train["image"], train["target"], size, mean, std),
+        train_targets=train["target"].to_numpy(),
+        collate=collate,
+        model_options=tasks.head_options(labels) if settings["protocol"] == "finetune" else {},
+    )
+
+
+def image_size(config: Any, settings: Mapping[str, Any]) -> int:
+    """Side in pixels: the task's `image_size`, else the model's own; a whole number of patches."""
+    size, patch = settings.get("image_size") or config.image_size, config.patch_size
+    if int(size) % patch:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: image_size = {size} is not a multiple of the model's patch size {patch}."
+        )
+    return int(size)
+
+
+def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]:
+    """(mean, standard deviation) per channel from the model's preprocessor file; ImageNet's where it has none."""
+    path = Path(folder) / "preprocessor_config.json"
+    stored = files.read_json(path) if path.exists() else {}
+    return stored.get("image_mean", IMAGENET_MEAN), stored.get("image_std", IMAGENET_STD)
+
+
+def forward_options(config: Any, auto_class: str) -> dict[str, Any]:
+    """Ask for interpolated positions of models that otherwise refuse images that differ in size from pre-training."""
+    model_class = getattr(transformers, auto_class)._model_mapping.get(type(config), None)
+    accepted = inspect.signature(model_class.forward).parameters if model_class else {}
+    return {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepted else {}
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """Accuracy of the model's own head (`finetune`) or of a probe on class token and mean patch (`probe`)."""
+    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    if settings["protocol"] == "finetune":
+        logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
+        return tasks.accuracy(prepared, logits.argmax(axis=1))
+    patch = model.config.patch_size
+
+    def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+        height, width = batch["pixel_values"].shape[-2:]
+        hidden = output.last_hidden_state.float()
+        patches = hidden[:, -(height // patch) * (width // patch) :]  # after the class token and any register tokens
+        return torch.cat([hidden[:, 0], patches.mean(dim=1)], dim=1)
+
+    features, evaluated = (
+        tasks.forward(model, inputs, prepared.collate, size, device, read)
+        for inputs in (prepared.train, prepared.inputs)
+    )
+    return tasks.accuracy(prepared, tasks.probe(features, prepared.train_targets, evaluated))

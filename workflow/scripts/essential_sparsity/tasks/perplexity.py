@@ -1,0 +1,71 @@
+"""Perplexity of a causal language model over windows of tokens. Data: item, text. Metric: perplexity.
+
+Protocol (the one of published wikitext-2 tables): texts joined with a blank line, tokenised once, windows of `context`
+tokens without overlap, tail dropped, mean loss over the `context` - 1 tokens that each window predicts. Context length
+is part of the number: compare only perplexities of one context. Not lm-eval's `wikitext`, which is per word.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+
+AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
+EVAL_BATCH_SIZE = 1
+LARGEST = math.log(sys.float_info.max)
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """Tokenise the joined text, in the order of the data, and cut it into windows."""
+    tasks.check_columns(data, settings, "item", "text")
+    if "split" in data:
+        data = data[data["split"] != "train"]
+    context = int(tasks.required(settings, "context"))
+    tokenizer = _text.tokenizer(folder)
+    limit = _text.position_limit(folder)
+    if context < 2 or (limit and context > limit):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: context = {context}, but a window holds at least 2 tokens and this model "
+            f"takes at most {limit}."
+        )
+    ids = tokenizer("\n\n".join(data["text"]), verbose=False)["input_ids"]
+    available = len(ids) // context
+    windows = int(settings.get("windows") or available)
+    if windows > available or available == 0:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the {len(ids)} tokens of data set {settings.get('dataset')!r} fill "
+            f"{available} windows of {context}, fewer than windows = {windows or 1}. Lower windows or context."
+        )
+    return Prepared(
+        items=[f"window{index:06d}" for index in range(windows)],
+        inputs=[{"input_ids": ids[i * context : (i + 1) * context]} for i in range(windows)],
+        targets=np.full(windows, context - 1),
+        collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
+    )
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """exp(mean loss in nats); None where the model's loss is not finite."""
+    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    losses = tasks.forward(model, prepared.inputs, prepared.collate, size, device, window_loss).astype(np.float64)
+    losses = np.where(np.isfinite(losses), losses, math.nan)  # half precision overflows at high sparsity
+    mean = losses.sum() / prepared.targets.sum()
+    value = math.exp(mean) if mean < LARGEST else None  # false for NaN as well
+    return Outcome({"perplexity": value}, tasks.items_frame(prepared.items, losses, weight=prepared.targets))
+
+
+def window_loss(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """Summed negative log-likelihood of each window in nats: (batch,), computed in float32."""
+    logits, ids = output.logits[:, :-1].float(), batch["input_ids"][:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    return losses.view(ids.shape).sum(dim=1)

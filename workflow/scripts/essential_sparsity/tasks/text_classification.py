@@ -1,0 +1,54 @@
+"""Classify texts or pairs of texts. Data: item, text (or text_a), optionally text_b, label. Metric: accuracy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, _text
+
+AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
+EVAL_BATCH_SIZE = 32
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """Split by item and seed, and tokenise."""
+    first = "text" if "text" in data else "text_a"
+    tasks.check_columns(data, settings, "item", first, "label")
+    data, labels = tasks.labelled(data)
+    train, evaluation = tasks.split(data, settings, seed)
+    tokenizer = _text.tokenizer(folder)
+    length = _text.max_length(folder, settings, tokenizer)
+
+    def inputs(rows: pd.DataFrame) -> list[dict[str, Any]]:
+        encoded = _text.encode(tokenizer, length, rows[first], rows.get("text_b"))
+        return [{**row, "labels": target} for row, target in zip(encoded, rows["target"].tolist(), strict=True)]
+
+    options = {**tasks.head_options(labels), "pad_token_id": tokenizer.pad_token_id}
+    return Prepared(
+        items=evaluation["item"].tolist(),
+        inputs=inputs(evaluation),
+        targets=evaluation["target"].to_numpy(),
+        train=inputs(train),
+        train_targets=train["target"].to_numpy(),
+        collate=_text.collator(tokenizer),
+        model_options=options if settings["protocol"] == "finetune" else {},
+    )
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """Accuracy of the model's own head (`finetune`) or of a probe on mean-pooled features (`probe`)."""
+    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    if settings["protocol"] == "finetune":
+        logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
+        return tasks.accuracy(prepared, logits.argmax(axis=1))
+    features, evaluated = (
+        tasks.forward(model, inputs, prepared.collate, size, device, _text.mean_pooled)
+        for inputs in (prepared.train, prepared.inputs)
+    )
+    return tasks.accuracy(prepared, tasks.probe(features, prepared.train_targets, evaluated))

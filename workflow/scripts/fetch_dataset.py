@@ -1,0 +1,22 @@
+"""Fetch one data set: write its manifest, and data.parquet beside it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from essential_sparsity import cli, formats, sources
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, help="its name in the tasks table")
+    parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, columns, packages")
+    parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
+    args = parser.parse_args(argv)
+    with sources.workspace(args.manifest) as work:
+        record = formats.fetch_dataset(args.dataset, json.loads(args.settings), work)
+        sources.publish(work, args.manifest, record)
+
+
+if __name__ == "__main__":
+    cli.run(main)

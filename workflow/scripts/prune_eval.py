@@ -1,0 +1,68 @@
+"""Prune one checkpoint in one pattern at one or more sparsities and evaluate it on one task: runs and items tables."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no network; files come from the manifests alone
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
+
+import pandas as pd
+import torch
+from essential_sparsity import checkpoints, cli, evaluation, files, tables
+from threadpoolctl import threadpool_limits
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="row of the models table")
+    parser.add_argument("--task", required=True, help="row of the tasks table")
+    parser.add_argument("--pattern", required=True, help="dense, global, layerwise, random, erk, erk-random, nm4, …")
+    parser.add_argument("--sparsities", required=True, help="levels joined by +, for instance 0.100+0.200")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the task's columns, and allow_pickle")
+    parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
+    parser.add_argument("--data", required=True, help="manifest.json of the data set")
+    parser.add_argument("--spectrum", help="magnitude spectrum of the checkpoint; without it histograms are counted")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
+    parser.add_argument("--runs", required=True, help="Parquet file to write: one row per level and metric")
+    parser.add_argument("--items", required=True, help="Parquet file to write: one row per level and evaluated item")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with threadpool_limits(args.threads):
+        runs, items = evaluate(args)
+    tables.write(items, "items", args.items)
+    tables.write(runs, "runs", args.runs)
+
+
+def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of both tables, with one line of progress per level."""
+    manifest = files.read_json(args.manifest)
+    found = evaluation.evaluate(
+        checkpoints.verified_folder(args.manifest),
+        pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet"),
+        {**args.settings, "task": args.task},
+        args.pattern,
+        [float(level) for level in args.sparsities.split("+")],
+        args.seed,
+        pd.read_parquet(args.spectrum) if args.spectrum else None,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
+    runs, items, started = [], [], time.monotonic()
+    for level, outcome in found:
+        runs.append(evaluation.run_rows(level, outcome, manifest, args.settings["protocol"]).assign(**key))
+        items.append(outcome.items.assign(sparsity=level.sparsity, **key))
+        values = ", ".join(f"{name} {value}" for name, value in outcome.metrics.items())
+        place = f"{args.model} {args.task} {args.pattern} seed {args.seed}: level {len(runs)} of {args.sparsities}"
+        seconds, started = time.monotonic() - started, time.monotonic()
+        print(f"{place}, sparsity {level.sparsity:.3f}: {values} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+    return pd.concat(runs), pd.concat(items)
+
+
+if __name__ == "__main__":
+    cli.run(main)
