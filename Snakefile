@@ -22,6 +22,9 @@ include: "rules/figures.smk"
 rule all:
     default_target: True
     input:
-        expand("results/tables/{table}.parquet", table=["runs", "knees", "layers", "costs"]),
+        expand(
+            "results/tables/{table}.parquet",
+            table=["runs", "knees", "layers", "costs"],
+        ),
         CURVE_FIGURES,
         LAYER_FIGURES,

@@ -24,9 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import torch
+from torch.nn.utils import prune
+
 from essential_sparsity import masks
 from essential_sparsity.prunable import PrunableWeight
-from torch.nn.utils import prune
 
 LEVELS = [i / 10 for i in range(10)]
 BERT_BLOCK = [(768, 768)] * 4 + [(3072, 768), (768, 3072)]
@@ -49,7 +50,11 @@ def synchronise():
 
 
 def peak():
-    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (
+        torch.cuda.max_memory_allocated()
+        if DEVICE == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
 
 
 def sweep(weights):
@@ -60,9 +65,9 @@ def sweep(weights):
 
 
 def torch_sweep(weights):
-    for level in LEVELS[1:] + [0.95]:  # its amount must be above 0
+    for level in [*LEVELS[1:], 0.95]:  # its amount must be above 0
         modules = []
-        for w, values in weights:
+        for _, values in weights:
             module = torch.nn.Linear(1, 1, bias=False, device="meta")
             module.weight = torch.nn.Parameter(values, requires_grad=False)
             modules.append((module, "weight"))
@@ -123,7 +128,11 @@ def cases(quick):
     for dtype in (torch.float32, torch.bfloat16):
         for group, pruned in ((4, 2), (8, 4)):
             ours = measure(blocks, dtype, nm, f"nm{group}", pruned / group, repeat=3)
-            yield f"nm_{group - pruned}:{group}_{str(dtype)[6:]}", ours, measure(blocks, dtype, nm_columns, pruned, group)
+            yield (
+                f"nm_{group - pruned}:{group}_{str(dtype)[6:]}",
+                ours,
+                measure(blocks, dtype, nm_columns, pruned, group),
+            )
     sizes = [(1, "7M"), (2, "14M")] if quick else [(12, "85M"), (48, "340M"), (184, "1.3B")]
     for count, name in sizes + ([(918, "6.5B")] if DEVICE == "cuda" and not quick else []):
         yield f"growth_{name}_bfloat16", measure(count, torch.bfloat16, sweep), measure(count, torch.bfloat16, read)
@@ -141,8 +150,20 @@ def main(argv=None):
     rows = []
     for name, (ours, ours_bytes), (peer, peer_bytes) in cases(args.quick):
         if name.startswith(args.only):
-            print(f"{name:36} {ours:7.2f} s {peer:7.2f} s {peer / ours:9.1f}x {ours_bytes / 2**20:8.0f} MiB {peer_bytes / 2**20:8.0f} MiB", flush=True)
-            rows.append({"name": name, "ours_s": ours, "peer_s": peer, "ratio": peer / ours, "ours_bytes": ours_bytes, "peer_bytes": peer_bytes})
+            print(
+                f"{name:36} {ours:7.2f} s {peer:7.2f} s {peer / ours:9.1f}x {ours_bytes / 2**20:8.0f} MiB {peer_bytes / 2**20:8.0f} MiB",
+                flush=True,
+            )
+            rows.append(
+                {
+                    "name": name,
+                    "ours_s": ours,
+                    "peer_s": peer,
+                    "ratio": peer / ours,
+                    "ours_bytes": ours_bytes,
+                    "peer_bytes": peer_bytes,
+                }
+            )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
 

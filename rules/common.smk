@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, grid
 
 try:
-    grid.check_config(config, "the configuration (config/config.yaml, --configfile and --config)")
+    grid.check_config(
+        config, "the configuration (config/config.yaml, --configfile and --config)"
+    )
     MODELS, TASKS, PACKAGES = grid.read_tables(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
 except grid.ConfigError as error:
@@ -25,6 +27,7 @@ USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 
 RUN = grid.RUN
+
 
 wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
@@ -47,7 +50,10 @@ def schema(*names):
 
 def source_settings(row):
     """What fetching a table row depends on, as JSON."""
-    settings = {key: row.get(key) for key in ("source", "id", "revision", "format", "columns", "allow_pickle")}
+    settings = {
+        key: row.get(key)
+        for key in ("source", "id", "revision", "format", "columns", "allow_pickle")
+    }
     settings["packages"] = PACKAGES[row["id"]] if row["source"] == "package" else []
     return json.dumps(settings, sort_keys=True)
 
@@ -55,12 +61,12 @@ def source_settings(row):
 def task_program(wildcards):
     """prune_eval with the module of the task's kind: editing another kind's code re-runs nothing here."""
     kind = TASKS[wildcards.task]["kind"].replace("-", "_")
-    return codefiles.program("workflow/scripts/prune_eval.py", f"essential_sparsity.tasks.{kind}")
+    return codefiles.program(
+        "workflow/scripts/prune_eval.py", f"essential_sparsity.tasks.{kind}"
+    )
 
 
-RUN_SETTINGS = (
-    "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
-)
+RUN_SETTINGS = "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
 
 
 def run_settings(wildcards):
@@ -73,7 +79,9 @@ def run_settings(wildcards):
 def run_mem_mb(wildcards, attempt):
     """Float32 weights with activations; fine-tuning adds gradients, AdamW's two moments and the mask."""
     bytes_per_parameter = 24 if TASKS[wildcards.task]["protocol"] == "finetune" else 12
-    return attempt * int(3000 + bytes_per_parameter * MODELS[wildcards.model]["parameters"] / 1e6)
+    return attempt * int(
+        3000 + bytes_per_parameter * MODELS[wildcards.model]["parameters"] / 1e6
+    )
 
 
 def run_minutes(wildcards, attempt):
@@ -84,4 +92,11 @@ def run_minutes(wildcards, attempt):
 
 def grid_json():
     """The grid as one command-line argument: its cross products stay short however many runs they name."""
-    return json.dumps({"grid": config["grid"], "levels_per_job": {t: LEVELS_PER_JOB[t] for t in sorted({j.task for j in JOBS})}})
+    return json.dumps(
+        {
+            "grid": config["grid"],
+            "levels_per_job": {
+                t: LEVELS_PER_JOB[t] for t in sorted({j.task for j in JOBS})
+            },
+        }
+    )

@@ -9,14 +9,14 @@ rule fetch_model:
         code=program("fetch_model"),
     output:
         manifest="results/checkpoints/{model}/manifest.json",
-    params:
-        settings=lambda wildcards: source_settings(MODELS[wildcards.model]),
     log:
         "results/logs/fetch_model/{model}.log",
     benchmark:
         "results/benchmarks/fetch_model/{model}.tsv"
     conda:
         "../envs/fetch.yaml"
+    params:
+        settings=lambda wildcards: source_settings(MODELS[wildcards.model]),
     message:
         "Fetching the model {wildcards.model}"
     shell:
@@ -29,14 +29,14 @@ rule fetch_dataset:
         code=program("fetch_dataset"),
     output:
         manifest="results/datasets/{dataset}/manifest.json",
-    params:
-        settings=lambda wildcards: source_settings(DATASETS[wildcards.dataset]),
     log:
         "results/logs/fetch_dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/fetch_dataset/{dataset}.tsv"
     conda:
         "../envs/fetch.yaml"
+    params:
+        settings=lambda wildcards: source_settings(DATASETS[wildcards.dataset]),
     message:
         "Fetching the data {wildcards.dataset}"
     shell:

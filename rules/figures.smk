@@ -21,14 +21,17 @@ rule plot_curve:
             category="Curves",
             labels={"model": "{model}", "task": "{task}"},
         ),
-    params:
-        labels=lambda wildcards: json.dumps(
-            {"model": MODELS[wildcards.model]["label"], "task": TASKS[wildcards.task]["label"]}
-        ),
     log:
         "results/logs/plot_curve/{model}/{task}.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        labels=lambda wildcards: json.dumps(
+            {
+                "model": MODELS[wildcards.model]["label"],
+                "task": TASKS[wildcards.task]["label"],
+            }
+        ),
     message:
         "Drawing the curves of {wildcards.model} on {wildcards.task}"
     shell:
@@ -48,13 +51,13 @@ rule plot_layers:
             category="Where the pruned weights sit",
             labels={"model": "{model}"},
         ),
-    params:
-        sparsity=LAYER_SPARSITY,
-        label=lambda wildcards: MODELS[wildcards.model]["label"],
     log:
         "results/logs/plot_layers/{model}.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        sparsity=LAYER_SPARSITY,
+        label=lambda wildcards: MODELS[wildcards.model]["label"],
     message:
         "Drawing where the pruned weights of {wildcards.model} sit"
     shell:

@@ -10,12 +10,18 @@ rule knees:
         runs="results/tables/runs.parquet",
     output:
         table="results/tables/knees.parquet",
-    params:
-        epsilon=json.dumps({name: row["epsilon"] for name, row in sorted(TASKS.items()) if row["epsilon"]}),
     log:
         "results/logs/knees.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        epsilon=json.dumps(
+            {
+                name: row["epsilon"]
+                for name, row in sorted(TASKS.items())
+                if row["epsilon"]
+            }
+        ),
     message:
         "Fitting the knees"
     shell:

@@ -11,9 +11,6 @@ rule prune_eval:
     output:
         runs=f"results/runs/{RUN}.parquet",
         per_item=f"results/items/{RUN}.parquet",
-    params:
-        settings=run_settings,
-        threads=config["resources"]["threads"],
     log:
         f"results/logs/prune_eval/{RUN}.log",
     benchmark:
@@ -25,6 +22,9 @@ rule prune_eval:
         gpu=config["resources"]["gpu"],
         mem_mb=run_mem_mb,
         runtime=run_minutes,
+    params:
+        settings=run_settings,
+        threads=config["resources"]["threads"],
     message:
         "Evaluating {wildcards.model} on {wildcards.task}: {wildcards.pattern} {wildcards.sparsity}, seed {wildcards.seed}"
     shell:

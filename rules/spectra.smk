@@ -15,7 +15,8 @@ rule spectrum:
     threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
+        runtime=lambda wildcards, attempt: attempt
+        * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
     message:
         "Reading the magnitude spectrum of {wildcards.model}"
     shell:

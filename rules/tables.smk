@@ -12,12 +12,12 @@ rule collect_runs:
         runs=[f"results/runs/{job.path}.parquet" for job in JOBS],
     output:
         table="results/tables/runs.parquet",
-    params:
-        grid=grid_json(),
     log:
         "results/logs/collect_runs.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        grid=grid_json(),
     message:
         "Collecting the runs"
     shell:
@@ -29,16 +29,22 @@ rule collect_costs:
         code=program("collect_costs"),
         schema=schema("costs"),
         runs=[f"results/benchmarks/prune_eval/{job.path}.tsv" for job in JOBS],
-        models=expand("results/benchmarks/{rule}/{model}.tsv", rule=["fetch_model", "spectrum"], model=USED_MODELS),
-        data=expand("results/benchmarks/fetch_dataset/{dataset}.tsv", dataset=USED_DATASETS),
+        models=expand(
+            "results/benchmarks/{rule}/{model}.tsv",
+            rule=["fetch_model", "spectrum"],
+            model=USED_MODELS,
+        ),
+        data=expand(
+            "results/benchmarks/fetch_dataset/{dataset}.tsv", dataset=USED_DATASETS
+        ),
     output:
         table="results/tables/costs.parquet",
-    params:
-        grid=grid_json(),
     log:
         "results/logs/collect_costs.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        grid=grid_json(),
     message:
         "Collecting the costs"
     shell:
@@ -53,13 +59,13 @@ rule layers:
         spectra=expand("results/spectra/{model}.parquet", model=USED_MODELS),
     output:
         table="results/tables/layers.parquet",
-    params:
-        grid=grid_json(),
-        drawn=LAYER_SPARSITY,
     log:
         "results/logs/layers.log",
     conda:
         "../envs/evaluate.yaml"
+    params:
+        grid=grid_json(),
+        drawn=LAYER_SPARSITY,
     message:
         "Counting where the pruned weights sit"
     shell:

@@ -313,12 +313,13 @@ class Payload:
         return (os.mkdir, (str(self.path),))
 
 
-def test_pickles_are_refused_unless_allowed_and_never_run_code(tmp_path, bert):
+@pytest.mark.parametrize("new_format", [True, False], ids=["zip", "before torch 1.6"])
+def test_pickles_are_refused_unless_allowed_and_never_run_code(tmp_path, bert, new_format):
     expected = {weight.name: tensor.clone() for weight, tensor in iter_prunable(bert)}
     facts = describe(bert)
     tensors = load_file(bert / "model.safetensors")
     (bert / "model.safetensors").unlink()
-    torch.save(tensors, bert / "pytorch_model.bin")
+    torch.save(tensors, bert / "pytorch_model.bin", _use_new_zipfile_serialization=new_format)
     for use in (describe, lambda folder: next(iter_prunable(folder)), lambda folder: load_model(folder, "AutoModel")):
         with pytest.raises(CheckpointError, match="only pickled weights"):
             use(bert)

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pandas as pd
-import prune_eval
 import pytest
 import tiny_models as tiny
 import torch
+
+import prune_eval
 from essential_sparsity import checkpoints, evaluation, files, tables, tasks, training
 
 LEVELS = [0.3, 0.5, 0.8]
@@ -23,7 +24,9 @@ CASES = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     savers = {saver for saver, _, _ in CASES.values()}
-    return {saver: saver(tmp_path_factory.mktemp("model")) for saver in savers} | {"root": tmp_path_factory.mktemp("job")}
+    return {saver: saver(tmp_path_factory.mktemp("model")) for saver in savers} | {
+        "root": tmp_path_factory.mktemp("job")
+    }
 
 
 def evaluate(folders, case, pattern="global", sparsities=LEVELS, seed=0, **changed):
@@ -71,7 +74,9 @@ def test_finetuning_starts_from_dense_weights_at_every_level(folders, trained):
 
 
 def test_levels_are_walked_in_ascending_order_however_they_are_given(folders):
-    for found, ascending in zip(evaluate(folders, "similarity", sparsities=[0.8, 0.3, 0.5]), evaluate(folders, "similarity"), strict=True):
+    for found, ascending in zip(
+        evaluate(folders, "similarity", sparsities=[0.8, 0.3, 0.5]), evaluate(folders, "similarity"), strict=True
+    ):
         same(found, ascending)
 
 
@@ -126,18 +131,28 @@ def test_training_with_other_masks_than_the_level_counts_is_an_error(folders, mo
 
 @pytest.fixture(scope="module")
 def job(folders):
-    """Arguments of a run of prune_eval.py over two levels of a tiny model, with manifests as the fetch rules write them."""
+    """Arguments of a run of prune_eval.py over two levels of a tiny model, with manifests as fetching writes them."""
     root, model = folders["root"], folders[tiny.save_bert]
     described = checkpoints.describe(model)
 
     def listed(folder):
-        return [{"path": p.name, "sha256": files.sha256_file(p), "size": p.stat().st_size} for p in sorted(folder.iterdir())]
+        return [
+            {"path": p.name, "sha256": files.sha256_file(p), "size": p.stat().st_size} for p in sorted(folder.iterdir())
+        ]
 
     common = {"manifest_version": 1, "source": "path", "id": "tiny", "revision": None, "package": None}
     (root / "data" / "files").mkdir(parents=True)
     tiny.pairs().to_parquet(root / "data" / "files" / "data.parquet", index=False)
-    files.write_json(root / "data" / "manifest.json", common | {"dataset": "tiny", "folder": "files", "files": listed(root / "data" / "files")})
-    files.write_json(root / "model.json", common | described | {"model": "tiny", "folder": str(model), "files": listed(model), "weights_sha256": "0" * 64})
+    files.write_json(
+        root / "data" / "manifest.json",
+        common | {"dataset": "tiny", "folder": "files", "files": listed(root / "data" / "files")},
+    )
+    files.write_json(
+        root / "model.json",
+        common
+        | described
+        | {"model": "tiny", "folder": str(model), "files": listed(model), "weights_sha256": "0" * 64},
+    )
     return {
         "--model": "tiny", "--task": "pairs", "--pattern": "global", "--sparsities": "0.300+0.500", "--seed": "3",
         "--settings": json.dumps(tiny.SIMILARITY | {"allow_pickle": False}), "--manifest": str(root / "model.json"),
@@ -169,7 +184,9 @@ def test_program_writes_what_was_evaluated(job, folders, capsys):
     assert runs["keep"].isna().all()
     for (_, outcome), (_, rows) in zip(expected, items.groupby("sparsity"), strict=True):
         by_id = outcome.items.sort_values("item", ignore_index=True)
-        pd.testing.assert_frame_equal(rows[["item", "score", "target", "weight"]].reset_index(drop=True), by_id, check_dtype=False)
+        pd.testing.assert_frame_equal(
+            rows[["item", "score", "target", "weight"]].reset_index(drop=True), by_id, check_dtype=False
+        )
     progress = capsys.readouterr().err.splitlines()
     assert len(progress) == 2
     assert "tiny pairs global seed 3: level 2 of 0.300+0.500, sparsity 0.500: spearman" in progress[1]

@@ -62,7 +62,8 @@ def assert_readable(figure) -> None:
     boxes, not_drawn = [], set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
-        not_drawn |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+        for tick in axis.get_major_ticks():
+            not_drawn |= set() if low <= tick.get_loc() <= high else {tick.label1, tick.label2}
     for text in figure.findobj(Text):
         if not text.get_visible() or not text.get_text().strip() or text in not_drawn:
             continue
@@ -155,7 +156,7 @@ BERT = {
 }
 
 
-@pytest.mark.parametrize("n_layers", [1, 2, 6, 12, 30, 48, 96])
+@pytest.mark.parametrize("n_layers", [1, 6, 30, 96])
 @pytest.mark.parametrize("roles", [BERT, {"fc": "mlp"}], ids=["bert", "one role"])
 def test_heat_maps_are_readable(n_layers, roles):
     figure = figures.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from essential_sparsity import grid
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,13 @@ def study(tmp_path, monkeypatch):
 
 
 def block(**changes):
-    return {"models": ["minilm"], "tasks": ["ws353"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]} | changes
+    return {
+        "models": ["minilm"],
+        "tasks": ["ws353"],
+        "patterns": ["global"],
+        "sparsities": [0.5],
+        "seeds": [0],
+    } | changes
 
 
 def test_the_shipped_configuration_is_good(study):
@@ -47,16 +54,25 @@ def test_the_shipped_configuration_is_good(study):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (block(models=["minilmm"]), r"grid\[0\]\.models: unknown model 'minilmm'; did you mean 'minilm'\?.*config/models\.tsv has: minilm"),
+        (
+            block(models=["minilmm"]),
+            r"grid\[0\]\.models: unknown model 'minilmm'; did you mean 'minilm'\?.*config/models\.tsv has: minilm",
+        ),
         (block(tasks=["ws35"]), r"grid\[0\]\.tasks: unknown task 'ws35'; did you mean 'ws353'\?"),
         (block(patterns=["globl"]), r"grid\[0\]\.patterns: unknown pattern 'globl'; did you mean 'global'\?"),
         (block(sparsities=[0.5, 1.0]), r"grid\[0\]\.sparsities: 1\.0 is outside \[0, 1\)"),
         (block(sparsities=[-0.1]), r"-0\.1 is outside \[0, 1\)"),
         (block(sparsities=[0.1234]), r"0\.1234 has more than three decimals"),
         (block(sparsities=[0.5, 0.5]), r"0\.500 stands there twice"),
-        (block(patterns=["nm4"], sparsities=[0.6]), r"nm4 prunes whole weights of every 4, so it has no sparsity 0\.600; it has 0\.250, 0\.500, 0\.750"),
+        (
+            block(patterns=["nm4"], sparsities=[0.6]),
+            r"nm4 prunes whole weights of every 4, so it has no sparsity 0\.600; it has 0\.250, 0\.500, 0\.750",
+        ),
         (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
-        (block(models=["dinov2-s"]), r"'ws353' \(text-similarity\) evaluates models of type encoder, but 'dinov2-s' is of type vision"),
+        (
+            block(models=["dinov2-s"]),
+            r"'ws353' \(text-similarity\) evaluates models of type encoder, but 'dinov2-s' is of type vision",
+        ),
         (block(seed=[0]), r"key grid\[0\]: unknown key 'seed'; did you mean 'seeds'\?"),
         ({k: v for k, v in block().items() if k != "seeds"}, r"key grid\[0\]: the key 'seeds' is missing"),
         (block(seeds=["zero"]), r"key grid\[0\]\.seeds\[0\].*'zero'"),
@@ -85,19 +101,79 @@ def test_a_missing_table(study):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("models.tsv", "\tallow_pickle", "\tallow_pickel", r"config/models\.tsv, header: unknown column 'allow_pickel'; did you mean 'allow_pickle'"),
+        (
+            "models.tsv",
+            "\tallow_pickle",
+            "\tallow_pickel",
+            r"config/models\.tsv, header: unknown column 'allow_pickel'; did you mean 'allow_pickle'",
+        ),
         ("models.tsv", "\tparameters", "", r"config/models\.tsv, header: the column 'parameters' is missing"),
-        ("models.tsv", "smollm2\t", "minilm\t", r"config/models\.tsv, line 3, column model: 'minilm' stands there already on line 2"),
-        ("models.tsv", "\tencoder\t", "\tencodre\t", r"config/models\.tsv, line 2, column type: 'encodre' is not one of: encoder.*did you mean 'encoder'"),
-        ("models.tsv", "\t22.7e6\t", "\tmany\t", r"config/models\.tsv, line 2, column parameters: 'many' is not of type 'number'"),
-        ("models.tsv", "\tpackage\tminilm\t", "\tpackage\tminilmm\t", r"'minilm', column id: there is no package 'minilmm'.*did you mean 'minilm'"),
-        ("models.tsv", "\tpackage\tminilm\t", "\thub\tminilm\t", r"'minilm', column revision: blank, but a hub source needs the commit hash"),
-        ("models.tsv", "minilm\tMini", "mini lm\tMini", r"config/models\.tsv, line 2, column model: 'mini lm' does not match"),
-        ("tasks.tsv", "\tfinetune\t", "\tfine-tune\t", r"config/tasks\.tsv, line 4, column protocol: 'fine-tune' is not one of"),
-        ("tasks.tsv", "\t1e-4\t", "\t\t", r"'reviews-finetune', column learning_rate: blank, but text-classification with protocol finetune needs"),
-        ("tasks.tsv", "\tzero-shot\tws353", "\tprobe\tws353", r"'ws353', column protocol: 'probe' does not apply to text-similarity"),
-        ("tasks.tsv", "reviews-probe\t", "ws353\t", r"config/tasks\.tsv, line 3, column task: 'ws353' stands there already on line 2"),
-        ("packages.tsv", "sha256", "sha265", r"config/packages\.tsv, header: unknown column 'sha265'; did you mean 'sha256'"),
+        (
+            "models.tsv",
+            "smollm2\t",
+            "minilm\t",
+            r"config/models\.tsv, line 3, column model: 'minilm' stands there already on line 2",
+        ),
+        (
+            "models.tsv",
+            "\tencoder\t",
+            "\tencodre\t",
+            r"config/models\.tsv, line 2, column type: 'encodre' is not one of: encoder.*did you mean 'encoder'",
+        ),
+        (
+            "models.tsv",
+            "\t22.7e6\t",
+            "\tmany\t",
+            r"config/models\.tsv, line 2, column parameters: 'many' is not of type 'number'",
+        ),
+        (
+            "models.tsv",
+            "\tpackage\tminilm\t",
+            "\tpackage\tminilmm\t",
+            r"'minilm', column id: there is no package 'minilmm'.*did you mean 'minilm'",
+        ),
+        (
+            "models.tsv",
+            "\tpackage\tminilm\t",
+            "\thub\tminilm\t",
+            r"'minilm', column revision: blank, but a hub source needs the commit hash",
+        ),
+        (
+            "models.tsv",
+            "minilm\tMini",
+            "mini lm\tMini",
+            r"config/models\.tsv, line 2, column model: 'mini lm' does not match",
+        ),
+        (
+            "tasks.tsv",
+            "\tfinetune\t",
+            "\tfine-tune\t",
+            r"config/tasks\.tsv, line 4, column protocol: 'fine-tune' is not one of",
+        ),
+        (
+            "tasks.tsv",
+            "\t1e-4\t",
+            "\t\t",
+            r"'reviews-finetune', column learning_rate: blank, but text-classification with protocol finetune needs",
+        ),
+        (
+            "tasks.tsv",
+            "\tzero-shot\tws353",
+            "\tprobe\tws353",
+            r"'ws353', column protocol: 'probe' does not apply to text-similarity",
+        ),
+        (
+            "tasks.tsv",
+            "reviews-probe\t",
+            "ws353\t",
+            r"config/tasks\.tsv, line 3, column task: 'ws353' stands there already on line 2",
+        ),
+        (
+            "packages.tsv",
+            "sha256",
+            "sha265",
+            r"config/packages\.tsv, header: unknown column 'sha265'; did you mean 'sha256'",
+        ),
     ],
 )
 def test_a_wrong_table(study, file, old, new, message):
@@ -107,13 +183,18 @@ def test_a_wrong_table(study, file, old, new, message):
 
 
 def test_tasks_that_share_a_dataset_describe_one_source(study):
-    study.replace("tasks.tsv", "finetune\tmovie-reviews\tpackage\tmovie-reviews", "finetune\tmovie-reviews\tpackage\tws353")
+    study.replace(
+        "tasks.tsv", "finetune\tmovie-reviews\tpackage\tmovie-reviews", "finetune\tmovie-reviews\tpackage\tws353"
+    )
     with pytest.raises(grid.ConfigError, match=r"'reviews-finetune', column id: 'ws353' but the task 'reviews-probe'"):
         study.read()
 
 
 def test_expansion_shares_dense_and_joins_blocks():
-    blocks = [block(patterns=["global", "random"], sparsities=[0, 0.1, 0.2, 0.3]), block(sparsities=[0.25], seeds=[0, 1])]
+    blocks = [
+        block(patterns=["global", "random"], sparsities=[0, 0.1, 0.2, 0.3]),
+        block(sparsities=[0.25], seeds=[0, 1]),
+    ]
     jobs = grid.expand(blocks, {"ws353": 2})
     found = {(job.pattern, job.token, job.seed) for job in jobs}
     assert found == {
@@ -125,7 +206,9 @@ def test_expansion_shares_dense_and_joins_blocks():
 
 
 def test_a_range_of_sparsities_includes_its_end():
-    assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.9, "step": 0.1}}, "") == [f"0.{i}00" for i in range(1, 10)]
+    assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.9, "step": 0.1}}, "") == [
+        f"0.{i}00" for i in range(1, 10)
+    ]
     assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.35, "step": 0.1}}, "") == ["0.100", "0.200", "0.300"]
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from essential_sparsity import masks, spectrum
-from essential_sparsity.prunable import PrunableWeight
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
+
+from essential_sparsity import masks, spectrum, thresholds
+from essential_sparsity.prunable import PrunableWeight
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 UNSTRUCTURED = ["global", "layerwise", "random", "erk", "erk-random"]
@@ -127,12 +128,15 @@ def test_equals_torch_prune_where_nothing_ties(pattern):
 
 @pytest.mark.parametrize("pattern", [*UNSTRUCTURED, "nm4"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunks_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dtype):
+def test_chunks_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dtype, monkeypatch):
     weights = some_weights(dtype)
     frame = spectrum.build(weights)
     reference = all_masks(pattern, weights, 0.5)
-    for options in ({"chunk": 7}, {"chunk": 64}, {"spectrum": frame}):
-        for found in (all_masks(pattern, weights, 0.5, **options), all_masks(pattern, weights[::-1], 0.5, **options)):
+    for chunk in (7, 64, 1 << 20):
+        monkeypatch.setattr(spectrum, "CHUNK", chunk)
+        monkeypatch.setattr(masks, "CHUNK", chunk)
+        for listed, options in ((weights, {}), (weights[::-1], {}), (weights, {"spectrum": frame})):
+            found = all_masks(pattern, listed, 0.5, **options)
             assert all(torch.equal(found[name], mask) for name, mask in reference.items())
     assert list(all_masks(pattern, weights[::-1], 0.5)) == sorted(reference)
 
@@ -140,7 +144,7 @@ def test_chunks_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dty
 def test_many_ties_narrowed_by_histogram_give_the_same_masks(monkeypatch):
     weights = some_weights(torch.bfloat16, shapes=((64, 64), (64, 128)))
     reference = {p: flat(all_masks(p, weights, 0.3)) for p in ("global", "random")}
-    monkeypatch.setattr(masks, "COLLECT", 1)
+    monkeypatch.setattr(thresholds, "COLLECT", 1)
     for pattern, mask in reference.items():
         assert torch.equal(flat(all_masks(pattern, weights, 0.3)), mask)
 

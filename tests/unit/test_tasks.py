@@ -1,7 +1,9 @@
 """Tasks: fixed evaluation items, features and metrics against plain loops and the libraries that define them."""
 
 import io
+import json
 import math
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -9,13 +11,14 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers
-from essential_sparsity import grid, tasks
-from essential_sparsity.metrics import METRICS
-from essential_sparsity.tasks import _text, image_classification, perplexity, text_classification, text_similarity
 from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+
+from essential_sparsity import grid, tasks
+from essential_sparsity.metrics import METRICS
+from essential_sparsity.tasks import _text, image_classification, perplexity, text_classification, text_similarity
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_more_evaluated_items_keep_the_first_ones():
 
 
 def test_blank_n_train_takes_all_the_rest():
-    assert sorted(sum(split_ids(n_train=None), [])) == sorted(tiny.reviews()["item"])
+    assert sorted(chain(*split_ids(n_train=None))) == sorted(tiny.reviews()["item"])
 
 
 def test_rows_marked_as_training_never_evaluate():
@@ -189,7 +192,10 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
             return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
 
     data = tiny.pairs().set_index("item").loc[outcome.items["item"]]
-    expected = [float(torch.cosine_similarity(embedding(a), embedding(b), dim=0)) for a, b in zip(data["text_a"], data["text_b"], strict=True)]
+    expected = [
+        float(torch.cosine_similarity(embedding(a), embedding(b), dim=0))
+        for a, b in zip(data["text_a"], data["text_b"], strict=True)
+    ]
     np.testing.assert_allclose(outcome.items["score"], expected, atol=1e-6)
     assert outcome.items["target"].tolist() == data["target"].tolist()
     assert outcome.metrics["spearman"] == pytest.approx(spearmanr(outcome.items["score"], data["target"]).statistic)
@@ -198,7 +204,7 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
 def test_spearman_is_undefined_for_constants_and_broken_outputs():
     rated = np.arange(5.0)
     assert text_similarity.spearman(rated, rated) == pytest.approx(1)
-    assert text_similarity.spearman(np.full(5, 0.3) + [0, 1e-14, 0, 2e-14, 0], rated) is None
+    assert text_similarity.spearman(np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated) is None
     assert text_similarity.spearman(rated, np.ones(5)) is None
     assert text_similarity.spearman(np.array([0, 1, np.nan, 3, 4]), rated) is None
 
@@ -238,7 +244,17 @@ def test_windows_do_not_overlap_and_the_tail_is_dropped(llama):
     prepared = perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | {"windows": None, "context": 10}, 0)
     ids = transformers.AutoTokenizer.from_pretrained(llama)("\n\n".join(tiny.reviews()["text"]))["input_ids"]
     assert len(ids) % 10
-    assert sum((row["input_ids"] for row in prepared.inputs), []) == ids[: len(ids) // 10 * 10]
+    assert [i for row in prepared.inputs for i in row["input_ids"]] == ids[: len(ids) // 10 * 10]
+
+
+def test_a_beginning_of_the_text_gives_the_windows_that_the_whole_gives(llama):
+    data = tiny.reviews(2000)
+    prepared = perplexity.prepare(llama, data, tiny.PERPLEXITY, 0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
+    whole = perplexity.token_ids(tokenizer, data["text"], 0)
+    assert len(perplexity.token_ids(tokenizer, data["text"], 200)) < len(whole)
+    assert perplexity.token_ids(tokenizer, data["text"], len(whole) - 10) == whole
+    assert [i for row in prepared.inputs for i in row["input_ids"]] == whole[:24]
 
 
 def test_training_rows_are_no_part_of_a_perplexity(llama):
@@ -249,7 +265,11 @@ def test_training_rows_are_no_part_of_a_perplexity(llama):
 
 @pytest.mark.parametrize(
     ("changed", "words"),
-    [({"windows": 1000}, "fewer than windows = 1000"), ({"context": 33}, "context = 33.*at most 32"), ({"context": None}, "'context' is empty")],
+    [
+        ({"windows": 1000}, "fewer than windows = 1000"),
+        ({"context": 33}, "context = 33.*at most 32"),
+        ({"context": None}, "'context' is empty"),
+    ],
 )
 def test_windows_that_cannot_be_cut_are_an_error(llama, changed, words):
     with pytest.raises(tasks.TaskError, match=words):
@@ -261,7 +281,9 @@ def test_loss_is_taken_in_float32_and_a_broken_model_has_no_perplexity(tmp_path)
     prepared = perplexity.prepare(tmp_path, tiny.reviews(), tiny.PERPLEXITY, 0)
     model = load(tmp_path, "AutoModelForCausalLM").half()
     half = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu").metrics["perplexity"]
-    assert half == pytest.approx(perplexity.run(model.float(), prepared, tiny.PERPLEXITY, 0, "cpu").metrics["perplexity"], rel=0.01)
+    assert half == pytest.approx(
+        perplexity.run(model.float(), prepared, tiny.PERPLEXITY, 0, "cpu").metrics["perplexity"], rel=0.01
+    )
     model.lm_head.weight.data.fill_(math.inf)
     outcome = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu")
     assert outcome.metrics == {"perplexity": None}
@@ -283,11 +305,15 @@ def test_float16_logits_do_not_overflow_the_loss():
 def test_images_are_resized_and_normalised_as_pillow_and_the_preprocessor_say(vit, tmp_path):
     encoded = tiny.images()["image"][0]
     decoded = image_classification.decode(encoded, 16)
-    by_hand = np.asarray(Image.open(io.BytesIO(encoded)).resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    by_hand = (
+        np.asarray(Image.open(io.BytesIO(encoded)).resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    )
     assert decoded.shape == (3, 16, 16)
     for channel in decoded:
         np.testing.assert_allclose(channel, by_hand, atol=1e-6)
-    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.25, 1.0]}')
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.25, 1]})
+    )
     assert image_classification.normalisation(tmp_path) == ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
     assert image_classification.normalisation(vit)[0] == image_classification.IMAGENET_MEAN
     images = image_classification.Images([encoded], [0], 16, [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])

@@ -6,6 +6,7 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers
+
 from essential_sparsity import checkpoints, masks, training
 from essential_sparsity.tasks import text_classification
 
@@ -86,7 +87,10 @@ def test_optimiser_moments_of_pruned_weights_stay_zero(folder, prepared, monkeyp
     def look(self, args, state, control, optimizer=None, **kwargs):
         for name, parameter, mask, _ in self.held:
             moments = optimizer.state[parameter]
-            seen[name] = [(moments[key][mask] == 0).all() and (moments[key][~mask] != 0).any() for key in ("exp_avg", "exp_avg_sq")]
+            seen[name] = [
+                (moments[key][mask] == 0).all() and (moments[key][~mask] != 0).any()
+                for key in ("exp_avg", "exp_avg_sq")
+            ]
 
     monkeypatch.setattr(training.Watch, "on_train_end", look)
     model, held = pruned(folder, prepared)
@@ -109,7 +113,9 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
     assert rates == pytest.approx([1e-2 * (1 - done / steps) for done in range(1, steps + 1)])
     optimiser = getattr(optimisers[0], "optimizer", optimisers[0])
     assert type(optimiser) is torch.optim.AdamW
-    assert {(group["weight_decay"], group["eps"], group["betas"]) for group in optimiser.param_groups} == {(0.0, 1e-8, (0.9, 0.999))}
+    assert {(group["weight_decay"], group["eps"], group["betas"]) for group in optimiser.param_groups} == {
+        (0.0, 1e-8, (0.9, 0.999))
+    }
 
 
 def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, prepared):
@@ -154,7 +160,9 @@ def test_masks_of_another_model_are_refused(folder, prepared):
 
 
 def test_only_the_head_is_new_and_the_seed_decides_it(folder, prepared):
-    first, again, other = (training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1))
+    first, again, other = (
+        training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
+    )
     stored = transformers.AutoModel.from_pretrained(folder).state_dict()
     for name, value in first.base_model.state_dict().items():
         assert torch.equal(value, stored[name])
@@ -177,7 +185,9 @@ def test_a_classifier_that_the_checkpoint_brings_is_replaced(tmp_path, prepared,
 
 def test_a_missing_pooler_may_be_new_and_is_seeded(tmp_path, prepared):
     tiny.save_bert(tmp_path, auto_class="AutoModelForMaskedLM")
-    first, again, other = (training.load_trainable(tmp_path, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1))
+    first, again, other = (
+        training.load_trainable(tmp_path, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
+    )
     weights = [model.bert.pooler.dense.weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

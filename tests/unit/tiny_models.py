@@ -83,14 +83,21 @@ def reviews(n: int = 60) -> pd.DataFrame:
     """Texts of 2 to 9 words, labelled by their first word."""
     draw = np.random.default_rng(0)
     texts = [" ".join([WORDS[i % 2], *draw.choice(WORDS[2:], size=draw.integers(1, 9))]) for i in range(n)]
-    return pd.DataFrame({"item": [f"r{i:03d}" for i in range(n)], "text": texts, "label": [WORDS[i % 2] for i in range(n)]})
+    return pd.DataFrame(
+        {"item": [f"r{i:03d}" for i in range(n)], "text": texts, "label": [WORDS[i % 2] for i in range(n)]}
+    )
 
 
 def pairs(n: int = 20) -> pd.DataFrame:
     draw = np.random.default_rng(1)
     words = draw.choice(WORDS, size=(n, 2))
     return pd.DataFrame(
-        {"item": [f"p{i:02d}" for i in range(n)], "text_a": words[:, 0], "text_b": words[:, 1], "target": draw.random(n)}
+        {
+            "item": [f"p{i:02d}" for i in range(n)],
+            "text_a": words[:, 0],
+            "text_b": words[:, 1],
+            "target": draw.random(n),
+        }
     )
 
 
@@ -122,5 +129,12 @@ FINETUNE = {
 }
 PROBE = FINETUNE | {"protocol": "probe", "epochs": None, "batch_size": None, "learning_rate": None}
 SIMILARITY = {"task": "tiny", "dataset": "tiny", "kind": "text-similarity", "protocol": "zero-shot", "max_length": 8}
-PERPLEXITY = {"task": "tiny", "dataset": "tiny", "kind": "perplexity", "protocol": "zero-shot", "context": 8, "windows": 3}
+PERPLEXITY = {
+    "task": "tiny",
+    "dataset": "tiny",
+    "kind": "perplexity",
+    "protocol": "zero-shot",
+    "context": 8,
+    "windows": 3,
+}
 IMAGES = PROBE | {"kind": "image-classification", "n_train": 200, "n_eval": 60, "image_size": 16}

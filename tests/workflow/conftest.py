@@ -11,7 +11,18 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("Snakefile", "rules", "workflow", "config", "envs", "slurm", "README.md", "LICENSE", "pyproject.toml", "Makefile")
+KEPT = (
+    "Snakefile",
+    "rules",
+    "workflow",
+    "config",
+    "envs",
+    "slurm",
+    "README.md",
+    "LICENSE",
+    "pyproject.toml",
+    "Makefile",
+)
 
 
 class Workspace:
@@ -34,7 +45,13 @@ class Workspace:
     def call(self, *command: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         result = subprocess.run(
-            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
+            command,
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
         )
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout[-6000:]}")

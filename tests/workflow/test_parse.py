@@ -39,7 +39,11 @@ def test_values_on_the_command_line_are_checked_too(workspace):
 def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
     assert shutil.which("sbatch") is None or True
     output = workspace.snakemake("--profile", "slurm", "--dry-run")
-    jobs = [block for block in output.split("\n\n") if re.search(r"^ +rule prune_eval:|rule prune_eval:", block) or "prune_eval" in block]
+    jobs = [
+        block
+        for block in output.split("\n\n")
+        if re.search(r"^ +rule prune_eval:|rule prune_eval:", block) or "prune_eval" in block
+    ]
     shown = [block for block in jobs if "resources:" in block]
     assert len(shown) > 10
     for block in shown:
@@ -77,7 +81,9 @@ def test_profile_keeps_what_was_learned_on_real_clusters():
     ids=lambda command: " ".join(command[:2]),
 )
 def test_linters_are_clean(command):
-    result = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    result = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert result.returncode == 0, result.stdout
 
 
@@ -104,7 +110,10 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
             name = body.split(":")[0]
             environment = re.search(r'conda:\s+"\.\./envs/(\w+)\.yaml"', body)[1]
             pins = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text())["dependencies"][-1]["pip"]
-            extra = [f"essential_sparsity.tasks.{f.stem}" for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")]
+            extra = [
+                f"essential_sparsity.tasks.{f.stem}"
+                for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")
+            ]
             script = "prune_eval" if name == "prune_eval" else name
             files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *(extra if name == "prune_eval" else []))
             for file in files:

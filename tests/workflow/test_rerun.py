@@ -83,7 +83,13 @@ def test_adding_a_model_by_one_row_runs_just_its_jobs(finished):
 
 
 def test_adding_a_task_by_one_row_runs_just_its_jobs(finished):
-    row = "ws353-again\tAgain\ttext-similarity\tzero-shot\tws353\tpackage\tws353\t\tword-pairs" + "\t" * 6 + "\t8" + "\t" * 5 + "1\t0.1\nws353\t"
+    row = (
+        "ws353-again\tAgain\ttext-similarity\tzero-shot\tws353\tpackage\tws353\t\tword-pairs"
+        + "\t" * 6
+        + "\t8"
+        + "\t" * 5
+        + "1\t0.1\nws353\t"
+    )
     with finished.edit("config/tasks.tsv", "ws353\t", row):
         planned = grid_of(finished, tasks=["ws353", "ws353-again"])
     assert planned == {"prune_eval": 10, "collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 2}

@@ -11,7 +11,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, type=json.loads, help='JSON: {"grid": blocks, "levels_per_job": {…}}')
     parser.add_argument("--benchmarks", required=True, type=Path, help="folder of the benchmark files, by rule")
-    parser.add_argument("--others", nargs="*", type=Path, default=[], help="benchmark files of other rules than prune_eval")
+    parser.add_argument(
+        "--others", nargs="*", type=Path, default=[], help="benchmark files of other rules than prune_eval"
+    )
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     jobs = grid.expand(args.grid["grid"], args.grid["levels_per_job"])

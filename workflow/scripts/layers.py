@@ -14,7 +14,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, type=json.loads, help='JSON: {"grid": blocks, "levels_per_job": {…}}')
     parser.add_argument("--spectra", required=True, type=Path, help="folder of the spectra: {model}.parquet")
-    parser.add_argument("--drawn", required=True, help="the sparsity of pattern global that figures show, in the grid or not")
+    parser.add_argument(
+        "--drawn", required=True, help="the sparsity of pattern global that figures show, in the grid or not"
+    )
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     jobs = grid.expand(args.grid["grid"], args.grid["levels_per_job"])

@@ -12,8 +12,9 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic mat
 
 import pandas as pd
 import torch
-from essential_sparsity import checkpoints, cli, evaluation, files, tables
 from threadpoolctl import threadpool_limits
+
+from essential_sparsity import checkpoints, cli, evaluation, files, tables
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -31,7 +31,7 @@ STYLES = {  # pattern -> colour, marker
     "lth": ("#CC79A7", "P"),
     "nm4": ("#E69F00", "D"),
     "nm8": ("#56B4E9", "p"),
-    "nm2": ("#000000", "*"),
+    "nm2": ("#000000", "d"),
 }
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", ">"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 PERCENT = {"accuracy"}  # shown times 100
@@ -147,7 +147,7 @@ def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> l
 
 def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
     """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
-    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 10) + 2)
+    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 20) + 2)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.grid(axis="y", color="#dddddd", linewidth=0.4)
@@ -221,7 +221,7 @@ def _draw_cells(figure: Figure, axes: Axes, values: pd.DataFrame, colours: str, 
     every = max(1, -(-len(values.columns) // int(max(1, len(values.columns) * cell / 4))))
     axes.set_xticks(range(0, len(values.columns), every), values.columns[::every])
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=12, ticks=ticker.MaxNLocator(min(len(values), 5)))
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=12, ticks=ticker.MaxNLocator(min(len(values) + 1, 5)))
     bar.outline.set_linewidth(0.4)
     texts = [[f"{value:.1f}" if top < 10 else f"{value:.0f}" for value in row] for row in values.to_numpy()]
     widest = max(1.6 * len(text.replace(".", "")) + 0.8 * ("." in text) for row in texts for text in row)

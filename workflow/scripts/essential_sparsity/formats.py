@@ -1,6 +1,5 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
-import json
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,7 +25,9 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     fetched = sources.obtain(settings, work, partial(data_files, format_name=name), repo_type="dataset")
     try:
         frame = readers.READERS[name]([fetched.folder / file for file in fetched.names], work)
-    except (KeyError, IndexError, TypeError, UnicodeDecodeError, json.JSONDecodeError, EOFError) as error:
+    except SourceError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, EOFError) as error:
         raise SourceError(f"{some(fetched.names)} of {dataset} cannot be read as {name} ({error!r}).") from error
     frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
     write_frame(frame, work / "files" / "data.parquet")

@@ -78,7 +78,9 @@ def load_schema(name: str) -> dict:
 
 def expectation(error) -> str:
     """One validation error of jsonschema, said for a person."""
-    described = f" ({error.schema['description']})" if isinstance(error.schema, dict) and "description" in error.schema else ""
+    described = (
+        f" ({error.schema['description']})" if isinstance(error.schema, dict) and "description" in error.schema else ""
+    )
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(set(error.instance) - set(known))
@@ -128,31 +130,45 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
     """
     schema = load_schema(schema_name)
     properties = schema["properties"]
-    types = {column: [rule["type"]] if isinstance(rule["type"], str) else rule["type"] for column, rule in properties.items()}
+    types = {
+        column: [rule["type"]] if isinstance(rule["type"], str) else rule["type"] for column, rule in properties.items()
+    }
     if not Path(path).is_file():
-        raise ConfigError(f"{path}: there is no such file (config key {schema_name!r}). Paths are relative to the repository root.")
+        raise ConfigError(
+            f"{path}: there is no such file (config key {schema_name!r}). Paths are relative to the repository root."
+        )
     with open(path, encoding="utf-8", newline="") as handle:
         lines = [(number, line) for number, line in enumerate(handle, 1) if line.strip() and not line.startswith("#")]
     if not lines:
-        raise ConfigError(f"{path}: the table is empty; expected a header line with the columns {', '.join(properties)}")
+        raise ConfigError(
+            f"{path}: the table is empty; expected a header line with the columns {', '.join(properties)}"
+        )
     header = [name.strip() for name in lines[0][1].rstrip("\r\n").split("\t")]
     for column in header:
         if column not in properties:
-            raise ConfigError(f"{path}, header: unknown column {column!r}{hint(column, properties)} Known columns: {', '.join(properties)}.")
+            raise ConfigError(
+                f"{path}, header: unknown column {column!r}{hint(column, properties)} Known columns: {', '.join(properties)}."
+            )
     if missing := [column for column in schema["required"] if column not in header]:
         raise ConfigError(f"{path}, header: the column {missing[0]!r} is missing.")
     if repeated := sorted({column for column in header if header.count(column) > 1}):
         raise ConfigError(f"{path}, header: the column {repeated[0]!r} stands there twice.")
     rows, seen = [], {}
-    for number, cells in zip((n for n, _ in lines[1:]), csv.reader((line for _, line in lines[1:]), delimiter="\t"), strict=True):
+    for number, cells in zip(
+        (n for n, _ in lines[1:]), csv.reader((line for _, line in lines[1:]), delimiter="\t"), strict=True
+    ):
         if len(cells) > len(header):
-            raise ConfigError(f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs.")
+            raise ConfigError(
+                f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs."
+            )
         cells += [""] * (len(header) - len(cells))
         row = dict.fromkeys(properties)
         row |= {column: parse_cell(cell, types[column]) for column, cell in zip(header, cells, strict=True)}
         check(row, schema, f"{path}, line {number}", "column")
         if key and row[key] in seen:
-            raise ConfigError(f"{path}, line {number}, column {key}: {row[key]!r} stands there already on line {seen[row[key]]}; ids are unique.")
+            raise ConfigError(
+                f"{path}, line {number}, column {key}: {row[key]!r} stands there already on line {seen[row[key]]}; ids are unique."
+            )
         seen[row[key] if key else number] = number
         rows.append(row)
     return rows
@@ -185,21 +201,31 @@ def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[st
 def check_source(where: str, row: dict, packages: dict) -> None:
     """The columns source, id and revision fit each other."""
     if row["source"] == "package" and row["id"] not in packages:
-        raise ConfigError(f"{where}, column id: there is no package {row['id']!r} in the packages table{hint(row['id'], packages)}")
+        raise ConfigError(
+            f"{where}, column id: there is no package {row['id']!r} in the packages table{hint(row['id'], packages)}"
+        )
     if row["source"] == "hub" and not row["revision"]:
-        raise ConfigError(f"{where}, column revision: blank, but a hub source needs the commit hash of the revision, so that a later run reads the same weights.")
+        raise ConfigError(
+            f"{where}, column revision: blank, but a hub source needs the commit hash of the revision, so that a later run reads the same weights."
+        )
     if row["source"] != "hub" and row["revision"]:
-        raise ConfigError(f"{where}, column revision: {row['revision']!r}, but only hub sources have one (a package's version stands in the packages table).")
+        raise ConfigError(
+            f"{where}, column revision: {row['revision']!r}, but only hub sources have one (a package's version stands in the packages table)."
+        )
 
 
 def check_task(where: str, row: dict) -> None:
     """A task's protocol and columns fit its kind."""
     kinds, columns = PROTOCOLS[row["protocol"]]
     if row["kind"] not in kinds:
-        raise ConfigError(f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}")
+        raise ConfigError(
+            f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}"
+        )
     for column in (*KINDS[row["kind"]][2], *columns):
         if row[column] is None:
-            raise ConfigError(f"{where}, column {column}: blank, but {row['kind']} with protocol {row['protocol']} needs a value.")
+            raise ConfigError(
+                f"{where}, column {column}: blank, but {row['kind']} with protocol {row['protocol']} needs a value."
+            )
 
 
 def sparsities(block: dict, where: str) -> list[str]:
@@ -207,10 +233,16 @@ def sparsities(block: dict, where: str) -> list[str]:
     given = block["sparsities"]
     if isinstance(given, dict):
         steps = round((given["to"] - given["from"]) / given["step"])
-        given = [round(given["from"] + i * given["step"], 6) for i in range(steps + 1) if given["from"] + i * given["step"] <= given["to"] + 1e-9]
+        given = [
+            round(given["from"] + i * given["step"], 6)
+            for i in range(steps + 1)
+            if given["from"] + i * given["step"] <= given["to"] + 1e-9
+        ]
     for value in given:
         if not 0 <= value < 1:
-            raise ConfigError(f"{where}.sparsities: {value} is outside [0, 1); a sparsity is the share of prunable weights that is pruned.")
+            raise ConfigError(
+                f"{where}.sparsities: {value} is outside [0, 1); a sparsity is the share of prunable weights that is pruned."
+            )
         if abs(value * 1000 - round(value * 1000)) > 1e-6:
             raise ConfigError(f"{where}.sparsities: {value} has more than three decimals; round it to {value:.3f}.")
     levels = [level(value) for value in given]
@@ -223,7 +255,9 @@ def check_pattern(pattern: str, levels: list[str], where: str) -> None:
     """The pattern is known, and an N:M group can hold each sparsity."""
     match = NM_PATTERN.fullmatch(pattern)
     if not match and pattern not in PATTERNS:
-        raise ConfigError(f"{where}.patterns: unknown pattern {pattern!r}{hint(pattern, PATTERNS)} Known: {', '.join(PATTERNS)}, and nm2, nm4, nm8, … (N:M groups).")
+        raise ConfigError(
+            f"{where}.patterns: unknown pattern {pattern!r}{hint(pattern, PATTERNS)} Known: {', '.join(PATTERNS)}, and nm2, nm4, nm8, … (N:M groups)."
+        )
     if match:
         group = int(match[1])
         if group < 2:
@@ -265,7 +299,9 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
         for key, table, rows in (("models", config["models"], models), ("tasks", config["tasks"], tasks)):
             for name in block[key]:
                 if name not in rows:
-                    raise ConfigError(f"{place}.{key}: unknown {key[:-1]} {name!r}{hint(name, rows)} {table} has: {', '.join(rows)}.")
+                    raise ConfigError(
+                        f"{place}.{key}: unknown {key[:-1]} {name!r}{hint(name, rows)} {table} has: {', '.join(rows)}."
+                    )
         levels = sparsities(block, place)
         for pattern in block["patterns"]:
             check_pattern(pattern, levels, place)

@@ -1,8 +1,8 @@
 """Exact, nested, reproducible masks: which weights a pattern prunes at a sparsity.
 
-Every pattern is one total order over the prunable weights, cut after exactly k of them: by magnitude bits, then by a
-seeded hash of the weight's place. So masks are nested over sparsity, have the same bits on every device, and ties
-(16-bit weights tie in tens of thousands) fall where a fair die would let them fall, not in whole rows.
+Every pattern is one total order over the prunable weights, cut after exactly k of them (`thresholds`). So masks are
+nested over sparsity, have the same bits on every device, and ties (16-bit weights tie in tens of thousands) fall where
+a fair die would let them fall, not in whole rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,28 +13,30 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity.prunable import PrunableWeight
 from essential_sparsity.files import named_seed
 from essential_sparsity.grid import NM_PATTERN
-from essential_sparsity.spectrum import BINS, CHUNK, LOW_BITS, boundary, histogram, histograms, level_count, magnitude_bits
+from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.spectrum import CHUNK, boundary, histogram, histograms, level_count
+from essential_sparsity.thresholds import (
+    NOTHING,
+    Ranked,
+    Threshold,
+    find,
+    find_random,
+    magnitude_bits,
+    mask_of,
+    random_mask_of,
+    tie_hash,
+)
 
-SCOPE = {  # pattern -> (one threshold for all weights or one per matrix, is the order random)
+SCOPE = {  # pattern -> (what is ranked together, is the ranking random)
+    "dense": ("all", False),
     "global": ("all", False),
     "layerwise": ("matrix", False),
     "random": ("all", True),
     "erk": ("erk", False),
     "erk-random": ("erk", True),
 }
-ALL_TIES = (1 << 63) - 1
-COLLECT = 1 << 20  # ties ordered by sorting at once; more are first narrowed by a histogram of their hashes
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Prune a weight when (magnitude bits, tie hash) ≤ (bits, tie). `bits` = -1 prunes nothing."""
-
-    bits: int
-    tie: int = ALL_TIES
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,12 @@ class Level:
     per_tensor: dict[str, int] = field(default_factory=dict)
 
 
-def tie_hash(index: torch.Tensor, key: int) -> torch.Tensor:
-    """Signed 64-bit hash of each int64 index: splitmix64's finaliser (Steele et al. 2014), a bijection, so no two collide."""
-
-    def shift(x: torch.Tensor, bits: int) -> torch.Tensor:  # logical, not arithmetic
-        return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-    x = index ^ key
-    x = (x ^ shift(x, 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
-    x = (x ^ shift(x, 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
-    return x ^ shift(x, 31)
-
-
 def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
-    """Pruned weights per matrix under Erdős–Rényi-kernel densities (Mocanu et al. 2018; Evci et al. 2020), adding to k.
+    """Pruned weights per matrix under Erdős–Rényi densities (Mocanu et al. 2018; Evci et al. 2020), adding to k.
 
     The density of a matrix is proportional to (inputs + outputs) / (inputs · outputs), capped at 1 with the excess
     given to the others. Counts are steps of one rising path over sparsity, so they never fall as k rises: masks nest.
+    Raises ValueError when k is out of range.
     """
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
     raw = np.array([(shape[-2] + shape[-1]) / (shape[-2] * shape[-1]) for shape in shapes])
@@ -78,8 +69,9 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
         while True:
             free = ~capped
             scale = (keep - sizes[capped].sum()) / (raw[free] * sizes[free]).sum() if free.any() else 0.0
-            density = np.where(capped, 1.0, np.clip(scale, 0, None) * raw)
-            if not (over := free & (density > 1)).any():
+            density = np.where(capped, 1.0, max(scale, 0.0) * raw)
+            over = free & (density > 1)
+            if not over.any():
                 return np.floor((1 - density) * sizes + 0.5).astype(np.int64)
             capped |= over
 
@@ -88,37 +80,42 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
         return [0] * len(sizes)
     while (middle := (low + high) / 2) not in (low, high):
         low, high = (middle, high) if counts(middle).sum() < k else (low, middle)
-    result = counts(low)
-    for i in range(len(sizes)):  # matrices of one shape step together: give the last few in order of name
-        result[i] += min(counts(high)[i] - result[i], k - result.sum())
-    return [int(c) for c in result]
+    result, above = counts(low), counts(high)
+    for i in range(len(sizes)):  # matrices of one shape step together: the last few go to the first in order of name
+        result[i] += min(above[i] - result[i], k - result.sum())
+    return [int(count) for count in result]
 
 
 def nm_pruned(pattern: str, sparsity: float) -> tuple[int, int]:
     """(pruned, group) of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4 inputs. ValueError when it does not fit."""
     match = NM_PATTERN.fullmatch(pattern)
     if not match:
-        raise ValueError(f"{pattern!r} is not an N:M pattern (nm2, nm4, nm8, …)")
+        raise ValueError(f"unknown pattern {pattern!r}: expected one of {', '.join(SCOPE)}, or nm2, nm4, nm8, …")
     group = int(match[1])
     pruned = sparsity * group
-    if abs(pruned - round(pruned)) > 1e-6:
-        raise ValueError(f"{pattern} prunes whole weights of every {group}: sparsity {sparsity:.3f} would be {pruned:.3f}")
+    if not 0 <= sparsity <= 1 or abs(pruned - round(pruned)) > 1e-6:
+        raise ValueError(
+            f"{pattern} prunes whole weights of every {group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
+        )
     return round(pruned), group
 
 
-def nm_mask(bits: torch.Tensor, index: torch.Tensor, pruned: int, key: int) -> torch.Tensor:
-    """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M), ties by hash of `index`."""
+def nm_mask(bits: torch.Tensor, pruned: int, hashes) -> torch.Tensor:
+    """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M).
+
+    `hashes(rows)` gives the tie hashes (len(rows), M) of the few groups in which the cut falls among equals.
+    """
     columns = bits.t().contiguous()
-    group = len(columns)
-    smaller = torch.zeros_like(columns, dtype=torch.uint8)  # how many of the group are smaller than each weight
-    for i in range(group):
-        for j in range(i + 1, group):
+    smaller = torch.zeros(columns.shape, dtype=torch.uint8, device=bits.device)  # weights of the group below each
+    for i in range(len(columns)):
+        for j in range(i + 1, len(columns)):
             smaller[j] += columns[i] < columns[j]
             smaller[i] += columns[j] < columns[i]
-    mask = (smaller < pruned).t().contiguous()
-    tied = (mask.sum(1, dtype=torch.int32) > pruned).nonzero().squeeze(1)
+    below = smaller < pruned
+    mask = below.t().contiguous()
+    tied = (below.sum(0, dtype=torch.uint8) > pruned).nonzero().squeeze(1)
     if tied.numel():
-        order = torch.argsort(tie_hash(index[tied], key), dim=1)
+        order = torch.argsort(hashes(tied), dim=1)
         order = order.gather(1, torch.argsort(bits[tied].gather(1, order), dim=1, stable=True))
         mask[tied] = torch.zeros_like(mask[tied]).scatter_(1, order[:, :pruned], True)
     return mask
@@ -140,35 +137,37 @@ class Plan:
         sparsities: Sequence[float],
         seed: int,
         spectrum: pd.DataFrame | None = None,
-        chunk: int = CHUNK,
     ):
-        self.pattern, self.seed, self.chunk = pattern, seed, chunk
+        self.pattern = pattern
         self.weights = sorted(weights, key=lambda pair: pair[0].name)
         if not self.weights:
             raise ValueError("no prunable weights were given")
+        if pattern == "dense" and any(sparsities):
+            raise ValueError(f"pattern 'dense' prunes nothing: its one sparsity is 0, not {max(sparsities)}")
         self.sizes = [tensor.numel() for _, tensor in self.weights]
-        self.offsets = [0, *accumulate(self.sizes)][:-1]  # a weight's place in the checkpoint, in order of tensor name
         self.n = sum(self.sizes)
-        self.group = None
-        self.random = SCOPE[pattern][1] if pattern in SCOPE else False
+        offsets = [0, *accumulate(self.sizes)]  # a weight's place in the checkpoint, in order of tensor name
+        self.ranked = [
+            Ranked(tensor.detach(), offset) for (_, tensor), offset in zip(self.weights, offsets, strict=False)
+        ]
+        self.scope, self.random = SCOPE.get(pattern, ("group", False))
         self.key = named_seed(seed, "random mask" if self.random else "ties") - (1 << 63)
-        self._levels: dict[float, list[Threshold] | int] = {}
-        if pattern in SCOPE:
-            self._levels = self._thresholds(sorted(set(sparsities)), spectrum)
-        elif NM_PATTERN.fullmatch(pattern):
-            for sparsity in sparsities:
-                self._levels[sparsity], self.group = nm_pruned(pattern, sparsity)
+        self.group = None
+        if self.scope == "group":
+            fitting = {sparsity: nm_pruned(pattern, sparsity) for sparsity in sparsities}
+            self.pruned = {sparsity: pruned for sparsity, (pruned, _) in fitting.items()}
+            self.group = next(iter(fitting.values()))[1]
         else:
-            raise ValueError(f"unknown pattern {pattern!r}: expected one of {', '.join(SCOPE)}, or nm2, nm4, nm8, …")
+            self.thresholds = self._thresholds(sorted(set(sparsities)), spectrum)
 
     def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (tensor name, bool mask of the tensor's shape, True = pruned), one tensor at a time."""
-        for i, (weight, tensor) in enumerate(self.weights):
+        for i, (weight, _) in enumerate(self.weights):
             if self.group:
-                yield weight.name, self._nm(i, self._levels[sparsity])
+                yield weight.name, self._nm(i, self.pruned[sparsity])
             else:
-                pieces = [self._piece(i, start, piece, self._levels[sparsity][i]) for start, piece in self._chunks(i)]
-                yield weight.name, torch.cat(pieces).view(tensor.shape)
+                make = random_mask_of if self.random else mask_of
+                yield weight.name, make(self.ranked[i], self.thresholds[sparsity][i], self.key)
 
     @torch.no_grad()
     def prune_(self, sparsity: float) -> Level:
@@ -188,158 +187,77 @@ class Plan:
         keep, tail = None, 0
         expected = level_count(sparsity, self.n)
         if self.group:
-            keep = self.group - self._levels[sparsity]
+            keep = self.group - self.pruned[sparsity]
             tail = sum(t.numel() // t.shape[w.input_dim] * (t.shape[w.input_dim] % self.group) for w, t in self.weights)
-            expected = (self.n - tail) // self.group * self._levels[sparsity]
-        elif SCOPE[self.pattern][0] == "matrix":
+            expected = (self.n - tail) // self.group * self.pruned[sparsity]
+        elif self.scope == "matrix":
             expected = sum(level_count(sparsity, size) for size in self.sizes)
         k = sum(per_tensor.values())
         if k != expected:
-            raise RuntimeError(f"{self.pattern} at {sparsity}: pruned {k} weights instead of {expected}: please report this")
+            raise RuntimeError(
+                f"{self.pattern} at {sparsity}: pruned {k} weights instead of {expected}: please report this"
+            )
         return Level(sparsity, k, self.n, keep, self.group, tail, per_tensor)
 
-    def _chunks(self, i: int) -> Iterator[tuple[int, torch.Tensor]]:
-        flat = self.weights[i][1].detach().reshape(-1)
-        for start in range(0, flat.numel(), self.chunk):
-            yield start, flat[start : start + self.chunk]
-
-    def _bits(self, piece: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(piece, dtype=torch.int32) if self.random else magnitude_bits(piece)
-
-    def _hash(self, i: int, index: torch.Tensor) -> torch.Tensor:
-        return tie_hash(index + self.offsets[i], self.key)
-
-    def _piece(self, i: int, start: int, piece: torch.Tensor, threshold: Threshold) -> torch.Tensor:
-        bits = self._bits(piece)
-        if threshold.tie == ALL_TIES:
-            return bits <= threshold.bits
-        mask = bits < threshold.bits
-        tied = (bits == threshold.bits).nonzero().squeeze(1)
-        mask[tied] = self._hash(i, tied + start) <= threshold.tie
-        return mask
-
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
-        weight, tensor = self.weights[i]
+        (weight, tensor), offset = self.weights[i], self.ranked[i].offset
         moved = tensor.detach().movedim(weight.input_dim, -1)
-        rows = moved.reshape(-1, moved.shape[-1])
-        whole = rows.shape[1] // self.group * self.group
+        inputs = moved.shape[-1]
+        rows = moved.reshape(-1, inputs)
+        inner = int(np.prod(tensor.shape[weight.input_dim + 1 :], dtype=np.int64))  # distance between two inputs
+        groups = inputs // self.group
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=tensor.device)
-        place = torch.arange(tensor.numel(), device=tensor.device).view(tensor.shape).movedim(weight.input_dim, -1)
-        place = place.reshape(rows.shape) + self.offsets[i]
-        step = max(1, self.chunk // rows.shape[1])
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            bits = magnitude_bits(rows[part, :whole].contiguous()).reshape(-1, self.group)
-            groups = nm_mask(bits, place[part, :whole].reshape(-1, self.group), pruned, self.key)
-            mask[part, :whole] = groups.view(-1, whole)
+
+        def hashes(found: torch.Tensor) -> torch.Tensor:  # of whole groups, from the places of their weights
+            row, first = found // groups + start, found % groups * self.group
+            base = row // inner * (inner * inputs) + row % inner + first * inner + offset
+            return tie_hash(base[:, None] + torch.arange(self.group, device=base.device) * inner, self.key)
+
+        step = max(1, CHUNK // inputs)
+        for start in range(0, len(rows) if groups else 0, step):
+            part = rows[start : start + step, : groups * self.group].contiguous()
+            found = nm_mask(magnitude_bits(part).view(-1, self.group), pruned, hashes)
+            mask[start : start + step, : groups * self.group] = found.view(len(part), -1)
         return mask.view(moved.shape).movedim(-1, weight.input_dim)
 
     def _thresholds(self, sparsities: Sequence[float], spectrum: pd.DataFrame | None) -> dict[float, list[Threshold]]:
         """One threshold per level and tensor; tensors that are ranked together share it."""
-        scope = SCOPE[self.pattern][0]
-        counts = None if self.random else self._histograms(spectrum)
         everything = list(range(len(self.weights)))
-        result = {sparsity: [Threshold(-1)] * len(self.weights) for sparsity in sparsities}
-        if scope == "all":
-            tasks = [(everything, [level_count(s, self.n) for s in sparsities])]
-        elif scope == "matrix":
-            tasks = [([i], [level_count(s, self.sizes[i]) for s in sparsities]) for i in everything]
+        if self.scope == "all":
+            units = [(everything, [level_count(s, self.n) for s in sparsities])]
+        elif self.scope == "matrix":
+            units = [([i], [level_count(s, self.sizes[i]) for s in sparsities]) for i in everything]
         else:
-            shapes = [weight.shape for weight, _ in self.weights]
-            per_level = [erk_counts(shapes, level_count(s, self.n)) for s in sparsities]
-            tasks = [([i], [level[i] for level in per_level]) for i in everything]
-        for unit, ks in tasks:
-            for sparsity, threshold in zip(sparsities, self._resolve(unit, ks, counts), strict=True):
+            per_level = [
+                erk_counts([weight.shape for weight, _ in self.weights], level_count(s, self.n)) for s in sparsities
+            ]
+            units = [([i], [level[i] for level in per_level]) for i in everything]
+        counts = None if self.random or not any(sparsities) else self._histograms(spectrum)
+        result = {sparsity: [NOTHING] * len(self.weights) for sparsity in sparsities}
+        for unit, ks in units:
+            ranked = [self.ranked[i] for i in unit]
+            if self.random:
+                found = find_random(ranked, ks, self.key)
+            elif counts is None:
+                found = [NOTHING] * len(ks)
+            else:
+                found = find(ranked, sum(counts[i] for i in unit), ks, self.key)
+            for sparsity, threshold in zip(sparsities, found, strict=True):
                 for i in unit:
                     result[sparsity][i] = threshold
         return result
 
     def _histograms(self, spectrum: pd.DataFrame | None) -> list[np.ndarray]:
         if spectrum is None:
-            return [histogram(tensor, weight.name, self.chunk) for weight, tensor in self.weights]
+            return [histogram(tensor, weight.name) for weight, tensor in self.weights]
         stored = histograms(spectrum)
         counts = [stored.get(weight.name) for weight, _ in self.weights]
         for (weight, _), size, count in zip(self.weights, self.sizes, counts, strict=True):
             if count is None or count.sum() != size:
-                raise ValueError(f"the spectrum does not describe {weight.name}: it belongs to other weights, make it anew")
+                raise ValueError(
+                    f"the spectrum does not describe {weight.name}: it belongs to other weights, make it anew"
+                )
         return counts
-
-    def _resolve(self, unit: list[int], ks: list[int], counts: list[np.ndarray] | None) -> list[Threshold]:
-        """Thresholds after exactly ks[j] weights of a unit, for all levels in the same reads."""
-        size = sum(self.sizes[i] for i in unit)
-        found = [Threshold(-1) if k == 0 else Threshold((1 << 31) - 1) if k == size else None for k in ks]
-        open_levels = [j for j, threshold in enumerate(found) if threshold is None]
-        if not open_levels:
-            return found
-        if self.random:
-            ranks = {j: (0, ks[j]) for j in open_levels}
-            tied = {0: size}
-        else:
-            total = sum(counts[i] for i in unit)
-            ranks = {j: boundary(total, ks[j]) for j in open_levels}
-            if self.weights[unit[0]][1].dtype == torch.float32:
-                ranks, tied = self._refine(unit, ranks)
-            else:
-                tied = {b << LOW_BITS: int(total[b]) for b, _ in ranks.values()}
-                ranks = {j: (b << LOW_BITS, rank) for j, (b, rank) in ranks.items()}
-        partial = {bits: tied[bits] for bits, rank in ranks.values() if rank < tied[bits]}
-        cuts = self._tie_cuts(unit, partial, ranks) if partial else {}
-        for j, (bits, rank) in ranks.items():
-            found[j] = Threshold(bits, cuts[bits, rank] if rank < tied[bits] else ALL_TIES)
-        return found
-
-    def _refine(self, unit: list[int], ranks: dict[int, tuple[int, int]]) -> tuple[dict, dict[int, int]]:
-        """float32: from (bin, rank in bin) to (exact bits, rank among equals), by a histogram of the lower 16 bits."""
-        bins = sorted({b for b, _ in ranks.values()})
-        device = self.weights[unit[0]][1].device
-        slot = torch.full((BINS,), -1, dtype=torch.int32)
-        slot[bins] = torch.arange(len(bins), dtype=torch.int32)
-        slot = slot.to(device)
-        low = torch.zeros(len(bins) << LOW_BITS, dtype=torch.int64, device=device)
-        for i in unit:
-            for _, piece in self._chunks(i):
-                bits = magnitude_bits(piece)
-                slots = torch.index_select(slot, 0, bits >> LOW_BITS)
-                inside = (slots >= 0).nonzero().squeeze(1)
-                key = (slots[inside] << LOW_BITS) | (bits[inside] & 0xFFFF)
-                low.index_add_(0, key, torch.ones_like(key, dtype=torch.int64))
-        low = low.view(len(bins), -1).cpu().numpy()
-        exact, tied = {}, {}
-        for j, (b, rank) in ranks.items():
-            lower, left = boundary(low[bins.index(b)], rank)
-            exact[j] = ((b << LOW_BITS) | lower, left)
-            tied[exact[j][0]] = int(low[bins.index(b)][lower])
-        return exact, tied
-
-    def _tied_hashes(self, unit: list[int], values: list[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield (magnitude bits, hashes) of the weights whose magnitude is one of `values`, piece by piece."""
-        for i in unit:
-            for start, piece in self._chunks(i):
-                bits = self._bits(piece)
-                for value in values:
-                    index = (bits == value).nonzero().squeeze(1)
-                    if index.numel():
-                        yield value, self._hash(i, index + start)
-
-    def _tie_cuts(self, unit: list[int], tied: dict[int, int], ranks: dict) -> dict[tuple[int, int], int]:
-        """The hash of the rank-th tie at each magnitude that a level cuts through."""
-        wanted = {(bits, rank) for bits, rank in ranks.values() if bits in tied and rank < tied[bits]}
-        window: dict[tuple[int, int], tuple[int, int]] = {cut: (cut[1], -1) for cut in wanted}
-        many = [bits for bits, count in tied.items() if count > COLLECT]
-        if many:  # narrow to one 2^-16 slice of the hash range first: memory stays flat however many weights tie
-            top = {bits: torch.zeros(1 << 16, dtype=torch.int64) for bits in many}
-            for bits, hashes in self._tied_hashes(unit, many):
-                top[bits] += torch.bincount((hashes >> 48) + (1 << 15), minlength=1 << 16).cpu()
-            for bits, rank in wanted:
-                if bits in top:
-                    part, left = boundary(top[bits].numpy(), rank)
-                    window[bits, rank] = (left, part)
-        kept: dict[tuple[int, int], list[torch.Tensor]] = {cut: [] for cut in wanted}
-        for bits, hashes in self._tied_hashes(unit, sorted(tied)):
-            for cut, (_, part) in window.items():
-                if cut[0] == bits:
-                    kept[cut].append((hashes if part < 0 else hashes[(hashes >> 48) + (1 << 15) == part]).cpu())
-        return {cut: int(torch.cat(kept[cut]).sort().values[window[cut][0] - 1]) for cut in wanted}
 
 
 def plan(
@@ -364,23 +282,24 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
     shapes = [tuple(map(int, shape.split("x"))) for shape in tensors["shape"]]
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
     inside = np.zeros(len(sizes), dtype=np.int64)
-    if pattern in SCOPE and SCOPE[pattern][0] == "all":
+    scope, random = SCOPE.get(pattern, ("group", False))
+    if scope == "all":
         k = level_count(sparsity, int(sizes.sum()))
         below, inside = np.zeros(len(sizes), dtype=np.int64), sizes
-        if not SCOPE[pattern][1] and k:
+        if not random and k:
             counts = np.stack(list(histograms(frame).values()))
             split, _ = boundary(counts.sum(0), k)
             below, inside = counts[:, :split].sum(1), counts[:, split]
         share = inside * ((k - below.sum()) / max(inside.sum(), 1))
         pruned = below + np.floor(share).astype(np.int64)
         pruned[np.argsort(np.floor(share) - share, kind="stable")[: k - pruned.sum()]] += 1
-    elif pattern in SCOPE and SCOPE[pattern][0] == "matrix":
+    elif scope == "matrix":
         pruned = np.array([level_count(sparsity, int(size)) for size in sizes])
-    elif pattern in SCOPE:
+    elif scope == "erk":
         pruned = np.array(erk_counts(shapes, level_count(sparsity, int(sizes.sum()))))
     else:
-        p, group = nm_pruned(pattern, sparsity)
+        count, group = nm_pruned(pattern, sparsity)
         inputs = [shape[dim] for shape, dim in zip(shapes, tensors["input_dim"], strict=True)]
-        pruned = np.array([size // m * (m // group * p) for size, m in zip(sizes, inputs, strict=True)])
+        pruned = np.array([size // m * (m // group * count) for size, m in zip(sizes, inputs, strict=True)])
     result = tensors[["tensor", "layer", "role", "kind"]].assign(n=sizes, pruned=pruned, boundary=inside)
     return result.reset_index(drop=True)

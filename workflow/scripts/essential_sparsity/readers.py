@@ -2,7 +2,8 @@
 
 A reader takes the paths of a source's files and a folder for temporary files. Its column `item` is a text that stays
 with a row whatever the order of rows: the source's own id, or the place in its file. Labels are text, images the bytes
-of an image file. A file that is not as expected raises SourceError, KeyError, IndexError or another ValueError.
+of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
+TypeError, ValueError or EOFError of parsing it.
 """
 
 import gzip

@@ -166,8 +166,8 @@ def download(row: dict[str, str], folder: Path) -> Path:
         said = "\n    ".join(output.splitlines()[-6:])
         hint = " Run apt-get update first." if row["registry"] == "debian" else ""
         raise SourceError(
-            f"{label} could not be downloaded ({client} ended with code {done.returncode}). Check the network, and name "
-            f"and version in the packages table.{hint} It said:\n    {said}"
+            f"{label} could not be downloaded ({client} ended with code {done.returncode}). Check the network, and "
+            f"name and version in the packages table.{hint} It said:\n    {said}"
         )
     found = [path for path in folder.iterdir() if path.suffix in (".whl", ".gz", ".tgz", ".zip", ".deb")]
     if len(found) != 1:
@@ -256,23 +256,3 @@ def _inside(names: list[str], inside: str) -> list[str]:
 
 def _literal(names: list[str]) -> list[str]:
     return [glob.escape(name) for name in names]
-
-
-def hub_folder(repo: str, commit: str, names: list[str], repo_type: str = "model") -> Path:
-    """The hub cache's folder of a repository at a commit, which holds `names`; the network is not used.
-
-    The names matter: the client refuses a cached snapshot that lacks any other file of the repository, such as a
-    README that was never needed. Raises SourceError when a file is missing.
-    """
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        found = snapshot_download(
-            repo, revision=commit, repo_type=repo_type, allow_patterns=_literal(names), local_files_only=True
-        )
-    except errors.LocalEntryNotFoundError as error:
-        raise SourceError(
-            f"{repo} at {commit} is not complete in the local cache. Delete its manifest and run again where there is "
-            "a network, or set HF_HOME to the cache that holds it."
-        ) from error
-    return Path(found)

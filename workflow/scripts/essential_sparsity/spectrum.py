@@ -16,7 +16,8 @@ from essential_sparsity.prunable import PrunableWeight
 
 BINS = 1 << 15
 LOW_BITS = 16  # of a float32 below its bin
-CHUNK = 1 << 18  # weights handled at once: the working set stays in a core's cache
+CHUNK = 1 << 16  # weights handled at once: the working set stays in a core's cache
+GPU_CHUNK = 1 << 24
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 INFINITY_BIN = {"float32": 0x7F80, "bfloat16": 0x7F80, "float16": 0x7C00}  # infinity and NaN lie at or above it
 
@@ -31,21 +32,15 @@ def level_count(sparsity: float, n: int) -> int:
     return int((Fraction(str(float(sparsity))) * n + Fraction(1, 2)).__floor__())
 
 
-def magnitude_bits(chunk: torch.Tensor) -> torch.Tensor:
-    """Bits of |w| as int32, comparable as integers; 16-bit floats are shifted up so that `bits >> 16` is the bin."""
-    if chunk.dtype == torch.float32:
-        return chunk.view(torch.int32) & 0x7FFFFFFF
-    return (chunk.view(torch.int16).to(torch.int32) & 0x7FFF) << LOW_BITS
-
-
-def flat_chunks(weight: torch.Tensor, size: int = CHUNK) -> Iterator[tuple[int, torch.Tensor]]:
+def flat_chunks(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (start, piece) over the weights in row-major order."""
     flat = weight.detach().reshape(-1)
+    size = CHUNK if flat.device.type == "cpu" else GPU_CHUNK
     for start in range(0, flat.numel(), size):
         yield start, flat[start : start + size]
 
 
-def histogram(weight: torch.Tensor, name: str = "tensor", chunk: int = CHUNK) -> np.ndarray:
+def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
     """Count the weights of each magnitude bin: int64 array of 32,768.
 
     Raises ValueError, naming the tensor, for a dtype that has no magnitudes and for NaN or infinity.
@@ -56,7 +51,7 @@ def histogram(weight: torch.Tensor, name: str = "tensor", chunk: int = CHUNK) ->
             "have magnitudes to rank. Give an unquantised checkpoint."
         )
     counts = torch.zeros(BINS, dtype=torch.int64, device=weight.device)
-    for _, piece in flat_chunks(weight, chunk):
+    for _, piece in flat_chunks(weight):
         halves = piece.view(torch.int16)
         if weight.dtype == torch.float32:
             halves = halves[1::2]  # the upper half of each float32 (little-endian)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -146,10 +147,10 @@ def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> d
             continue
         names = {dtype: name for name, dtype in DTYPES.items()}
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # not before 1.6
         except Exception as error:  # torch raises whatever the bytes lead it to
             raise CheckpointError(f"{path} cannot be read as plain weights ({error}). {FETCH_AGAIN}") from error
-        for key, tensor in state.items():
+        for key, tensor in ((key, value) for key, value in state.items() if isinstance(value, torch.Tensor)):
             entries[key] = Entry(key, names.get(tensor.dtype, str(tensor.dtype)), lambda tensor=tensor: tensor)
     return entries
 

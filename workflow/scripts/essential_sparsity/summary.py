@@ -63,8 +63,10 @@ def _percent(sparsity: float | None) -> str:
     return "–" if pd.isna(sparsity) else f"{100 * sparsity:.1f} %"
 
 
-def _aligned(header: list[str], rows: list[list[str]], left: set[int], shrink: Sequence[tuple[int, ...]] = ()) -> list[str]:
-    """Columns two blanks apart; until the lines fit, the columns of `shrink` give way, group by group, the widest first."""
+def _aligned(
+    header: list[str], rows: list[list[str]], left: set[int], shrink: Sequence[tuple[int, ...]] = ()
+) -> list[str]:
+    """Columns two blanks apart; until the lines fit, those of `shrink` give way, group by group, the widest first."""
     table = [header, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     for group in shrink:

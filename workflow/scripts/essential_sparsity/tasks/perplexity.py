@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
 AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
 EVAL_BATCH_SIZE = 1
+CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 LARGEST = math.log(sys.float_info.max)
 
 
@@ -36,7 +38,7 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
             f"Task {settings.get('task')!r}: context = {context}, but a window holds at least 2 tokens and this model "
             f"takes at most {limit}."
         )
-    ids = tokenizer("\n\n".join(data["text"]), verbose=False)["input_ids"]
+    ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context)
     available = len(ids) // context
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:
@@ -50,6 +52,19 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
         targets=np.full(windows, context - 1),
         collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
     )
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int) -> list[int]:
+    """Token ids of the joined texts; where `enough` > 0 of them do, of a beginning that holds them with room to spare.
+
+    Tokens far before a cut between two texts do not depend on what follows it, so the result is the same, only sooner.
+    """
+    if enough:
+        first = int(np.searchsorted(texts.str.len().cumsum(), 2 * CHARACTERS * enough)) + 1
+        ids = tokenizer("\n\n".join(texts[:first]), verbose=False)["input_ids"]
+        if len(ids) >= enough + ROOM:
+            return ids
+    return tokenizer("\n\n".join(texts), verbose=False)["input_ids"]
 
 
 def run(

@@ -1,0 +1,120 @@
+"""A small hub on 127.0.0.1: the requests that the real client makes for whole repositories, and ways to break them."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Hub:
+    """Repositories by (kind, id), kind being models or datasets; `files` maps names to bytes, at one commit each."""
+
+    repositories: dict[tuple[str, str], dict] = field(default_factory=dict)
+    cut: str = ""  # a file whose transfer breaks off after `cut_after` bytes
+    cut_after: int = 0
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def add(self, kind: str, name: str, files: dict[str, bytes], **branches: str) -> str:
+        """Add a repository; returns its commit, that `main` and the given branches point to."""
+        commit = hashlib.sha1(name.encode()).hexdigest()
+        self.repositories[kind, name] = {"commit": commit, "files": files, "refs": {"main", commit, *branches}}
+        return commit
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, hub: Hub, *args):
+        self.hub = hub
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.hub.requests.append(f"{self.command} {self.path}")
+        path = unquote(urlsplit(self.path).path)
+        if found := re.fullmatch(r"/api/(models|datasets)/(.+?)/(revision|tree)/([^/]+)", path):
+            kind, name, what, revision = found.groups()
+            self.with_repository(kind, name, revision, getattr(self, what))
+        elif found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
+            kind, name, revision, file = found.groups()
+            self.with_repository("datasets" if kind else "models", name, revision, functools.partial(self.file, file))
+        else:
+            self.error("EntryNotFound")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def with_repository(self, kind, name, revision, answer):
+        repository = self.hub.repositories.get((kind, name))
+        if repository is None:
+            self.error("RepoNotFound")
+        elif revision not in repository["refs"]:
+            self.error("RevisionNotFound")
+        else:
+            answer(name, repository)
+
+    def revision(self, name, repository):
+        siblings = [{"rfilename": file} for file in repository["files"]]
+        self.answer(json.dumps({"id": name, "sha": repository["commit"], "siblings": siblings}).encode())
+
+    def tree(self, name, repository):
+        entries = [
+            {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            for file, content in repository["files"].items()
+        ]
+        self.answer(json.dumps(entries).encode())
+
+    def file(self, file, name, repository):
+        content = repository["files"].get(file)
+        if content is None:
+            self.error("EntryNotFound")
+            return
+        etag = hashlib.sha1(content).hexdigest()
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository["commit"], "Accept-Ranges": "bytes"}
+        start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        first = int(start[1]) if start else 0
+        if start:
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        self.answer(
+            content[first:],
+            206 if start else 200,
+            headers,
+            self.hub.cut_after - first if file == self.hub.cut else None,
+        )
+
+    def error(self, code):
+        self.answer(b"{}", 404, {"X-Error-Code": code})
+
+    def answer(self, body, status=200, headers=None, stop=None):
+        self.send_response(status)
+        for key, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body if stop is None else body[: max(stop, 0)])
+            if stop is not None:
+                self.wfile.flush()
+                self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def running(hub: Hub) -> Iterator[Hub]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, hub)) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        yield hub
+        server.shutdown()

@@ -1,0 +1,250 @@
+"""Models and data of a hub: the real client in the real programs, against a small hub on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub import Hub, running  # noqa: E402
+
+SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
+MODEL = "team/tiny-bert"
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> dict[str, bytes]:
+    """The files of a tiny random BERT, with what a repository holds besides."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(folder)
+    torch.save({"weight": torch.ones(3)}, folder / "pytorch_model.bin")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {**files, "vocab.txt": b"[PAD]\n[UNK]\na\n", "README.md": b"about", "modeling_tiny.py": b"raise SystemExit"}
+
+
+@pytest.fixture
+def hub():
+    with running(Hub()) as hub:
+        yield hub
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """Of a program: the small hub, an empty cache of its own, no proxy in between, and short retries."""
+    own = {key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HTTP", "ALL_PROXY"))}
+    return {
+        **own,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(SCRIPTS),
+    }
+
+
+def settings(**changed):
+    return {
+        "source": "hub",
+        "id": MODEL,
+        "revision": "main",
+        "format": "transformers",
+        "allow_pickle": False,
+        **changed,
+    }
+
+
+def fetch(environment, manifest: Path, what="model", **changed) -> subprocess.CompletedProcess:
+    """Run the program as the workflow does."""
+    command = [sys.executable, str(SCRIPTS / f"fetch_{what}.py"), f"--{what}", "key"]
+    command += ["--settings", json.dumps(settings(**changed)), "--manifest", str(manifest)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def verified(environment, manifest: Path) -> subprocess.CompletedProcess:
+    """What a later job does on a node without network."""
+    code = "import sys; from essential_sparsity import checkpoints; print(checkpoints.verified_folder(sys.argv[1]))"
+    offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    return subprocess.run(
+        [sys.executable, "-c", code, str(manifest)], env=offline, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_model_is_pinned_to_its_commit_and_read_again_offline(hub, environment, bert, tmp_path):
+    commit = hub.add("models", MODEL, bert)
+    manifest = tmp_path / "key/manifest.json"
+    done = fetch(environment, manifest)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(manifest.read_text())
+    assert (record["source"], record["id"], record["revision"], record["folder"]) == ("hub", MODEL, commit, None)
+    assert [entry["path"] for entry in record["files"]] == ["config.json", "model.safetensors", "vocab.txt"]
+    assert record["files"][1]["size"] == len(bert["model.safetensors"])
+    assert record["n_prunable_tensors"] == 12
+    assert record["n_prunable"] == 2 * (4 * 16 * 16 + 2 * 16 * 32)
+    assert not [
+        line for line in hub.requests if ".bin" in line or ".py" in line or "README" in line
+    ]  # not even asked for
+
+    first = manifest.read_bytes()
+    hub.requests.clear()
+    offline = {**environment, "HF_HUB_OFFLINE": "1"}
+    done = fetch(offline, manifest)  # again without network: the same bytes from the cache
+    assert done.returncode == 0, done.stderr
+    assert manifest.read_bytes() == first
+    assert not hub.requests
+
+    found = verified(environment, manifest)
+    assert found.returncode == 0, found.stderr
+    folder = Path(found.stdout.strip())
+    assert (folder.name, sorted(path.name for path in folder.iterdir())) == (
+        commit,
+        ["config.json", "model.safetensors", "vocab.txt"],
+    )
+
+    config = (folder / "config.json").resolve()
+    config.write_bytes(config.read_bytes().replace(b"16", b"61"))
+    found = verified(environment, manifest)
+    assert found.returncode != 0
+    assert "config.json" in found.stderr
+
+
+REFUSED = {
+    "no revision": ({"revision": None}, "no revision"),
+    "unknown revision": ({"revision": "v9"}, "has no revision 'v9'"),
+    "unknown repository": ({"id": "team/nothing"}, "team/nothing is not on the hub"),
+    "malformed id": ({"id": "team/a/b"}, "team/a/b"),
+    "only a pickle": ({"id": "team/pickled"}, "only as a pickle (pytorch_model.bin)"),
+    "not a model": ({"id": "team/empty"}, "no config.json"),
+    "half a repository": ({"id": f"{MODEL}:config.json"}, "leave out the colon"),
+}
+DRIVER = """
+import contextlib, io, json, runpy, sys
+results = {}
+for name, arguments in json.load(sys.stdin).items():
+    sys.argv, said = ["fetch_model.py", *arguments], io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            runpy.run_path(PROGRAM, run_name="__main__")
+            code = 0
+        except SystemExit as error:
+            code = error.code
+    results[name] = [code, said.getvalue()]
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(bert, tmp_path_factory):
+    """{case: (exit code, stderr, was a manifest left)}; one process for all, since loading torch is what takes time."""
+    folder = tmp_path_factory.mktemp("refused")
+    with running(Hub()) as hub:
+        hub.add("models", MODEL, bert)
+        hub.add("models", "team/pickled", {name: data for name, data in bert.items() if "safetensors" not in name})
+        hub.add("models", "team/empty", {"README.md": b""})
+        arguments = {
+            name: [
+                "--model",
+                "key",
+                "--settings",
+                json.dumps(settings(**changed)),
+                "--manifest",
+                str(folder / name / "m.json"),
+            ]
+            for name, (changed, _) in REFUSED.items()
+        }
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        environment |= {"PYTHONPATH": str(SCRIPTS), "NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "0"}
+        driver = DRIVER.replace("PROGRAM", repr(str(SCRIPTS / "fetch_model.py")))
+        done = subprocess.run(
+            [sys.executable, "-c", driver],
+            input=json.dumps(arguments),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    return {name: (*result, (folder / name / "m.json").exists()) for name, result in results.items()}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_fetched_is_told_in_one_message(refusals, name):
+    code, said, left = refusals[name]
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 1
+    assert len(errors) == 1
+    assert REFUSED[name][1] in errors[0]
+    assert "Traceback" not in said
+    assert not left
+
+
+def test_a_pickle_is_fetched_where_it_is_allowed(hub, environment, tmp_path):
+    import torch
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    torch.save(BertModel(config).state_dict(), tmp_path / "pytorch_model.bin")
+    config.architectures = ["BertModel"]
+    files = {
+        "config.json": config.to_json_string().encode(),
+        "pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes(),
+    }
+    hub.add("models", MODEL, files)
+    manifest = tmp_path / "key/manifest.json"
+    done = fetch(environment, manifest, allow_pickle=True)
+    assert done.returncode == 0, done.stderr
+    assert [entry["path"] for entry in json.loads(manifest.read_text())["files"]] == [
+        "config.json",
+        "pytorch_model.bin",
+    ]
+
+
+def test_a_broken_transfer_leaves_no_manifest_and_the_next_run_ends_well(hub, environment, bert, tmp_path):
+    hub.add("models", MODEL, bert)
+    hub.cut, hub.cut_after = "model.safetensors", len(bert["model.safetensors"]) // 2
+    manifest = tmp_path / "key/manifest.json"
+    done = fetch(environment, manifest)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "run again" in done.stderr.lower()
+    assert not list(manifest.parent.iterdir())
+    hub.cut = ""
+    done = fetch(environment, manifest)
+    assert done.returncode == 0, done.stderr
+    sizes = {entry["path"]: entry["size"] for entry in json.loads(manifest.read_text())["files"]}
+    assert sizes["model.safetensors"] == len(bert["model.safetensors"])
+
+
+def test_a_data_set_of_the_hub_becomes_one_table(hub, environment, tmp_path):
+    files = {"README.md": b"about"}
+    for name in ("sst2/train-00000-of-00001", "sst2/validation-00000-of-00001", "cola/train-00000-of-00001"):
+        frame = pd.DataFrame({"sentence": [f"{name} {index}" for index in range(3)], "label": [0, 1, 0]})
+        files[f"{name}.parquet"] = frame.to_parquet()
+    commit = hub.add("datasets", "team/glue", files)
+    manifest = tmp_path / "key/manifest.json"
+    done = fetch(environment, manifest, "dataset", id="team/glue:sst2", format="parquet", columns="text=sentence")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(manifest.read_text())
+    assert record["revision"] == commit
+    assert record["n_rows"] == {"train": 3, "validation": 3}
+    frame = pd.read_parquet(manifest.parent / "files/data.parquet")
+    assert list(frame.columns) == ["item", "text", "label", "split"]
+    assert set(frame["text"].str.split("/").str[0]) == {"sst2"}
+    assert frame["item"].is_unique
+    done = fetch(environment, manifest, "dataset", id="team/glue:mnli", format="parquet")
+    assert done.returncode == 1
+    assert "no mnli in the repository" in done.stderr
+    assert not manifest.exists()

@@ -1,0 +1,204 @@
+"""The total order over weights and where to cut it: by magnitude bits, then by a seeded hash of the weight's place.
+
+A threshold is found without sorting the weights: the spectrum gives the bin that holds the k-th smallest magnitude, one
+read of the weights gives the exact magnitude (float32) or needs none (16-bit), and where the cut falls among equal
+magnitudes, one or two reads give the hash of the last one pruned. All levels are found in the same reads.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from essential_sparsity.spectrum import LOW_BITS, boundary, flat_chunks
+
+ALL_TIES = (1 << 63) - 1
+COLLECT = 1 << 20  # hashes sorted at once; more are first narrowed to a slice of the hash range
+TOP_BITS = 16  # of a hash: the slices
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Prune a weight when (magnitude bits, tie hash) ≤ (bits, tie). `bits` = -1 prunes nothing."""
+
+    bits: int
+    tie: int = ALL_TIES
+
+
+NOTHING = Threshold(-1)
+EVERYTHING = Threshold((1 << 31) - 1)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A tensor that takes part in a ranking; `offset` is the place of its first weight in the checkpoint."""
+
+    values: torch.Tensor
+    offset: int
+
+    def __len__(self) -> int:
+        return self.values.numel()
+
+
+def magnitude_bits(piece: torch.Tensor) -> torch.Tensor:
+    """Bits of |w|, comparable as integers: int32 for float32, int16 (the bin itself) for the 16-bit types."""
+    if piece.dtype == torch.float32:
+        return piece.view(torch.int32) & 0x7FFFFFFF
+    return piece.view(torch.int16) & 0x7FFF
+
+
+def tie_hash(index: torch.Tensor, key: int) -> torch.Tensor:
+    """Signed 64-bit hash of each int64 index: splitmix64's finaliser (Steele et al. 2014), a bijection: none collide."""
+
+    def shift(x: torch.Tensor, bits: int) -> torch.Tensor:  # logical, not arithmetic
+        return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+    x = index ^ key
+    x.bitwise_xor_(shift(x, 30)).mul_(-0x40A7B892E31B1A47)  # 0xBF58476D1CE4E5B9
+    x.bitwise_xor_(shift(x, 27)).mul_(-0x6B2FB644ECCEEE15)  # 0x94D049BB133111EB
+    return x.bitwise_xor_(shift(x, 31))
+
+
+def place_hash(start: int, count: int, key: int, device: torch.device) -> torch.Tensor:
+    """Hashes of `count` consecutive places."""
+    return tie_hash(torch.arange(start, start + count, device=device), key)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Indices of the true entries of a flat mask; NumPy's search is four times as fast as torch's on a processor."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
+
+
+def mask_of(ranked: Ranked, threshold: Threshold, key: int) -> torch.Tensor:
+    """Bool mask of the tensor's shape, True = pruned, for a ranking by magnitude."""
+    mask = torch.empty(len(ranked), dtype=torch.bool, device=ranked.values.device)
+    if threshold in (NOTHING, EVERYTHING):
+        return mask.fill_(threshold == EVERYTHING).view(ranked.values.shape)
+    for start, piece in flat_chunks(ranked.values):
+        bits, out = magnitude_bits(piece), mask[start : start + piece.numel()]
+        if threshold.tie == ALL_TIES:
+            torch.le(bits, threshold.bits, out=out)
+            continue
+        torch.lt(bits, threshold.bits, out=out)
+        tied = positions(bits == threshold.bits)
+        out[tied] = tie_hash(tied + (ranked.offset + start), key) <= threshold.tie
+    return mask.view(ranked.values.shape)
+
+
+def random_mask_of(ranked: Ranked, threshold: Threshold, key: int) -> torch.Tensor:
+    """Bool mask of the tensor's shape, True = pruned, for a ranking by hash alone."""
+    mask = torch.empty(len(ranked), dtype=torch.bool, device=ranked.values.device)
+    for start, piece in flat_chunks(mask):
+        if threshold in (NOTHING, EVERYTHING):
+            piece.fill_(threshold == EVERYTHING)
+        else:
+            hashes = place_hash(ranked.offset + start, piece.numel(), key, mask.device)
+            torch.le(hashes, threshold.tie, out=piece)
+    return mask.view(ranked.values.shape)
+
+
+def find(ranked: Sequence[Ranked], counts: np.ndarray, ks: Sequence[int], key: int) -> list[Threshold]:
+    """Thresholds after exactly k of the tensors' weights, for each k, ranked by magnitude and tie hash together.
+
+    `counts`: the tensors' histograms added up, int64 of 32,768.
+    """
+    size = int(counts.sum())
+    cuts = {k: boundary(counts, k) for k in ks if 0 < k < size}
+    if cuts and ranked[0].values.dtype == torch.float32:
+        cuts, tied = _refine(ranked, cuts)
+    else:
+        tied = {bits: int(counts[bits]) for bits, _ in cuts.values()}
+    inside = {(bits, rank) for bits, rank in cuts.values() if rank < tied[bits]}
+    hashes = _hash_cuts(lambda: _tied_hashes(ranked, {bits for bits, _ in inside}, key), tied, inside)
+    found = {k: Threshold(bits, hashes.get((bits, rank), ALL_TIES)) for k, (bits, rank) in cuts.items()}
+    return [found.get(k, EVERYTHING if k else NOTHING) for k in ks]
+
+
+def find_random(ranked: Sequence[Ranked], ks: Sequence[int], key: int) -> list[Threshold]:
+    """Thresholds after exactly k weights ranked by hash alone: every weight ties with every other."""
+
+    def hashes() -> Iterator[tuple[int, torch.Tensor]]:
+        for tensor in ranked:
+            for start, piece in flat_chunks(tensor.values):
+                yield 0, place_hash(tensor.offset + start, piece.numel(), key, tensor.values.device)
+
+    size = sum(map(len, ranked))
+    cuts = _hash_cuts(hashes, {0: size}, {(0, k) for k in ks if 0 < k < size})
+    return [NOTHING if k == 0 else EVERYTHING if k == size else Threshold(0, cuts[0, k]) for k in ks]
+
+
+Cut = tuple[int, int]  # (bin or magnitude bits, how many of the weights there are pruned)
+
+
+def _refine(ranked: Sequence[Ranked], cuts: dict[int, Cut]) -> tuple[dict[int, Cut], dict[int, int]]:
+    """float32: from (bin, rank) to (exact bits, rank) and how many weights have these bits, by counting lower halves."""
+    device = ranked[0].values.device
+    bins = sorted({b for b, _ in cuts.values()})
+    low = torch.zeros(len(bins) << LOW_BITS, dtype=torch.int64, device=device)
+    slots = torch.zeros(1 << 15, dtype=torch.int64, device=device)
+    slots[bins] = torch.arange(len(bins), device=device) << LOW_BITS
+    for tensor in ranked:
+        for _, piece in flat_chunks(tensor.values):
+            bits = magnitude_bits(piece)
+            upper = (bits >> LOW_BITS).to(torch.int16)
+            bits = bits[positions(_any_of(upper, bins))]
+            low += torch.bincount(slots[bits >> LOW_BITS] | (bits & 0xFFFF), minlength=len(low))
+    counts = low.view(len(bins), -1).cpu().numpy()
+    exact, tied = {}, {}
+    for k, (b, rank) in cuts.items():
+        lower, left = boundary(counts[bins.index(b)], rank)
+        exact[k] = ((b << LOW_BITS) | lower, left)
+        tied[exact[k][0]] = int(counts[bins.index(b)][lower])
+    return exact, tied
+
+
+def _any_of(values: torch.Tensor, wanted: Sequence[int]) -> torch.Tensor:
+    hit = values == wanted[0]
+    for value in wanted[1:]:
+        hit |= values == value
+    return hit
+
+
+def _tied_hashes(ranked: Sequence[Ranked], wanted: set[int], key: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """(magnitude bits, tie hashes) of the weights that have one of the wanted magnitudes, piece by piece."""
+    values = sorted(wanted)
+    for tensor in ranked:
+        for start, piece in flat_chunks(tensor.values):
+            bits = magnitude_bits(piece)
+            tied = positions(_any_of(bits, values))
+            if tied.numel():
+                hashes, bits = tie_hash(tied + (tensor.offset + start), key), bits[tied]
+                yield from ((value, hashes[bits == value]) for value in values)
+
+
+def _hash_cuts(
+    stream: Callable[[], Iterator[tuple[int, torch.Tensor]]], counts: dict[int, int], wanted: set[Cut]
+) -> dict[Cut, int]:
+    """The rank-th smallest hash among the streamed hashes of a label, for each wanted (label, rank).
+
+    `counts`: hashes per label. Where a label has many, a first pass counts them in slices of the hash range and the
+    second keeps the one slice that a cut falls into, so that memory does not grow with the number of ties.
+    """
+    if not wanted:
+        return {}
+    slices: dict[Cut, tuple[int | None, int]] = {cut: (None, cut[1]) for cut in wanted}
+    many = {label for label, _ in wanted if counts[label] > COLLECT}
+    if many:
+        tops = {label: torch.zeros(1 << TOP_BITS, dtype=torch.int64) for label in many}
+        for label, hashes in stream():
+            if label in many:
+                tops[label] += torch.bincount(_slice(hashes), minlength=1 << TOP_BITS).cpu()
+        slices |= {cut: boundary(tops[cut[0]].numpy(), cut[1]) for cut in wanted if cut[0] in many}
+    kept: dict[Cut, list[torch.Tensor]] = {cut: [] for cut in wanted}
+    for label, hashes in stream():
+        for cut, (slice_, _) in slices.items():
+            if cut[0] == label:
+                kept[cut].append((hashes if slice_ is None else hashes[_slice(hashes) == slice_]).cpu())
+    return {cut: int(torch.cat(kept[cut]).sort().values[slices[cut][1] - 1]) for cut in wanted}
+
+
+def _slice(hashes: torch.Tensor) -> torch.Tensor:
+    return (hashes >> (64 - TOP_BITS)) + (1 << (TOP_BITS - 1))
