@@ -26,5 +26,6 @@ rule all:
             "results/tables/{table}.parquet",
             table=["runs", "knees", "layers", "costs"],
         ),
+        "results/figures/knees.csv",
         CURVE_FIGURES,
         LAYER_FIGURES,

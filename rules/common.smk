@@ -39,7 +39,7 @@ wildcard_constraints:
 
 
 def program(name):
-    """The program of a rule and the library modules that it imports: what its results depend on, as relative paths."""
+    """A program and the library modules that it imports (what its results depend on), as relative paths."""
     return codefiles.program(f"workflow/scripts/{name}.py")
 
 

@@ -2,6 +2,7 @@
 localrules:
     plot_curve,
     plot_layers,
+    tabulate_knees,
 
 
 CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
@@ -63,3 +64,25 @@ rule plot_layers:
     shell:
         "python {input.code[0]} --layers {input.layers} --model {wildcards.model} --pattern global "
         "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} > {log} 2>&1"
+
+
+rule tabulate_knees:
+    input:
+        code=program("tabulate_knees"),
+        schema=schema("knees"),
+        knees="results/tables/knees.parquet",
+    output:
+        table=report(
+            "results/figures/knees.csv",
+            caption="../workflow/report/knees.rst",
+            category="Essential sparsity",
+            labels={"table": "all curves"},
+        ),
+    log:
+        "results/logs/tabulate_knees.log",
+    conda:
+        "../envs/analyse.yaml"
+    message:
+        "Writing the table of knees for the report"
+    shell:
+        "python {input.code[0]} --knees {input.knees} --out {output.table} > {log} 2>&1"

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub import Hub, running  # noqa: E402
+from small_hub import Hub, running
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 MODEL = "team/tiny-bert"

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
 from essential_sparsity import convert, formats, readers
 from essential_sparsity.sources import SourceError
-from PIL import Image
 
 
 def frame_of(tmp_path, name, content, format_name, **settings):

@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from essential_sparsity import archives, files, sources
 from essential_sparsity.sources import SourceError
 
@@ -258,6 +259,9 @@ def test_npm_packs_a_package(tmp_path, empty, monkeypatch):
             "sha256": files.sha256_file(tarball),
         }
         archive = sources.download(row, empty)
+        (tmp_path / "other").mkdir()
+        with pytest.raises(SourceError, match=f"npm package tiny==1.0.0 has the wrong checksum.*found {row['sha256']}"):
+            sources.download({**row, "sha256": "0" * 64}, tmp_path / "other")
         server.shutdown()
     archives.extract(archive, "package/src", empty / "out")
     assert unpacked(empty / "out") == {"0.json": b"{}"}

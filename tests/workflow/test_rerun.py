@@ -3,7 +3,7 @@
 import os
 
 LIBRARY = "workflow/scripts/essential_sparsity"
-AFTER_RUNS = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1}
+AFTER_RUNS = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
 
 
 def grid_of(workspace, **changes):
@@ -30,7 +30,7 @@ def test_touching_everything_runs_nothing(finished):
 
 def test_editing_knee_code_runs_knees_and_what_follows(finished):
     with finished.edit(f"{LIBRARY}/knees.py", '"""', '"""Edited. '):
-        assert finished.planned() == {"knees": 1, "plot_curve": 1}
+        assert finished.planned() == {"knees": 1, "plot_curve": 1, "tabulate_knees": 1}
     assert finished.planned() == {}, "an edit taken back must leave nothing to do"
 
 
@@ -78,7 +78,7 @@ def test_adding_a_model_by_one_row_runs_just_its_jobs(finished):
         planned = grid_of(finished, models=["splade-tiny", "splade-two"])
     assert planned == {
         "fetch_model": 1, "spectrum": 1, "prune_eval": 10, "layers": 1, "collect_runs": 1, "collect_costs": 1, "knees": 1,
-        "plot_curve": 2, "plot_layers": 2,
+        "tabulate_knees": 1, "plot_curve": 2, "plot_layers": 2,
     }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_adding_a_task_by_one_row_runs_just_its_jobs(finished):
     )
     with finished.edit("config/tasks.tsv", "ws353\t", row):
         planned = grid_of(finished, tasks=["ws353", "ws353-again"])
-    assert planned == {"prune_eval": 10, "collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 2}
+    assert planned == {"prune_eval": 10, "collect_runs": 1, "collect_costs": 1, "knees": 1, "tabulate_knees": 1, "plot_curve": 2}
 
 
 def test_a_setting_that_the_task_uses_runs_its_evaluations(finished):

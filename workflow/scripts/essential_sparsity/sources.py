@@ -7,6 +7,7 @@ unpacked as data; a path is used in place; a hub repository is downloaded at one
 
 import contextlib
 import glob
+import logging
 import os
 import shutil
 import subprocess
@@ -219,7 +220,13 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
             "(a branch or tag works too, and is resolved to its commit)."
         )
     try:
-        known = Path(snapshot_download(repo, revision=revision, repo_type=repo_type, allow_patterns=[]))  # no files yet
+        logger = logging.getLogger("huggingface_hub")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it warns that no file was asked for
+        try:
+            known = Path(snapshot_download(repo, revision=revision, repo_type=repo_type, allow_patterns=[]))
+        finally:
+            logger.setLevel(level)
         try:
             names = [entry.path for entry in get_cached_repo_tree(repo, revision=known.name, repo_type=repo_type)]
         except errors.CachedRepoTreeNotFoundError:  # offline, and the cache was filled file by file
@@ -241,8 +248,8 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
         ) from error
     except (errors.HTTPError, OSError) as error:  # the connection broke or the server failed, retries included
         raise SourceError(
-            f"{repo} at {revision} could not be downloaded ({type(error).__name__}: {error}). Run again: what arrived "
-            "is kept."
+            f"{repo} at {revision} could not be downloaded ({type(error).__name__}: {error}). Run again: files "
+            "that are complete are kept."
         ) from error
     return Fetched(Path(folder), wanted, revision=known.name)
 

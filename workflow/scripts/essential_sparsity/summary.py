@@ -85,3 +85,21 @@ def _aligned(
 def folders(results: Path, pattern: str) -> list[tuple[Path, int]]:
     """Folders below `results` that hold files matching a pattern, and how many each holds."""
     return sorted(Counter(path.parent for path in results.glob(pattern) if path.is_file()).items())
+
+
+def report_table(knees: pd.DataFrame) -> pd.DataFrame:
+    """The table `knees` for a reader: sparsities in per cent with one decimal, a dash for none, reasons in words."""
+    ordered = knees.sort_values(["model", "task", "metric", "pattern"])
+    readings = {
+        "essential sparsity": "tolerance",
+        "last compliant": "last_compliant",
+        "kneedle": "kneedle",
+        "hinge": "hinge",
+    }
+    return pd.DataFrame(
+        {name: ordered[name] for name in ("model", "task", "pattern", "metric")}
+        | {"dense": ordered["dense"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")}
+        | {label: ordered[column].map(_percent) for label, column in readings.items()}
+        | {"levels": ordered["n_levels"], "seeds": ordered["n_seeds"], "items": ordered["n_items"]}
+        | {"note": ordered["reason"].fillna("")}
+    )

@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.error("EntryNotFound")
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def with_repository(self, kind, name, revision, answer):
         repository = self.hub.repositories.get((kind, name))
