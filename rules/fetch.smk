@@ -21,7 +21,7 @@ rule fetch_model:
         "Fetching the model {wildcards.model}"
     shell:
         "python {input.code[0]} --model {wildcards.model} --settings {params.settings:q} "
-        "--manifest {output.manifest} > {log} 2>&1"
+        "--manifest {output.manifest} 2>&1 | tee {log}"
 
 
 rule fetch_dataset:
@@ -41,4 +41,4 @@ rule fetch_dataset:
         "Fetching the data {wildcards.dataset}"
     shell:
         "python {input.code[0]} --dataset {wildcards.dataset} --settings {params.settings:q} "
-        "--manifest {output.manifest} > {log} 2>&1"
+        "--manifest {output.manifest} 2>&1 | tee {log}"

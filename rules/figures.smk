@@ -37,7 +37,7 @@ rule plot_curve:
         "Drawing the curves of {wildcards.model} on {wildcards.task}"
     shell:
         "python {input.code[0]} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
-        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} > {log} 2>&1"
+        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_layers:
@@ -63,7 +63,7 @@ rule plot_layers:
         "Drawing where the pruned weights of {wildcards.model} sit"
     shell:
         "python {input.code[0]} --layers {input.layers} --model {wildcards.model} --pattern global "
-        "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} > {log} 2>&1"
+        "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule tabulate_knees:
@@ -85,4 +85,4 @@ rule tabulate_knees:
     message:
         "Writing the table of knees for the report"
     shell:
-        "python {input.code[0]} --knees {input.knees} --out {output.table} > {log} 2>&1"
+        "python {input.code[0]} --knees {input.knees} --out {output.table} 2>&1 | tee {log}"

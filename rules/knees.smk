@@ -25,4 +25,4 @@ rule knees:
     message:
         "Fitting the knees"
     shell:
-        "python {input.code[0]} --runs {input.runs} --epsilon {params.epsilon:q} --out {output.table} > {log} 2>&1"
+        "python {input.code[0]} --runs {input.runs} --epsilon {params.epsilon:q} --out {output.table} 2>&1 | tee {log}"

@@ -25,10 +25,8 @@ rule prune_eval:
     params:
         settings=run_settings,
         threads=config["resources"]["threads"],
-    message:
-        "Evaluating {wildcards.model} on {wildcards.task}: {wildcards.pattern} {wildcards.sparsity}, seed {wildcards.seed}"
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --threads {params.threads} "
-        "--runs {output.runs} --items {output.per_item} > {log} 2>&1"
+        "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"

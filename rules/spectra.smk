@@ -17,7 +17,9 @@ rule spectrum:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=lambda wildcards, attempt: attempt
         * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
-    message:
-        "Reading the magnitude spectrum of {wildcards.model}"
+    params:
+        pickle=lambda wildcards: (
+            "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
+        ),
     shell:
-        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} > {log} 2>&1"
+        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} {params.pickle} 2>&1 | tee {log}"

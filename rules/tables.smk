@@ -21,7 +21,7 @@ rule collect_runs:
     message:
         "Collecting the runs"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --runs results/runs --out {output.table} > {log} 2>&1"
+        "python {input.code[0]} --grid {params.grid:q} --runs results/runs --out {output.table} 2>&1 | tee {log}"
 
 
 rule collect_costs:
@@ -49,7 +49,7 @@ rule collect_costs:
         "Collecting the costs"
     shell:
         "python {input.code[0]} --grid {params.grid:q} --benchmarks results/benchmarks "
-        "--others {input.models} {input.data} --out {output.table} > {log} 2>&1"
+        "--others {input.models} {input.data} --out {output.table} 2>&1 | tee {log}"
 
 
 rule layers:
@@ -69,4 +69,4 @@ rule layers:
     message:
         "Counting where the pruned weights sit"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --spectra results/spectra --drawn {params.drawn} --out {output.table} > {log} 2>&1"
+        "python {input.code[0]} --grid {params.grid:q} --spectra results/spectra --drawn {params.drawn} --out {output.table} 2>&1 | tee {log}"

@@ -9,10 +9,11 @@ import struct
 import pytest
 import torch
 import transformers as hf
-from essential_sparsity import checkpoints, files
-from essential_sparsity.checkpoints import CheckpointError, describe, iter_prunable, load_model, verified_folder
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+
+from essential_sparsity import checkpoints, files
+from essential_sparsity.checkpoints import CheckpointError, describe, iter_prunable, load_model, verified_folder
 
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     with sources.workspace(args.manifest) as work:
         record = formats.fetch_dataset(args.dataset, json.loads(args.settings), work)
         sources.publish(work, args.manifest, record)
+    print(f"{args.dataset}: {sum(record['n_rows'].values()):,} rows with {', '.join(record['columns'])}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         folder, record = convert.fetch_model(args.model, settings, work)
         facts = checkpoints.describe(folder, allow_pickle=bool(settings.get("allow_pickle")))
         sources.publish(work, args.manifest, {**record, **facts})
+    print(f"{args.model}: {facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import sys
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no network; files come from the manifests alone
@@ -50,7 +49,7 @@ def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
         args.pattern,
         [float(level) for level in args.sparsities.split("+")],
         args.seed,
-        pd.read_parquet(args.spectrum) if args.spectrum else None,
+        tables.read(args.spectrum, "spectrum") if args.spectrum else None,
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
@@ -58,10 +57,12 @@ def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     for level, outcome in found:
         runs.append(evaluation.run_rows(level, outcome, manifest, args.settings["protocol"]).assign(**key))
         items.append(outcome.items.assign(sparsity=level.sparsity, **key))
-        values = ", ".join(f"{name} {value}" for name, value in outcome.metrics.items())
-        place = f"{args.model} {args.task} {args.pattern} seed {args.seed}: level {len(runs)} of {args.sparsities}"
+        values = ", ".join(
+            f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in outcome.metrics.items()
+        )
         seconds, started = time.monotonic() - started, time.monotonic()
-        print(f"{place}, sparsity {level.sparsity:.3f}: {values} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+        place = f"{args.model} {args.task} {args.pattern} {level.sparsity:.3f} seed {args.seed}"
+        print(f"{place}: {values} ({seconds:.1f} s)", flush=True)
     return pd.concat(runs), pd.concat(items)
 
 

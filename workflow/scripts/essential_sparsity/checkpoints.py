@@ -1,6 +1,7 @@
 """Checkpoint folders: verify, describe, load, and stream their prunable weights. Nothing is written here."""
 
 import contextlib
+import glob
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,7 +58,12 @@ def _folder(manifest: dict, manifest_path: Path) -> Path:
         own = manifest["source"] == "path" and "model" in manifest  # a user's own folder; all else lies beside it
         return Path(manifest["folder"]) if own else manifest_path.parent / manifest["folder"]
     try:
-        return Path(snapshot_download(manifest["id"], revision=manifest["revision"], local_files_only=True))
+        wanted = [glob.escape(entry["path"]) for entry in manifest["files"]]  # the rest was never downloaded
+        return Path(
+            snapshot_download(
+                manifest["id"], revision=manifest["revision"], local_files_only=True, allow_patterns=wanted
+            )
+        )
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise CheckpointError(
             f"{manifest['id']} at revision {manifest['revision']} is not in the Hugging Face cache of this machine. "

@@ -10,7 +10,6 @@ import transformers
 
 import essential_sparsity
 from essential_sparsity import checkpoints, masks, tasks, training
-from essential_sparsity.checkpoints import PrunableWeight
 from essential_sparsity.masks import Level
 from essential_sparsity.tasks import Outcome
 
@@ -54,25 +53,9 @@ def evaluate(
         yield level, task.run(model, prepared, settings, seed, device)
 
 
-class Dense:
-    """The plan of pattern `dense`: nothing is pruned."""
-
-    def __init__(self, weights: Sequence[tuple[PrunableWeight, torch.Tensor]], sparsities: Sequence[float]):
-        if any(sparsities):
-            raise ValueError(f"pattern 'dense' prunes nothing: its one sparsity is 0, not {max(sparsities)}")
-        self.weights = weights
-
-    def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
-        return iter(())
-
-    def prune_(self, sparsity: float) -> Level:
-        n = sum(tensor.numel() for _, tensor in self.weights)
-        return Level(sparsity, k=0, n=n, per_tensor={weight.name: 0 for weight, _ in self.weights})
-
-
 def make_plan(
     model: torch.nn.Module, pattern: str, sparsities: Sequence[float], seed: int, spectrum: pd.DataFrame | None
-) -> masks.Plan | Dense:
+) -> masks.Plan:
     """The plan over the model's own weights, which it zeroes in place."""
     parameters = checkpoints.parameters(model)
     weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]

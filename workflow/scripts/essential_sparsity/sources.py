@@ -212,7 +212,7 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
 
     Without network (HF_HUB_OFFLINE, or no route) the cache is used if it holds what is needed of the revision.
     """
-    from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
     if not revision:
         raise SourceError(
@@ -220,19 +220,10 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
             "(a branch or tag works too, and is resolved to its commit)."
         )
     try:
-        logger = logging.getLogger("huggingface_hub")
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it warns that no file was asked for
-        try:
-            known = Path(snapshot_download(repo, revision=revision, repo_type=repo_type, allow_patterns=[]))
-        finally:
-            logger.setLevel(level)
-        try:
-            names = [entry.path for entry in get_cached_repo_tree(repo, revision=known.name, repo_type=repo_type)]
-        except errors.CachedRepoTreeNotFoundError:  # offline, and the cache was filled file by file
-            names = _names_under(known)
+        commit, names = _resolved(repo, revision, repo_type)
         wanted = choose(sorted(names))
-        folder = snapshot_download(repo, revision=known.name, repo_type=repo_type, allow_patterns=_literal(wanted))
+        literal = [glob.escape(name) for name in wanted]
+        folder = snapshot_download(repo, revision=commit, repo_type=repo_type, allow_patterns=literal)
     except errors.GatedRepoError as error:
         raise SourceError(f"{repo} is gated: accept its terms on the hub, then log in with `hf auth login`.") from error
     except errors.RevisionNotFoundError as error:
@@ -251,7 +242,26 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
             f"{repo} at {revision} could not be downloaded ({type(error).__name__}: {error}). Run again: files "
             "that are complete are kept."
         ) from error
-    return Fetched(Path(folder), wanted, revision=known.name)
+    return Fetched(Path(folder), wanted, revision=commit)
+
+
+def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, list[str]]:
+    """The commit of a revision and the names of its files; no file is downloaded."""
+    from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it would warn that no file is asked for
+    try:
+        known = Path(snapshot_download(repo, revision=revision, repo_type=repo_type, allow_patterns=[]))
+    finally:
+        logger.setLevel(level)
+    try:
+        return known.name, [
+            entry.path for entry in get_cached_repo_tree(repo, revision=known.name, repo_type=repo_type)
+        ]
+    except errors.CachedRepoTreeNotFoundError:  # offline, and the cache was filled file by file
+        return known.name, _names_under(known)
 
 
 def _inside(names: list[str], inside: str) -> list[str]:
@@ -259,7 +269,3 @@ def _inside(names: list[str], inside: str) -> list[str]:
     if not found:
         raise SourceError(f"There is no {inside} in the repository, which holds {some(names)}. Correct the column id.")
     return found
-
-
-def _literal(names: list[str]) -> list[str]:
-    return [glob.escape(name) for name in names]
