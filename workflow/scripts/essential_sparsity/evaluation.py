@@ -59,8 +59,6 @@ def make_plan(
     """The plan over the model's own weights, which it zeroes in place."""
     parameters = checkpoints.parameters(model)
     weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
-    if pattern == "dense":
-        return Dense(weights, sparsities)
     return masks.plan(pattern, weights, sparsities, seed, spectrum)
 
 
