@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason
 
 .PHONY: demo run report summary test lint clean-results
 

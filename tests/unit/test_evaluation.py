@@ -187,9 +187,9 @@ def test_program_writes_what_was_evaluated(job, folders, capsys):
         pd.testing.assert_frame_equal(
             rows[["item", "score", "target", "weight"]].reset_index(drop=True), by_id, check_dtype=False
         )
-    progress = capsys.readouterr().err.splitlines()
+    progress = capsys.readouterr().out.splitlines()
     assert len(progress) == 2
-    assert "tiny pairs global seed 3: level 2 of 0.300+0.500, sparsity 0.500: spearman" in progress[1]
+    assert progress[1].startswith("tiny pairs global 0.500 seed 3: spearman")
 
 
 def test_program_writes_the_same_bytes_again(job, tmp_path):

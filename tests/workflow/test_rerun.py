@@ -92,7 +92,14 @@ def test_adding_a_task_by_one_row_runs_just_its_jobs(finished):
     )
     with finished.edit("config/tasks.tsv", "ws353\t", row):
         planned = grid_of(finished, tasks=["ws353", "ws353-again"])
-    assert planned == {"prune_eval": 10, "collect_runs": 1, "collect_costs": 1, "knees": 1, "tabulate_knees": 1, "plot_curve": 2}
+    assert planned == {
+        "prune_eval": 10,
+        "collect_runs": 1,
+        "collect_costs": 1,
+        "knees": 1,
+        "tabulate_knees": 1,
+        "plot_curve": 2,
+    }
 
 
 def test_a_setting_that_the_task_uses_runs_its_evaluations(finished):

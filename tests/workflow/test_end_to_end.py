@@ -1,0 +1,186 @@
+"""A tiny grid on real weights and real data from the registry, from fetching to figures; killed, repeated, damaged."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from essential_sparsity import tables
+
+TABLES = ("runs", "knees", "layers")
+
+
+def hashes(folder: Path, *patterns: str) -> dict[str, str]:
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    assert found
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+RESULTS = ("results/tables/runs.parquet", "results/tables/knees.parquet", "results/tables/layers.parquet",
+           "results/runs/**/*.parquet", "results/items/**/*.parquet", "results/spectra/*.parquet",
+           "results/figures/**/*.svg", "results/figures/*.csv")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory):
+    """MiniLM on word similarity (all pairs), and a probe and a fine-tuning on a few dozen reviews."""
+    from conftest import Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("minilm") / "study")
+    path = workspace.folder / "config/tasks.tsv"
+    text = re.sub(r"\t1400\t600\t", "\t60\t40\t", path.read_text())
+    path.write_text(re.sub(r"\t1200\t600\t", "\t32\t40\t", text))
+    common = {"models": ["minilm"], "seeds": [0]}
+    workspace.configure(
+        grid=[
+            common | {"tasks": ["ws353"], "patterns": ["global", "random"], "sparsities": [0.3, 0.6, 0.9]},
+            common | {"tasks": ["ws353"], "patterns": ["nm4"], "sparsities": [0.5]},
+            common | {"tasks": ["reviews-probe", "reviews-finetune"], "patterns": ["global"], "sparsities": [0.5]},
+        ]
+    )
+    workspace.snakemake("--quiet", "rules", "host")
+    return workspace
+
+
+def test_all_tables_and_figures_are_there(minilm):
+    for name in (*TABLES, "costs"):
+        assert len(tables.read(minilm.folder / f"results/tables/{name}.parquet", name))
+    for figure in (
+        "curves/minilm/ws353",
+        "curves/minilm/reviews-probe",
+        "curves/minilm/reviews-finetune",
+        "layers/minilm",
+    ):
+        assert "<svg" in (minilm.folder / f"results/figures/{figure}.svg").read_text()[:1000]
+
+
+def test_the_dense_value_is_the_published_one_and_pruning_costs(minilm):
+    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    values = runs[runs["task"] == "ws353"].set_index(["pattern", "sparsity"])["value"]
+    assert values["dense", 0.0] == pytest.approx(0.729, abs=0.002)
+    assert values["global", 0.3] > values["global", 0.9]
+    assert values["global", 0.6] > values["random", 0.6]
+
+
+def test_counts_are_exact_and_n_of_m_counts_kept_weights(minilm):
+    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    assert set(runs["n_prunable"]) == {10_616_832}
+    assert set(runs["n_total"]) == {22_713_216}
+    exact = runs[~runs["pattern"].str.startswith("nm")]
+    assert (exact["k"] == (exact["sparsity"] * exact["n_prunable"] + 0.5).astype(int)).all()
+    nm = runs[runs["pattern"] == "nm4"].iloc[0]
+    assert (nm["keep"], nm["group"], nm["k"]) == (2, 4, 5_308_416)
+
+
+def test_items_explain_the_metrics(minilm):
+    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    for row in runs[runs["metric"] == "accuracy"].to_dict("records"):
+        path = f"results/items/minilm/{row['task']}/{row['pattern']}/{row['sparsity']:.3f}/seed0.parquet"
+        items = tables.read(minilm.folder / path, "items")
+        assert items["score"].mean() == pytest.approx(row["value"])
+        assert len(items) == row["n_items"] == 40
+
+
+def test_columns_carry_units_and_no_absolute_path_or_time_is_stored(minilm):
+    schema = pq.read_schema(minilm.folder / "results/tables/runs.parquet")
+    assert schema.field("sparsity").metadata[b"unit"] == b"fraction of prunable weights"
+    for path in (
+        minilm.folder / "results/checkpoints/minilm/manifest.json",
+        *minilm.folder.glob("results/tables/runs.*"),
+    ):
+        assert str(minilm.folder).encode() not in path.read_bytes()
+
+
+def test_a_second_computation_gives_the_same_bytes(minilm):
+    before = hashes(minilm.folder, *RESULTS)
+    for name in ("runs", "items", "spectra", "tables", "figures"):
+        shutil.rmtree(minilm.folder / "results" / name)
+    minilm.snakemake("--quiet", "rules", "host")
+    assert hashes(minilm.folder, *RESULTS) == before
+
+
+def test_a_corrupt_checkpoint_is_named_and_nothing_is_computed_on_it(minilm):
+    (weights,) = minilm.folder.glob("results/checkpoints/minilm/files/model.safetensors")
+    run = minilm.folder / "results/runs/minilm/ws353/nm4/0.500/seed0.parquet"
+    content, kept = weights.read_bytes(), run.read_bytes()
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 1
+    weights.write_bytes(damaged)
+    run.unlink()
+    try:
+        output = minilm.snakemake("--quiet", "rules", "host", check=False)
+        assert "error: " in output
+        assert re.search(r"model\.safetensors does not have the SHA-256 that .*manifest\.json lists", output)
+        assert "Traceback" not in output
+        assert not run.exists()
+    finally:
+        weights.write_bytes(content)
+        run.write_bytes(kept)
+
+
+def test_a_corrupt_run_file_is_named(minilm):
+    run = minilm.folder / "results/runs/minilm/ws353/nm4/0.500/seed0.parquet"
+    kept = run.read_bytes()
+    run.write_bytes(kept[: len(kept) // 2])
+    try:
+        output = minilm.snakemake("--quiet", "rules", "host", check=False)
+        assert "seed0.parquet is not a whole Parquet file" in output
+    finally:
+        run.write_bytes(kept)
+
+
+def test_the_report_holds_every_figure_with_its_labels(minilm):
+    minilm.snakemake("--report", "results/report.html", "--quiet", "all")
+    page = (minilm.folder / "results/report.html").read_text()
+    for text in ("Curves", "Where the pruned weights sit", "Essential sparsity", "reviews-finetune"):
+        assert text in page
+
+
+def test_killed_in_the_middle_and_run_again_gives_the_same_tables(finished, tmp_path):
+    """SIGKILL to the whole tree while evaluations run; the next `make run` clears the lock and finishes the rest."""
+    from conftest import TINY, Workspace
+
+    workspace = Workspace(tmp_path / "study")
+    shutil.copy(finished.folder / "config/tasks.tsv", workspace.folder / "config/tasks.tsv")
+    workspace.configure(grid=[TINY])
+    command = [
+        sys.executable,
+        "workflow/scripts/run_alone.py",
+        "--cores",
+        "2",
+        "--rerun-incomplete",
+        "--quiet",
+        "rules",
+    ]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(command, cwd=workspace.folder, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(list(workspace.folder.glob("results/runs/**/seed*.parquet"))) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.1)
+    again = workspace.call(*command, check=False)
+    assert "is at work in this folder" in again.stdout, "a second run must not start beside the first"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = hashes(workspace.folder, "results/runs/**/seed*.parquet")
+    assert 2 <= len(done) < 10
+    workspace.call(*command)
+    assert done.items() <= hashes(workspace.folder, "results/runs/**/seed*.parquet").items()
+    for name in TABLES:
+        path = f"results/tables/{name}.parquet"
+        assert (workspace.folder / path).read_bytes() == (finished.folder / path).read_bytes()
+    assert workspace.planned() == {}
+
+
+def test_pandas_reads_the_tables_without_this_library(minilm):
+    frame = pd.read_parquet(minilm.folder / "results/tables/runs.parquet")
+    assert {"model", "task", "pattern", "sparsity", "seed", "value"} <= set(frame.columns)
