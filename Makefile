@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --rerun-incomplete --keep-going --quiet rules host reason
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --rerun-incomplete --keep-going --quiet rules host reason
 
 .PHONY: demo run report summary test lint clean-results
 
@@ -17,7 +17,7 @@ $(INSTALLED): envs/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@echo "Installing into $(VENV) (once, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -r envs/requirements.txt
 	@touch $@
 
 run: $(INSTALLED)
@@ -30,7 +30,7 @@ summary: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/summary.py --knees results/tables/knees.parquet --costs results/tables/costs.parquet --results results
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -27,5 +27,6 @@ rule all:
             table=["runs", "knees", "layers", "costs"],
         ),
         "results/figures/knees.csv",
+        RUN_FILES,
         CURVE_FIGURES,
         LAYER_FIGURES,

@@ -22,6 +22,7 @@ LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
 JOBS = grid.expand(config["grid"], LEVELS_PER_JOB)
 DATASETS = {row["dataset"]: row for row in TASKS.values()}
 CURVES = sorted({(job.model, job.task) for job in JOBS})
+RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
@@ -92,11 +93,22 @@ def run_minutes(wildcards, attempt):
 
 def grid_json():
     """The grid as one command-line argument: its cross products stay short however many runs they name."""
+    used = sorted({job.task for job in JOBS})
     return json.dumps(
         {
             "grid": config["grid"],
-            "levels_per_job": {
-                t: LEVELS_PER_JOB[t] for t in sorted({j.task for j in JOBS})
-            },
+            "levels_per_job": {task: LEVELS_PER_JOB[task] for task in used},
         }
     )
+
+
+def pruned_levels():
+    """Model -> pattern -> sparsities whose pruned weights are counted per matrix, as JSON: neither tasks nor seeds matter."""
+    levels = {
+        model: {"global": {grid.level(config["figures"]["layers_sparsity"])}}
+        for model in USED_MODELS
+    }
+    for job in JOBS:
+        if job.pattern != "dense":
+            levels[job.model].setdefault(job.pattern, set()).update(job.levels)
+    return json.dumps(levels, default=sorted, sort_keys=True)

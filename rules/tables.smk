@@ -9,7 +9,7 @@ rule collect_runs:
     input:
         code=program("collect_runs"),
         schema=schema("runs"),
-        runs=[f"results/runs/{job.path}.parquet" for job in JOBS],
+        runs=RUN_FILES,
     output:
         table="results/tables/runs.parquet",
     log:
@@ -28,15 +28,8 @@ rule collect_costs:
     input:
         code=program("collect_costs"),
         schema=schema("costs"),
-        runs=[f"results/benchmarks/prune_eval/{job.path}.tsv" for job in JOBS],
-        models=expand(
-            "results/benchmarks/{rule}/{model}.tsv",
-            rule=["fetch_model", "spectrum"],
-            model=USED_MODELS,
-        ),
-        data=expand(
-            "results/benchmarks/fetch_dataset/{dataset}.tsv", dataset=USED_DATASETS
-        ),
+        # Not the benchmark files themselves: a lost one is no reason to spend GPU hours again.
+        runs=RUN_FILES,
     output:
         table="results/tables/costs.parquet",
     log:
@@ -45,11 +38,13 @@ rule collect_costs:
         "../envs/analyse.yaml"
     params:
         grid=grid_json(),
+        others=expand("fetch_dataset/{dataset}", dataset=USED_DATASETS)
+        + expand("{rule}/{model}", rule=["fetch_model", "spectrum"], model=USED_MODELS),
     message:
         "Collecting the costs"
     shell:
         "python {input.code[0]} --grid {params.grid:q} --benchmarks results/benchmarks "
-        "--others {input.models} {input.data} --out {output.table} 2>&1 | tee {log}"
+        "--others {params.others} --out {output.table} 2>&1 | tee {log}"
 
 
 rule layers:
@@ -64,9 +59,8 @@ rule layers:
     conda:
         "../envs/evaluate.yaml"
     params:
-        grid=grid_json(),
-        drawn=LAYER_SPARSITY,
+        levels=pruned_levels(),
     message:
         "Counting where the pruned weights sit"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --spectra results/spectra --drawn {params.drawn} --out {output.table} 2>&1 | tee {log}"
+        "python {input.code[0]} --levels {params.levels:q} --spectra results/spectra --out {output.table} 2>&1 | tee {log}"

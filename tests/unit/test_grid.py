@@ -152,7 +152,7 @@ def test_a_missing_table(study):
         ),
         (
             "tasks.tsv",
-            "\t1e-4\t",
+            "\t2e-4\t",
             "\t\t",
             r"'reviews-finetune', column learning_rate: blank, but text-classification with protocol finetune needs",
         ),

@@ -30,6 +30,7 @@ class Workspace:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        folder.mkdir(parents=True)
         for name in KEPT:
             source = ROOT / name
             if source.is_dir():

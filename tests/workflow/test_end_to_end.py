@@ -37,8 +37,8 @@ def minilm(tmp_path_factory):
 
     workspace = Workspace(tmp_path_factory.mktemp("minilm") / "study")
     path = workspace.folder / "config/tasks.tsv"
-    text = re.sub(r"\t1400\t600\t", "\t60\t40\t", path.read_text())
-    path.write_text(re.sub(r"\t1200\t600\t", "\t32\t40\t", text))
+    text = re.sub(r"\t800\t400\t", "\t60\t40\t", path.read_text())
+    path.write_text(re.sub(r"\t1000\t400\t", "\t32\t40\t", text))
     common = {"models": ["minilm"], "seeds": [0]}
     workspace.configure(
         grid=[

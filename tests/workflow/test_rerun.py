@@ -112,6 +112,15 @@ def test_requested_time_and_memory_are_not_part_of_a_result(finished):
         assert finished.planned() == {}
 
 
+def test_lost_benchmark_files_cost_no_second_computation(finished):
+    folder = finished.folder / "results/benchmarks"
+    folder.rename(folder.with_name("elsewhere"))
+    try:
+        assert finished.planned() == {}
+    finally:
+        folder.with_name("elsewhere").rename(folder)
+
+
 def test_a_lost_run_is_computed_again_alone(finished):
     run = finished.folder / "results/runs/splade-tiny/ws353/global/0.300/seed1.parquet"
     kept = run.read_bytes()

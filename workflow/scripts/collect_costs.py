@@ -11,14 +11,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, type=json.loads, help='JSON: {"grid": blocks, "levels_per_job": {…}}')
     parser.add_argument("--benchmarks", required=True, type=Path, help="folder of the benchmark files, by rule")
-    parser.add_argument(
-        "--others", nargs="*", type=Path, default=[], help="benchmark files of other rules than prune_eval"
-    )
+    parser.add_argument("--others", nargs="*", default=[], help="jobs of other rules than prune_eval: rule/name")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     jobs = grid.expand(args.grid["grid"], args.grid["levels_per_job"])
-    runs = [args.benchmarks / "prune_eval" / f"{job.path}.tsv" for job in jobs]
-    tables.write(costs.table([*runs, *args.others], args.benchmarks), "costs", args.out)
+    names = [*(f"prune_eval/{job.path}" for job in jobs), *args.others]
+    paths = [path for name in names if (path := args.benchmarks / f"{name}.tsv").is_file()]
+    if len(paths) < len(names):
+        print(
+            f"{len(names) - len(paths)} of {len(names)} jobs left no benchmark file; their costs are not in the table"
+        )
+    tables.write(costs.table(paths, args.benchmarks), "costs", args.out)
 
 
 if __name__ == "__main__":

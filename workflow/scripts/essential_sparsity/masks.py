@@ -25,6 +25,7 @@ from essential_sparsity.thresholds import (
     find_random,
     magnitude_bits,
     mask_of,
+    positions,
     random_mask_of,
     tie_hash,
 )
@@ -109,11 +110,11 @@ def nm_mask(bits: torch.Tensor, pruned: int, hashes) -> torch.Tensor:
     smaller = torch.zeros(columns.shape, dtype=torch.uint8, device=bits.device)  # weights of the group below each
     for i in range(len(columns)):
         for j in range(i + 1, len(columns)):
-            smaller[j] += columns[i] < columns[j]
-            smaller[i] += columns[j] < columns[i]
+            smaller[j] += (columns[i] < columns[j]).view(torch.uint8)
+            smaller[i] += (columns[j] < columns[i]).view(torch.uint8)
     below = smaller < pruned
     mask = below.t().contiguous()
-    tied = (below.sum(0, dtype=torch.uint8) > pruned).nonzero().squeeze(1)
+    tied = positions(sum(column.view(torch.uint8) for column in below) > pruned)
     if tied.numel():
         order = torch.argsort(hashes(tied), dim=1)
         order = order.gather(1, torch.argsort(bits[tied].gather(1, order), dim=1, stable=True))
