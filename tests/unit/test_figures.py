@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from essential_sparsity import figures, knees, summary, tables
+from essential_sparsity import figures, heatmap, knees, style, summary, tables
 
 LEVELS = np.arange(10) / 10
 LONG = {"model": "SmolLM2-135M-Instruct (4-bit GGUF, dequantised to float32)", "task": "Encyclopaedia leads " * 5}
@@ -159,7 +159,7 @@ BERT = {
 @pytest.mark.parametrize("n_layers", [1, 6, 30, 96])
 @pytest.mark.parametrize("roles", [BERT, {"fc": "mlp"}], ids=["bert", "one role"])
 def test_heat_maps_are_readable(n_layers, roles):
-    figure = figures.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")
+    figure = heatmap.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")
     assert 84 < figure.get_figwidth() * 25.4 < 181
     assert_readable(figure)
 
@@ -167,7 +167,7 @@ def test_heat_maps_are_readable(n_layers, roles):
 def test_heat_map_shows_rates_and_shares():
     rows = layer_rows(2, {"q": "attention", "up": "mlp"})
     experts = rows[rows["role"] == "up"].assign(tensor=["0.second", "1.second"])  # adds to the same cell
-    figure = figures.heat_map(pd.concat([rows, experts]), "m", "global", 0.3)
+    figure = heatmap.heat_map(pd.concat([rows, experts]), "m", "global", 0.3)
     rate, share = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert rate == pytest.approx(np.array([[10, 11], [10, 10.5]]))
     pruned = np.array([[10, 11], [40, 42]])
@@ -177,20 +177,20 @@ def test_heat_map_shows_rates_and_shares():
 
 def test_heat_map_of_a_level_that_is_not_there_names_the_others():
     with pytest.raises(ValueError, match=r"no sparsity 0\.5 of m, global; it has: 0\.300"):
-        figures.heat_map(layer_rows(2, BERT), "m", "global", 0.5)
+        heatmap.heat_map(layer_rows(2, BERT), "m", "global", 0.5)
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
 def test_the_same_data_give_the_same_bytes(suffix, tmp_path):
     for name in ("a", "b"):
-        figures.save(draw(CASES["plain"]), tmp_path / f"{name}{suffix}")
+        style.save(draw(CASES["plain"]), tmp_path / f"{name}{suffix}")
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert len((tmp_path / f"a{suffix}").read_bytes()) > 5000
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.bmp: figures are written as"):
-        figures.save(draw(CASES["only dense"]), tmp_path / "a.bmp")
+        style.save(draw(CASES["only dense"]), tmp_path / "a.bmp")
 
 
 def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():

@@ -34,7 +34,9 @@ ORDER = [
     "knees",
     "tables",
     "costs",
+    "style",
     "figures",
+    "heatmap",
     "summary",
 ]
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))

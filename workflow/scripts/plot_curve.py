@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from essential_sparsity import cli, figures, tables
+from essential_sparsity import cli, figures, style, tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
-    figures.save(figures.curve(runs, knees, args.model, args.task, args.labels), args.out)
+    style.save(figures.curve(runs, knees, args.model, args.task, args.labels), args.out)
 
 
 if __name__ == "__main__":

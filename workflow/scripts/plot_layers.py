@@ -2,7 +2,7 @@
 
 import argparse
 
-from essential_sparsity import cli, figures, tables
+from essential_sparsity import cli, heatmap, style, tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     layers = tables.read(args.layers, "layers")
-    figures.save(figures.heat_map(layers, args.model, args.pattern, args.sparsity, args.label), args.out)
+    style.save(heatmap.heat_map(layers, args.model, args.pattern, args.sparsity, args.label), args.out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ nested over sparsity, have the same bits on every device, and ties (16-bit weigh
 a fair die would let them fall, not in whole rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -19,6 +19,7 @@ from essential_sparsity.prunable import PrunableWeight
 from essential_sparsity.spectrum import CHUNK, boundary, histogram, histograms, level_count
 from essential_sparsity.thresholds import (
     NOTHING,
+    Array,
     Ranked,
     Threshold,
     find,
@@ -28,6 +29,7 @@ from essential_sparsity.thresholds import (
     positions,
     random_mask_of,
     tie_hash,
+    view,
 )
 
 SCOPE = {  # pattern -> (what is ranked together, is the ranking random)
@@ -101,24 +103,27 @@ def nm_pruned(pattern: str, sparsity: float) -> tuple[int, int]:
     return round(pruned), group
 
 
-def nm_mask(bits: torch.Tensor, pruned: int, hashes) -> torch.Tensor:
+def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array:
     """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M).
 
     `hashes(rows)` gives the tie hashes (len(rows), M) of the few groups in which the cut falls among equals.
     """
-    columns = bits.t().contiguous()
-    smaller = torch.zeros(columns.shape, dtype=torch.uint8, device=bits.device)  # weights of the group below each
-    for i in range(len(columns)):
+    host = isinstance(bits, np.ndarray)
+    columns = np.ascontiguousarray(bits.T) if host else bits.t().contiguous()
+    smaller = view(torch.zeros(columns.shape, dtype=torch.uint8, device="cpu" if host else bits.device))
+    for i in range(len(columns)):  # how many weights of its group are smaller than each
         for j in range(i + 1, len(columns)):
-            smaller[j] += (columns[i] < columns[j]).view(torch.uint8)
-            smaller[i] += (columns[j] < columns[i]).view(torch.uint8)
+            smaller[j] += columns[i] < columns[j]
+            smaller[i] += columns[j] < columns[i]
     below = smaller < pruned
-    mask = below.t().contiguous()
-    tied = positions(sum(column.view(torch.uint8) for column in below) > pruned)
-    if tied.numel():
-        order = torch.argsort(hashes(tied), dim=1)
-        order = order.gather(1, torch.argsort(bits[tied].gather(1, order), dim=1, stable=True))
-        mask[tied] = torch.zeros_like(mask[tied]).scatter_(1, order[:, :pruned], True)
+    tied = positions(below.sum(0) > pruned)
+    mask = np.ascontiguousarray(below.T) if host else below.t().contiguous()
+    if len(tied):
+        order = torch.argsort(torch.as_tensor(hashes(tied)), dim=1)
+        values = torch.as_tensor(bits[tied]).gather(1, order)
+        order = order.gather(1, torch.argsort(values, dim=1, stable=True))
+        cut = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
+        mask[tied] = view(cut.scatter_(1, order[:, :pruned], True))
     return mask
 
 
@@ -209,16 +214,18 @@ class Plan:
         groups = inputs // self.group
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=tensor.device)
 
-        def hashes(found: torch.Tensor) -> torch.Tensor:  # of whole groups, from the places of their weights
+        out, within = view(mask), view(torch.arange(self.group, device=tensor.device) * inner)
+
+        def hashes(found: Array) -> Array:  # of whole groups, from the places of their weights
             row, first = found // groups + start, found % groups * self.group
             base = row // inner * (inner * inputs) + row % inner + first * inner + offset
-            return tie_hash(base[:, None] + torch.arange(self.group, device=base.device) * inner, self.key)
+            return tie_hash(base[:, None] + within, self.key)
 
         step = max(1, CHUNK // inputs)
         for start in range(0, len(rows) if groups else 0, step):
             part = rows[start : start + step, : groups * self.group].contiguous()
-            found = nm_mask(magnitude_bits(part).view(-1, self.group), pruned, hashes)
-            mask[start : start + step, : groups * self.group] = found.view(len(part), -1)
+            found = nm_mask(magnitude_bits(part).reshape(-1, self.group), pruned, hashes)
+            out[start : start + step, : groups * self.group] = found.reshape(len(part), -1)
         return mask.view(moved.shape).movedim(-1, weight.input_dim)
 
     def _thresholds(self, sparsities: Sequence[float], spectrum: pd.DataFrame | None) -> dict[float, list[Threshold]]:
