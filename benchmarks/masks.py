@@ -119,23 +119,19 @@ def measure(blocks, dtype, function, *arguments, repeat=1):
 
 
 def cases(quick):
+    """(name, blocks, dtype, ours, peer, how often ours is repeated): ours and peer are a function and its arguments."""
     blocks = 2 if quick else 12
     for dtype in (torch.float32, torch.bfloat16):
         name = f"global_{str(dtype)[6:]}_10_levels"
-        ours = measure(blocks, dtype, sweep, repeat=3)
-        yield name, ours, measure(blocks, dtype, torch_sweep)
-        yield f"{name}_floor", ours, measure(blocks, dtype, read, repeat=3)
+        yield name, blocks, dtype, (sweep,), (torch_sweep,), 3
+        yield f"{name}_floor", blocks, dtype, (sweep,), (read,), 3
     for dtype in (torch.float32, torch.bfloat16):
         for group, pruned in ((4, 2), (8, 4)):
-            ours = measure(blocks, dtype, nm, f"nm{group}", pruned / group, repeat=3)
-            yield (
-                f"nm_{group - pruned}:{group}_{str(dtype)[6:]}",
-                ours,
-                measure(blocks, dtype, nm_columns, pruned, group),
-            )
+            ours, peer = (nm, f"nm{group}", pruned / group), (nm_columns, pruned, group)
+            yield f"nm_{group - pruned}:{group}_{str(dtype)[6:]}", blocks, dtype, ours, peer, 3
     sizes = [(1, "7M"), (2, "14M")] if quick else [(12, "85M"), (48, "340M"), (184, "1.3B")]
     for count, name in sizes + ([(918, "6.5B")] if DEVICE == "cuda" and not quick else []):
-        yield f"growth_{name}_bfloat16", measure(count, torch.bfloat16, sweep), measure(count, torch.bfloat16, read)
+        yield f"growth_{name}_bfloat16", count, torch.bfloat16, (sweep,), (read,), 1
 
 
 def main(argv=None):
@@ -148,22 +144,14 @@ def main(argv=None):
     print(f"torch {torch.__version__}, {device}")
     print(f"{'case':36} {'ours':>9} {'peer':>9} {'peer/ours':>10} {'ours, extra':>12} {'peer, extra':>12}")
     rows = []
-    for name, (ours, ours_bytes), (peer, peer_bytes) in cases(args.quick):
+    for name, blocks, dtype, our_call, peer_call, repeat in cases(args.quick):
         if name.startswith(args.only):
-            print(
-                f"{name:36} {ours:7.2f} s {peer:7.2f} s {peer / ours:9.1f}x {ours_bytes / 2**20:8.0f} MiB {peer_bytes / 2**20:8.0f} MiB",
-                flush=True,
-            )
-            rows.append(
-                {
-                    "name": name,
-                    "ours_s": ours,
-                    "peer_s": peer,
-                    "ratio": peer / ours,
-                    "ours_bytes": ours_bytes,
-                    "peer_bytes": peer_bytes,
-                }
-            )
+            ours, ours_bytes = measure(blocks, dtype, *our_call, repeat=repeat)
+            peer, peer_bytes = measure(blocks, dtype, *peer_call)
+            seconds = f"{ours:7.2f} s {peer:7.2f} s {peer / ours:9.1f}x"
+            print(f"{name:36} {seconds} {ours_bytes / 2**20:8.0f} MiB {peer_bytes / 2**20:8.0f} MiB", flush=True)
+            row = {"name": name, "ours_s": ours, "peer_s": peer, "ratio": peer / ours}
+            rows.append(row | {"ours_bytes": ours_bytes, "peer_bytes": peer_bytes})
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
