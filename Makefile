@@ -17,7 +17,7 @@ $(INSTALLED): envs/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@echo "Installing into $(VENV) (once, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -r envs/requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r envs/requirements.txt
 	@touch $@
 
 run: $(INSTALLED)
