@@ -34,7 +34,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     task="|".join(map(re.escape, TASKS)),
     dataset="|".join(map(re.escape, DATASETS)),
-    pattern="dense|global|layerwise|random|erk|erk-random|nm[0-9]+",
+    pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",
 
