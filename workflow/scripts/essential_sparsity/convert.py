@@ -8,9 +8,10 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -127,16 +128,16 @@ def only_file(names: list[str], suffix: str) -> list[str]:
 
 def convert_gguf(path: Path, folder: Path) -> str:
     """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it."""
+    import gguf
     import torch
-    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source, name = path.parent, path.name
     weights: Counter[str] = Counter()
-    for tensor in GGUFReader(path).tensors:
-        weights[tensor.tensor_type.name] += int(tensor.n_elements)
-    stored = weights.most_common(1)[0][0]
-    with _quiet():
+    # transformers parses the file anew for the configuration, the weights and the tokenizer: once is enough
+    with _quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
+        for tensor in gguf.GGUFReader(path).tensors:
+            weights[tensor.tensor_type.name] += int(tensor.n_elements)
         loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
         config = loaded.config
         if hasattr(config, "quantization_config"):
@@ -149,6 +150,7 @@ def convert_gguf(path: Path, folder: Path) -> str:
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
     _forget_origin(folder)
+    stored = weights.most_common(1)[0][0]
     bits = re.match(r"I?Q(\d)", stored)
     return f"{bits[1]}-bit GGUF ({stored}), dequantised to float32" if bits else f"GGUF ({stored}) as float32"
 
