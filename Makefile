@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --rerun-incomplete --keep-going --quiet rules host reason
 
-.PHONY: demo run report summary test lint clean-results
+.PHONY: demo run refine report summary test lint clean-results
 
 demo: run report summary
 
@@ -24,6 +24,9 @@ $(INSTALLED): envs/requirements.txt
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)
+
+refine: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)
 
 report: $(INSTALLED)
 	@$(BIN)/snakemake --report results/report.html --quiet all

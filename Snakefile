@@ -24,7 +24,7 @@ rule all:
     input:
         expand(
             "results/tables/{table}.parquet",
-            table=["runs", "knees", "layers", "costs"],
+            table=["runs", "knees", "comparisons", "layers", "costs"],
         ),
         "results/figures/knees.csv",
         RUN_FILES,

@@ -19,10 +19,17 @@ except grid.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
-JOBS = grid.expand(config["grid"], LEVELS_PER_JOB)
+ROUNDS_FILE = Path("results/rounds.json")  # levels that `make refine` added
+ROUNDS = (
+    json.loads(ROUNDS_FILE.read_text())["rounds"]
+    if "refine" in config and ROUNDS_FILE.is_file()
+    else []
+)
+JOBS = grid.expand(config["grid"], LEVELS_PER_JOB, ROUNDS)
 DATASETS = {row["dataset"]: row for row in TASKS.values()}
 CURVES = sorted({(job.model, job.task) for job in JOBS})
 RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
+ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
@@ -96,8 +103,9 @@ def grid_json():
     used = sorted({job.task for job in JOBS})
     return json.dumps(
         {
-            "grid": config["grid"],
+            "blocks": config["grid"],
             "levels_per_job": {task: LEVELS_PER_JOB[task] for task in used},
+            "rounds": ROUNDS,
         }
     )
 

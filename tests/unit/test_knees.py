@@ -1,13 +1,10 @@
-"""Knees: the four readings on curves whose answer is known, and the table made of them."""
+"""The tables of knees and comparisons, with their intervals and flags."""
 
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from essential_sparsity import knees, tables
 from essential_sparsity.metrics import METRICS
@@ -37,149 +34,9 @@ def runs_of(values, pattern="global", metric="accuracy", seed=0, task="t", level
 
 
 def only(runs, **kwargs):
-    table = knees.table(runs, **kwargs)
+    table = knees.table(runs, **kwargs)[0]
     assert len(table) == 1
     return table.iloc[0]
-
-
-# tolerance
-
-
-def test_tolerance_of_a_straight_line_is_exact():
-    """Quality 1 − s/2 loses 0.01 at s = 0.02; with a tolerance of 0.11 at 0.22."""
-    line = 1 - LEVELS / 2
-    assert knees.tolerance(LEVELS, line, ONES, 1.0, 0.01) == pytest.approx(0.02)
-    assert knees.tolerance(LEVELS, line, ONES, 1.0, 0.11) == pytest.approx(0.22)
-
-
-def test_tolerance_of_a_concave_curve():
-    """Flat to 0.5, then a slope of −1: within 0.01 up to 0.51."""
-    curve = 0.9 - np.maximum(LEVELS - 0.5, 0)
-    assert knees.tolerance(LEVELS, curve, ONES, 0.9, 0.01) == pytest.approx(0.51)
-
-
-def test_tolerance_of_a_cliff_at_the_first_level():
-    assert knees.tolerance([0, 0.1, 0.2], [0.9, 0.4, 0.4], [1, 1, 1], 0.9, 0.01) == pytest.approx(0.1 * 0.01 / 0.5)
-
-
-def test_tolerance_that_is_never_crossed():
-    assert knees.tolerance(LEVELS, 0.9 - 0.009 * LEVELS, ONES, 0.9, 0.01) is None
-    assert knees.tolerance(LEVELS, 0.5 + 0.1 * LEVELS, ONES, 0.5, 0.01) is None
-
-
-def test_exactly_on_the_tolerance_is_inside():
-    """Six items of 600 are one point, but 301/600 − 0.01 is above 295/600 in floating point."""
-    dense, edge = 301 / 600, 295 / 600
-    assert dense - 0.01 > edge
-    assert knees.tolerance([0, 0.1, 0.2], [dense, edge, edge], [1, 1, 1], dense, 0.01) is None
-    assert knees.last_compliant([0, 0.1, 0.2], [dense, edge, edge], dense, 0.01) == 0.2
-    assert knees.exits([dense, edge, edge], dense, 0.01) == 0
-    assert knees.tolerance([0, 0.1, 0.2], [dense, edge, 0.2], [1, 1, 1], dense, 0.01) == pytest.approx(0.1)
-
-
-def test_a_gain_before_the_drop_counts_from_the_dense_level():
-    """Pool adjacent violators averages the first five to 0.737; 0.719 lies between 0.724 and 0.701."""
-    found = knees.tolerance(LEVELS, WS353, ONES, 0.729, 0.01)
-    assert found == pytest.approx(0.5 + 0.1 * (0.724 - 0.719) / (0.724 - 0.701))
-
-
-def test_a_dip_is_pooled_by_the_number_of_seeds():
-    """(0.88, 0.90) at s = 0.1, 0.2: equal weights pool to 0.89, on the edge; 3 to 1 pool to 0.885, outside."""
-    levels, means = [0, 0.1, 0.2, 0.3], [0.9, 0.88, 0.9, 0.5]
-    even = knees.tolerance(levels, means, [1, 1, 1, 1], 0.9, 0.01)
-    assert even == pytest.approx(0.2)
-    uneven = knees.tolerance(levels, means, [1, 3, 1, 1], 0.9, 0.01)
-    assert uneven == pytest.approx(0.1 * 0.01 / (0.9 - 0.885))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=12), st.floats(0.001, 0.2), st.floats(0.001, 0.2))
-def test_a_larger_tolerance_never_gives_a_smaller_sparsity(means, epsilon, more):
-    levels, weights = np.arange(len(means)) / len(means), np.ones(len(means))
-    small = knees.tolerance(levels, means, weights, means[0], epsilon)
-    large = knees.tolerance(levels, means, weights, means[0], epsilon + more)
-    assert (math.inf if large is None else large) >= (math.inf if small is None else small) - 1e-7
-    assert small is None or 0 <= small <= levels[-1]
-
-
-# last_compliant and exits
-
-
-def test_last_compliant_is_a_level_of_the_grid():
-    assert knees.last_compliant(LEVELS, WS353, 0.729, 0.01) == 0.5
-    assert knees.last_compliant([0, 0.1, 0.2], [0.9, 0.4, 0.4], 0.9, 0.01) == 0
-
-
-def test_a_curve_that_comes_back_counts_its_last_exit():
-    """SST-2 of Gordon et al. 2020: leaves the band at 50 %, is inside at 60 %, and leaves for good."""
-    levels, means = [0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8], [92.1, 91.6, 91.5, 90.9, 91.4, 90.1, 88.1]
-    assert knees.last_compliant(levels, means, 92.1, 1.0) == 0.6
-    assert knees.exits(means, 92.1, 1.0) == 2
-    assert 0.5 < knees.tolerance(levels, means, np.ones(7), 92.1, 1.0) < 0.7
-
-
-def test_exits_of_plain_curves():
-    assert knees.exits(WS353, 0.729, 0.01) == 1
-    assert knees.exits([0.9, 0.9, 0.9], 0.9, 0.01) == 0
-
-
-# kneedle
-
-
-def test_kneedle_finds_the_bend_of_a_concave_curve():
-    assert knees.kneedle(LEVELS, 0.9 - np.maximum(LEVELS - 0.5, 0)) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    "means", [ONES, 1 - LEVELS, 0.5 + LEVELS / 10, np.r_[1, np.zeros(9)], np.r_[np.zeros(9), 1], [0.9, 0.5]]
-)
-def test_kneedle_neither_warns_nor_fails(means):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = knees.kneedle(LEVELS[: len(means)], means)
-    assert found is None or found in LEVELS
-    if np.ptp(means) == 0 or len(means) < 3:
-        assert found is None
-
-
-# hinge
-
-
-def test_hinge_finds_the_join_of_two_lines_between_levels():
-    """The data are a hinge: 0.8 − 0.1 s up to s = 0.437, then −1.3: the fit is exact."""
-    curve = 0.8 - 0.1 * LEVELS - 1.2 * np.maximum(LEVELS - 0.437, 0)
-    assert knees.hinge(LEVELS, curve, ONES) == pytest.approx(0.437, abs=1e-4)
-
-
-def test_hinge_after_a_rise():
-    curve = 0.7 + 0.1 * LEVELS - 1.1 * np.maximum(LEVELS - 0.55, 0)
-    assert knees.hinge(LEVELS, curve, ONES) == pytest.approx(0.55, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    "means",
-    [
-        pytest.param(1 - LEVELS, id="straight"),
-        pytest.param(ONES, id="flat"),
-        pytest.param(1 - LEVELS + 0.8 * np.maximum(LEVELS - 0.4, 0), id="second less steep"),
-        pytest.param(0.5 + LEVELS - 0.5 * np.maximum(LEVELS - 0.4, 0), id="still rising"),
-    ],
-)
-def test_hinge_without_a_steeper_second_line_is_none(means):
-    assert knees.hinge(LEVELS, means, ONES) is None
-
-
-def test_hinge_of_three_levels_is_none():
-    assert knees.hinge([0, 0.1, 0.2], [1, 1, 0], [1, 1, 1]) is None
-
-
-def test_hinge_obeys_weights():
-    """A level without seeds to speak of does not move the join."""
-    curve = 0.8 - np.maximum(LEVELS - 0.5, 0)
-    spoiled, weights = curve.copy(), ONES.copy()
-    spoiled[3], weights[3] = 0.2, 1e-9
-    assert knees.hinge(LEVELS, spoiled, weights) == pytest.approx(0.5, abs=1e-3)
-    assert knees.hinge(LEVELS, spoiled, ONES) != pytest.approx(0.5, abs=1e-2)
 
 
 # the table
@@ -236,7 +93,7 @@ def test_seeds_are_averaged_before_reading():
 
 def test_the_dense_runs_belong_to_every_pattern():
     runs = pd.concat([runs_of(0.9 - 0.5 * LEVELS), runs_of(0.9 - LEVELS, pattern="random").iloc[1:]])
-    table = knees.table(runs).set_index("pattern")
+    table = knees.table(runs)[0].set_index("pattern")
     assert table["tolerance"].to_dict() == pytest.approx({"global": 0.02, "random": 0.01})
     assert table["n_levels"].tolist() == [10, 10]
 
@@ -278,11 +135,11 @@ def test_a_missing_dense_run_has_its_reason():
 def test_a_task_has_its_own_tolerance():
     curve = 0.9 - 0.5 * LEVELS
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])
-    table = knees.table(runs, {"a": 0.05, "not in the grid": 0.1}).set_index("task")
+    table = knees.table(runs, epsilon={"a": 0.05, "not in the grid": 0.1})[0].set_index("task")
     assert table["epsilon"].to_dict() == {"a": 0.05, "b": METRICS["accuracy"].epsilon}
     assert table["tolerance"].to_dict() == pytest.approx({"a": 0.1, "b": 0.02})
     with pytest.raises(ValueError, match="tolerance of the task 'a' is 0"):
-        knees.table(runs, {"a": 0})
+        knees.table(runs, epsilon={"a": 0})
 
 
 def test_what_cannot_be_read_is_refused():
@@ -304,10 +161,10 @@ def test_the_table_fits_its_schema(tmp_path):
             runs_of([None, 0.9], task="none"),
         ]
     )
-    tables.write(knees.table(runs), "knees", tmp_path / "a.parquet")
+    tables.write(knees.table(runs)[0], "knees", tmp_path / "a.parquet")
     back = tables.read(tmp_path / "a.parquet", "knees").set_index("task")
     assert back["reason"].isna().to_dict() == {"none": False, "p": True, "short": False, "t": True}
-    tables.write(knees.table(runs[runs["pattern"] == "dense"]), "knees", tmp_path / "b.parquet")
+    tables.write(knees.table(runs[runs["pattern"] == "dense"])[0], "knees", tmp_path / "b.parquet")
     assert tables.read(tmp_path / "b.parquet", "knees").empty
 
 
@@ -317,3 +174,138 @@ def test_level_means_average_perplexity_geometrically():
     assert METRICS["perplexity"].value(means.loc[0.1, "quality"]) == pytest.approx(40.0)
     assert means.loc[0.1, "n_seeds"] == 2
     assert means.loc[0.1, "low"] < means.loc[0.1, "quality"] < means.loc[0.1, "high"]
+
+
+# intervals, flags, sharpness and comparisons
+
+
+def items_of(*curves, n=400, seeds=(0,), spread=0.0):
+    """Runs and their items for curves {pattern: means}: the same items at every level, right where u < mean."""
+    generator = np.random.default_rng(3)
+    u, runs, items = generator.random(n), [], []
+    for pattern, means, model in curves:
+        for seed in seeds:
+            shift = spread * generator.normal(size=len(means))
+            for i, mean in enumerate(means):
+                key = {
+                    "model": model,
+                    "task": "t",
+                    "pattern": pattern if i else "dense",
+                    "sparsity": i / 10,
+                    "seed": seed,
+                }
+                score = (u < mean + shift[i]).astype(float)
+                part = pd.DataFrame(
+                    {"item": [f"{j:05}" for j in range(n)], "score": score, "target": 0.5, "weight": 1.0}
+                )
+                items.append(part.assign(**key))
+                runs.append(key | {"protocol": "probe", "metric": "accuracy", "value": score.mean(), "n_items": n})
+    keys = ["model", "task", "pattern", "sparsity", "seed"]
+    runs, items = pd.DataFrame(runs).drop_duplicates(keys), pd.concat(items).drop_duplicates([*keys, "item"])
+    return runs, lambda chosen: items.merge(chosen[keys].drop_duplicates(), on=keys)
+
+
+FALLING = 0.9 - np.maximum(LEVELS - 0.45, 0)
+
+
+def test_intervals_hold_their_readings_and_the_dense_run():
+    runs, items = items_of(("global", FALLING, "m"))
+    row = only(runs, items=items, replicates=300)
+    assert row["n_replicates"] == 300
+    for name in ("tolerance", "last_compliant", "hinge"):
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    assert 0.3 < row["tolerance_low"] < row["tolerance_high"] < 0.7
+    assert row["slope_ratio"] is None or row["slope_ratio"] > 1
+    again = only(runs, items=items, replicates=300)
+    assert row.dropna().to_dict() == again.dropna().to_dict()
+
+
+def test_the_order_of_items_and_runs_changes_nothing():
+    runs, items = items_of(("global", FALLING, "m"), seeds=(0, 1), spread=0.01)
+    row = only(runs, items=items, replicates=100)
+    shuffled = only(runs.sample(frac=1, random_state=0), items=lambda chosen: items(chosen).iloc[::-1], replicates=100)
+    assert row.dropna().to_dict() == shuffled.dropna().to_dict()
+
+
+def test_a_curve_that_may_not_drop_has_an_open_interval():
+    """Three points are lost at the last level, within the noise of 100 items of which few change."""
+    runs, items = items_of(("global", [0.9, 0.9, 0.9, 0.9, 0.87], "m"), n=100)
+    row = only(runs, items=items, replicates=1000)
+    assert row["tolerance"] is not None
+    assert row["tolerance_low"] is not None
+    assert row["tolerance_high"] is None
+
+
+def test_items_that_do_not_fit_the_runs_are_refused():
+    runs, items = items_of(("global", FALLING, "m"))
+    with pytest.raises(ValueError, match=r"m/t/global/0\.3/0 .*cannot be paired"):
+        knees.table(runs, lambda chosen: items(chosen).query("not (sparsity == 0.3 and item == '00007')"))
+
+
+@pytest.mark.parametrize(
+    ("means", "flags"),
+    [
+        pytest.param(WS353, {"rises_first", "non_monotone"}, id="rises first"),
+        pytest.param([0.8] * 6, {"no_drop"}, id="flat"),
+        pytest.param([0.9, 0.4, 0.3, 0.3], {"below_tolerance_at_first_level"}, id="cliff"),
+        pytest.param([0.9, 0.9, 0.7, 0.9, 0.5], {"non_monotone"}, id="comes back"),
+        pytest.param([0.9, 0.5], {"too_few_levels"}, id="short"),
+        pytest.param(FALLING, set(), id="plain"),
+    ],
+)
+def test_flags(means, flags):
+    row = only(runs_of(means))
+    names = ("non_monotone", "rises_first", "no_drop", "below_tolerance_at_first_level", "too_few_levels")
+    assert {name for name in names if row[name]} == flags
+
+
+def test_a_rise_within_noise_is_not_flagged():
+    """Two of 200 items turn right, four turn wrong and back: with items that is noise, without them it is a rise."""
+    runs, items = items_of(("global", [0.8, 0.81, 0.8, 0.81, 0.5], "m"), n=200)
+    assert only(runs)["rises_first"]
+    assert not only(runs, items=items, replicates=500)["rises_first"]
+    runs, items = items_of(("global", [0.7, 0.9, 0.9, 0.9, 0.5], "m"), n=200)
+    assert only(runs, items=items, replicates=500)["rises_first"]
+
+
+def test_a_hinge_a_line_and_a_power_law_are_told_apart():
+    levels, noise = np.arange(20) / 20, 1e-3 * np.random.default_rng(0).normal(size=20)
+    shapes = {
+        "hinge": 0.9 - 0.05 * levels - np.maximum(levels - 0.6, 0),
+        "linear": 0.9 - 0.4 * levels,
+        "power": 0.9 - 0.5 * levels**3,
+    }
+    for shape, means in shapes.items():
+        row = only(runs_of(means + noise, levels=levels))
+        assert row["shape"] in {"hinge": ["hinge"], "linear": ["smooth", None], "power": ["smooth"]}[shape]
+        assert sum(row[f"evidence_{name}"] for name in shapes) == pytest.approx(1)
+    row = only(runs_of(shapes["hinge"], levels=levels))
+    assert row["slope_before"] == pytest.approx(-0.05)
+    assert row["slope_ratio"] == pytest.approx(21)
+    assert only(runs_of(FALLING[:6]))["shape"] is None
+    bent_up = only(runs_of(0.9 - levels + 0.9 * np.maximum(levels - 0.3, 0), levels=levels))
+    assert bent_up["evidence_hinge"] > 0.9
+    assert bent_up["shape"] is None
+
+
+def test_comparisons_are_paired():
+    later = 0.9 - np.maximum(LEVELS - 0.65, 0)
+    runs, items = items_of(("global", FALLING, "m"), ("layerwise", later, "m"), ("global", FALLING, "copy"))
+    found, compared = knees.table(runs, items, between=["pattern", "model"], replicates=300)
+    compared = compared.set_index("between")
+    row = compared.loc["pattern"]
+    assert (row["pattern_a"], row["pattern_b"]) == ("global", "layerwise")
+    assert row["difference"] == pytest.approx(row["tolerance_a"] - row["tolerance_b"])
+    assert row["low"] <= row["difference"] <= row["high"] < 0
+    assert row["share_a_larger"] == 0
+    same = compared.loc["model"]  # two models with the very same outcomes: no noise is left in the difference
+    assert (same["difference"], same["low"], same["high"], same["share_a_larger"]) == (0, 0, 0, 0.5)
+    width = (found["tolerance_high"] - found["tolerance_low"]).max()
+    assert width > 0.01
+
+
+def test_comparisons_fit_their_schema(tmp_path):
+    runs = pd.concat([runs_of(WS353), runs_of(FALLING, pattern="random").iloc[1:]])
+    tables.write(knees.table(runs, between=["pattern", "model"])[1], "comparisons", tmp_path / "a.parquet")
+    assert tables.read(tmp_path / "a.parquet", "comparisons")["low"].isna().all()
+    tables.write(knees.table(runs)[1], "comparisons", tmp_path / "b.parquet")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
-from essential_sparsity import masks, spectrum, thresholds
+from essential_sparsity import masks, parallel, spectrum, thresholds
 from essential_sparsity.prunable import PrunableWeight
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -128,13 +128,13 @@ def test_equals_torch_prune_where_nothing_ties(pattern):
 
 @pytest.mark.parametrize("pattern", [*UNSTRUCTURED, "nm4"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunks_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dtype, monkeypatch):
+def test_chunks_threads_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dtype, monkeypatch):
     weights = some_weights(dtype)
     frame = spectrum.build(weights)
     reference = all_masks(pattern, weights, 0.5)
-    for chunk in (7, 64, 1 << 20):
-        monkeypatch.setattr(spectrum, "CHUNK", chunk)
-        monkeypatch.setattr(masks, "CHUNK", chunk)
+    for chunk, threads in ((7, 3), (64, 1), (1 << 10, 2), (1 << 20, 2)):
+        monkeypatch.setattr(parallel, "CHUNK", chunk)
+        monkeypatch.setattr(parallel.torch, "get_num_threads", lambda threads=threads: threads)
         for listed, options in ((weights, {}), (weights[::-1], {}), (weights, {"spectrum": frame})):
             found = all_masks(pattern, listed, 0.5, **options)
             assert all(torch.equal(found[name], mask) for name, mask in reference.items())

@@ -49,7 +49,7 @@ def test_schema_says_what_each_column_means(name):
 
 
 def test_an_unknown_table_names_the_known_ones():
-    with pytest.raises(ValueError, match="'run'; known are costs, items, knees, layers, runs, spectrum"):
+    with pytest.raises(ValueError, match="'run'; known are comparisons, costs, items, knees, layers, runs, spectrum"):
         tables.schema("run")
 
 

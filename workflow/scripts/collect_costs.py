@@ -9,12 +9,12 @@ from essential_sparsity import cli, costs, grid, tables
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grid", required=True, type=json.loads, help='JSON: {"grid": blocks, "levels_per_job": {…}}')
+    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
     parser.add_argument("--benchmarks", required=True, type=Path, help="folder of the benchmark files, by rule")
     parser.add_argument("--others", nargs="*", default=[], help="jobs of other rules than prune_eval: rule/name")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
-    jobs = grid.expand(args.grid["grid"], args.grid["levels_per_job"])
+    jobs = grid.expand(**args.grid)
     names = [*(f"prune_eval/{job.path}" for job in jobs), *args.others]
     paths = [path for name in names if (path := args.benchmarks / f"{name}.tsv").is_file()]
     if len(paths) < len(names):

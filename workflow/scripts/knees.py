@@ -1,23 +1,42 @@
-"""Read the essential sparsity off every curve of the runs table."""
+"""Read the essential sparsity off every curve of the runs table, with intervals, and compare curves."""
 
 import argparse
 import json
 
-from essential_sparsity import cli, knees, tables
+import pandas as pd
+
+from essential_sparsity import cli, grid, knees, tables
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
     parser.add_argument("--runs", required=True, help="table of runs")
+    parser.add_argument("--items", required=True, help="folder of the evaluated items")
     parser.add_argument(
         "--epsilon",
         type=json.loads,
         default={},
         help='JSON: {"TASK": tolerance on the fitted scale of its metric}; other tasks use the metric\'s own',
     )
-    parser.add_argument("--out", required=True, help="table to write")
+    parser.add_argument("--compare", nargs="*", default=[], help="columns in which compared curves differ")
+    parser.add_argument("--knees", required=True, help="table to write")
+    parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
-    tables.write(knees.table(tables.read(args.runs, "runs"), args.epsilon), "knees", args.out)
+    paths = {
+        (job.model, job.task, job.pattern, level, job.seed): f"{args.items}/{job.path}.parquet"
+        for job in grid.expand(**args.grid)
+        for level in job.levels
+    }
+
+    def items(runs: pd.DataFrame) -> pd.DataFrame:
+        rows = runs[["model", "task", "pattern", "sparsity", "seed"]].itertuples(index=False)
+        wanted = {(row.model, row.task, row.pattern, grid.level(row.sparsity), row.seed) for row in rows}
+        return tables.collect(sorted({paths[row] for row in wanted}), "items")
+
+    found, comparisons = knees.table(tables.read(args.runs, "runs"), items, args.epsilon, args.compare)
+    tables.write(found, "knees", args.knees)
+    tables.write(comparisons, "comparisons", args.comparisons)
 
 
 if __name__ == "__main__":

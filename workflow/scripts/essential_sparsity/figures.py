@@ -62,24 +62,30 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         figure = Figure(figsize=(85 * MM, (54.5 + 3.6 * lines) * MM), layout="constrained")
         axes = figure.add_subplot()
         handles = []
-        for pattern in patterns:
+        for rank, pattern in enumerate(patterns):
             points = pd.concat([dense, means[means["pattern"] == pattern]])
             knee = found.loc[pattern] if pattern in found.index else None
-            handles.append(_draw_pattern(axes, points, metric, pattern, styles[pattern], knee))
+            handles.append(_draw_pattern(axes, points, metric, pattern, styles[pattern], knee, rank))
         if not dense.empty:
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
         _axes_of_curve(axes, means, dense, metric)
         figure.suptitle(title, fontsize=8)
-        heading = "Pattern — essential sparsity (◇)"
+        heading = "Pattern — essential sparsity ◇ (95 % interval)"
         figure.legend(handles=handles, loc="outside lower center", ncols=2, title=heading, title_fontsize=7)
     return figure
 
 
 def _draw_pattern(
-    axes: Axes, points: pd.DataFrame, metric: Metric, pattern: str, style: tuple[str, str], knee: pd.Series | None
+    axes: Axes,
+    points: pd.DataFrame,
+    metric: Metric,
+    pattern: str,
+    style: tuple[str, str],
+    knee: pd.Series | None,
+    rank: int,
 ) -> Line2D:
-    """One pattern's mean, range over seeds and knee; returns its legend entry."""
+    """One pattern's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
     colour, marker = style
     x = 100 * points["sparsity"].to_numpy()
     low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
@@ -93,7 +99,14 @@ def _draw_pattern(
     if knee is not None and pd.notna(knee["tolerance"]):
         s = 100 * knee["tolerance"]
         text = f"{pattern} — {s:.0f} %" if s >= 1 else f"{pattern} — below 1 %"
-        axes.plot([s, s], [0, 0.07], transform=axes.get_xaxis_transform(), color=colour, linewidth=1.6, zorder=4)
+        height = 0.02 + 0.028 * rank
+        axes.plot(s, height, "|", transform=axes.get_xaxis_transform(), color=colour, markersize=5, zorder=4)
+        if pd.notna(low_end := knee["tolerance_low"]):
+            open_end = pd.isna(knee["tolerance_high"])
+            high_end = knee["tolerance_high"] if not open_end else points["sparsity"].max()
+            ends = np.array([100 * low_end, 100 * high_end])
+            axes.plot(ends, [height] * 2, transform=axes.get_xaxis_transform(), color=colour, linewidth=1.6, zorder=4)
+            text += f" (≥ {ends[0]:.0f})" if open_end else f" ({ends[0]:.0f}–{ends[1]:.0f})"
         at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
         axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
     elif knee is not None:

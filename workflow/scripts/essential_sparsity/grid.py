@@ -22,8 +22,16 @@ PATTERNS = ("global", "layerwise", "random", "erk", "erk-random")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 NM_PATTERN = re.compile(r"nm([1-9][0-9]*)")
 KINDS = {  # kind of task -> model types it can evaluate, its metrics (the first is the headline), columns it needs
-    "text-classification": (("encoder",), ("accuracy",), ("n_train", "n_eval", "max_length")),
-    "image-classification": (("vision",), ("accuracy",), ("n_train", "n_eval", "image_size")),
+    "text-classification": (
+        ("encoder",),
+        ("accuracy", "chance_corrected_accuracy"),
+        ("n_train", "n_eval", "max_length"),
+    ),
+    "image-classification": (
+        ("vision",),
+        ("accuracy", "chance_corrected_accuracy"),
+        ("n_train", "n_eval", "image_size"),
+    ),
     "text-similarity": (("encoder",), ("spearman",), ("max_length",)),
     "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
 }
@@ -271,10 +279,12 @@ def check_pattern(pattern: str, levels: list[str], where: str) -> None:
                 )
 
 
-def expand(blocks: list[dict], levels_per_job: dict[str, int]) -> list[Job]:
+def expand(blocks: list[dict], levels_per_job: dict[str, int], rounds: Iterable[list[dict]] = ()) -> list[Job]:
     """All jobs of a grid, sorted: the union of the blocks' cross products, with one dense job per (model, task, seed).
 
-    `levels_per_job`: task -> how many consecutive levels of a curve one job walks. Blocks must have passed `validate`.
+    `levels_per_job`: task -> how many consecutive levels of a curve one job walks. `rounds`: levels added to single
+    curves afterwards (`refinement`), as jobs of their own; those of curves that are not in the grid are left out.
+    Blocks must have passed `validate`.
     """
     curves = defaultdict(set)
     for i, block in enumerate(blocks):
@@ -286,9 +296,19 @@ def expand(blocks: list[dict], levels_per_job: dict[str, int]) -> list[Job]:
                     for pattern in block["patterns"]:
                         curves[model, task, pattern, seed].update(levels)
     jobs = []
-    for (model, task, pattern, seed), found in curves.items():
-        ordered, size = sorted(found), levels_per_job[task]
-        jobs += [Job(model, task, pattern, tuple(ordered[i : i + size]), seed) for i in range(0, len(ordered), size)]
+
+    def add(model: str, task: str, pattern: str, seed: int, levels: Iterable[str]) -> None:
+        ordered, size = sorted(levels), levels_per_job[task]
+        jobs.extend(Job(model, task, pattern, tuple(ordered[i : i + size]), seed) for i in range(0, len(ordered), size))
+
+    for curve, levels in curves.items():
+        add(*curve, levels)
+    for added in rounds:
+        wanted = {(entry["model"], entry["task"], entry["pattern"]): entry["levels"] for entry in added}
+        for curve, levels in curves.items():
+            new = set(wanted.get(curve[:3], ())) - levels
+            add(*curve, new)
+            levels |= new
     return sorted(jobs)
 
 

@@ -1,102 +1,41 @@
-"""Essential sparsity: where the quality of a pruned model falls off, read from its curve in four ways.
+"""The tables `knees` and `comparisons`: essential sparsity of every curve, with intervals, and how two curves differ.
 
-Curves are averaged and fitted on the metric's own scale with higher meaning better (`metrics.Metric.quality`). In the
-four readings `levels` are the sparsities of one curve, ascending, the first of them 0 (dense); `means` the mean quality
-over the seeds at each level; `weights` the number of seeds behind each mean. All are 1-D arrays of the same length.
+Curves are averaged and fitted on the metric's own scale with higher meaning better (`metrics.Metric.quality`). Intervals
+hold 95 % and come from resampled items and seeds (`bootstrap`), the same for every curve of a task.
 """
 
 import itertools
-import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from kneed import KneeLocator
-from scipy.optimize import minimize_scalar
-from sklearn.isotonic import isotonic_regression
+from scipy.stats import norm
 
+from essential_sparsity import bootstrap, readings
 from essential_sparsity.metrics import METRICS, Metric
+from essential_sparsity.readings import MIN_LEVELS
 
-MIN_LEVELS = 3  # dense and two pruned ones: below that no shape can be told
-HINGE_LEVELS = 4  # a hinge has four parameters
-SLACK = 1e-9  # 301/600 - 0.01 is above 295/600 in floating point, though six items of 600 are one point
-WORST = math.log(1e300)  # stands for the logarithm of an infinite perplexity: a fit needs a number
-
-
-def tolerance(
-    levels: Sequence[float], means: Sequence[float], weights: Sequence[float], dense: float, epsilon: float
-) -> float | None:
-    """The headline: where the isotonic mean curve crosses `dense` - `epsilon`; None when it never does.
-
-    The definition of Jaiswal et al. 2023 (arXiv 2306.03805, section 3: the metric is within epsilon of dense, and a
-    further small portion takes it out) on the least-squares decreasing curve (pool adjacent violators), which noise and
-    gains from mild pruning do not make cross more than once. Linear between the levels.
-    """
-    fitted = isotonic_regression(np.asarray(means, float), sample_weight=np.asarray(weights, float), increasing=False)
-    target = dense - epsilon
-    outside = np.flatnonzero(fitted < target - SLACK)
-    if not len(outside):
-        return None
-    after = int(outside[0])
-    if after == 0:  # only when `dense` is not the first of the means
-        return float(levels[0])
-    part = max(fitted[after - 1] - target, 0.0) / (fitted[after - 1] - fitted[after])
-    return float(levels[after - 1] + part * (levels[after] - levels[after - 1]))
+ALPHA = 0.05
+CURVE = ["model", "task", "pattern", "metric"]
+READINGS = ("tolerance", "last_compliant", "kneedle", "hinge")
+SHAPES = {"linear": 2, "power": 3, "hinge": 4}  # parameters of each
+CONVINCING = 0.9  # evidence from which a shape is named
 
 
-def last_compliant(levels: Sequence[float], means: Sequence[float], dense: float, epsilon: float) -> float:
-    """The largest level whose mean is at least `dense` - `epsilon`; no interpolation, no smoothing.
+@dataclass
+class Curve:
+    """One curve: its levels (L), mean quality (L), seeds behind each mean (L), and its replicates (B, L) or None."""
 
-    On a curve that leaves the band and comes back, this is the last of its exits (the definition asks that past the
-    essential sparsity the metric is out). It is the last level of the grid, a lower bound, when that is still inside.
-    """
-    return float(max(level for level, mean in zip(levels, means, strict=True) if mean >= dense - epsilon - SLACK))
-
-
-def exits(means: Sequence[float], dense: float, epsilon: float) -> int:
-    """How often the mean curve leaves the tolerance band: more than 1 says that it came back in between."""
-    inside = [mean >= dense - epsilon - SLACK for mean in means]
-    return sum(now and not then for now, then in itertools.pairwise(inside))
-
-
-def kneedle(levels: Sequence[float], means: Sequence[float]) -> float | None:
-    """The level of largest bend below the chord of the curve; None when the curve is flat or has no such level.
-
-    Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack" (the `kneed` package, sensitivity 1). Knows no tolerance.
-    """
-    if len(levels) < MIN_LEVELS or np.ptp(means) < SLACK:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kneed warns where it finds nothing; that is an answer here
-        knee = KneeLocator(np.asarray(levels), np.asarray(means), curve="concave", direction="decreasing").knee
-    return None if knee is None else float(knee)
-
-
-def hinge(levels: Sequence[float], means: Sequence[float], weights: Sequence[float]) -> float | None:
-    """The join of two connected straight lines fitted by weighted least squares; None when the second is not steeper.
-
-    Hudson 1966, "Fitting segmented curves whose join points have to be estimated": for each join on a fine grid the
-    lines are a linear fit, and the best join is then refined between its neighbours. At least two levels lie on each
-    line; fewer than four levels give None.
-    """
-    x, y, root = np.asarray(levels, float), np.asarray(means, float), np.sqrt(np.asarray(weights, float))
-    if len(x) < HINGE_LEVELS or np.ptp(y) < SLACK:
-        return None
-
-    def fit(join: float) -> tuple[float, np.ndarray]:
-        design = np.column_stack([np.ones_like(x), x, np.maximum(x - join, 0.0)])
-        line = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
-        return float((((design @ line - y) * root) ** 2).sum()), line
-
-    joins = np.union1d(np.linspace(x[1], x[-2], 201), x[1:-1])
-    best = int(np.argmin([fit(join)[0] for join in joins]))
-    bounds = joins[max(best - 1, 0)], joins[min(best + 1, len(joins) - 1)]
-    refined = float(minimize_scalar(lambda join: fit(join)[0], bounds=bounds, method="bounded").x)
-    join = min((float(joins[best]), refined), key=lambda candidate: fit(candidate)[0])
-    _, slope, bend = fit(join)[1]
-    steeper = -bend * np.ptp(x) > 1e-6 * np.ptp(y) and slope + bend < 0
-    return join if steeper else None
+    key: dict
+    metric: Metric
+    epsilon: float
+    levels: np.ndarray
+    means: np.ndarray
+    weights: np.ndarray
+    replicates: np.ndarray | None = None
+    found: dict = field(default_factory=dict)  # reading -> value
+    resampled: dict = field(default_factory=dict)  # reading -> (B)
 
 
 def level_means(runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,56 +52,238 @@ def level_means(runs: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(quality="mean", low="min", high="max", n_seeds="size").reset_index()
 
 
-def table(runs: pd.DataFrame, epsilon: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """The table `knees`: one row per (model, task, metric, pattern) from the table `runs`.
+def table(
+    runs: pd.DataFrame,
+    items: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    epsilon: Mapping[str, float] | None = None,
+    between: Sequence[str] = (),
+    replicates: int = bootstrap.REPLICATES,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `knees` (one row per model, task, metric and pattern) and `comparisons`, from the table `runs`.
 
-    Runs with pattern `dense` are the sparsity 0 of every pattern. `epsilon`: tolerances of single tasks, on the fitted
-    scale of the metric, in place of the metric's own. Raises ValueError for a curve with two protocols and a tolerance
-    that is not positive, and what `level_means` raises.
+    Runs with pattern `dense` are the sparsity 0 of every pattern. `items(runs of one curve)` gives their rows of the
+    table `items`; without it there are no intervals. `epsilon`: tolerances of single tasks, on the fitted scale of the
+    metric, in place of the metric's own. `between`: compare curves that differ in just this column (`model`,
+    `pattern`). Raises ValueError for a curve with two protocols, a tolerance that is not positive, items that are not
+    the same in all runs of a curve, and what `level_means` raises.
     """
     epsilon = dict(epsilon or {})
     for task, value in epsilon.items():
         if not value > 0:
             raise ValueError(f"The tolerance of the task {task!r} is {value}: it is a loss of quality, above 0.")
     means = level_means(runs)
-    keys = ["model", "task", "metric"]
-    rows = []
-    for (model, task, name), group in runs.groupby(keys, sort=True):
+    rows, curves = [], []
+    for (model, task, name), group in runs.groupby(["model", "task", "metric"], sort=True):
         protocols = " and ".join(sorted(group["protocol"].unique()))
         if " and " in protocols:
             raise ValueError(f"The runs of {model} on {task} mix the protocols {protocols}: one is expected.")
         metric = METRICS[name]
-        loss = epsilon.get(task, metric.epsilon)
-        of_group = means[(means[keys] == [model, task, name]).all(axis=1)]
+        of_group = means[(means["model"] == model) & (means["task"] == task) & (means["metric"] == name)]
         for pattern in sorted(set(group["pattern"]) - {"dense"}):
-            row = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols}
-            row |= _readings(of_group[of_group["pattern"].isin(["dense", pattern])], metric, loss)
-            rows.append(row | _counts(group[group["pattern"].isin(["dense", pattern])]))
-    return pd.DataFrame(rows)
+            chosen = group[group["pattern"].isin(["dense", pattern])]
+            levels = of_group[of_group["pattern"].isin(["dense", pattern])].sort_values("sparsity")
+            arrays = (levels[column].to_numpy(float) for column in ("sparsity", "quality", "n_seeds"))
+            key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols}
+            curve = Curve(key, metric, epsilon.get(task, metric.epsilon), *arrays)
+            if items is not None and _readable(curve) is None:
+                curve.replicates = resampled(curve, chosen, items(chosen), replicates)
+            rows.append(_row(curve) | _counts(chosen))
+            curve.replicates = None
+            curves.append(curve)
+    return pd.DataFrame(rows), compare(curves, between)
 
 
-def _readings(curve: pd.DataFrame, metric: Metric, epsilon: float) -> dict:
-    """The readings of one curve, from its rows of `level_means`."""
-    curve = curve.sort_values("sparsity")
-    levels, means, weights = (curve[column].to_numpy() for column in ("sparsity", "quality", "n_seeds"))
-    row = {"epsilon": epsilon, "scale": metric.scale, "n_levels": len(levels)}
-    row |= dict.fromkeys(("dense", "tolerance", "last_compliant", "kneedle", "hinge", "metric_at_knee", "reason"))
-    if not len(levels) or levels[0] != 0:
-        return row | {"n_exits": 0, "reason": "no dense value: no dense run has a defined metric to compare with"}
-    dense = means[0]
-    row |= {"dense": metric.value(dense), "n_exits": exits(means, dense, epsilon)}
-    if len(levels) < MIN_LEVELS:
-        counted = f"{len(levels)} level{'s' if len(levels) > 1 else ''} with a defined metric, dense included"
-        return row | {"reason": f"too few levels: {counted}; at least {MIN_LEVELS} are needed"}
-    row |= {
-        "tolerance": tolerance(levels, means, weights, dense, epsilon),
-        "last_compliant": last_compliant(levels, means, dense, epsilon),
-        "kneedle": kneedle(levels, means),
-        "hinge": hinge(levels, means, weights),
-    }
+def resampled(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int) -> np.ndarray:
+    """Replicates (B, L) of a curve's means from the items of its runs; ValueError when runs saw different items."""
+    runs = runs[runs["value"].notna()]
+    first = items.drop_duplicates("item").sort_values("item")
+    names, seeds = first["item"].to_numpy(), sorted(runs["seed"].unique())
+    scores = np.full((len(curve.levels), len(seeds), len(names)), np.nan)
+    parts = dict(iter(items.sort_values("item").groupby(["pattern", "sparsity", "seed"])))
+    for run in runs.itertuples():
+        part = parts.get((run.pattern, run.sparsity, run.seed))
+        if part is None or not np.array_equal(part["item"].to_numpy(), names):
+            where = "/".join(
+                str(value) for value in (*list(curve.key.values())[:2], run.pattern, run.sparsity, run.seed)
+            )
+            raise ValueError(
+                f"The evaluated items of {where} (model/task/pattern/sparsity/seed) are not those of the other runs of "
+                "its curve: they cannot be paired. Delete its files in results/runs and results/items and run again."
+            )
+        scores[np.searchsorted(curve.levels, run.sparsity), seeds.index(run.seed)] = part["score"]
+    targets, weights = first["target"].to_numpy(float), first["weight"].to_numpy(float)
+    return bootstrap.curves(curve.metric, scores, targets, weights, curve.key["task"], seeds, replicates)
+
+
+def _readable(curve: Curve) -> str | None:
+    """Why a curve has no readings, or None."""
+    if not len(curve.levels) or curve.levels[0] != 0:
+        return "no dense value: no dense run has a defined metric to compare with"
+    if len(curve.levels) < MIN_LEVELS:
+        counted = (
+            f"{len(curve.levels)} level{'s' if len(curve.levels) > 1 else ''} with a defined metric, dense included"
+        )
+        return f"too few levels: {counted}; at least {MIN_LEVELS} are needed"
+    return None
+
+
+def _row(curve: Curve) -> dict:
+    """One row of the table `knees`; fills the curve's readings."""
+    metric, levels, means = curve.metric, curve.levels, curve.means
+    row = curve.key | {"epsilon": curve.epsilon, "scale": metric.scale, "n_levels": len(levels), "n_exits": 0}
+    empty = [name + end for name in (*READINGS, "slope_ratio") for end in ("", "_low", "_high")]
+    empty += ["dense", "metric_at_knee", "reason", "slope_before", "slope_after", "shape"]
+    row |= dict.fromkeys([*empty, *(f"evidence_{shape}" for shape in SHAPES)])
+    flags = ("non_monotone", "rises_first", "no_drop", "below_tolerance_at_first_level")
+    row |= dict.fromkeys(flags, False) | {"too_few_levels": len(levels) < MIN_LEVELS}
+    row |= {"n_replicates": 0 if curve.replicates is None else len(curve.replicates)}
+    if len(levels) and levels[0] == 0:
+        row |= {"dense": metric.value(means[0]), "n_exits": readings.exits(means, curve.epsilon)}
+    if (reason := _readable(curve)) is not None:
+        return row | {"reason": reason}
+    for name in READINGS:
+        curve.found[name] = float(_read(name, curve, means))
+        row[name] = _or_none(curve.found[name])
+        if curve.replicates is not None:
+            curve.resampled[name] = _read(name, curve, curve.replicates)
+            row[f"{name}_low"], row[f"{name}_high"] = interval(name, curve.resampled[name])
+    row |= _sharpness(curve) | _flags(curve)
     if row["tolerance"] is None:
         return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}
     return row | {"metric_at_knee": metric.value(float(np.interp(row["tolerance"], levels, means)))}
+
+
+def _read(name: str, curve: Curve, means: np.ndarray) -> np.ndarray:
+    if name in ("tolerance", "hinge"):
+        more = (curve.weights, curve.epsilon) if name == "tolerance" else (curve.weights,)
+        return getattr(readings, name)(curve.levels, means, *more)
+    return getattr(readings, name)(curve.levels, means, *((curve.epsilon,) if name == "last_compliant" else ()))
+
+
+def interval(name: str, resampled: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % percentile interval of a reading's replicates (B); an end is None when it lies beyond the levels.
+
+    A replicate that never leaves the tolerance has its crossing beyond the last level. The other readings have an
+    interval only when nearly all replicates have the reading.
+    """
+    undefined = np.isnan(resampled)
+    if name != "tolerance" and undefined.mean() > ALPHA:
+        return None, None
+    values = np.where(undefined, np.inf, resampled) if name == "tolerance" else resampled[~undefined]
+    low, high = np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
+    return _or_none(low), _or_none(high)
+
+
+def _sharpness(curve: Curve) -> dict:
+    """Slopes of the hinge, their ratio, and how much the data speak for a hinge against smoother shapes."""
+    levels, means, weights = curve.levels, curve.means, curve.weights / curve.weights.mean()
+    size = len(levels)
+    if size < readings.HINGE_LEVELS or np.ptp(means) < readings.SLACK:
+        return {}
+    _, before, after, squares = (float(part) for part in readings.hinge_fit(levels, means, weights))
+    result = {"slope_before": before, "slope_after": after, "slope_ratio": _ratio(before, after)}
+    if curve.replicates is not None:
+        _, before, after, _ = readings.hinge_fit(levels, curve.replicates, weights)
+        falling = before < 0
+        ratios = np.divide(after, before, out=np.full(before.shape, np.inf), where=falling)
+        low, high = np.quantile(ratios, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
+        result |= {"slope_ratio_low": _or_none(low), "slope_ratio_high": _or_none(high)}
+    if size > max(SHAPES.values()) + 2:
+        found = {"linear": readings.line(levels, means, weights), "power": readings.power(levels, means, weights)}
+        evidence = _akaike_weights(found | {"hinge": squares}, size, np.ptp(means))
+        result |= {f"evidence_{shape}": value for shape, value in evidence.items()}
+        if evidence["hinge"] >= CONVINCING:
+            result["shape"] = None if np.isnan(curve.found["hinge"]) else "hinge"
+        elif 1 - evidence["hinge"] >= CONVINCING:
+            result["shape"] = "smooth"
+    return result
+
+
+def _ratio(before: float, after: float) -> float | None:
+    return after / before if before < 0 else None
+
+
+def _akaike_weights(squares: Mapping[str, float], size: int, spread: float) -> dict[str, float]:
+    """Akaike weights of the shapes, adding to 1 (Burnham and Anderson 2002), with the small-sample correction.
+
+    Sums of squares below (1e-4 of the curve's range)² a level are rounding, not a better fit.
+    """
+    scores = {}
+    for shape, value in squares.items():
+        parameters = SHAPES[shape] + 1  # and the variance
+        penalty = 2 * parameters + 2 * parameters * (parameters + 1) / (size - parameters - 1)
+        scores[shape] = size * np.log(max(float(value) / size, (1e-4 * spread) ** 2)) + penalty
+    least = min(scores.values())
+    total = sum(np.exp(-(score - least) / 2) for score in scores.values())
+    return {shape: float(np.exp(-(score - least) / 2) / total) for shape, score in scores.items()}
+
+
+def _flags(curve: Curve) -> dict:
+    """What a reader should know about a curve; rises count when they are beyond noise (or at all, without items)."""
+    means = curve.means
+    first = float(means[1]) < float(means[0]) - curve.epsilon - readings.SLACK
+    later = [(i, j) for i in range(1, len(means)) for j in range(i + 1, len(means))]
+    return {
+        "no_drop": bool(np.isnan(curve.found["tolerance"])),
+        "below_tolerance_at_first_level": first,
+        "rises_first": not first and _rises(curve, [(0, j) for j in range(1, len(means))]),
+        "non_monotone": _rises(curve, later),
+    }
+
+
+def _rises(curve: Curve, pairs: Sequence[tuple[int, int]]) -> bool:
+    """Is the mean of any later level above that of the earlier one, at 2.5 % divided by the number of pairs?"""
+    limit = norm.ppf(1 - ALPHA / 2 / len(pairs)) if pairs else 0.0
+    for i, j in pairs:
+        gain = curve.means[j] - curve.means[i]
+        noise = 0.0 if curve.replicates is None else float(np.std(curve.replicates[:, j] - curve.replicates[:, i]))
+        if gain > max(limit * noise, readings.SLACK):
+            return True
+    return False
+
+
+def compare(curves: Iterable[Curve], between: Sequence[str]) -> pd.DataFrame:
+    """The table `comparisons`: differences of essential sparsity between curves that differ in one column alone.
+
+    Paired: a row of replicates stands for the same items and seeds in both curves. An end of an interval is None when
+    it lies beyond the levels of one of them.
+    """
+    rows = []
+    for column in between:
+        others = [name for name in CURVE if name != column]
+        kinds = {}
+        for curve in curves:
+            kinds.setdefault(tuple(curve.key[name] for name in others), []).append(curve)
+        for group in kinds.values():
+            for a, b in itertools.combinations(sorted(group, key=lambda curve: curve.key[column]), 2):
+                rows.append(_difference(a, b, column))
+    return pd.DataFrame(rows)
+
+
+def _difference(a: Curve, b: Curve, column: str) -> dict:
+    row = {"task": a.key["task"], "metric": a.key["metric"], "between": column}
+    row |= {
+        f"{name}_{which}": curve.key[name] for which, curve in (("a", a), ("b", b)) for name in ("model", "pattern")
+    }
+    found = [curve.found.get("tolerance", np.nan) for curve in (a, b)]
+    row |= {"tolerance_a": _or_none(found[0]), "tolerance_b": _or_none(found[1])}
+    row |= {"difference": _or_none(found[0] - found[1])} | dict.fromkeys(("low", "high", "share_a_larger"))
+    row["n_replicates"] = 0
+    if "tolerance" in a.resampled and "tolerance" in b.resampled:
+        of_a, of_b = (np.where(np.isnan(c.resampled["tolerance"]), np.inf, c.resampled["tolerance"]) for c in (a, b))
+        both = np.isinf(of_a) & np.isinf(of_b)
+        with np.errstate(invalid="ignore"):
+            difference = of_a - of_b
+        ends = ((-np.inf, ALPHA / 2), (np.inf, 1 - ALPHA / 2))
+        quantiles = [np.quantile(np.where(both, fill, difference), share, method="nearest") for fill, share in ends]
+        larger = np.where(both, 0.5, (difference > 0) + 0.5 * (difference == 0)).mean()
+        row |= {"low": _or_none(quantiles[0]), "high": _or_none(quantiles[1]), "share_a_larger": float(larger)}
+        row["n_replicates"] = len(difference)
+    return row
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _counts(runs: pd.DataFrame) -> dict:
@@ -182,4 +303,4 @@ def _quality(row: tuple) -> float:
         raise ValueError(
             f"{row.model} on {row.task}, {row.pattern} at s={row.sparsity}: {row.metric} is {row.value}; it is above 0."
         )
-    return float(np.clip(metric.quality(row.value), -WORST, WORST))
+    return float(np.clip(metric.quality(row.value), -bootstrap.WORST, bootstrap.WORST))

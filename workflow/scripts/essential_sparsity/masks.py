@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from essential_sparsity import parallel
 from essential_sparsity.files import named_seed
 from essential_sparsity.grid import NM_PATTERN
 from essential_sparsity.prunable import PrunableWeight
-from essential_sparsity.spectrum import CHUNK, boundary, histogram, histograms, level_count
+from essential_sparsity.spectrum import boundary, histogram, histograms, level_count
 from essential_sparsity.thresholds import (
     NOTHING,
     Array,
@@ -216,16 +217,20 @@ class Plan:
 
         out, within = view(mask), view(torch.arange(self.group, device=tensor.device) * inner)
 
-        def hashes(found: Array) -> Array:  # of whole groups, from the places of their weights
+        def hashes(start: int, found: Array) -> Array:  # of whole groups, from the places of their weights
             row, first = found // groups + start, found % groups * self.group
             base = row // inner * (inner * inputs) + row % inner + first * inner + offset
             return tie_hash(base[:, None] + within, self.key)
 
-        step = max(1, CHUNK // inputs)
-        for start in range(0, len(rows) if groups else 0, step):
+        step = max(1, parallel.CHUNK // inputs)
+
+        def fill(start: int) -> None:
             part = rows[start : start + step, : groups * self.group].contiguous()
-            found = nm_mask(magnitude_bits(part).reshape(-1, self.group), pruned, hashes)
+            found = nm_mask(magnitude_bits(part).reshape(-1, self.group), pruned, lambda tied: hashes(start, tied))
             out[start : start + step, : groups * self.group] = found.reshape(len(part), -1)
+
+        for _ in parallel.in_order(fill, range(0, len(rows) if groups else 0, step)):
+            pass
         return mask.view(moved.shape).movedim(-1, weight.input_dim)
 
     def _thresholds(self, sparsities: Sequence[float], spectrum: pd.DataFrame | None) -> dict[float, list[Threshold]]:

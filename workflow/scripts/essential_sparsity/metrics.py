@@ -14,6 +14,10 @@ class Metric:
     `scale` is the scale that curves are averaged and fitted on (`log`: natural logarithm, for perplexity, which has no
     ceiling). `epsilon` is the default tolerance on that scale: 0.01 is one point of an accuracy or a correlation, and
     one per cent of a perplexity.
+
+    `from_items` says how the value comes from the rows of table `items`: `mean` (Σ score / Σ weight, the logarithm of a
+    perplexity), `mean above chance` (mean of (score − target) / (1 − target), the target being the item's chance level)
+    or `rank correlation` (of score and target).
     """
 
     name: str
@@ -21,6 +25,7 @@ class Metric:
     higher_is_better: bool
     scale: str = "identity"
     epsilon: float = 0.01
+    from_items: str = "mean"
 
     def quality(self, value: float) -> float:
         """The value on the fitted scale with its sign turned so that higher is better."""
@@ -37,7 +42,13 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "Accuracy", higher_is_better=True),
-        Metric("spearman", "Spearman correlation", higher_is_better=True),
+        Metric(
+            "chance_corrected_accuracy",
+            "Accuracy above chance",
+            higher_is_better=True,
+            from_items="mean above chance",
+        ),
+        Metric("spearman", "Spearman correlation", higher_is_better=True, from_items="rank correlation"),
         Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
     )
 }

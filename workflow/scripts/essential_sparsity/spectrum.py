@@ -5,19 +5,18 @@ whole magnitude; of a float32 the upper 15 are. So 32,768 bins per tensor, fille
 boundary bin of any level, globally and per matrix, and the counts below any threshold.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import torch
 
+from essential_sparsity.parallel import flat_chunks, in_order, spans
 from essential_sparsity.prunable import PrunableWeight
 
 BINS = 1 << 15
 LOW_BITS = 16  # of a float32 below its bin
-CHUNK = 1 << 16  # weights handled at once: the working set stays in a core's cache
-GPU_CHUNK = 1 << 24
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 INFINITY_BIN = {"float32": 0x7F80, "bfloat16": 0x7F80, "float16": 0x7C00}  # infinity and NaN lie at or above it
 
@@ -32,14 +31,6 @@ def level_count(sparsity: float, n: int) -> int:
     return int((Fraction(str(float(sparsity))) * n + Fraction(1, 2)).__floor__())
 
 
-def flat_chunks(weight: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (start, piece) over the weights in row-major order."""
-    flat = weight.detach().reshape(-1)
-    size = CHUNK if flat.device.type == "cpu" else GPU_CHUNK
-    for start in range(0, flat.numel(), size):
-        yield start, flat[start : start + size]
-
-
 def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
     """Count the weights of each magnitude bin: int64 array of 32,768.
 
@@ -50,15 +41,20 @@ def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
             f"{name} is stored as {str(weight.dtype).removeprefix('torch.')}: only float32, float16 and bfloat16 weights "
             "have magnitudes to rank. Give an unquantised checkpoint."
         )
-    counts = torch.zeros(BINS, dtype=torch.int64, device=weight.device)
-    for _, piece in flat_chunks(weight):
-        halves = piece.view(torch.int16)
-        if weight.dtype == torch.float32:
-            halves = halves[1::2]  # the upper half of each float32 (little-endian)
-        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+    counts = sum(in_order(_counts, spans(weight)), torch.zeros(BINS, dtype=torch.int64, device=weight.device))
     if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
         raise ValueError(f"{name} holds NaN or infinity: the checkpoint is broken, fetch it again or leave it out.")
     return counts.cpu().numpy()
+
+
+def _counts(span: tuple[int, torch.Tensor]) -> torch.Tensor:
+    counts = torch.zeros(BINS, dtype=torch.int64, device=span[1].device)
+    for _, piece in flat_chunks(span[1]):
+        halves = piece.view(torch.int16)
+        if piece.dtype == torch.float32:
+            halves = halves[1::2]  # the upper half of each float32 (little-endian)
+        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+    return counts
 
 
 def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFrame:

@@ -6,23 +6,40 @@ from pathlib import Path
 
 import pandas as pd
 
+from essential_sparsity.metrics import METRICS
+
 WIDTH = 110
 SHORTEST = 8  # a name is cut no shorter than this
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
     """The table `knees` as aligned lines of at most 110 characters; sparsities in per cent, a dash for none."""
-    header = ["model", "task", "pattern", "metric", "dense", "essential", "last", "kneedle", "hinge", "seeds", "note"]
+    header = ["model", "task", "pattern", "metric", "dense", "essential", "95 %", "last", "kneedle", "hinge", "note"]
     rows = []
-    for row in knees.sort_values(["model", "task", "metric", "pattern"]).to_dict("records"):
+    for row in headline(knees).sort_values(["model", "task", "pattern"]).to_dict("records"):
         percents = [_percent(row[name]) for name in ("tolerance", "last_compliant", "kneedle", "hinge")]
+        percents.insert(1, interval(row["tolerance_low"], row["tolerance_high"]))
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
         notes = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
         notes += ["comes back in"] if row["n_exits"] > 1 else []
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
-        rows.append([*names, dense, *percents, str(row["n_seeds"]), ", ".join(notes)])
+        rows.append([*names, dense, *percents, ", ".join(notes)])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`61–75 %`; `≥ 61 %` where the upper end lies beyond the levels; a dash for none."""
+    if pd.isna(low):
+        return "–"
+    return f"≥ {100 * low:.0f} %" if pd.isna(high) else f"{100 * low:.0f}–{100 * high:.0f} %"
+
+
+def headline(knees: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each curve's first metric, in the order of `metrics.METRICS`."""
+    order = {name: i for i, name in enumerate(METRICS)}
+    first = knees["metric"].map(order).groupby([knees["model"], knees["task"]]).transform("min")
+    return knees[knees["metric"].map(order) == first]
 
 
 def cost_lines(costs: pd.DataFrame) -> list[str]:
@@ -100,6 +117,12 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
         {name: ordered[name] for name in ("model", "task", "pattern", "metric")}
         | {"dense": ordered["dense"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")}
         | {label: ordered[column].map(_percent) for label, column in readings.items()}
+        | {
+            "95 % interval": [
+                interval(*ends) for ends in zip(ordered["tolerance_low"], ordered["tolerance_high"], strict=True)
+            ]
+        }
+        | {"shape": ordered["shape"].fillna("–")}
         | {"levels": ordered["n_levels"], "seeds": ordered["n_seeds"], "items": ordered["n_items"]}
         | {"note": ordered["reason"].fillna("")}
     )

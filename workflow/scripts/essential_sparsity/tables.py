@@ -20,7 +20,7 @@ import yaml
 from essential_sparsity import files
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "tables"
-TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64()}
+TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
 WORDS = {kind: word for word, kind in TYPES.items()}
 
 
@@ -138,9 +138,9 @@ def _column(frame: pd.DataFrame, name: str, field: pa.Field) -> pa.Array:
 
 def _array(values: pd.Series, kind: pa.DataType) -> pa.Array:
     """Arrow's own conversion would turn "1" and True into 1 without a word."""
-    numeric = kind != pa.string()
     text = isinstance(values.dtype, pd.StringDtype) and values.notna().any()
-    if numeric and (text or (pd.api.types.is_bool_dtype(values.dtype) and len(values))):
+    truth = pd.api.types.is_bool_dtype(values.dtype) and len(values)
+    if (text and kind != pa.string()) or (truth and kind not in (pa.string(), pa.bool_())):
         raise pa.ArrowTypeError(f"a column of type {values.dtype}")
     return pa.Array.from_pandas(values, type=kind, safe=True)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from essential_sparsity.spectrum import LOW_BITS, boundary, flat_chunks
+from essential_sparsity.parallel import flat_chunks, in_order, spans
+from essential_sparsity.spectrum import LOW_BITS, boundary
 
 ALL_TIES = (1 << 63) - 1
 COLLECT = 1 << 20  # hashes sorted at once; more are first narrowed to a slice of the hash range
@@ -96,14 +97,20 @@ def mask_of(ranked: Ranked, threshold: Threshold, key: int) -> torch.Tensor:
     if threshold in (NOTHING, EVERYTHING):
         return mask.fill_(threshold == EVERYTHING).view(ranked.values.shape)
     out = view(mask)
-    for start, piece in flat_chunks(ranked.values):
-        bits, end = magnitude_bits(piece), start + piece.numel()
-        if threshold.tie == ALL_TIES:
-            out[start:end] = bits <= threshold.bits
-            continue
-        out[start:end] = bits < threshold.bits
-        tied = positions(bits == threshold.bits) + start
-        out[tied] = tie_hash(tied + ranked.offset, key) <= threshold.tie
+
+    def fill(first: int, piece: torch.Tensor) -> None:
+        for start, part in flat_chunks(piece):
+            bits, start = magnitude_bits(part), start + first
+            end = start + part.numel()
+            if threshold.tie == ALL_TIES:
+                out[start:end] = bits <= threshold.bits
+                continue
+            out[start:end] = bits < threshold.bits
+            tied = positions(bits == threshold.bits) + start
+            out[tied] = tie_hash(tied + ranked.offset, key) <= threshold.tie
+
+    for _ in in_order(lambda span: fill(*span), spans(ranked.values)):
+        pass
     return mask.view(ranked.values.shape)
 
 
@@ -112,8 +119,14 @@ def random_mask_of(ranked: Ranked, threshold: Threshold, key: int) -> torch.Tens
     mask = torch.empty(len(ranked), dtype=torch.bool, device=ranked.values.device)
     if threshold in (NOTHING, EVERYTHING):
         return mask.fill_(threshold == EVERYTHING).view(ranked.values.shape)
-    for start, piece in flat_chunks(mask):
-        view(piece)[:] = place_hash(ranked.offset + start, piece.numel(), key, mask.device) <= threshold.tie
+
+    def fill(first: int, piece: torch.Tensor) -> None:
+        for start, part in flat_chunks(piece):
+            place = ranked.offset + first + start
+            view(part)[:] = place_hash(place, part.numel(), key, mask.device) <= threshold.tie
+
+    for _ in in_order(lambda span: fill(*span), spans(mask)):
+        pass
     return mask.view(ranked.values.shape)
 
 
@@ -138,9 +151,7 @@ def find_random(ranked: Sequence[Ranked], ks: Sequence[int], key: int) -> list[T
     """Thresholds after exactly k weights ranked by hash alone: every weight ties with every other."""
 
     def hashes() -> Iterator[tuple[int, Array]]:
-        for tensor in ranked:
-            for start, piece in flat_chunks(tensor.values):
-                yield 0, place_hash(tensor.offset + start, piece.numel(), key, tensor.values.device)
+        return in_order(lambda part: (0, place_hash(part[0], part[1].numel(), key, part[1].device)), _places(ranked))
 
     size = sum(map(len, ranked))
     cuts = _hash_cuts(hashes, {0: size}, {(0, k) for k in ks if 0 < k < size})
@@ -156,17 +167,20 @@ def _refine(ranked: Sequence[Ranked], cuts: dict[int, Cut]) -> tuple[dict[int, C
     slots = torch.zeros(1 << 15, dtype=torch.int64, device=ranked[0].values.device)
     slots[bins] = torch.arange(len(bins), device=slots.device) << LOW_BITS
     slots, counts = view(slots), np.zeros(len(bins) << LOW_BITS, dtype=np.int64)
+
+    def lower_halves(part: tuple[int, torch.Tensor]) -> Array:
+        bits = magnitude_bits(part[1])
+        upper = bits >> LOW_BITS
+        inside = positions(_any_of(upper, bins))
+        return slots[upper[inside]] | (bits[inside] & 0xFFFF)
+
     kept, size = [], 0
-    for tensor in ranked:
-        for _, piece in flat_chunks(tensor.values):
-            bits = magnitude_bits(piece)
-            upper = bits >> LOW_BITS
-            inside = positions(_any_of(upper, bins))
-            kept.append(slots[upper[inside]] | (bits[inside] & 0xFFFF))
-            size += len(inside)
-            if size > COLLECT:
-                counts += _counted_pieces(kept, len(counts))
-                kept, size = [], 0
+    for found in in_order(lower_halves, _places(ranked)):
+        kept.append(found)
+        size += len(found)
+        if size > COLLECT:
+            counts += _counted_pieces(kept, len(counts))
+            kept, size = [], 0
     counts = (counts + _counted_pieces(kept, len(counts))).reshape(len(bins), -1)
     exact, tied = {}, {}
     for k, (b, rank) in cuts.items():
@@ -174,6 +188,11 @@ def _refine(ranked: Sequence[Ranked], cuts: dict[int, Cut]) -> tuple[dict[int, C
         exact[k] = ((b << LOW_BITS) | lower, left)
         tied[exact[k][0]] = int(counts[bins.index(b)][lower])
     return exact, tied
+
+
+def _places(ranked: Sequence[Ranked]) -> Iterator[tuple[int, torch.Tensor]]:
+    """(place of its first weight in the checkpoint, piece) over all weights."""
+    return ((tensor.offset + start, piece) for tensor in ranked for start, piece in flat_chunks(tensor.values))
 
 
 def _counted_pieces(pieces: list[Array], length: int) -> np.ndarray:
@@ -193,13 +212,15 @@ def _any_of(values: Array, wanted: Sequence[int]) -> Array:
 def _tied_hashes(ranked: Sequence[Ranked], wanted: set[int], key: int) -> Iterator[tuple[int, Array]]:
     """(magnitude bits, tie hashes) of the weights that have one of the wanted magnitudes, piece by piece."""
     values = sorted(wanted)
-    for tensor in ranked:
-        for start, piece in flat_chunks(tensor.values):
-            bits = magnitude_bits(piece)
-            tied = positions(_any_of(bits, values))
-            if len(tied):
-                hashes, bits = tie_hash(tied + (tensor.offset + start), key), bits[tied]
-                yield from ((value, hashes[bits == value]) for value in values)
+
+    def hashes(part: tuple[int, torch.Tensor]) -> list[tuple[int, Array]]:
+        bits = magnitude_bits(part[1])
+        tied = positions(_any_of(bits, values))
+        found, bits = tie_hash(tied + part[0], key), bits[tied]
+        return [(value, found[bits == value]) for value in values] if len(tied) else []
+
+    for found in in_order(hashes, _places(ranked)):
+        yield from found
 
 
 def _hash_cuts(

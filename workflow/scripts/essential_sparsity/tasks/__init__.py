@@ -33,7 +33,8 @@ class Outcome:
 
     `metrics`: metric name -> value, None where the metric is undefined. `items`: one row per evaluated item with
     `item` (id), `score` (accuracy: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
-    model's own similarity), `target` (the human rating, or None) and `weight` (perplexity: predicted tokens; else 1).
+    model's own similarity), `target` (similarity: the human rating; accuracy: its chance level; else None) and `weight`
+    (perplexity: predicted tokens; else 1).
     """
 
     metrics: dict[str, float | None]
@@ -210,14 +211,22 @@ PROBE_ITERATIONS = 1000
 
 
 def accuracy(prepared: Prepared, predicted: np.ndarray) -> Outcome:
-    """Share of items whose predicted label index is the target."""
+    """Share of items whose predicted label index is the target, also corrected for chance (one over the labels)."""
     correct = (np.asarray(predicted) == prepared.targets).astype(np.float64)
-    return Outcome({"accuracy": float(correct.mean())}, items_frame(prepared.items, correct))
+    chance = 1 / len(np.union1d(prepared.train_targets, prepared.targets))
+    metrics = {"accuracy": float(correct.mean())}
+    if chance < 1:
+        metrics["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
+    return Outcome(metrics, items_frame(prepared.items, correct, chance))
 
 
 def items_frame(items: Sequence[str], score: np.ndarray, target=None, weight=1.0) -> pd.DataFrame:
     """The `items` frame of an Outcome."""
     frame = pd.DataFrame({"item": list(items), "score": np.asarray(score, dtype=np.float64)})
-    frame["target"] = np.full(len(frame), math.nan) if target is None else np.asarray(target, dtype=np.float64)
+    frame["target"] = (
+        np.full(len(frame), math.nan)
+        if target is None
+        else np.broadcast_to(np.asarray(target, dtype=np.float64), len(frame))
+    )
     frame["weight"] = np.broadcast_to(np.asarray(weight, dtype=np.float64), len(frame))
     return frame

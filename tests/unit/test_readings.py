@@ -1,0 +1,209 @@
+"""The four readings on curves whose answer is known, one at a time and many at once."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import isotonic_regression
+
+from essential_sparsity import readings
+
+LEVELS = np.arange(10) / 10
+ONES = np.ones(10)
+WS353 = [0.729, 0.732, 0.740, 0.743, 0.741, 0.724, 0.701, 0.634, 0.604, 0.568]  # rises first
+
+
+# tolerance
+
+
+def test_tolerance_of_a_straight_line_is_exact():
+    """Quality 1 − s/2 loses 0.01 at s = 0.02; with a tolerance of 0.11 at 0.22."""
+    line = 1 - LEVELS / 2
+    assert readings.tolerance(LEVELS, line, ONES, 0.01) == pytest.approx(0.02)
+    assert readings.tolerance(LEVELS, line, ONES, 0.11) == pytest.approx(0.22)
+
+
+def test_tolerance_of_a_concave_curve():
+    """Flat to 0.5, then a slope of −1: within 0.01 up to 0.51."""
+    curve = 0.9 - np.maximum(LEVELS - 0.5, 0)
+    assert readings.tolerance(LEVELS, curve, ONES, 0.01) == pytest.approx(0.51)
+
+
+def test_tolerance_of_a_cliff_at_the_first_level():
+    assert readings.tolerance([0, 0.1, 0.2], [0.9, 0.4, 0.4], [1, 1, 1], 0.01) == pytest.approx(0.1 * 0.01 / 0.5)
+
+
+def test_tolerance_that_is_never_crossed():
+    assert np.isnan(readings.tolerance(LEVELS, 0.9 - 0.009 * LEVELS, ONES, 0.01))
+    assert np.isnan(readings.tolerance(LEVELS, 0.5 + 0.1 * LEVELS, ONES, 0.01))
+
+
+def test_exactly_on_the_tolerance_is_inside():
+    """Six items of 600 are one point, but 301/600 − 0.01 is above 295/600 in floating point."""
+    dense, edge = 301 / 600, 295 / 600
+    assert dense - 0.01 > edge
+    assert np.isnan(readings.tolerance([0, 0.1, 0.2], [dense, edge, edge], [1, 1, 1], 0.01))
+    assert readings.last_compliant([0, 0.1, 0.2], [dense, edge, edge], 0.01) == 0.2
+    assert readings.exits([dense, edge, edge], 0.01) == 0
+    assert readings.tolerance([0, 0.1, 0.2], [dense, edge, 0.2], [1, 1, 1], 0.01) == pytest.approx(0.1)
+
+
+def test_a_gain_before_the_drop_counts_from_the_dense_level():
+    """Pool adjacent violators averages the first five to 0.737; 0.719 lies between 0.724 and 0.701."""
+    found = readings.tolerance(LEVELS, WS353, ONES, 0.01)
+    assert found == pytest.approx(0.5 + 0.1 * (0.724 - 0.719) / (0.724 - 0.701))
+
+
+def test_a_dip_is_pooled_by_the_number_of_seeds():
+    """(0.88, 0.90) at s = 0.1, 0.2: equal weights pool to 0.89, on the edge; 3 to 1 pool to 0.885, outside."""
+    levels, means = [0, 0.1, 0.2, 0.3], [0.9, 0.88, 0.9, 0.5]
+    even = readings.tolerance(levels, means, [1, 1, 1, 1], 0.01)
+    assert even == pytest.approx(0.2)
+    uneven = readings.tolerance(levels, means, [1, 3, 1, 1], 0.01)
+    assert uneven == pytest.approx(0.1 * 0.01 / (0.9 - 0.885))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=12), st.floats(0.001, 0.2), st.floats(0.001, 0.2))
+def test_a_larger_tolerance_never_gives_a_smaller_sparsity(means, epsilon, more):
+    levels, weights = np.arange(len(means)) / len(means), np.ones(len(means))
+    small = readings.tolerance(levels, means, weights, epsilon)
+    large = readings.tolerance(levels, means, weights, epsilon + more)
+    assert np.nan_to_num(large, nan=math.inf) >= np.nan_to_num(small, nan=math.inf) - 1e-7
+    assert np.isnan(small) or 0 <= small <= levels[-1]
+
+
+# last_compliant and exits
+
+
+def test_last_compliant_is_a_level_of_the_grid():
+    assert readings.last_compliant(LEVELS, WS353, 0.01) == 0.5
+    assert readings.last_compliant([0, 0.1, 0.2], [0.9, 0.4, 0.4], 0.01) == 0
+
+
+def test_a_curve_that_comes_back_counts_its_last_exit():
+    """SST-2 of Gordon et al. 2020: leaves the band at 50 %, is inside at 60 %, and leaves for good."""
+    levels, means = [0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8], [92.1, 91.6, 91.5, 90.9, 91.4, 90.1, 88.1]
+    assert readings.last_compliant(levels, means, 1.0) == 0.6
+    assert readings.exits(means, 1.0) == 2
+    assert 0.5 < readings.tolerance(levels, means, np.ones(7), 1.0) < 0.7
+
+
+def test_exits_of_plain_curves():
+    assert readings.exits(WS353, 0.01) == 1
+    assert readings.exits([0.9, 0.9, 0.9], 0.01) == 0
+
+
+# kneedle
+
+
+def test_kneedle_finds_the_bend_of_a_concave_curve():
+    assert readings.kneedle(LEVELS, 0.9 - np.maximum(LEVELS - 0.5, 0)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "means", [ONES, 1 - LEVELS, 0.5 + LEVELS / 10, np.r_[1, np.zeros(9)], np.r_[np.zeros(9), 1], [0.9, 0.5]]
+)
+def test_kneedle_neither_warns_nor_fails(means):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = readings.kneedle(LEVELS[: len(means)], means)
+    assert np.isnan(found) or found in LEVELS
+    if np.ptp(means) == 0 or len(means) < 3:
+        assert np.isnan(found)
+
+
+# hinge
+
+
+def test_hinge_finds_the_join_of_two_lines_between_levels():
+    """The data are a hinge: 0.8 − 0.1 s up to s = 0.437, then −1.3: the fit is exact."""
+    curve = 0.8 - 0.1 * LEVELS - 1.2 * np.maximum(LEVELS - 0.437, 0)
+    assert readings.hinge(LEVELS, curve, ONES) == pytest.approx(0.437, abs=1e-4)
+
+
+def test_hinge_after_a_rise():
+    curve = 0.7 + 0.1 * LEVELS - 1.1 * np.maximum(LEVELS - 0.55, 0)
+    assert readings.hinge(LEVELS, curve, ONES) == pytest.approx(0.55, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "means",
+    [
+        pytest.param(1 - LEVELS, id="straight"),
+        pytest.param(ONES, id="flat"),
+        pytest.param(1 - LEVELS + 0.8 * np.maximum(LEVELS - 0.4, 0), id="second less steep"),
+        pytest.param(0.5 + LEVELS - 0.5 * np.maximum(LEVELS - 0.4, 0), id="still rising"),
+    ],
+)
+def test_hinge_without_a_steeper_second_line_is_none(means):
+    assert np.isnan(readings.hinge(LEVELS, means, ONES))
+
+
+def test_hinge_of_three_levels_is_none():
+    assert np.isnan(readings.hinge([0, 0.1, 0.2], [1, 1, 0], [1, 1, 1]))
+
+
+def test_hinge_obeys_weights():
+    """A level without seeds to speak of does not move the join."""
+    curve = 0.8 - np.maximum(LEVELS - 0.5, 0)
+    spoiled, weights = curve.copy(), ONES.copy()
+    spoiled[3], weights[3] = 0.2, 1e-9
+    assert readings.hinge(LEVELS, spoiled, weights) == pytest.approx(0.5, abs=1e-3)
+    assert readings.hinge(LEVELS, spoiled, ONES) != pytest.approx(0.5, abs=1e-2)
+
+
+# many curves at once
+
+curves = st.lists(st.lists(st.integers(0, 20), min_size=6, max_size=6), min_size=1, max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(curves, st.lists(st.integers(1, 5), min_size=6, max_size=6))
+def test_isotonic_is_that_of_scikit_learn(rows, weights):
+    means = np.array(rows) / 20
+    expected = [isotonic_regression(row, sample_weight=np.array(weights, float), increasing=False) for row in means]
+    assert np.allclose(readings.isotonic(means, weights), expected, atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(curves, st.lists(st.integers(1, 5), min_size=6, max_size=6))
+def test_a_reading_of_many_curves_is_that_of_each(rows, weights):
+    levels, means = np.arange(6) / 10, np.array(rows) / 20
+    for read in (
+        lambda values: readings.tolerance(levels, values, weights, 0.01),
+        lambda values: readings.last_compliant(levels, values, 0.01),
+        lambda values: readings.kneedle(levels, values),
+        lambda values: readings.hinge(levels, values, weights),
+        lambda values: readings.line(levels, values, weights),
+        lambda values: readings.power(levels, values, weights),
+    ):
+        found = read(means)
+        assert found.shape == (len(means),)
+        assert np.allclose(found, [read(row) for row in means], equal_nan=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=5, max_size=9), st.data())
+def test_no_join_fits_better_than_the_hinge(values, data):
+    """Against a dense search over joins by plain least squares."""
+    levels, means = np.arange(len(values)) / len(values), np.array(values) / 20
+    weights = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(values), max_size=len(values))), float)
+    join, _, _, squares = readings.hinge_fit(levels, means, weights)
+    assert levels[1] <= join <= levels[-2]
+    root = np.sqrt(weights)
+    for other in [*np.linspace(levels[1], levels[-2], 57), join]:
+        design = np.column_stack([np.ones_like(levels), levels, np.maximum(levels - other, 0)])
+        line = np.linalg.lstsq(design * root[:, None], means * root, rcond=None)[0]
+        plain = (((design @ line - means) * root) ** 2).sum()
+        assert squares <= plain + 1e-9
+    assert squares == pytest.approx(plain, abs=1e-9)  # the last one was the join itself
+
+
+def test_a_power_law_is_found_by_its_own_family():
+    levels = np.arange(20) / 20
+    curve = 0.9 - 0.3 * levels**4
+    assert readings.power(levels, curve, np.ones(20)) < readings.hinge_fit(levels, curve, np.ones(20))[-1] / 10

@@ -1,0 +1,156 @@
+"""Where a curve's quality falls off, read in four ways, for one curve or thousands of resampled ones at once.
+
+`levels` (L): the sparsities of one curve, ascending, the first of them 0 (dense). `means` (…, L): mean quality over the
+seeds at each level, higher is better; leading axes are replicates. `weights` (L): the number of seeds behind each mean.
+Results have the shape of the leading axes and are NaN where a curve has no such reading.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from kneed import KneeLocator
+
+MIN_LEVELS = 3  # dense and two pruned ones: below that no shape can be told
+HINGE_LEVELS = 4  # a hinge has four parameters
+SLACK = 1e-9  # 301/600 - 0.01 is above 295/600 in floating point, though six items of 600 are one point
+EXPONENTS = np.geomspace(1, 64, 121)  # of the power law
+
+
+def isotonic(means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """The weighted least-squares curve that never rises, of the shape of `means`.
+
+    By the min-max formula (Barlow et al. 1972, equation 1.9): at i, the least over a ≤ i of the largest over b ≥ i of
+    the mean of levels a to b. All replicates at once, where pool-adjacent-violators would walk them one by one.
+    """
+    weights = np.asarray(weights, float)
+    size = len(weights)
+    total = np.concatenate([[0.0], np.cumsum(weights)])
+    summed = np.concatenate([np.zeros((*means.shape[:-1], 1)), np.cumsum(means * weights, axis=-1)], axis=-1)
+    fitted = np.full(means.shape, np.inf)
+    for a in range(size):
+        averages = (summed[..., a + 1 :] - summed[..., a : a + 1]) / (total[a + 1 :] - total[a])
+        largest = np.maximum.accumulate(averages[..., ::-1], axis=-1)[..., ::-1]
+        np.minimum(fitted[..., a:], largest, out=fitted[..., a:])
+    return fitted
+
+
+def tolerance(levels: Sequence[float], means: np.ndarray, weights: Sequence[float], epsilon: float) -> np.ndarray:
+    """The headline: where the isotonic mean curve crosses dense − `epsilon`; NaN when it never does.
+
+    The definition of Jaiswal et al. 2023 (arXiv 2306.03805, section 3: the metric is within epsilon of dense, and a
+    further small portion takes it out) on the least-squares decreasing curve, which noise and gains from mild pruning
+    do not make cross more than once. Linear between the levels.
+    """
+    means = np.asarray(means, float)
+    return crossing(levels, isotonic(means, weights), means[..., :1] - epsilon)
+
+
+def crossing(levels: Sequence[float], falling: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where curves that never rise, (…, L), pass below `target` (…, 1), linear between the levels; NaN: never."""
+    levels = np.asarray(levels, float)
+    outside = falling < target - SLACK
+    after = np.argmax(outside, axis=-1)
+    before = np.maximum(after - 1, 0)
+    high, low = (np.take_along_axis(falling, index[..., None], -1) for index in (before, after))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(after[..., None] > 0, np.maximum(high - target, 0) / (high - low), 0)[..., 0]
+    return np.where(outside.any(axis=-1), levels[before] + part * (levels[after] - levels[before]), np.nan)
+
+
+def last_compliant(levels: Sequence[float], means: np.ndarray, epsilon: float) -> np.ndarray:
+    """The largest level whose mean is at least dense − `epsilon`; no interpolation, no smoothing.
+
+    On a curve that leaves the band and comes back, this is the last of its exits (the definition asks that past the
+    essential sparsity the metric is out). It is the last level of the grid, a lower bound, when that is still inside.
+    """
+    inside = inside_band(np.asarray(means, float), epsilon)
+    return np.asarray(levels, float)[inside.shape[-1] - 1 - np.argmax(inside[..., ::-1], axis=-1)]
+
+
+def inside_band(means: np.ndarray, epsilon: float) -> np.ndarray:
+    """Which levels are within the tolerance of dense, (…, L)."""
+    return means >= means[..., :1] - epsilon - SLACK
+
+
+def exits(means: np.ndarray, epsilon: float) -> int:
+    """How often one mean curve leaves the tolerance band: more than 1 says that it came back in between."""
+    inside = inside_band(np.asarray(means, float), epsilon)
+    return int((inside[:-1] & ~inside[1:]).sum())
+
+
+def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
+    """The level of largest bend below the chord of the curve; NaN when the curve is flat or has no such level.
+
+    Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack" (the `kneed` package, sensitivity 1). Knows no tolerance.
+    """
+    means, levels = np.asarray(means, float), np.asarray(levels, float)
+    rows = means.reshape(-1, means.shape[-1])
+    found = np.full(len(rows), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kneed warns where it finds nothing; that is an answer here
+        for i, row in enumerate(rows):
+            if len(levels) >= MIN_LEVELS and np.ptp(row) >= SLACK:
+                knee = KneeLocator(levels, row, curve="concave", direction="decreasing").knee
+                found[i] = np.nan if knee is None else knee
+    return found.reshape(means.shape[:-1])
+
+
+def line(levels: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Weighted sum of squares, (…), around the best straight line."""
+    return _fit(np.column_stack([np.ones_like(levels), levels]), means, weights)[1]
+
+
+def power(levels: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Weighted sum of squares, (…), around the best smooth loss: a constant minus a multiple of s^p, 1 ≤ p ≤ 64."""
+    designs = (np.column_stack([np.ones_like(levels), levels**exponent]) for exponent in EXPONENTS)
+    return np.minimum.reduce([_fit(design, means, weights)[1] for design in designs])
+
+
+def hinge_fit(
+    levels: np.ndarray, means: np.ndarray, weights: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The best two connected straight lines: join, slope before, slope after, weighted sum of squares, each (…).
+
+    Exact (Hudson 1966, "Fitting segmented curves whose join points have to be estimated"): either the two lines fitted
+    apart meet between their levels, or the join is a level. At least two levels lie on each line.
+    """
+    levels, weights = np.asarray(levels, float), np.asarray(weights, float)
+    best = [np.full(means.shape[:-1], fill) for fill in (np.nan, np.nan, np.nan, np.inf)]
+
+    def keep(valid: np.ndarray, *found: np.ndarray) -> None:
+        better = valid & (found[-1] < best[-1])
+        for target, value in zip(best, found, strict=True):
+            target[better] = np.broadcast_to(value, better.shape)[better]
+
+    for i in range(1, len(levels) - 1):
+        design = np.column_stack([np.ones_like(levels), levels, np.maximum(levels - levels[i], 0)])
+        (_, slope, bend), squares = _fit(design, means, weights)
+        keep(np.full(squares.shape, True), np.full(squares.shape, levels[i]), slope, slope + bend, squares)
+    for i in range(2, len(levels) - 1):
+        (start, slope), left = _fit(np.column_stack([np.ones(i), levels[:i]]), means[..., :i], weights[:i])
+        (other, steep), right = _fit(
+            np.column_stack([np.ones_like(levels[i:]), levels[i:]]), means[..., i:], weights[i:]
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            join = (other - start) / (slope - steep)
+        keep((join > levels[i - 1]) & (join < levels[i]), join, slope, steep, left + right)
+    return tuple(best)
+
+
+def _fit(design: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares of every curve at once: coefficients (columns, …) and the weighted sum of squares (…)."""
+    root = np.sqrt(np.asarray(weights, float))
+    found = (means * root) @ np.linalg.pinv(design * root[:, None]).T
+    return np.moveaxis(found, -1, 0), (((found @ design.T - means) * root) ** 2).sum(axis=-1)
+
+
+def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """The join of the fitted hinge; NaN when its second line is not steeper, or with fewer than four levels."""
+    levels, means = np.asarray(levels, float), np.asarray(means, float)
+    if len(levels) < HINGE_LEVELS:
+        return np.full(means.shape[:-1], np.nan)
+    join, before, after, _ = hinge_fit(levels, means, weights)
+    spread = np.ptp(means, axis=-1)
+    steeper = ((before - after) * np.ptp(levels) > 1e-6 * spread) & (after < 0) & (spread >= SLACK)
+    return np.where(steeper, join, np.nan)

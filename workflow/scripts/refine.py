@@ -1,0 +1,38 @@
+"""Run a grid, add levels where the knees are, run again, until every gap around a knee is as narrow as `refine` asks.
+
+    python workflow/scripts/refine.py snakemake --profile slurm [--configfile …]
+
+Each round is one ordinary run of the command given: killed, it is taken up again by the same call.
+"""
+
+import subprocess
+import sys
+
+from essential_sparsity import cli, files, refinement
+
+NEXT, ROUNDS = "results/next_round.json", "results/rounds.json"
+MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
+
+
+def main(argv: list[str] | None = None) -> None:
+    command = sys.argv[1:] if argv is None else argv
+    if not command or command[0].startswith("-"):
+        raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
+    for _ in range(MOST):
+        _run([*command, NEXT])
+        levels = files.read_json(NEXT)
+        if not levels:
+            break
+        curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
+        print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
+        refinement.add_round(ROUNDS, levels)
+    _run(command)
+
+
+def _run(command: list[str]) -> None:
+    if code := subprocess.run(command).returncode:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    cli.run(main)
