@@ -47,10 +47,10 @@ def test_perplexity_is_resampled_by_tokens(monkeypatch):
     assert np.allclose(items_only("perplexity", scores, monkeypatch), expected, atol=1e-5)
 
 
-def test_accuracy_above_chance_takes_each_items_chance(monkeypatch):
-    monkeypatch.setattr(f"{__name__}.TARGETS", np.full(N, 0.25))
+def test_chance_is_one_over_the_labels(monkeypatch):
+    """TARGETS has five labels; in a resample that lacks one they are still five."""
     scores = some_scores(3, binary=True)
-    expected = by_hand(lambda run, drawn: (run[drawn].mean() - 0.25) / 0.75, scores, 50)
+    expected = by_hand(lambda run, drawn: (run[drawn].mean() - 0.2) / 0.8, scores, 50)
     assert np.allclose(items_only("chance_corrected_accuracy", scores, monkeypatch), expected, atol=1e-6)
 
 

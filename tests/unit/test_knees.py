@@ -196,7 +196,7 @@ def items_of(*curves, n=400, seeds=(0,), spread=0.0):
                 }
                 score = (u < mean + shift[i]).astype(float)
                 part = pd.DataFrame(
-                    {"item": [f"{j:05}" for j in range(n)], "score": score, "target": 0.5, "weight": 1.0}
+                    {"item": [f"{j:05}" for j in range(n)], "score": score, "target": 0.0, "weight": 1.0}
                 )
                 items.append(part.assign(**key))
                 runs.append(key | {"protocol": "probe", "metric": "accuracy", "value": score.mean(), "n_items": n})

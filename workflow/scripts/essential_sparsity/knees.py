@@ -19,6 +19,7 @@ from essential_sparsity.readings import MIN_LEVELS
 ALPHA = 0.05
 CURVE = ["model", "task", "pattern", "metric"]
 READINGS = ("tolerance", "last_compliant", "kneedle", "hinge")
+KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "hinge": 4}  # parameters of each
 CONVINCING = 0.9  # evidence from which a shape is named
 
@@ -145,7 +146,8 @@ def _row(curve: Curve) -> dict:
         curve.found[name] = float(_read(name, curve, means))
         row[name] = _or_none(curve.found[name])
         if curve.replicates is not None:
-            curve.resampled[name] = _read(name, curve, curve.replicates)
+            few = slice(KNEEDLE_REPLICATES if name == "kneedle" else None)
+            curve.resampled[name] = _read(name, curve, curve.replicates[few])
             row[f"{name}_low"], row[f"{name}_high"] = interval(name, curve.resampled[name])
     row |= _sharpness(curve) | _flags(curve)
     if row["tolerance"] is None:
