@@ -80,8 +80,10 @@ def study(shape, items, seeds, spread, simulations, replicates):
         names = [str(name) for name in generator.integers(0, 1 << 60, seeds)]
         ones = np.ones(items)
         resampled = bootstrap.curves(METRIC, outcomes, 0 * ones, ones, f"{number}", names, replicates)
-        found["interval"].append(knees.interval("tolerance", readings.tolerance(LEVELS, resampled, weights, EPSILON)))
-        found["tolerance"].append(float(readings.tolerance(LEVELS, means, weights, EPSILON)))
+        estimate = float(readings.tolerance(LEVELS, means, weights, EPSILON))
+        crossings = readings.tolerance(LEVELS, resampled, weights, EPSILON)
+        found["tolerance"].append(estimate)
+        found["interval"].append(knees.interval(*(np.nan_to_num(part, nan=np.inf) for part in (estimate, crossings))))
         found["hinge"].append(float(readings.hinge(LEVELS, means, weights)))
         found["kneedle"].append(float(readings.kneedle(LEVELS, means)))
         found["plain"].append(first_exit(outcomes[:, 0].mean(axis=1)))
