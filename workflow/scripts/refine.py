@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
     for _ in range(MOST):
-        _run([*command, NEXT])
+        _run([*command, "--", NEXT])  # after `--`: `--quiet` would swallow it
         levels = files.read_json(NEXT)
         if not levels:
             break
