@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import codefiles, grid
+from essential_sparsity import chains, codefiles, grid
 
 try:
     grid.check_config(
@@ -15,6 +15,7 @@ try:
     )
     MODELS, TASKS, PACKAGES = grid.read_tables(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
+    chains.check(config, TASKS, "the configuration")
 except grid.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -66,12 +67,16 @@ def source_settings(row):
     return json.dumps(settings, sort_keys=True)
 
 
-def task_program(wildcards):
-    """prune_eval with the module of the task's kind: editing another kind's code re-runs nothing here."""
-    kind = TASKS[wildcards.task]["kind"].replace("-", "_")
-    return codefiles.program(
-        "workflow/scripts/prune_eval.py", f"essential_sparsity.tasks.{kind}"
-    )
+def task_program(wildcards, name="prune_eval"):
+    """A program with the modules that it loads by name: that of the task's kind, and that of tickets for pattern lth.
+
+    So editing another kind's code, or that of tickets, re-runs nothing here.
+    """
+    modules = [f"tasks.{TASKS[wildcards.task]['kind'].replace('-', '_')}"]
+    if wildcards.get("pattern") == chains.PATTERN:
+        modules.append("tickets")
+    extra = [f"essential_sparsity.{module}" for module in modules]
+    return codefiles.program(f"workflow/scripts/{name}.py", *extra)
 
 
 RUN_SETTINGS = "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
@@ -117,6 +122,9 @@ def pruned_levels():
         for model in USED_MODELS
     }
     for job in JOBS:
-        if job.pattern != "dense":
+        if job.pattern not in (
+            "dense",
+            chains.PATTERN,
+        ):  # tickets are not in the spectra
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)

@@ -5,7 +5,7 @@ nested over sparsity, have the same bits on every device, and ties (16-bit weigh
 a fair die would let them fall, not in whole rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -40,7 +40,11 @@ SCOPE = {  # pattern -> (what is ranked together, is the ranking random)
     "random": ("all", True),
     "erk": ("erk", False),
     "erk-random": ("erk", True),
+    "layer-shuffle": ("counts of global", True),
+    "deletion": ("all", False),
+    "lth": ("given", False),
 }
+FREE = {"deletion"}  # patterns whose pruned weights train on from zero instead of being held there
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,9 @@ class Plan:
 
     `weights`: (description, dense tensor) of every prunable weight. `spectrum`: the stored spectrum of the same
     weights; without it the histograms are counted here. Thresholds are found on construction, in at most three reads
-    of the weights for all levels together; later calls read each tensor once. Errors: ValueError for an unknown
-    pattern, a sparsity outside [0, 1] or one that an N:M group cannot hold, a spectrum of other weights.
+    of the weights for all levels together; later calls read each tensor once. `given`: for the pattern `lth`, sparsity
+    -> tensor name -> bool mask. Errors: ValueError for an unknown pattern, a sparsity outside [0, 1] or one that an N:M
+    group cannot hold, a spectrum or given masks of other weights.
     """
 
     def __init__(
@@ -144,8 +149,9 @@ class Plan:
         sparsities: Sequence[float],
         seed: int,
         spectrum: pd.DataFrame | None = None,
+        given: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
     ):
-        self.pattern = pattern
+        self.pattern, self.seed = pattern, seed
         self.weights = sorted(weights, key=lambda pair: pair[0].name)
         if not self.weights:
             raise ValueError("no prunable weights were given")
@@ -164,14 +170,18 @@ class Plan:
             fitting = {sparsity: nm_pruned(pattern, sparsity) for sparsity in sparsities}
             self.pruned = {sparsity: pruned for sparsity, (pruned, _) in fitting.items()}
             self.group = next(iter(fitting.values()))[1]
+        elif self.scope == "given":
+            self.given = {sparsity: self._checked((given or {}).get(sparsity), sparsity) for sparsity in sparsities}
         else:
             self.thresholds = self._thresholds(sorted(set(sparsities)), spectrum)
 
     def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (tensor name, bool mask of the tensor's shape, True = pruned), one tensor at a time."""
-        for i, (weight, _) in enumerate(self.weights):
+        for i, (weight, tensor) in enumerate(self.weights):
             if self.group:
                 yield weight.name, self._nm(i, self.pruned[sparsity])
+            elif self.scope == "given":
+                yield weight.name, self.given[sparsity][weight.name].to(tensor.device)
             else:
                 make = random_mask_of if self.random else mask_of
                 yield weight.name, make(self.ranked[i], self.thresholds[sparsity][i], self.key)
@@ -205,6 +215,13 @@ class Plan:
                 f"{self.pattern} at {sparsity}: pruned {k} weights instead of {expected}: please report this"
             )
         return Level(sparsity, k, self.n, keep, self.group, tail, per_tensor)
+
+    def _checked(self, given: Mapping[str, torch.Tensor] | None, sparsity: float) -> Mapping[str, torch.Tensor]:
+        if given is None:
+            raise ValueError(f"pattern {self.pattern!r} at {sparsity} needs its masks: no ticket was given")
+        if {name: mask.shape for name, mask in given.items()} != {w.name: t.shape for w, t in self.weights}:
+            raise ValueError(f"the ticket of sparsity {sparsity} is of other weights: delete it and run again")
+        return given
 
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
         (weight, tensor), offset = self.weights[i], self.ranked[i].offset
@@ -240,6 +257,10 @@ class Plan:
             units = [(everything, [level_count(s, self.n) for s in sparsities])]
         elif self.scope == "matrix":
             units = [([i], [level_count(s, self.sizes[i]) for s in sparsities]) for i in everything]
+        elif self.scope == "counts of global":
+            one_shot = Plan("global", self.weights, sparsities, self.seed, spectrum)
+            per_level = [[int(mask.sum()) for _, mask in one_shot.masks(s)] for s in sparsities]
+            units = [([i], [level[i] for level in per_level]) for i in everything]
         else:
             per_level = [
                 erk_counts([weight.shape for weight, _ in self.weights], level_count(s, self.n)) for s in sparsities
@@ -279,9 +300,10 @@ def plan(
     sparsities: Sequence[float],
     seed: int,
     spectrum: pd.DataFrame | None = None,
+    given: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
 ) -> Plan:
     """Resolve a pattern's masks at all sparsities at once; see `Plan`."""
-    return Plan(pattern, weights, sparsities, seed, spectrum)
+    return Plan(pattern, weights, sparsities, seed, spectrum, given)
 
 
 def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.DataFrame:
@@ -290,16 +312,19 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
     Columns: tensor, layer, role, kind, n, pruned, boundary. `pruned` adds to the pattern's k. Within the boundary bin
     the spectrum does not know which matrix the ranked weights are in: they are shared in proportion, and `boundary`
     (that bin's weights in the matrix) bounds the error. It is 0 where the count is exact: per-matrix and N:M patterns.
+    Raises ValueError for `lth`, of which the spectrum knows nothing.
     """
     tensors = frame.drop_duplicates("tensor").sort_values("tensor")
     shapes = [tuple(map(int, shape.split("x"))) for shape in tensors["shape"]]
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
     inside = np.zeros(len(sizes), dtype=np.int64)
     scope, random = SCOPE.get(pattern, ("group", False))
-    if scope == "all":
+    if scope == "given":
+        raise ValueError(f"the masks of {pattern!r} are found by training: they are not in the spectrum")
+    if scope in ("all", "counts of global"):
         k = level_count(sparsity, int(sizes.sum()))
         below, inside = np.zeros(len(sizes), dtype=np.int64), sizes
-        if not random and k:
+        if k and (not random or scope == "counts of global"):
             counts = np.stack(list(histograms(frame).values()))
             split, _ = boundary(counts.sum(0), k)
             below, inside = counts[:, :split].sum(1), counts[:, split]
