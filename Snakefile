@@ -27,7 +27,12 @@ rule all:
             "results/tables/{table}.parquet",
             table=["runs", "knees", "comparisons", "layers", "costs"],
         ),
+        expand(
+            "results/tables/{table}.parquet",
+            table=["similarity", "differences"] if TICKETS else [],
+        ),
         "results/figures/knees.csv",
         RUN_FILES,
         CURVE_FIGURES,
+        TICKET_FIGURES,
         LAYER_FIGURES,

@@ -33,6 +33,11 @@ RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
+SHARE = config["lottery"]["share"]
+TICKETS = chains.tickets(JOBS, SHARE)
+CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
+CHAINED_MODELS = sorted({model for model, _ in CHAINED})
+TICKET = f"results/tickets/{chains.TICKET}"
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 
 RUN = grid.RUN
@@ -128,3 +133,32 @@ def pruned_levels():
         ):  # tickets are not in the spectra
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)
+
+
+def ticket_before(wildcards, suffix):
+    """The mask with which a round starts, as input with this suffix; the first round has none."""
+    before = chains.previous(wildcards.sparsity, SHARE)
+    return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
+
+
+def tickets_of_run(wildcards, suffix):
+    """The masks that a run of prune_eval applies, level by level; only pattern lth reads any."""
+    levels = (
+        wildcards.sparsity.split("+") if wildcards.pattern == chains.PATTERN else []
+    )
+    return [
+        TICKET.format(**{**wildcards, "sparsity": name}) + suffix for name in levels
+    ]
+
+
+def tickets_compared(suffix):
+    """The masks that the table of similarity compares, beside the one-shot masks."""
+    wanted = {
+        (job.model, job.task, job.seed, name)
+        for job in JOBS
+        if job.pattern == chains.PATTERN
+        for name in job.levels
+    }
+    return [
+        f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
+    ]

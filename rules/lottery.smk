@@ -1,67 +1,17 @@
 # Lottery tickets: one job per round of iterative magnitude pruning. Then how alike masks are, and what a ticket gains.
 localrules:
     differences,
-    plot_difference,
-    plot_similarity,
-
-
-TICKETS = chains.tickets(JOBS, config["lottery"]["share"])
-TICKET = "results/tickets/" + chains.TICKET
-CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
-LOTTERY = (
-    [
-        "results/tables/similarity.parquet",
-        "results/tables/differences.parquet",
-        *(f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED),
-        *expand(
-            "results/figures/similarity/{model}.svg",
-            model=sorted({model for model, _ in CHAINED}),
-        ),
-    ]
-    if TICKETS
-    else []
-)
-
-
-def previous_ticket(wildcards):
-    """The mask that a round starts with; the first has none."""
-    before = chains.previous(wildcards.sparsity, config["lottery"]["share"])
-    return TICKET.format(**{**wildcards, "sparsity": before}) if before else []
-
-
-def tickets_of(wildcards):
-    """The tickets that a run of prune_eval applies, level by level; only pattern lth has any."""
-    if wildcards.pattern != chains.PATTERN:
-        return []
-    return [
-        TICKET.format(**{**wildcards, "sparsity": name})
-        for name in wildcards.sparsity.split("+")
-    ]
 
 
 # A mask may pass 1 MB, above which Snakemake compares times instead of contents. So its time is ignored, and its
 # SHA-256 is an input beside it wherever the mask is.
-def with_suffix(paths, suffix):
-    """Ticket paths with a suffix, for a function that gives one, several or none."""
-
-    def find(wildcards):
-        found = paths(wildcards)
-        return (
-            f"{found}{suffix}"
-            if isinstance(found, str)
-            else [f"{path}{suffix}" for path in found]
-        )
-
-    return find
-
-
 rule ticket:
     input:
         code=lambda wildcards: task_program(wildcards, "ticket"),
         manifest="results/checkpoints/{model}/manifest.json",
         data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
-        previous=ancient(with_suffix(previous_ticket, ".safetensors")),
-        previous_digest=with_suffix(previous_ticket, ".sha256"),
+        previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
+        previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
     output:
         ticket=f"{TICKET}.safetensors",
         digest=f"{TICKET}.sha256",
@@ -80,13 +30,78 @@ rule ticket:
         runtime=run_minutes,
     params:
         settings=run_settings,
-        share=config["lottery"]["share"],
-        round=lambda wildcards: len(
-            chains.rounds(wildcards.sparsity, config["lottery"]["share"])
-        ),
+        share=SHARE,
+        round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
         "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
         "--out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
+
+
+rule similarity:
+    input:
+        code=program("similarity"),
+        schema=schema("spectrum", "similarity"),
+        manifests=expand(
+            "results/checkpoints/{model}/manifest.json",
+            model=CHAINED_MODELS,
+        ),
+        spectra=ancient(
+            expand(
+                "results/spectra/{model}.parquet",
+                model=CHAINED_MODELS,
+            )
+        ),
+        tickets=ancient(tickets_compared(".safetensors")),
+        ticket_digests=tickets_compared(".sha256"),
+    output:
+        table="results/tables/similarity.parquet",
+    log:
+        "results/logs/similarity.log",
+    benchmark:
+        "results/benchmarks/similarity/all.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt
+        * int(
+            3000
+            + 8
+            * max(MODELS[model]["parameters"] for model in CHAINED_MODELS or MODELS)
+            / 1e6
+        ),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        grid=grid_json(),
+        pickle=[model for model in USED_MODELS if MODELS[model]["allow_pickle"]],
+    shell:
+        "python {input.code[0]} --grid {params.grid:q} --results results --allow-pickle {params.pickle} "
+        "--out {output.table} 2>&1 | tee {log}"
+
+
+rule differences:
+    input:
+        code=program("differences"),
+        schema=schema("runs", "items", "differences"),
+        runs="results/tables/runs.parquet",
+        per_item=[
+            f"results/items/{job.path}.parquet"
+            for job in JOBS
+            if (job.model, job.task) in CHAINED
+        ],
+    output:
+        table="results/tables/differences.parquet",
+    log:
+        "results/logs/differences.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        grid=grid_json(),
+    message:
+        "Comparing lottery tickets and controls with one-shot pruning"
+    shell:
+        "python {input.code[0]} --grid {params.grid:q} --runs {input.runs} --items results/items "
+        "--out {output.table} 2>&1 | tee {log}"

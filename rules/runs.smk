@@ -8,8 +8,8 @@ rule prune_eval:
         # All that decides a spectrum (manifest, code) is an input here too; the file itself may pass 1 MB, above which
         # Snakemake compares times instead of contents, so its time is ignored.
         spectrum=ancient("results/spectra/{model}.parquet"),
-        tickets=ancient(with_suffix(tickets_of, ".safetensors")),
-        ticket_digests=with_suffix(tickets_of, ".sha256"),
+        tickets=ancient(lambda wildcards: tickets_of_run(wildcards, ".safetensors")),
+        ticket_digests=lambda wildcards: tickets_of_run(wildcards, ".sha256"),
     output:
         runs=f"results/runs/{RUN}.parquet",
         per_item=f"results/items/{RUN}.parquet",
