@@ -108,7 +108,8 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
                 for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")
             ]
             script = "prune_eval" if name == "prune_eval" else name
-            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *(extra if name == "prune_eval" else []))
+            loaded = {"prune_eval": [*extra, "essential_sparsity.tickets"], "ticket": extra}.get(name, [])
+            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *loaded)
             for file in files:
                 for module in re.findall(r"^\s*(?:import|from) (\w+)", Path(file).read_text(), re.MULTILINE):
                     known = module in sys.stdlib_module_names or module == "essential_sparsity"
