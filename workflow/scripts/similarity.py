@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,33 +30,30 @@ def main(argv: list[str] | None = None) -> None:
 def compared(results: Path, model: str, levels: dict[str, list], allow_pickle: bool) -> list[pd.DataFrame]:
     """Rows of all pairs of one model; at any time only the masks of one sparsity are held, packed."""
     manifest = results / f"checkpoints/{model}/manifest.json"
-    weights_sha256 = files.read_json(manifest)["weights_sha256"]
     weights = list(checkpoints.iter_prunable(checkpoints.verified_folder(manifest), allow_pickle=allow_pickle))
     spectrum = tables.read(results / f"spectra/{model}.parquet", "spectrum")
-    seeds = sorted({mask[2] for pairs in levels.values() for _, *pair in pairs for mask in pair if not mask[1]})
+    seeds = {seed for pairs in levels.values() for _, *pair in pairs for _, task, seed in pair if not task}
     plans = {seed: masks.plan("global", weights, [float(name) for name in levels], seed, spectrum) for seed in seeds}
+    made = {"model": model, "weights_sha256": files.read_json(manifest)["weights_sha256"]}
     rows = []
     for sparsity, pairs in levels.items():
-
-        def bits(mask: Sequence, sparsity: str = sparsity) -> dict[str, np.ndarray]:
-            _, task, seed = mask
-            if not task:
-                return {name: tickets.pack(found) for name, found in plans[seed].masks(float(sparsity))}
-            path = results / f"tickets/{chains.path((model, task, seed, sparsity))}.safetensors"
-            chain = {"model": model, "task": task, "seed": seed, "weights_sha256": weights_sha256}
-            return tickets.read(path, chain | {"sparsity": float(sparsity)}).bits
-
-        held = {mask: bits(mask) for mask in {mask for _, *pair in pairs for mask in pair}}
+        wanted = {mask for _, *pair in pairs for mask in pair}
+        held = {mask: packed(mask, sparsity, plans, results / "tickets", made) for mask in wanted}
         for between, a, b in pairs:
             key = {"model": model, "between": between, "sparsity": float(sparsity)}
-            names = ("pattern", "task", "seed")
-            key |= {
-                f"{name}_{side}": value
-                for side, mask in (("a", a), ("b", b))
-                for name, value in zip(names, mask, strict=True)
-            }
+            for side, (pattern, task, seed) in (("a", a), ("b", b)):
+                key |= {f"pattern_{side}": pattern, f"task_{side}": task, f"seed_{side}": seed}
             rows.append(similarity.compare([weight for weight, _ in weights], held[a], held[b]).assign(**key))
     return rows
+
+
+def packed(mask: chains.Mask, sparsity: str, plans: dict, folder: Path, made: dict) -> dict[str, np.ndarray]:
+    """A mask's bits by tensor: of the one-shot mask from its plan, of a ticket from its file."""
+    _, task, seed = mask
+    if not task:
+        return {name: tickets.pack(found) for name, found in plans[seed].masks(float(sparsity))}
+    path = folder / f"{chains.path((made['model'], task, seed, sparsity))}.safetensors"
+    return tickets.read(path, made | {"task": task, "seed": seed, "sparsity": float(sparsity)}).bits
 
 
 if __name__ == "__main__":
