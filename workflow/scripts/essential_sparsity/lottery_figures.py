@@ -57,7 +57,8 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
             ends = 100 * row.sparsity_from, 100 * row.sparsity_to
             axes.hlines(scale * row.difference, *ends, color="#0072B2", linewidth=2, zorder=4)
             axes.fill_between(ends, scale * row.low, scale * row.high, color="#0072B2", alpha=0.13, linewidth=0)
-            said = f"{scale * row.difference:+.2g} ({scale * row.low:+.2g} to {scale * row.high:+.2g})"
+            mean, *interval = (_signed(scale * value, scale) for value in (row.difference, row.low, row.high))
+            said = f"{mean} ({' to '.join(interval)})"
             handles.append(
                 Line2D([], [], color="#0072B2", linewidth=2, label=f"mean of {ends[0]:g}–{ends[1]:g} %: {said}")
             )
@@ -99,6 +100,10 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
         figure.suptitle(textwrap.fill(label or model, 54), fontsize=8)
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2)
     return figure
+
+
+def _signed(value: float, scale: float) -> str:
+    return f"{value:+.1f}".replace("-", "−") if scale > 1 else f"{value:+.3f}".replace("-", "−")
 
 
 def _sparsity_axis(axes: Axes, levels: pd.Series) -> None:
