@@ -8,7 +8,7 @@ making the masks. The cosines of all cases must agree.
 
 packed      `similarity.compare` on packed bits in memory: 64 weights a word
 from files  the same from two stored tickets: read, checksum, bits counted, compared
-bool        dense bool masks: logical operations and sums per matrix, layer and model
+bool        dense bool masks: the same counts with NumPy, per matrix, layer and model
 float       dense float32 masks: dot products and norms per matrix, layer and model, the usual cosine similarity
 """
 
@@ -84,9 +84,10 @@ def grouped(blocks):
 def compare_bool(blocks, a, b):
     cosines = {}
     for group, names in grouped(blocks).items():
-        x, y = (torch.cat([masks[name].reshape(-1) for name in names]).logical_not() for masks in (a, b))
-        cosines[group] = float((x & y).sum() / (x.sum() * y.sum()).double().sqrt())
-        (x | y).sum(), (~x & ~y).sum(), (~x | ~y).sum()  # the two overlaps and the other cosine
+        x, y = (np.concatenate([masks[name].numpy().reshape(-1) for name in names]) for masks in (a, b))
+        pruned_a, pruned_b, both = (np.count_nonzero(part) for part in (x, y, x & y))
+        kept = (len(x) - pruned_a, len(x) - pruned_b)
+        cosines[group] = (len(x) - pruned_a - pruned_b + both) / np.sqrt(float(kept[0]) * kept[1])
     return cosines["model"]
 
 
