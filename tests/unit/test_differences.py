@@ -103,6 +103,15 @@ def test_differences_are_readable_in_one_column(labels):
     assert said[2].startswith("mean of 60–80 %: +")
 
 
+def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
+    found = table(*study(0.1))
+    wide = found.assign(low=found["low"] - 2, high=found["high"] + 2)
+    figure = lottery_figures.difference(wide, "m", "t")
+    assert_readable(figure)
+    assert figure.axes[0].get_ylim()[1] < 40
+    assert "axis is cut: bars from −20" in figure.axes[0].get_xlabel()
+
+
 def test_one_level_alone_is_drawn():
     found = table(*study(0.1))
     assert_readable(lottery_figures.difference(found[found["sparsity_to"] == 0.6][:1], "m", "t"))

@@ -24,6 +24,7 @@ CHANCE = {  # suffix -> legend entry, dashes
     "_chance": ("chance", (0, (4, 2))),
     "_chance_matrix": ("chance within each matrix", (0, (1, 1.5))),
 }
+WIDEST = 3  # times the largest difference: a longer axis would show the seeds' spread and nothing else
 
 
 def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
@@ -65,6 +66,10 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         unit = "points" if metric.name in PERCENT else "% less" if metric.scale == "log" else ""
         axes.set_ylabel(f"{metric.label}:\nticket − one-shot" + (f" ({unit})" if unit else ""))
         _sparsity_axis(axes, levels["sparsity_to"])
+        if (end := WIDEST * np.abs(middle).max()) and max(-low.min(), high.max()) > end:
+            axes.set_ylim(-end, end)
+            ends = " to ".join(_signed(value, scale) for value in (low.min(), high.max()))
+            axes.set_xlabel(f"{axes.get_xlabel()}\naxis is cut: bars from {ends}")
         figure.suptitle(title, fontsize=8)
         figure.legend(handles=handles, loc="outside lower center", ncols=1)
     return figure
