@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 include: "rules/common.smk"
 include: "rules/fetch.smk"
 include: "rules/spectra.smk"
+include: "rules/lottery.smk"
 include: "rules/runs.smk"
 include: "rules/tables.smk"
 include: "rules/knees.smk"
@@ -26,7 +27,12 @@ rule all:
             "results/tables/{table}.parquet",
             table=["runs", "knees", "comparisons", "layers", "costs"],
         ),
+        expand(
+            "results/tables/{table}.parquet",
+            table=["similarity", "differences"] if TICKETS else [],
+        ),
         "results/figures/knees.csv",
         RUN_FILES,
         CURVE_FIGURES,
+        TICKET_FIGURES,
         LAYER_FIGURES,

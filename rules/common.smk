@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import codefiles, grid
+from essential_sparsity import chains, codefiles, grid
 
 try:
     grid.check_config(
@@ -15,6 +15,7 @@ try:
     )
     MODELS, TASKS, PACKAGES = grid.read_tables(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
+    chains.check(config, TASKS, "the configuration")
 except grid.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -32,6 +33,11 @@ RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
+SHARE = config["lottery"]["share"]
+TICKETS = chains.tickets(JOBS, SHARE)
+CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
+CHAINED_MODELS = sorted({model for model, _ in CHAINED})
+TICKET = f"results/tickets/{chains.TICKET}"
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 
 RUN = grid.RUN
@@ -66,12 +72,16 @@ def source_settings(row):
     return json.dumps(settings, sort_keys=True)
 
 
-def task_program(wildcards):
-    """prune_eval with the module of the task's kind: editing another kind's code re-runs nothing here."""
-    kind = TASKS[wildcards.task]["kind"].replace("-", "_")
-    return codefiles.program(
-        "workflow/scripts/prune_eval.py", f"essential_sparsity.tasks.{kind}"
-    )
+def task_program(wildcards, name="prune_eval"):
+    """A program with the modules that it loads by name: that of the task's kind, and that of tickets for pattern lth.
+
+    So editing another kind's code, or that of tickets, re-runs nothing here.
+    """
+    modules = [f"tasks.{TASKS[wildcards.task]['kind'].replace('-', '_')}"]
+    if wildcards.get("pattern") == chains.PATTERN:
+        modules.append("tickets")
+    extra = [f"essential_sparsity.{module}" for module in modules]
+    return codefiles.program(f"workflow/scripts/{name}.py", *extra)
 
 
 RUN_SETTINGS = "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
@@ -117,6 +127,38 @@ def pruned_levels():
         for model in USED_MODELS
     }
     for job in JOBS:
-        if job.pattern != "dense":
+        if job.pattern not in (
+            "dense",
+            chains.PATTERN,
+        ):  # tickets are not in the spectra
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)
+
+
+def ticket_before(wildcards, suffix):
+    """The mask with which a round starts, as input with this suffix; the first round has none."""
+    before = chains.previous(wildcards.sparsity, SHARE)
+    return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
+
+
+def tickets_of_run(wildcards, suffix):
+    """The masks that a run of prune_eval applies, level by level; only pattern lth reads any."""
+    levels = (
+        wildcards.sparsity.split("+") if wildcards.pattern == chains.PATTERN else []
+    )
+    return [
+        TICKET.format(**{**wildcards, "sparsity": name}) + suffix for name in levels
+    ]
+
+
+def tickets_compared(suffix):
+    """The masks that the table of similarity compares, beside the one-shot masks."""
+    wanted = {
+        (job.model, job.task, job.seed, name)
+        for job in JOBS
+        if job.pattern == chains.PATTERN
+        for name in job.levels
+    }
+    return [
+        f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
+    ]

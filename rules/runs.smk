@@ -8,6 +8,8 @@ rule prune_eval:
         # All that decides a spectrum (manifest, code) is an input here too; the file itself may pass 1 MB, above which
         # Snakemake compares times instead of contents, so its time is ignored.
         spectrum=ancient("results/spectra/{model}.parquet"),
+        tickets=ancient(lambda wildcards: tickets_of_run(wildcards, ".safetensors")),
+        ticket_digests=lambda wildcards: tickets_of_run(wildcards, ".sha256"),
     output:
         runs=f"results/runs/{RUN}.parquet",
         per_item=f"results/items/{RUN}.parquet",
@@ -28,5 +30,5 @@ rule prune_eval:
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
-        "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --threads {params.threads} "
+        "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --tickets {input.tickets} --threads {params.threads} "
         "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"

@@ -39,7 +39,9 @@ rule collect_costs:
     params:
         grid=grid_json(),
         others=expand("fetch_dataset/{dataset}", dataset=USED_DATASETS)
-        + expand("{rule}/{model}", rule=["fetch_model", "spectrum"], model=USED_MODELS),
+        + expand("{rule}/{model}", rule=["fetch_model", "spectrum"], model=USED_MODELS)
+        + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS]
+        + (["similarity/all"] if TICKETS else []),
     message:
         "Collecting the costs"
     shell:

@@ -50,9 +50,10 @@ def test_a_width_that_divides_nothing_still_ends():
     assert len(added) == len(set(added)) <= 6
 
 
-def test_nothing_is_added_without_a_crossing_or_for_groups():
+def test_nothing_is_added_without_a_crossing_or_where_levels_are_given():
     assert rounds_of([0, 0.1, 0.2], 0.02)[0] == []
     assert rounds_of([0, 0.25, 0.5, 0.75], 0.02, pattern="nm4")[0] == []
+    assert rounds_of([i / 10 for i in range(10)], 0.02, pattern="lth")[0] == []
 
 
 def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from essential_sparsity import costs, tables
 
-TABLES = ["costs", "items", "knees", "layers", "runs", "spectrum"]
+TABLES = ["costs", "differences", "items", "knees", "layers", "runs", "similarity", "spectrum"]
 
 
 def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> pd.DataFrame:
@@ -49,7 +49,8 @@ def test_schema_says_what_each_column_means(name):
 
 
 def test_an_unknown_table_names_the_known_ones():
-    with pytest.raises(ValueError, match="'run'; known are comparisons, costs, items, knees, layers, runs, spectrum"):
+    known = "comparisons, costs, differences, items, knees, layers, runs, similarity, spectrum"
+    with pytest.raises(ValueError, match=f"'run'; known are {known}"):
         tables.schema("run")
 
 

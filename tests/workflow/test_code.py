@@ -15,6 +15,7 @@ ORDER = [
     "files",
     "metrics",
     "grid",
+    "chains",
     "codefiles",
     "cli",
     "archives",
@@ -24,27 +25,34 @@ ORDER = [
     "formats",
     "prunable",
     "parallel",
+    "allocation",
     "stored",
     "checkpoints",
     "spectrum",
     "thresholds",
     "masks",
+    "tickets",
+    "similarity",
     "tasks",
     "training",
     "evaluation",
+    "lottery",
     "bootstrap",
     "readings",
     "knees",
+    "differences",
     "refinement",
     "tables",
     "costs",
     "style",
     "figures",
+    "lottery_figures",
     "heatmap",
     "summary",
 ]
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 KINDS = sorted(path.stem for path in (SCRIPTS / "essential_sparsity/tasks").glob("[a-z]*.py"))
+TASK_MODULES = [f"essential_sparsity.tasks.{kind}" for kind in KINDS]
 
 IMPORTED = """
 import importlib, json, sys
@@ -59,9 +67,9 @@ print(json.dumps(files))
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_code_list_equals_the_real_imports(program):
     """Compared with what Python has loaded; function-level imports are found by the list and loaded here by hand."""
-    kinds = [f"essential_sparsity.tasks.{kind}" for kind in KINDS] if program == "prune_eval" else []
-    listed = {Path(file).resolve() for file in codefiles.program(str(SCRIPTS / f"{program}.py"), *kinds)}
-    code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *kinds])
+    by_name = {"prune_eval": [*TASK_MODULES, "essential_sparsity.tickets"], "ticket": TASK_MODULES}.get(program, [])
+    listed = {Path(file).resolve() for file in codefiles.program(str(SCRIPTS / f"{program}.py"), *by_name)}
+    code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *by_name])
     loaded = {
         Path(f)
         for f in json.loads(

@@ -19,6 +19,13 @@ BIN = Path(sys.executable).parent
         ("config/config.yaml", "[minilm]", "[minilmm]", "unknown model 'minilmm'; did you mean 'minilm'?"),
         ("config/config.yaml", "resources:", "resource:", "unknown key 'resource'; did you mean 'resources'?"),
         ("config/config.yaml", "[0.25, 0.5, 0.75]", "[0.6]", "it has no sparsity 0.600"),
+        (
+            "config/config.yaml",
+            "[global, layerwise]",
+            "[lth]",
+            "pattern lth needs a task that is fine-tuned, but 'ws353'",
+        ),
+        ("config/config.yaml", "share: 0.1", "share: 0.75", "lottery.share: 0.75 is greater than the maximum of 0.5"),
         ("config/tasks.tsv", "\tprobe\t", "\tporbe\t", "column protocol: 'porbe' is not one of"),
     ],
 )
@@ -33,6 +40,17 @@ def test_a_mistake_stops_the_parse_with_one_message(workspace, file, old, new, m
 def test_values_on_the_command_line_are_checked_too(workspace):
     output = workspace.snakemake("--dry-run", "--config", "figures={layers_sparsity: 2}", check=False)
     assert "figures.layers_sparsity: '2' is not of type 'number'" in output
+
+
+def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
+    planned = workspace.planned("--configfile", "config/lottery.yaml")
+    assert planned["ticket"] == 14, "seven rounds of each of two seeds"
+    assert (planned["similarity"], planned["differences"]) == (1, 1)
+    output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")
+    for block in output.split("rule ticket:")[1:]:
+        resources = re.search(r"resources: (.*)", block)[1]
+        assert "gpu=1" in resources
+        assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
 
 
 def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
@@ -108,7 +126,8 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
                 for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")
             ]
             script = "prune_eval" if name == "prune_eval" else name
-            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *(extra if name == "prune_eval" else []))
+            loaded = {"prune_eval": [*extra, "essential_sparsity.tickets"], "ticket": extra}.get(name, [])
+            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *loaded)
             for file in files:
                 for module in re.findall(r"^\s*(?:import|from) (\w+)", Path(file).read_text(), re.MULTILINE):
                     known = module in sys.stdlib_module_names or module == "essential_sparsity"

@@ -1,6 +1,7 @@
 """Prune one checkpoint in one pattern at one or more sparsities and evaluate it on one task: runs and items tables."""
 
 import argparse
+import importlib
 import json
 import os
 import time
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
     parser.add_argument("--spectrum", help="magnitude spectrum of the checkpoint; without it histograms are counted")
+    parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--runs", required=True, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, help="Parquet file to write: one row per level and evaluated item")
@@ -51,6 +53,7 @@ def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
         args.seed,
         tables.read(args.spectrum, "spectrum") if args.spectrum else None,
         "cuda" if torch.cuda.is_available() else "cpu",
+        given_masks(args, manifest["weights_sha256"]),
     )
     key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
     runs, items, started = [], [], time.monotonic()
@@ -64,6 +67,18 @@ def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
         place = f"{args.model} {args.task} {args.pattern} {level.sparsity:.3f} seed {args.seed}"
         print(f"{place}: {values} ({seconds:.1f} s)", flush=True)
     return pd.concat(runs), pd.concat(items)
+
+
+def given_masks(args: argparse.Namespace, weights_sha256: str) -> dict[float, dict[str, torch.Tensor]]:
+    """Sparsity -> masks of the tickets given; their code is loaded by name, so that only runs of tickets depend on it."""
+    if not args.tickets:
+        return {}
+    read = importlib.import_module("essential_sparsity.tickets").read
+    chain = {"model": args.model, "task": args.task, "seed": args.seed, "weights_sha256": weights_sha256}
+    levels = [float(level) for level in args.sparsities.split("+")]
+    return {
+        level: read(path, chain | {"sparsity": level}).masks() for level, path in zip(levels, args.tickets, strict=True)
+    }
 
 
 if __name__ == "__main__":

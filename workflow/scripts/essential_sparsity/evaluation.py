@@ -23,12 +23,15 @@ def evaluate(
     seed: int,
     spectrum: pd.DataFrame | None = None,
     device: torch.device | str = "cpu",
+    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
 ) -> Iterator[tuple[Level, Outcome]]:
     """Yield (Level, Outcome) per sparsity, ascending.
 
     `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
     model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
-    loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level.
+    loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
+    holds the masks but for `deletion`: there the zeros train like any other weight, and the Level says how sparse the
+    model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
@@ -38,33 +41,39 @@ def evaluate(
     if settings["protocol"] == "finetune":
         for sparsity in sparsities:
             model = training.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
-            plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum)
-            held = dict(plan.masks(sparsity))
+            plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum, tickets)
+            pruned = dict(plan.masks(sparsity))
             level = plan.prune_(sparsity)
+            held = {} if pattern in masks.FREE else pruned
             training.train_(model, prepared.train, prepared.collate, settings, seed, held, device)
-            check_count(held, level)
+            check_count(pruned, level)
             yield level, task.run(model, prepared, settings, seed, device)
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = checkpoints.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
-    plan = make_plan(model.to(device), pattern, sparsities, seed, spectrum)
+    plan = make_plan(model.to(device), pattern, sparsities, seed, spectrum, tickets)
     for sparsity in sparsities:
         level = plan.prune_(sparsity)
         yield level, task.run(model, prepared, settings, seed, device)
 
 
 def make_plan(
-    model: torch.nn.Module, pattern: str, sparsities: Sequence[float], seed: int, spectrum: pd.DataFrame | None
+    model: torch.nn.Module,
+    pattern: str,
+    sparsities: Sequence[float],
+    seed: int,
+    spectrum: pd.DataFrame | None,
+    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None,
 ) -> masks.Plan:
     """The plan over the model's own weights, which it zeroes in place."""
     parameters = checkpoints.parameters(model)
     weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
-    return masks.plan(pattern, weights, sparsities, seed, spectrum)
+    return masks.plan(pattern, weights, sparsities, seed, spectrum, tickets)
 
 
-def check_count(held: Mapping[str, torch.Tensor], level: Level) -> None:
-    """The masks that training held are the ones that the level counts."""
-    count = sum(int(mask.sum()) for mask in held.values())
+def check_count(pruned: Mapping[str, torch.Tensor], level: Level) -> None:
+    """The masks that training was given are the ones that the level counts."""
+    count = sum(int(mask.sum()) for mask in pruned.values())
     if count != level.k:
         raise training.TrainingError(f"Training held {count} pruned weights, but the level has {level.k}.")
 

@@ -27,6 +27,8 @@ STYLES = {  # pattern -> colour, marker
     "erk-random": ("#555555", "v"),
     "random": ("#999999", "x"),
     "lth": ("#CC79A7", "P"),
+    "layer-shuffle": ("#56B4E9", ">"),
+    "deletion": ("#E69F00", "X"),
     "nm4": ("#E69F00", "D"),
     "nm8": ("#56B4E9", "p"),
     "nm2": ("#000000", "d"),

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from essential_sparsity.metrics import METRICS
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-PATTERNS = ("global", "layerwise", "random", "erk", "erk-random")
+PATTERNS = ("global", "layerwise", "random", "erk", "erk-random", "layer-shuffle", "deletion", "lth")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 NM_PATTERN = re.compile(r"nm([1-9][0-9]*)")
 KINDS = {  # kind of task -> model types it can evaluate, its metrics (the first is the headline), columns it needs

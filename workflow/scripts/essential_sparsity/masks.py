@@ -5,7 +5,7 @@ nested over sparsity, have the same bits on every device, and ties (16-bit weigh
 a fair die would let them fall, not in whole rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 
 from essential_sparsity import parallel
+from essential_sparsity.allocation import erk_counts, nm_pruned
 from essential_sparsity.files import named_seed
-from essential_sparsity.grid import NM_PATTERN
 from essential_sparsity.prunable import PrunableWeight
 from essential_sparsity.spectrum import boundary, histogram, histograms, level_count
 from essential_sparsity.thresholds import (
@@ -40,7 +40,11 @@ SCOPE = {  # pattern -> (what is ranked together, is the ranking random)
     "random": ("all", True),
     "erk": ("erk", False),
     "erk-random": ("erk", True),
+    "layer-shuffle": ("counts of global", True),
+    "deletion": ("all", False),
+    "lth": ("given", False),
 }
+FREE = {"deletion"}  # patterns whose pruned weights train on from zero instead of being held there
 
 
 @dataclass(frozen=True)
@@ -54,54 +58,6 @@ class Level:
     group: int | None = None
     tail: int = 0  # weights in columns past the last whole group, left dense
     per_tensor: dict[str, int] = field(default_factory=dict)
-
-
-def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
-    """Pruned weights per matrix under Erdős–Rényi densities (Mocanu et al. 2018; Evci et al. 2020), adding to k.
-
-    The density of a matrix is proportional to (inputs + outputs) / (inputs · outputs), capped at 1 with the excess
-    given to the others. Counts are steps of one rising path over sparsity, so they never fall as k rises: masks nest.
-    Raises ValueError when k is out of range.
-    """
-    sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
-    raw = np.array([(shape[-2] + shape[-1]) / (shape[-2] * shape[-1]) for shape in shapes])
-    if not 0 <= k <= sizes.sum():
-        raise ValueError(f"cannot prune {k} of {sizes.sum()} weights")
-
-    def counts(sparsity: float) -> np.ndarray:
-        keep, capped = (1 - sparsity) * sizes.sum(), np.zeros(len(sizes), dtype=bool)
-        while True:
-            free = ~capped
-            scale = (keep - sizes[capped].sum()) / (raw[free] * sizes[free]).sum() if free.any() else 0.0
-            density = np.where(capped, 1.0, max(scale, 0.0) * raw)
-            over = free & (density > 1)
-            if not over.any():
-                return np.floor((1 - density) * sizes + 0.5).astype(np.int64)
-            capped |= over
-
-    low, high = 0.0, 1.0
-    if k == 0:
-        return [0] * len(sizes)
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if counts(middle).sum() < k else (low, middle)
-    result, above = counts(low), counts(high)
-    for i in range(len(sizes)):  # matrices of one shape step together: the last few go to the first in order of name
-        result[i] += min(above[i] - result[i], k - result.sum())
-    return [int(count) for count in result]
-
-
-def nm_pruned(pattern: str, sparsity: float) -> tuple[int, int]:
-    """(pruned, group) of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4 inputs. ValueError when it does not fit."""
-    match = NM_PATTERN.fullmatch(pattern)
-    if not match:
-        raise ValueError(f"unknown pattern {pattern!r}: expected one of {', '.join(SCOPE)}, or nm2, nm4, nm8, …")
-    group = int(match[1])
-    pruned = sparsity * group
-    if not 0 <= sparsity <= 1 or abs(pruned - round(pruned)) > 1e-6:
-        raise ValueError(
-            f"{pattern} prunes whole weights of every {group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
-        )
-    return round(pruned), group
 
 
 def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array:
@@ -136,8 +92,9 @@ class Plan:
 
     `weights`: (description, dense tensor) of every prunable weight. `spectrum`: the stored spectrum of the same
     weights; without it the histograms are counted here. Thresholds are found on construction, in at most three reads
-    of the weights for all levels together; later calls read each tensor once. Errors: ValueError for an unknown
-    pattern, a sparsity outside [0, 1] or one that an N:M group cannot hold, a spectrum of other weights.
+    of the weights for all levels together; later calls read each tensor once. `given`: for the pattern `lth`, sparsity
+    -> tensor name -> bool mask. Errors: ValueError for an unknown pattern, a sparsity outside [0, 1] or one that an N:M
+    group cannot hold, a spectrum or given masks of other weights.
     """
 
     def __init__(
@@ -147,8 +104,9 @@ class Plan:
         sparsities: Sequence[float],
         seed: int,
         spectrum: pd.DataFrame | None = None,
+        given: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
     ):
-        self.pattern = pattern
+        self.pattern, self.seed = pattern, seed
         self.weights = sorted(weights, key=lambda pair: pair[0].name)
         if not self.weights:
             raise ValueError("no prunable weights were given")
@@ -167,14 +125,18 @@ class Plan:
             fitting = {sparsity: nm_pruned(pattern, sparsity) for sparsity in sparsities}
             self.pruned = {sparsity: pruned for sparsity, (pruned, _) in fitting.items()}
             self.group = next(iter(fitting.values()))[1]
+        elif self.scope == "given":
+            self.given = {sparsity: self._checked((given or {}).get(sparsity), sparsity) for sparsity in sparsities}
         else:
             self.thresholds = self._thresholds(sorted(set(sparsities)), spectrum)
 
     def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (tensor name, bool mask of the tensor's shape, True = pruned), one tensor at a time."""
-        for i, (weight, _) in enumerate(self.weights):
+        for i, (weight, tensor) in enumerate(self.weights):
             if self.group:
                 yield weight.name, self._nm(i, self.pruned[sparsity])
+            elif self.scope == "given":
+                yield weight.name, self.given[sparsity][weight.name].to(tensor.device)
             else:
                 make = random_mask_of if self.random else mask_of
                 yield weight.name, make(self.ranked[i], self.thresholds[sparsity][i], self.key)
@@ -208,6 +170,13 @@ class Plan:
                 f"{self.pattern} at {sparsity}: pruned {k} weights instead of {expected}: please report this"
             )
         return Level(sparsity, k, self.n, keep, self.group, tail, per_tensor)
+
+    def _checked(self, given: Mapping[str, torch.Tensor] | None, sparsity: float) -> Mapping[str, torch.Tensor]:
+        if given is None:
+            raise ValueError(f"pattern {self.pattern!r} at {sparsity} needs its masks: no ticket was given")
+        if {name: mask.shape for name, mask in given.items()} != {w.name: t.shape for w, t in self.weights}:
+            raise ValueError(f"the ticket of sparsity {sparsity} is of other weights: delete it and run again")
+        return given
 
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
         (weight, tensor), offset = self.weights[i], self.ranked[i].offset
@@ -243,6 +212,10 @@ class Plan:
             units = [(everything, [level_count(s, self.n) for s in sparsities])]
         elif self.scope == "matrix":
             units = [([i], [level_count(s, self.sizes[i]) for s in sparsities]) for i in everything]
+        elif self.scope == "counts of global":
+            one_shot = Plan("global", self.weights, sparsities, self.seed, spectrum)
+            per_level = [[int(mask.sum()) for _, mask in one_shot.masks(s)] for s in sparsities]
+            units = [([i], [level[i] for level in per_level]) for i in everything]
         else:
             per_level = [
                 erk_counts([weight.shape for weight, _ in self.weights], level_count(s, self.n)) for s in sparsities
@@ -282,9 +255,10 @@ def plan(
     sparsities: Sequence[float],
     seed: int,
     spectrum: pd.DataFrame | None = None,
+    given: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
 ) -> Plan:
     """Resolve a pattern's masks at all sparsities at once; see `Plan`."""
-    return Plan(pattern, weights, sparsities, seed, spectrum)
+    return Plan(pattern, weights, sparsities, seed, spectrum, given)
 
 
 def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.DataFrame:
@@ -293,16 +267,19 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
     Columns: tensor, layer, role, kind, n, pruned, boundary. `pruned` adds to the pattern's k. Within the boundary bin
     the spectrum does not know which matrix the ranked weights are in: they are shared in proportion, and `boundary`
     (that bin's weights in the matrix) bounds the error. It is 0 where the count is exact: per-matrix and N:M patterns.
+    Raises ValueError for `lth`, of which the spectrum knows nothing.
     """
     tensors = frame.drop_duplicates("tensor").sort_values("tensor")
     shapes = [tuple(map(int, shape.split("x"))) for shape in tensors["shape"]]
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
     inside = np.zeros(len(sizes), dtype=np.int64)
     scope, random = SCOPE.get(pattern, ("group", False))
-    if scope == "all":
+    if scope == "given":
+        raise ValueError(f"the masks of {pattern!r} are found by training: they are not in the spectrum")
+    if scope in ("all", "counts of global"):
         k = level_count(sparsity, int(sizes.sum()))
         below, inside = np.zeros(len(sizes), dtype=np.int64), sizes
-        if not random and k:
+        if k and (not random or scope == "counts of global"):
             counts = np.stack(list(histograms(frame).values()))
             split, _ = boundary(counts.sum(0), k)
             below, inside = counts[:, :split].sum(1), counts[:, split]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import files, grid
+from essential_sparsity import chains, files, grid
 from essential_sparsity.metrics import METRICS
 
 
@@ -19,13 +19,13 @@ def next_round(runs: pd.DataFrame, knees: pd.DataFrame, width: float) -> list[di
 
     `runs`, `knees`: the tables. Of several metrics the first of `metrics.METRICS` counts. New levels are multiples of
     `width` where one lies inside the gap, so that they are those of the uniform grid. Curves without a crossing, and
-    N:M patterns, whose levels are given, are left alone.
+    N:M and lottery ticket patterns, whose levels are given, are left alone.
     """
     order = {name: i for i, name in enumerate(METRICS)}
     first = knees.assign(order=knees["metric"].map(order)).sort_values("order", kind="stable")
     added = []
     for knee in first.drop_duplicates(["model", "task", "pattern"]).itertuples():
-        if pd.isna(knee.tolerance) or grid.NM_PATTERN.fullmatch(knee.pattern):
+        if pd.isna(knee.tolerance) or grid.NM_PATTERN.fullmatch(knee.pattern) or knee.pattern == chains.PATTERN:
             continue
         chosen = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task) & runs["value"].notna()]
         chosen = chosen[chosen["pattern"].isin(["dense", knee.pattern]) & (chosen["metric"] == knee.metric)]

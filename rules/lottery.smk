@@ -1,0 +1,107 @@
+# Lottery tickets: one job per round of iterative magnitude pruning. Then how alike masks are, and what a ticket gains.
+localrules:
+    differences,
+
+
+# A mask may pass 1 MB, above which Snakemake compares times instead of contents. So its time is ignored, and its
+# SHA-256 is an input beside it wherever the mask is.
+rule ticket:
+    input:
+        code=lambda wildcards: task_program(wildcards, "ticket"),
+        manifest="results/checkpoints/{model}/manifest.json",
+        data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
+        previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
+        previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
+    output:
+        ticket=f"{TICKET}.safetensors",
+        digest=f"{TICKET}.sha256",
+    log:
+        f"results/logs/ticket/{chains.TICKET}.log",
+    benchmark:
+        f"results/benchmarks/ticket/{chains.TICKET}.tsv"
+    wildcard_constraints:
+        sparsity=r"[0-9]\.[0-9]{3}",
+    conda:
+        "../envs/evaluate.yaml"
+    threads: config["resources"]["threads"]
+    resources:
+        gpu=config["resources"]["gpu"],
+        mem_mb=run_mem_mb,
+        runtime=run_minutes,
+    params:
+        settings=run_settings,
+        share=SHARE,
+        round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
+        threads=config["resources"]["threads"],
+    shell:
+        "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
+        "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
+        "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
+        "--out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
+
+
+rule similarity:
+    input:
+        code=program("similarity"),
+        schema=schema("spectrum", "similarity"),
+        manifests=expand(
+            "results/checkpoints/{model}/manifest.json",
+            model=CHAINED_MODELS,
+        ),
+        spectra=ancient(
+            expand(
+                "results/spectra/{model}.parquet",
+                model=CHAINED_MODELS,
+            )
+        ),
+        tickets=ancient(tickets_compared(".safetensors")),
+        ticket_digests=tickets_compared(".sha256"),
+    output:
+        table="results/tables/similarity.parquet",
+    log:
+        "results/logs/similarity.log",
+    benchmark:
+        "results/benchmarks/similarity/all.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt
+        * int(
+            3000
+            + 8
+            * max(MODELS[model]["parameters"] for model in CHAINED_MODELS or MODELS)
+            / 1e6
+        ),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        grid=grid_json(),
+        pickle=[model for model in USED_MODELS if MODELS[model]["allow_pickle"]],
+    shell:
+        "python {input.code[0]} --grid {params.grid:q} --results results --allow-pickle {params.pickle} "
+        "--out {output.table} 2>&1 | tee {log}"
+
+
+rule differences:
+    input:
+        code=program("differences"),
+        schema=schema("runs", "items", "differences"),
+        runs="results/tables/runs.parquet",
+        per_item=[
+            f"results/items/{job.path}.parquet"
+            for job in JOBS
+            if (job.model, job.task) in CHAINED
+        ],
+    output:
+        table="results/tables/differences.parquet",
+    log:
+        "results/logs/differences.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        grid=grid_json(),
+    message:
+        "Comparing lottery tickets and controls with one-shot pruning"
+    shell:
+        "python {input.code[0]} --grid {params.grid:q} --runs {input.runs} --items results/items "
+        "--out {output.table} 2>&1 | tee {log}"

@@ -1,0 +1,147 @@
+"""Differences of two curves: paired, with intervals that hold the truth, and drawn so that they can be read."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_figures import LONG, assert_readable
+
+from essential_sparsity import differences, lottery_figures, tables
+
+N = 400
+LEVELS = (0.2, 0.4, 0.6, 0.8)
+KEY = ["model", "task", "pattern", "sparsity", "seed"]
+
+
+def study(gain, seeds=(0, 1, 2), patterns=("dense", "global", "lth"), item="i"):
+    """Tables `runs` and `items` of a classification: tickets are right `gain` more often above 50 %."""
+    draw = np.random.default_rng(0)
+    ease = draw.random(N)
+    runs, items = [], []
+    for pattern in patterns:
+        for sparsity in (0.0,) if pattern == "dense" else LEVELS:
+            for seed in seeds:
+                share = 0.8 - 0.2 * sparsity + gain * (pattern == "lth" and sparsity > 0.5)
+                score = (ease + 0.05 * draw.normal(size=N) < share).astype(float)
+                key = {"model": "m", "task": "t", "pattern": pattern, "sparsity": sparsity, "seed": seed}
+                runs.append(key | {"metric": "accuracy", "value": score.mean(), "n_items": N, "protocol": "finetune"})
+                names = [f"{item}{i}" for i in range(N)]
+                items.append(pd.DataFrame({"item": names, "score": score, "target": 0.5, "weight": 1.0}).assign(**key))
+    return pd.DataFrame(runs), pd.concat(items, ignore_index=True)
+
+
+def table(runs, items, **options):
+    return differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), replicates=2000, **options)
+
+
+def test_levels_and_ranges_hold_the_differences_of_the_means():
+    runs, items = study(0.1)
+    found = table(runs, items)
+    levels, ranges = found[found["n_levels"] == 1], found[found["n_levels"] > 1]
+    means = runs.groupby(["pattern", "sparsity"])["value"].mean()
+    expected = [means["lth", level] - means["global", level] for level in LEVELS]
+    np.testing.assert_allclose(levels["difference"], expected, atol=1e-9)
+    assert ranges[["sparsity_from", "sparsity_to", "n_levels"]].to_numpy().tolist() == [[0.2, 0.4, 2], [0.6, 0.8, 2]]
+    np.testing.assert_allclose(ranges["difference"], [np.mean(expected[:2]), np.mean(expected[2:])], atol=1e-9)
+    assert set(found["pattern_a"]) == {"lth"}
+    assert set(found["pattern_b"]) == {"global"}
+
+
+def test_intervals_exclude_zero_where_tickets_win_and_hold_it_where_they_do_not():
+    found = table(*study(0.1))
+    assert (found["low"] <= found["difference"]).all()
+    assert (found["difference"] <= found["high"]).all()
+    above = found["sparsity_from"] > 0.5
+    assert (found.loc[above, "low"] > 0).all()
+    assert ((found.loc[~above, "low"] < 0) & (found.loc[~above, "high"] > 0)).all()
+
+
+def test_intervals_are_paired_over_items():
+    """Items differ far more than the curves: unpaired intervals of one seed would be twenty times as wide."""
+    runs, items = study(0.0, seeds=(0,))
+    for pattern in ("global", "lth"):
+        same = items[(items["pattern"] == "global") & (items["sparsity"] == 0.2)]["score"].to_numpy()
+        for level in LEVELS:
+            items.loc[(items["pattern"] == pattern) & (items["sparsity"] == level), "score"] = same
+    found = table(runs, items)
+    assert (found["high"] - found["low"]).max() < 1e-6
+
+
+def test_only_runs_that_both_patterns_have_are_compared():
+    runs, items = study(0.0)
+    fewer = runs[~((runs["pattern"] == "lth") & ((runs["sparsity"] == 0.8) | (runs["seed"] == 2)))]
+    found = table(fewer, items)
+    assert found["sparsity_to"].max() == 0.6
+    assert set(found["n_seeds"]) == {2}
+    assert table(runs[runs["pattern"] != "global"], items).empty
+    assert table(runs.assign(value=None), items).empty
+
+
+def test_items_that_differ_cannot_be_paired():
+    runs, items = study(0.0)
+    _, others = study(0.0, item="j")
+    mixed = pd.concat([items[items["pattern"] == "global"], others[others["pattern"] == "lth"]])
+    with pytest.raises(ValueError, match="lth and global of m on t were evaluated on different items"):
+        table(runs, mixed)
+
+
+def test_the_table_can_be_written_and_read(tmp_path):
+    found = table(*study(0.0, patterns=("dense", "global", "lth", "random")))
+    tables.write(found, "differences", tmp_path / "a.parquet")
+    assert len(tables.read(tmp_path / "a.parquet", "differences")) == 2 * 6
+
+
+# --- figures
+
+
+@pytest.mark.parametrize("labels", [None, LONG], ids=["short", "long"])
+def test_differences_are_readable_in_one_column(labels):
+    figure = lottery_figures.difference(table(*study(0.1)), "m", "t", labels)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(85)
+    assert_readable(figure)
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said[0] == "one level (95 % interval)"
+    assert said[2].startswith("mean of 60–80 %: +")
+
+
+def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
+    found = table(*study(0.1))
+    wide = found.assign(low=found["low"] - 2, high=found["high"] + 2)
+    figure = lottery_figures.difference(wide, "m", "t")
+    assert_readable(figure)
+    assert figure.axes[0].get_ylim()[1] < 40
+    assert "axis is cut: bars from −20" in figure.axes[0].get_xlabel()
+
+
+def test_one_level_alone_is_drawn():
+    found = table(*study(0.1))
+    assert_readable(lottery_figures.difference(found[found["sparsity_to"] == 0.6][:1], "m", "t"))
+
+
+def masks_compared(kinds=("pattern", "task", "seed")):
+    rows = []
+    for between in kinds:
+        for s in (0.1, 0.4, 0.7):
+            for value in (0.0, 0.02):
+                row = {"model": "m", "between": between, "scope": "model", "sparsity": s}
+                row |= {"cosine_kept": 1 - s / 5 - value, "cosine_kept_chance": 1 - s}
+                row |= {"iou_pruned": 0.7 + s / 5 - value, "iou_pruned_chance": s / (2 - s)}
+                row |= {name + "_matrix": row[name] + 0.03 for name in ("cosine_kept_chance", "iou_pruned_chance")}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("kinds", [("pattern",), ("pattern", "task", "seed")])
+@pytest.mark.parametrize("label", [None, LONG["model"]], ids=["short", "long"])
+def test_similarity_is_readable_in_one_column(kinds, label):
+    figure = lottery_figures.similarity(masks_compared(kinds), "m", label)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(85)
+    assert_readable(figure)
+    said = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert said == {lottery_figures.BETWEEN[kind][0] for kind in kinds} | {"chance", "chance within each matrix"}
+
+
+def test_nothing_to_draw_is_an_error():
+    with pytest.raises(ValueError, match="no lottery ticket of m on u was evaluated"):
+        lottery_figures.difference(table(*study(0.1)), "m", "u")
+    with pytest.raises(ValueError, match="no masks of n were compared"):
+        lottery_figures.similarity(masks_compared(), "n")

@@ -1,0 +1,76 @@
+"""One round of iterative magnitude pruning: train under the previous round's mask, prune, store the mask."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as in prune_eval.py: a ticket is trained as it is evaluated
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import pandas as pd
+import torch
+import transformers
+from threadpoolctl import threadpool_limits
+
+import essential_sparsity
+from essential_sparsity import checkpoints, cli, files, lottery, tickets
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="row of the models table")
+    parser.add_argument("--task", required=True, help="row of the tasks table, of protocol finetune")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--sparsity", required=True, help="pruned after this round, for instance 0.300")
+    parser.add_argument("--round", type=int, required=True, help="its number in the chain, from 1")
+    parser.add_argument("--share", type=float, required=True, help="share of the original weights pruned per round")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the task's columns, and allow_pickle")
+    parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
+    parser.add_argument("--data", required=True, help="manifest.json of the data set")
+    parser.add_argument("--previous", nargs="*", default=[], help="ticket of the round before; none for the first")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
+    parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
+    parser.add_argument("--digest", required=True, help="file to write with the ticket's SHA-256, as sha256sum does")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with threadpool_limits(args.threads):
+        masks, provenance = prune(args)
+    tickets.write(args.out, masks, provenance)
+    with files.atomic(args.digest) as temporary:
+        temporary.write_text(f"{files.sha256_file(args.out)}  {args.out.name}\n")
+    place = f"{args.model} {args.task} seed {args.seed}, round {provenance['round']}"
+    print(f"{place}: {provenance['k']:,} of {provenance['n']:,} weights are pruned")
+
+
+def prune(args: argparse.Namespace) -> tuple[lottery.Masks, dict]:
+    """The masks after the round, and their provenance."""
+    chain = {
+        "model": args.model,
+        "task": args.task,
+        "seed": args.seed,
+        "share": args.share,
+        "settings": args.settings,
+        "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
+    }
+    if len(args.previous) != (args.round > 1):
+        raise ValueError(f"Round {args.round} starts with {int(args.round > 1)} ticket, not {len(args.previous)}.")
+    before = tickets.read(args.previous[0], chain | {"round": args.round - 1}).masks() if args.previous else {}
+    masks, level = lottery.ticket(
+        checkpoints.verified_folder(args.manifest),
+        pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet"),
+        {**args.settings, "task": args.task},
+        before,
+        float(args.sparsity),
+        args.seed,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    made = {"round": args.round, "sparsity": level.sparsity, "k": level.k, "n": level.n}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return masks, chain | made | versions | {"workflow": essential_sparsity.__version__}
+
+
+if __name__ == "__main__":
+    cli.run(main)
