@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --rerun-incomplete --keep-going --quiet rules host reason
 
-.PHONY: demo run refine report summary test lint clean-results
+.PHONY: demo run refine report summary test test-slurm lint clean-results
 
 demo: run report summary
 
@@ -36,6 +36,10 @@ summary: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slurm: $(INSTALLED)
+	@status=0; { tests/slurm/start.sh && $(BIN)/python -m pytest tests/slurm -m slurm; } || status=$$?; \
+		tests/slurm/stop.sh || status=1; exit $$status
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ ORDER = [
     "files",
     "metrics",
     "grid",
+    "resources",
     "codefiles",
     "cli",
     "archives",

@@ -1,8 +1,14 @@
-"""Run Snakemake in this folder; clear the lock that a killed run left behind, refuse while another run is at work."""
+"""Run Snakemake in this folder; clear what a killed run left behind, refuse while another run is at work.
+
+A killed run leaves its lock, and on a cluster its jobs, which nobody watches any more: they are cancelled, so that no
+job that is submitted again writes beside one of them.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -21,6 +27,27 @@ def others() -> list[int]:
     return found
 
 
+def queued() -> list[str]:
+    """Ids of the jobs in SLURM's queue that were submitted from this folder."""
+    if not shutil.which("squeue"):
+        return []
+    lines = subprocess.run(
+        ["squeue", "--me", "--noheader", "--format=%i|%Z"], check=True, text=True, stdout=subprocess.PIPE, timeout=60
+    ).stdout.splitlines()
+    return [job for job, _, folder in (line.partition("|") for line in lines) if folder == os.getcwd()]
+
+
+def cancel(jobs: list[str]) -> None:
+    """Cancel jobs and wait until none of them can write any more."""
+    print(f"Cancelling {len(jobs)} jobs that a killed run left in SLURM's queue: {' '.join(jobs)}", flush=True)
+    subprocess.run(["scancel", *jobs], check=True, timeout=60)
+    deadline = time.monotonic() + 300
+    while left := sorted(set(jobs) & set(queued())):
+        if time.monotonic() > deadline:
+            raise ValueError(f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`.")
+        time.sleep(1)
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     snakemake = [sys.executable, "-m", "snakemake"]
@@ -29,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
             f"Snakemake (process {', '.join(map(str, pids))}) is at work in this folder. Wait until it ends, or stop it."
         )
     if any(Path(".snakemake/locks").glob("*")):
+        if jobs := queued():
+            cancel(jobs)
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], check=True)
     os.execv(sys.executable, [*snakemake, *arguments])
 
