@@ -27,6 +27,5 @@ rule all:
             table=["runs", "knees", "comparisons", "layers", "costs"],
         ),
         "results/figures/knees.csv",
-        RUN_FILES,
         CURVE_FIGURES,
         LAYER_FIGURES,

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import pandas as pd
 
 from essential_sparsity import grid, tables
 
+ROOT = Path(__file__).parents[1]
 MODEL, TASK = "splade-tiny", "ws353"
 LEVELS = [round(0.04 * i, 3) for i in range(25)]
 BLOCK = {

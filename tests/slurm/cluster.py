@@ -140,7 +140,7 @@ class Head:
         """Its SLURM run id."""
         return re.search(r"SLURM run ID: (\S+)", self.output)[1]
 
-    def wait(self, seconds: int = 300) -> int:
+    def wait(self, seconds: int = 600) -> int:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

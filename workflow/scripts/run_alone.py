@@ -27,20 +27,29 @@ def others() -> list[int]:
     return found
 
 
+def slurm(*command: str) -> list[str]:
+    """Lines that a SLURM client prints; ValueError when SLURM does not answer."""
+    try:
+        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise ValueError(
+            f"A killed run may have left jobs in the queue, but SLURM does not answer ({error}). Try again when it does."
+        ) from error
+    return done.stdout.splitlines()
+
+
 def queued() -> list[str]:
     """Ids of the jobs in SLURM's queue that were submitted from this folder."""
     if not shutil.which("squeue"):
         return []
-    lines = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%i|%Z"], check=True, text=True, stdout=subprocess.PIPE, timeout=60
-    ).stdout.splitlines()
+    lines = slurm("squeue", "--me", "--noheader", "--format=%i|%Z")
     return [job for job, _, folder in (line.partition("|") for line in lines) if folder == os.getcwd()]
 
 
 def cancel(jobs: list[str]) -> None:
     """Cancel jobs and wait until none of them can write any more."""
     print(f"Cancelling {len(jobs)} jobs that a killed run left in SLURM's queue: {' '.join(jobs)}", flush=True)
-    subprocess.run(["scancel", *jobs], check=True, timeout=60)
+    slurm("scancel", *jobs)
     deadline = time.monotonic() + 300
     while left := sorted(set(jobs) & set(queued())):
         if time.monotonic() > deadline:
