@@ -62,12 +62,11 @@ class Study(Workspace):
         return super().environment() | {"FAULTS": str(self.faults), "PYTHONPATH": str(HERE / "faults")}
 
     def forget(self, *victims: str) -> None:
-        """Take away the results of some runs (`{pattern}/{sparsity}/seed{seed}`), and all that is made from runs."""
+        """Take away the results of some runs (`{pattern}/{sparsity}/seed{seed}`), and the table of all runs."""
         for victim in victims:
             for folder in ("runs", "items"):
                 (self.folder / f"results/{folder}/splade-tiny/ws353/{victim}.parquet").unlink()
-        for folder in ("tables", "figures"):
-            shutil.rmtree(self.folder / "results" / folder)
+        (self.folder / "results/tables/runs.parquet").unlink()
 
     def fate(self, victim: str, kind: str, text: str = "") -> Path:
         path = self.faults / f"{name(victim)}.{kind}"

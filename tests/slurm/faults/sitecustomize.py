@@ -21,6 +21,10 @@ def option(name: str) -> str:
     return sys.orig_argv[sys.orig_argv.index(name) + 1]
 
 
+def beside(job: Path, kind: str) -> Path:
+    return job.with_name(f"{job.name}.{kind}")
+
+
 def note(path: Path) -> int:
     """Append this job's id; how many stand there now."""
     with path.open("a") as handle:
@@ -28,22 +32,22 @@ def note(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-def finish(file: Path) -> None:
+def finish(job: Path) -> None:
     written = [Path(option("--runs")), Path(option("--items"))]
     if not all(path.is_file() for path in written):
         return
-    note(file.with_suffix(".finished"))
-    if file.with_suffix(".past").exists():
+    note(beside(job, "finished"))
+    if beside(job, "past").exists():
         for path in written:
             os.utime(path, (time.time() - 86400,) * 2)
 
 
-def begin(file: Path) -> None:
-    first = note(file.with_suffix(".started")) == 1
-    atexit.register(finish, file)
-    while file.with_suffix(".wait").exists():
+def begin(job: Path) -> None:
+    first = note(beside(job, "started")) == 1
+    atexit.register(finish, job)
+    while beside(job, "wait").exists():
         time.sleep(0.1)
-    once = file.with_suffix(".once")
+    once = beside(job, "once")
     if not first or not once.exists():
         return
     what, _, amount = once.read_text().partition(" ")
