@@ -38,7 +38,7 @@ def prepared(folder: Path, levels: int, per_job: int) -> Workspace:
             {"models": ["minilm"], "tasks": ["ws353"], "patterns": ["global"], "sparsities": sparsities, "seeds": [0]}
         ]
     )
-    workspace.snakemake("--quiet", "all", "results/runs/minilm/ws353/dense/0.000/seed0.parquet")
+    workspace.snakemake("results/runs/minilm/ws353/dense/0.000/seed0.parquet", "--quiet", "all")
     return workspace
 
 

@@ -1,15 +1,15 @@
 """Time and memory of Snakemake on large grids: does it grow with the runs, and how long does one wait at the prompt?
 
-    python benchmarks/scale.py [--runs 1000 5000 10000 20000] [--scheduled-up-to 1000] [--json FILE]
+    python benchmarks/scale.py [--runs 1000 5000 10000 20000] [--scheduled-up-to 1000] [--touched-up-to 20000] [--json FILE]
 
-Each size gets a copy of the workflow with a grid of four patterns, 25 levels and as many seeds as it takes, in a
-temporary folder. Nothing is evaluated: results are fabricated, one small Parquet file per run.
+Each size gets a copy of the workflow with a grid of four patterns, 24 levels and as many seeds as it takes, in a
+temporary folder. Each step is told in wall seconds (_s), processor seconds (_cpu) and peak memory of its process (_mb). Nothing is evaluated: results are fabricated, one small Parquet file per run.
 
 parse     read the Snakefile, the configuration and the grid, and end
-dry run   all runs to do: `snakemake -n`, with the peak memory of the process
+dry_run   all runs to do: `snakemake -n`
 schedule  run all jobs, with a shell script that copies a file in the place of `python` (sizes up to --scheduled-up-to)
-touch     the other sizes: `snakemake --touch` notes what the fabricated results were made from
-nothing   `snakemake` when all is done, with the peak memory of the process
+touch     the other sizes: `snakemake --touch --forceall` notes what the fabricated results were made from
+nothing   `snakemake` when all is done
 collect   collect_runs.py: all run files into the table of runs
 """
 
@@ -50,8 +50,8 @@ done
 """
 
 
-def measured(command: list[str], folder: Path, environment: dict | None = None) -> tuple[float, float]:
-    """Wall seconds and peak memory in MB of a command that must succeed."""
+def measured(name: str, command: list[str], folder: Path, environment: dict | None = None) -> dict[str, float]:
+    """Wall seconds, processor seconds and peak memory in MB of a command that must succeed."""
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -60,7 +60,11 @@ def measured(command: list[str], folder: Path, environment: dict | None = None) 
         if status:
             log.seek(0)
             raise SystemExit(f"{' '.join(command)} failed in {folder}:\n{log.read()[-3000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return {
+        f"{name}_s": seconds,
+        f"{name}_cpu": usage.ru_utime + usage.ru_stime,
+        f"{name}_mb": usage.ru_maxrss / 1024,
+    }
 
 
 def prepare(folder: Path, runs: int) -> list[grid.Job]:
@@ -103,37 +107,37 @@ def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
         items.write_text("{}")
 
 
-def measure(folder: Path, runs: int, schedule: bool) -> dict:
+def finished(found: dict, command: list[str], folder: Path) -> None:
+    """Measure Snakemake with nothing to do, and see that it did nothing."""
+    table = folder / "results/tables/runs.parquet"
+    before = table.stat().st_mtime_ns
+    found |= measured("nothing", command, folder)
+    assert table.stat().st_mtime_ns == before, "there was something to do"
+
+
+def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
     jobs = prepare(folder, runs)
     snakemake = [sys.executable, "-m", "snakemake", "--quiet", "all"]
     one = [*snakemake, "--cores", "1", "--scheduler", "greedy"]
     found = {"runs": len(jobs)}
-    found["parse_s"], _ = measured([*snakemake, "--list-rules"], folder)
-    found["dry_run_s"], found["dry_run_mb"] = measured([*snakemake, "--dry-run"], folder)
+    found |= measured("parse", [*snakemake, "--list-rules"], folder)
+    found |= measured("dry_run", [*snakemake, "--dry-run"], folder)
+    shim = folder / "bin/python"
+    shim.parent.mkdir()
+    shim.write_text(STAND_IN)
+    shim.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}"}
     if schedule:
-        shim = folder / "bin/python"
-        shim.parent.mkdir()
-        shim.write_text(STAND_IN)
-        shim.chmod(0o755)
-        environment = {**os.environ, "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}"}
-        found["schedule_s"], found["schedule_mb"] = measured(one, folder, environment)
-    else:
-        fabricate(folder, jobs)
-        rest = subprocess.run(
-            [*snakemake[:-2], "--dry-run", "--summary"], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout
-        for line in rest.splitlines()[1:]:
-            target = folder / line.split("\t")[0]
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text("{}")
-        found["touch_s"], _ = measured([*one, "--touch"], folder)
-    found["nothing_s"], found["nothing_mb"] = measured(one, folder)
-    if schedule:
-        fabricate(folder, jobs)
+        found |= measured("schedule", one, folder, environment)
+        finished(found, one, folder)
+    fabricate(folder, jobs)
+    if touch and not schedule:
+        measured("rest", one, folder, environment)
+        found |= measured("touch", [*one, "--touch", "--forceall"], folder)
+        finished(found, one, folder)
     given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
-    found["collect_s"], found["collect_mb"] = measured([*collect, "--out", "results/collected.parquet"], folder)
+    found |= measured("collect", [*collect, "--out", "results/collected.parquet"], folder)
     return found
 
 
@@ -141,12 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="+", type=int, default=[1000, 5000, 10000, 20000])
     parser.add_argument("--scheduled-up-to", type=int, default=1000, help="largest size whose jobs are really run")
+    parser.add_argument("--touched-up-to", type=int, default=20000, help="largest size that is brought to its end")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
     for runs in args.runs:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(Path(folder), runs, runs <= args.scheduled_up_to))
+            rows.append(measure(Path(folder), runs, runs <= args.scheduled_up_to, runs <= args.touched_up_to))
         print(" ".join(f"{key}={value:.1f}" for key, value in rows[-1].items()), flush=True)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = pd.DataFrame(rows, columns=columns)

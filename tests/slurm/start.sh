@@ -197,8 +197,6 @@ for node in $(seq -f "gpunode%g" "$NODES"); do
   }
 done
 ready() { [ "$(timeout 10 sinfo -h -N -p gpu -o %T | grep -cE '^(idle|mixed|allocated|completing)$')" = "$NODES" ]; }
-if ! wait_for 30 ready; then
-  timeout 10 scontrol update "nodename=gpunode[1-$NODES]" state=resume || true
-  wait_for 30 ready || die "the nodes are not idle: $(timeout 10 sinfo -R)"
-fi
+ready || timeout 10 scontrol update "nodename=gpunode[1-$NODES]" state=resume 2>/dev/null || true
+wait_for 60 ready || die "the nodes are not idle: $(timeout 10 sinfo -R)"
 say "ready: $(timeout 10 sinfo -h -N -p gpu -o '%N %T %G' | tr '\n' ';')"
