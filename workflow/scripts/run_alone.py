@@ -21,7 +21,9 @@ def others() -> list[int]:
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        named = any(Path(part).name == "snakemake" for part in process.info["cmdline"] or ())
+        command = process.info["cmdline"] or ()
+        # `--mode remote` is a cluster job on this machine, not a run: `queued` knows those
+        named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
         if named and process.info["cwd"] == os.getcwd() and process.pid not in own:
             found.append(process.pid)
     return found
