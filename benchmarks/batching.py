@@ -12,6 +12,7 @@ walked    `levels_per_job`: one job, one process, model and data loaded once
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,11 +28,9 @@ GROUPED = (
 )
 
 
-def prepared(folder: Path, levels: int, per_job: int) -> Workspace:
+def prepared(folder: Path, levels: int) -> Workspace:
     """A study whose model, data, spectrum and dense run are there already."""
     workspace = Workspace(folder)
-    tasks = folder / "config/tasks.tsv"
-    tasks.write_text(re.sub(r"^(ws353\t.*)\t9\t", rf"\g<1>\t{per_job}\t", tasks.read_text(), flags=re.MULTILINE))
     sparsities = [round(0.1 + 0.05 * i, 3) for i in range(levels)]
     workspace.configure(
         grid=[
@@ -40,6 +39,16 @@ def prepared(folder: Path, levels: int, per_job: int) -> Workspace:
     )
     workspace.snakemake("results/runs/minilm/ws353/dense/0.000/seed0.parquet", "--quiet", "all")
     return workspace
+
+
+def copied(prepared: Workspace, folder: Path, per_job: int) -> Workspace:
+    """Another one, with so many levels per job."""
+    shutil.copytree(prepared.folder, folder, symlinks=True)
+    tasks = folder / "config/tasks.tsv"
+    tasks.write_text(re.sub(r"^(ws353\t.*)\t9\t", rf"\g<1>\t{per_job}\t", tasks.read_text(), flags=re.MULTILINE))
+    copy = object.__new__(Workspace)
+    copy.folder = folder
+    return copy
 
 
 def measure(workspace: Workspace, *arguments: str) -> dict:
@@ -61,13 +70,13 @@ def main() -> None:
     args = parser.parse_args()
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
+        first = prepared(Path(folder) / "prepared", args.levels)
         for way, per_job, arguments in (
             ("single", 1, ""),
             ("grouped", 1, GROUPED.format(args.levels)),
             ("walked", args.levels, ""),
         ):
-            workspace = prepared(Path(folder) / way, args.levels, per_job)
-            rows[way] = measure(workspace, *arguments.split())
+            rows[way] = measure(copied(first, Path(folder) / way, per_job), *arguments.split())
             print(f"{way:8} {rows[way]}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
