@@ -12,7 +12,6 @@ walked    `levels_per_job`: one job, one process, model and data loaded once
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,11 +42,9 @@ def prepared(folder: Path, levels: int) -> Workspace:
 
 def copied(prepared: Workspace, folder: Path, per_job: int) -> Workspace:
     """Another one, with so many levels per job."""
-    shutil.copytree(prepared.folder, folder, symlinks=True)
+    copy = Workspace(folder, prepared)
     tasks = folder / "config/tasks.tsv"
     tasks.write_text(re.sub(r"^(ws353\t.*)\t9\t", rf"\g<1>\t{per_job}\t", tasks.read_text(), flags=re.MULTILINE))
-    copy = object.__new__(Workspace)
-    copy.folder = folder
     return copy
 
 

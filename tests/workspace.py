@@ -27,8 +27,12 @@ KEPT = (
 class Workspace:
     """A folder with the workflow's files; `snakemake(...)` runs there as a user's command would."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, finished: "Workspace | None" = None):
+        """Fresh, or a copy of one with all that it has computed."""
         self.folder = folder
+        if finished:
+            shutil.copytree(finished.folder, folder, symlinks=True)
+            return
         folder.mkdir(parents=True)
         for name in KEPT:
             source = ROOT / name

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -52,8 +51,7 @@ class Study(Workspace):
     """A copy of a study whose jobs meet with the misfortunes of faults/sitecustomize.py."""
 
     def __init__(self, folder: Path, finished: Workspace):
-        shutil.copytree(finished.folder, folder, symlinks=True)
-        self.folder = folder
+        super().__init__(folder, finished)
         self.faults = folder / "faults"
         self.faults.mkdir()
         self.heads = []
