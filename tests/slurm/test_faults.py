@@ -152,9 +152,9 @@ def test_a_lost_node_gives_its_job_back(study, expected):
 def test_head_killed_and_started_again(study, expected):
     """What is finished stays; what was running is cancelled first, so that no two jobs write one file."""
     study.forget(ONE, TWO, THREE)
-    gates = [study.fate(victim, "wait") for victim in (ONE, TWO)]
-    head = study.start(*QUICK, "--resources", "gpu=3")
-    wait_until(running(study, ONE, TWO), 180, "both jobs have started")
+    gates = [study.fate(victim, "wait") for victim in (ONE, TWO, THREE)]
+    head = study.start(*QUICK)
+    wait_until(lambda: len(study.noted("started")) == 2, 180, "two jobs have started")
     head.kill()
     orphans = study.queue()
     assert len(orphans) == 3, "they outlive their head"
