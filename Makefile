@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 CORES ?= all
+SLURM_TESTS ?= slurm
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
@@ -38,7 +39,7 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slurm: $(INSTALLED)
-	@status=0; { tests/slurm/start.sh && $(BIN)/python -m pytest tests/slurm -m slurm; } || status=$$?; \
+	@status=0; { tests/slurm/start.sh && $(BIN)/python -m pytest tests/slurm -m $(SLURM_TESTS); } || status=$$?; \
 		tests/slurm/stop.sh || status=1; exit $$status
 
 lint: $(INSTALLED)

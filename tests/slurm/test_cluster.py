@@ -30,6 +30,7 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
         assert asked["cpu"] == ("1" if evaluation else "2")
 
 
+@pytest.mark.thorough
 def test_gpus_in_use_at_once_stay_below_the_cap(study, expected):
     study.forget("global/0.300/seed0", "global/0.300/seed1")
     head = study.on_slurm("--resources", "gpu=1")
@@ -55,6 +56,7 @@ def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_a_site_that_knows_only_gres(study, expected):
     study.forget("global/0.300/seed0")
     head = study.on_slurm("--set-resources", "prune_eval:gres='gpu:1'", "prune_eval:gpu=0")

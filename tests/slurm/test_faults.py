@@ -62,6 +62,7 @@ def test_cancelled_short_of_memory_out_of_time_and_half_written(study, expected)
     assert [time for _, time, _ in tries[THREE]] == ["00:01:00", "00:02:00"]
 
 
+@pytest.mark.thorough
 def test_a_job_that_fails_every_time_ends_the_run_with_an_error_and_the_others_finish(study, expected):
     study.forget(ONE, TWO)
     weights = study.folder / "results/checkpoints/splade-tiny/files/model.safetensors"
@@ -80,6 +81,7 @@ def test_a_job_that_fails_every_time_ends_the_run_with_an_error_and_the_others_f
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_a_damaged_result_is_named_and_only_it_is_computed_again(study, expected):
     study.forget()
     damaged = study.folder / f"results/runs/splade-tiny/ws353/{ONE}.parquet"
@@ -129,6 +131,7 @@ def test_preempted_jobs_are_requeued_and_computed_once(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_a_lost_node_gives_its_job_back(study, expected):
     study.forget(ONE)
     gate = study.fate(ONE, "wait")
@@ -171,6 +174,7 @@ def test_head_killed_and_started_again(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_two_heads_at_once(study, expected):
     study.forget(ONE)
     gate = study.fate(ONE, "wait")
@@ -189,6 +193,7 @@ def test_two_heads_at_once(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_clocks_that_differ(study, expected):
     """A node a day behind writes two runs; the login node's clock is a day ahead when it fetches and edits."""
     study.forget(ONE, TWO)
@@ -203,6 +208,7 @@ def test_clocks_that_differ(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_a_full_disk(study, expected, tmp_path):
     """The whole study on a file system without a free byte: the run fails; with room again it finishes the rest."""
     disk = tmp_path / "disk"
