@@ -51,6 +51,22 @@ def program(name):
     return codefiles.program(f"workflow/scripts/{name}.py")
 
 
+# Snakemake throws away what a job computed when an input is newer than the clock of the job's node. Each job reads
+# these lines on its node before it computes.
+if ahead := codefiles.from_the_future(
+    [
+        *map(str, Path("workflow").rglob("*.*")),
+        *(f"results/checkpoints/{name}/manifest.json" for name in USED_MODELS),
+        *(f"results/datasets/{name}/manifest.json" for name in USED_DATASETS),
+    ]
+):
+    raise WorkflowError(
+        f"{ahead[0]} (and {len(ahead) - 1} more) has a modification time in the future of this machine's clock; jobs here "
+        "would compute in vain. Set the clock right, or give the files the present time: "
+        "find workflow results -newermt now -exec touch {} +"
+    )
+
+
 def schema(*names):
     """The schemas of the tables that a program writes or reads."""
     return [f"workflow/schemas/tables/{name}.yaml" for name in names]

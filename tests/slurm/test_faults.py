@@ -195,13 +195,18 @@ def test_two_heads_at_once(study, expected):
 
 @pytest.mark.thorough
 def test_clocks_that_differ(study, expected):
-    """A node a day behind writes two runs; the login node's clock is a day ahead when it fetches and edits."""
+    """Code from a machine whose clock is a day ahead: refused before anything is computed. Results from a node that is a
+    day behind: taken."""
     study.forget(ONE, TWO)
     study.fate(ONE, "past")
     study.fate(TWO, "past")
-    ahead = (time.time() + 86400,) * 2
-    for path in [*study.folder.glob("workflow/scripts/**/*.py"), *study.folder.glob("results/*/*/manifest.json")]:
-        os.utime(path, ahead)
+    code = study.folder / "workflow/scripts/essential_sparsity/masks.py"
+    os.utime(code, (time.time() + 86400,) * 2)
+    head = study.on_slurm(check=False)
+    assert head.process.returncode == 1
+    assert "masks.py (and 0 more) has a modification time in the future" in head.output
+    assert study.noted("started") == {}
+    study.call("sh", "-c", "find workflow results -newermt now -exec touch {} +")
     study.on_slurm()
     assert computed(study, ONE, TWO)
     assert study.planned() == {}
