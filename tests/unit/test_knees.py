@@ -196,7 +196,7 @@ def items_of(*curves, n=400, seeds=(0,), spread=0.0):
                 }
                 score = (u < mean + shift[i]).astype(float)
                 part = pd.DataFrame(
-                    {"item": [f"{j:05}" for j in range(n)], "score": score, "target": 0.5, "weight": 1.0}
+                    {"item": [f"{j:05}" for j in range(n)], "score": score, "target": 0.0, "weight": 1.0}
                 )
                 items.append(part.assign(**key))
                 runs.append(key | {"protocol": "probe", "metric": "accuracy", "value": score.mean(), "n_items": n})
@@ -286,6 +286,18 @@ def test_a_hinge_a_line_and_a_power_law_are_told_apart():
     bent_up = only(runs_of(0.9 - levels + 0.9 * np.maximum(levels - 0.3, 0), levels=levels))
     assert bent_up["evidence_hinge"] > 0.9
     assert bent_up["shape"] is None
+
+
+def test_the_interval_is_corrected_for_bias():
+    """Replicates that lie lower than the estimate as a rule: the estimate itself is low, so the interval moves up."""
+    replicates = np.random.default_rng(0).normal(size=100_000)
+    centred, shifted = (np.array(knees.interval(estimate, replicates)) for estimate in (0.0, 0.5))
+    assert centred == pytest.approx([-1.96, 1.96], abs=0.03)
+    assert shifted == pytest.approx(centred + 1.0, abs=0.03)
+    far = knees.interval(9.0, np.append(replicates, np.inf))
+    assert far[0] == pytest.approx(1.96, abs=0.03)
+    assert far[1] is None
+    assert knees.interval(1.0, np.ones(50)) == (1.0, 1.0)
 
 
 def test_comparisons_are_paired():

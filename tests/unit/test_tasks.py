@@ -153,7 +153,7 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
     head = LogisticRegression(C=tasks.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
     right = head.score(scaler.transform(evaluated), prepared.targets)
     assert outcome.metrics == {"accuracy": right, "chance_corrected_accuracy": pytest.approx(2 * right - 1)}
-    assert (outcome.items["target"] == 0.5).all()
+    assert outcome.items["target"].tolist() == prepared.targets.tolist()
     assert outcome.items["score"].mean() == outcome.metrics["accuracy"]
     assert outcome.items["item"].tolist() == prepared.items
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from essential_sparsity import files
-from essential_sparsity.metrics import Metric
+from essential_sparsity.metrics import Metric, chance_level
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once
@@ -33,7 +33,8 @@ def curves(
     `targets` and `weights` (n); `seeds` (S) name the seeds. Every level needs one defined run.
     """
     if metric.from_items == "mean above chance":
-        scores, weights = (scores - targets) / (1 - targets), np.ones(len(targets))
+        chance = chance_level(targets)
+        scores, weights = (scores - chance) / (1 - chance), np.ones(len(targets))
     there = ~np.isnan(scores).any(axis=2)
     if not there.any(axis=1).all():
         raise ValueError("a level without a defined run cannot be resampled")

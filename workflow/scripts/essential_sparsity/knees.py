@@ -19,6 +19,7 @@ from essential_sparsity.readings import MIN_LEVELS
 ALPHA = 0.05
 CURVE = ["model", "task", "pattern", "metric"]
 READINGS = ("tolerance", "last_compliant", "kneedle", "hinge")
+KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "hinge": 4}  # parameters of each
 CONVINCING = 0.9  # evidence from which a shape is named
 
@@ -145,8 +146,9 @@ def _row(curve: Curve) -> dict:
         curve.found[name] = float(_read(name, curve, means))
         row[name] = _or_none(curve.found[name])
         if curve.replicates is not None:
-            curve.resampled[name] = _read(name, curve, curve.replicates)
-            row[f"{name}_low"], row[f"{name}_high"] = interval(name, curve.resampled[name])
+            few = slice(KNEEDLE_REPLICATES if name == "kneedle" else None)
+            curve.resampled[name] = _read(name, curve, curve.replicates[few])
+            row[f"{name}_low"], row[f"{name}_high"] = reading_interval(name, curve)
     row |= _sharpness(curve) | _flags(curve)
     if row["tolerance"] is None:
         return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}
@@ -160,18 +162,33 @@ def _read(name: str, curve: Curve, means: np.ndarray) -> np.ndarray:
     return getattr(readings, name)(curve.levels, means, *((curve.epsilon,) if name == "last_compliant" else ()))
 
 
-def interval(name: str, resampled: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % percentile interval of a reading's replicates (B); an end is None when it lies beyond the levels.
+def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % interval of a reading from its replicates (B), infinities included; an end is None when it is infinite.
+
+    Bias-corrected percentiles (Efron 1981, "Nonparametric standard errors and confidence intervals"): noise makes a
+    curve's crossing early, and a resampled curve's earlier still, by as much; the share of replicates below the
+    estimate says by how much. The estimate always lies inside.
+    """
+    below = ((resampled < estimate) + 0.5 * (resampled == estimate)).mean()
+    limit = norm.ppf(1 - ALPHA / 2)
+    shift = 2 * np.clip(norm.ppf(below), -limit, limit)
+    low, high = np.quantile(resampled, norm.cdf([shift - limit, shift + limit]), method="nearest")
+    return _or_none(low), _or_none(high)
+
+
+def reading_interval(name: str, curve: Curve) -> tuple[float | None, float | None]:
+    """The interval of one of the readings of a curve.
 
     A replicate that never leaves the tolerance has its crossing beyond the last level. The other readings have an
-    interval only when nearly all replicates have the reading.
+    interval only where the curve and nearly all replicates have the reading.
     """
+    estimate, resampled = curve.found[name], curve.resampled[name]
     undefined = np.isnan(resampled)
-    if name != "tolerance" and undefined.mean() > ALPHA:
+    if name == "tolerance":
+        return interval(np.inf if np.isnan(estimate) else estimate, np.where(undefined, np.inf, resampled))
+    if np.isnan(estimate) or undefined.mean() > ALPHA:
         return None, None
-    values = np.where(undefined, np.inf, resampled) if name == "tolerance" else resampled[~undefined]
-    low, high = np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
-    return _or_none(low), _or_none(high)
+    return interval(estimate, resampled[~undefined])
 
 
 def _sharpness(curve: Curve) -> dict:
@@ -186,8 +203,8 @@ def _sharpness(curve: Curve) -> dict:
         _, before, after, _ = readings.hinge_fit(levels, curve.replicates, weights)
         falling = before < 0
         ratios = np.divide(after, before, out=np.full(before.shape, np.inf), where=falling)
-        low, high = np.quantile(ratios, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
-        result |= {"slope_ratio_low": _or_none(low), "slope_ratio_high": _or_none(high)}
+        ratio = np.inf if result["slope_ratio"] is None else result["slope_ratio"]
+        result["slope_ratio_low"], result["slope_ratio_high"] = interval(ratio, ratios)
     if size > max(SHAPES.values()) + 2:
         found = {"linear": readings.line(levels, means, weights), "power": readings.power(levels, means, weights)}
         evidence = _akaike_weights(found | {"hinge": squares}, size, np.ptp(means))
@@ -271,13 +288,14 @@ def _difference(a: Curve, b: Curve, column: str) -> dict:
     row["n_replicates"] = 0
     if "tolerance" in a.resampled and "tolerance" in b.resampled:
         of_a, of_b = (np.where(np.isnan(c.resampled["tolerance"]), np.inf, c.resampled["tolerance"]) for c in (a, b))
-        both = np.isinf(of_a) & np.isinf(of_b)
+        both = np.isinf(of_a) & np.isinf(of_b)  # neither drops: which of the two does so later is not known
         with np.errstate(invalid="ignore"):
             difference = of_a - of_b
-        ends = ((-np.inf, ALPHA / 2), (np.inf, 1 - ALPHA / 2))
-        quantiles = [np.quantile(np.where(both, fill, difference), share, method="nearest") for fill, share in ends]
-        larger = np.where(both, 0.5, (difference > 0) + 0.5 * (difference == 0)).mean()
-        row |= {"low": _or_none(quantiles[0]), "high": _or_none(quantiles[1]), "share_a_larger": float(larger)}
+            estimate = np.diff(np.nan_to_num(found[::-1], nan=np.inf))[0]
+        if not np.isnan(estimate):
+            row["low"] = interval(estimate, np.where(both, -np.inf, difference))[0]
+            row["high"] = interval(estimate, np.where(both, np.inf, difference))[1]
+        row["share_a_larger"] = float(np.where(both, 0.5, (difference > 0) + 0.5 * (difference == 0)).mean())
         row["n_replicates"] = len(difference)
     return row
 

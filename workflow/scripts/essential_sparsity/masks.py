@@ -117,7 +117,10 @@ def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array
             smaller[j] += columns[i] < columns[j]
             smaller[i] += columns[j] < columns[i]
     below = smaller < pruned
-    tied = positions(below.sum(0) > pruned)
+    count = view(torch.zeros(len(bits), dtype=torch.uint8, device="cpu" if host else bits.device))
+    for column in below:
+        count += column
+    tied = positions(count > pruned)
     mask = np.ascontiguousarray(below.T) if host else below.t().contiguous()
     if len(tied):
         order = torch.argsort(torch.as_tensor(hashes(tied)), dim=1)

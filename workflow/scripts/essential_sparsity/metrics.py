@@ -16,8 +16,8 @@ class Metric:
     one per cent of a perplexity.
 
     `from_items` says how the value comes from the rows of table `items`: `mean` (Σ score / Σ weight, the logarithm of a
-    perplexity), `mean above chance` (mean of (score − target) / (1 − target), the target being the item's chance level)
-    or `rank correlation` (of score and target).
+    perplexity), `mean above chance` (the mean on a scale where `chance_level` is 0 and 1 stays 1) or `rank correlation` (of score
+    and target).
     """
 
     name: str
@@ -52,3 +52,8 @@ METRICS = {
         Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
     )
 }
+
+
+def chance_level(targets) -> float:
+    """Accuracy of guessing among the labels that occur in `targets` (n)."""
+    return 1 / len(set(targets))

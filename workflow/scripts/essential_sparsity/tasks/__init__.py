@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import files
+from essential_sparsity.metrics import chance_level
 
 
 class TaskError(ValueError):
@@ -33,7 +34,7 @@ class Outcome:
 
     `metrics`: metric name -> value, None where the metric is undefined. `items`: one row per evaluated item with
     `item` (id), `score` (accuracy: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
-    model's own similarity), `target` (similarity: the human rating; accuracy: its chance level; else None) and `weight`
+    model's own similarity), `target` (similarity: the human rating; accuracy: the index of the right label; else None) and `weight`
     (perplexity: predicted tokens; else 1).
     """
 
@@ -211,13 +212,12 @@ PROBE_ITERATIONS = 1000
 
 
 def accuracy(prepared: Prepared, predicted: np.ndarray) -> Outcome:
-    """Share of items whose predicted label index is the target, also corrected for chance (one over the labels)."""
+    """Share of items whose predicted label index is the target, also corrected for chance: one over the labels."""
     correct = (np.asarray(predicted) == prepared.targets).astype(np.float64)
-    chance = 1 / len(np.union1d(prepared.train_targets, prepared.targets))
-    metrics = {"accuracy": float(correct.mean())}
+    metrics, chance = {"accuracy": float(correct.mean())}, chance_level(prepared.targets)
     if chance < 1:
         metrics["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
-    return Outcome(metrics, items_frame(prepared.items, correct, chance))
+    return Outcome(metrics, items_frame(prepared.items, correct, prepared.targets))
 
 
 def items_frame(items: Sequence[str], score: np.ndarray, target=None, weight=1.0) -> pd.DataFrame:
