@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --rerun-incomplete --keep-going --quiet rules host reason
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason
 
 .PHONY: demo run refine report summary test test-slurm lint clean-results
 
