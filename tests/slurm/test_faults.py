@@ -63,7 +63,7 @@ def test_cancelled_short_of_memory_out_of_time_and_half_written(study, expected)
 
 
 @pytest.mark.thorough
-def test_a_job_that_fails_every_time_ends_the_run_with_an_error_and_the_others_finish(study, expected):
+def test_a_damaged_checkpoint_is_named_and_nothing_is_computed_on_it(study, expected):
     study.forget(ONE, TWO)
     weights = study.folder / "results/checkpoints/splade-tiny/files/model.safetensors"
     good = weights.read_bytes()
