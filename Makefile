@@ -2,14 +2,15 @@
 VENV ?= .venv
 PYTHON ?= python3
 CORES ?= all
+SLURM_TESTS ?= slurm
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --rerun-incomplete --keep-going --quiet rules host reason
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason
 
-.PHONY: demo run refine report summary test lint clean-results
+.PHONY: demo run refine report summary test test-slurm lint clean-results
 
 demo: run report summary
 
@@ -36,6 +37,10 @@ summary: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slurm: $(INSTALLED)
+	@status=0; { tests/slurm/start.sh && $(BIN)/python -m pytest tests/slurm -m "$(SLURM_TESTS)"; } || status=$$?; \
+		tests/slurm/stop.sh || status=1; exit $$status
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

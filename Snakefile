@@ -32,7 +32,6 @@ rule all:
             table=["similarity", "differences"] if TICKETS else [],
         ),
         "results/figures/knees.csv",
-        RUN_FILES,
         CURVE_FIGURES,
         TICKET_FIGURES,
         LAYER_FIGURES,

@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import chains, codefiles, grid
+from essential_sparsity import chains, codefiles, grid, resources
 
 try:
     grid.check_config(
@@ -57,6 +57,22 @@ def program(name):
     return codefiles.program(f"workflow/scripts/{name}.py")
 
 
+# Snakemake throws away what a job computed when an input is newer than the clock of the job's node. Each job reads
+# these lines on its node before it computes.
+if ahead := codefiles.from_the_future(
+    [
+        *map(str, Path("workflow").rglob("*.*")),
+        *(f"results/checkpoints/{name}/manifest.json" for name in USED_MODELS),
+        *(f"results/datasets/{name}/manifest.json" for name in USED_DATASETS),
+    ]
+):
+    raise WorkflowError(
+        f"{ahead[0]} (and {len(ahead) - 1} more) has a modification time in the future of this machine's clock; jobs here "
+        "would compute in vain. Set the clock right, or give the files the present time: "
+        "find workflow results -newermt now -exec touch {} +"
+    )
+
+
 def schema(*names):
     """The schemas of the tables that a program writes or reads."""
     return [f"workflow/schemas/tables/{name}.yaml" for name in names]
@@ -95,17 +111,19 @@ def run_settings(wildcards):
 
 
 def run_mem_mb(wildcards, attempt):
-    """Float32 weights with activations; fine-tuning adds gradients, AdamW's two moments and the mask."""
-    bytes_per_parameter = 24 if TASKS[wildcards.task]["protocol"] == "finetune" else 12
-    return attempt * int(
-        3000 + bytes_per_parameter * MODELS[wildcards.model]["parameters"] / 1e6
-    )
+    """Memory of the model and the task, more with each attempt."""
+    return attempt * resources.mem_mb(MODELS[wildcards.model], TASKS[wildcards.task])
 
 
 def run_minutes(wildcards, attempt):
-    """Start-up, and the task's time per level."""
-    levels = wildcards.sparsity.count("+") + 1
-    return attempt * int(10 + levels * TASKS[wildcards.task]["minutes_per_level"])
+    """Time of the levels of one job, more with each attempt."""
+    return attempt * resources.minutes(
+        MODELS[wildcards.model],
+        TASKS[wildcards.task],
+        levels=wildcards.sparsity.count("+") + 1,
+        gpu=config["resources"]["gpu"],
+        threads=config["resources"]["threads"],
+    )
 
 
 def grid_json():

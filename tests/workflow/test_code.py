@@ -16,6 +16,7 @@ ORDER = [
     "metrics",
     "grid",
     "chains",
+    "resources",
     "codefiles",
     "cli",
     "archives",

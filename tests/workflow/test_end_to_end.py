@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from workspace import Workspace
 
 from essential_sparsity import tables
 
@@ -33,8 +34,6 @@ RESULTS = ("results/tables/runs.parquet", "results/tables/knees.parquet", "resul
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory):
     """MiniLM on word similarity (all pairs), and a probe and a fine-tuning on a few dozen reviews."""
-    from conftest import Workspace
-
     workspace = Workspace(tmp_path_factory.mktemp("minilm") / "study")
     path = workspace.folder / "config/tasks.tsv"
     text = re.sub(r"\t800\t400\t", "\t60\t40\t", path.read_text())
@@ -148,11 +147,8 @@ def test_the_report_holds_every_figure_with_its_labels(minilm):
 
 def test_killed_in_the_middle_and_run_again_gives_the_same_tables(finished, tmp_path):
     """SIGKILL to the whole tree while evaluations run; the next `make run` clears the lock and finishes the rest."""
-    from conftest import TINY, Workspace
-
     workspace = Workspace(tmp_path / "study")
-    shutil.copy(finished.folder / "config/tasks.tsv", workspace.folder / "config/tasks.tsv")
-    workspace.configure(grid=[TINY])
+    workspace.configure_tiny()
     command = [
         sys.executable,
         "workflow/scripts/run_alone.py",

@@ -1,9 +1,11 @@
 """What happens before any job: config errors, the dry run on a machine without SLURM, linters, pins."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,13 @@ def test_dry_run_of_a_good_config_is_quick_enough_to_type_often(workspace):
         "print(json.dumps([m for m in ('torch', 'transformers', 'pandas', 'numpy', 'pyarrow') if m in sys.modules]))"
     )
     assert json.loads(workspace.call(sys.executable, "-c", code).stdout) == []
+
+
+def test_code_from_the_future_stops_the_parse_before_jobs_compute_in_vain(workspace):
+    file = workspace.folder / "workflow/scripts/essential_sparsity/masks.py"
+    os.utime(file, (time.time() + 3600,) * 2)
+    output = workspace.snakemake("--dry-run", check=False)
+    assert "masks.py (and 0 more) has a modification time in the future" in output
+    assert "Traceback" not in output
+    workspace.call("sh", "-c", "find workflow results -newermt now -exec touch {} +", check=False)
+    assert workspace.planned()

@@ -2,13 +2,13 @@
 
 import os
 
+from workspace import TINY
+
 LIBRARY = "workflow/scripts/essential_sparsity"
 AFTER_RUNS = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
 
 
 def grid_of(workspace, **changes):
-    from conftest import TINY
-
     before = (workspace.folder / "config/config.yaml").read_text()
     workspace.configure(grid=[TINY | changes])
     try:

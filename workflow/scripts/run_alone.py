@@ -1,8 +1,14 @@
-"""Run Snakemake in this folder; clear the lock that a killed run left behind, refuse while another run is at work."""
+"""Run Snakemake in this folder; clear what a killed run left behind, refuse while another run is at work.
+
+A killed run leaves its lock, and on a cluster its jobs, which nobody watches any more: they are cancelled, so that no
+job that is submitted again writes beside one of them.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -15,10 +21,42 @@ def others() -> list[int]:
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        named = any(Path(part).name == "snakemake" for part in process.info["cmdline"] or ())
+        command = process.info["cmdline"] or ()
+        # `--mode remote` is a cluster job on this machine, not a run: `queued` knows those
+        named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
         if named and process.info["cwd"] == os.getcwd() and process.pid not in own:
             found.append(process.pid)
     return found
+
+
+def slurm(*command: str) -> list[str]:
+    """Lines that a SLURM client prints; ValueError when SLURM does not answer."""
+    try:
+        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise ValueError(
+            f"A killed run may have left jobs in the queue, but SLURM does not answer ({error}). Try again when it does."
+        ) from error
+    return done.stdout.splitlines()
+
+
+def queued() -> list[str]:
+    """Ids of the jobs in SLURM's queue that were submitted from this folder."""
+    if not shutil.which("squeue"):
+        return []
+    lines = slurm("squeue", "--me", "--noheader", "--format=%i|%Z")
+    return [job for job, _, folder in (line.partition("|") for line in lines) if folder == os.getcwd()]
+
+
+def cancel(jobs: list[str]) -> None:
+    """Cancel jobs and wait until none of them can write any more."""
+    print(f"Cancelling {len(jobs)} jobs that a killed run left in SLURM's queue: {' '.join(jobs)}", flush=True)
+    slurm("scancel", *jobs)
+    deadline = time.monotonic() + 300
+    while left := sorted(set(jobs) & set(queued())):
+        if time.monotonic() > deadline:
+            raise ValueError(f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`.")
+        time.sleep(1)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
             f"Snakemake (process {', '.join(map(str, pids))}) is at work in this folder. Wait until it ends, or stop it."
         )
     if any(Path(".snakemake/locks").glob("*")):
+        if jobs := queued():
+            cancel(jobs)
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], check=True)
     os.execv(sys.executable, [*snakemake, *arguments])
 

@@ -1,0 +1,27 @@
+"""Studies on the test cluster: the undisturbed one, run here without SLURM, and copies of it for each misfortune."""
+
+import pytest
+from cluster import Study
+from workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Workspace:
+    """The tiny real grid, finished by a local run: 10 evaluations of one level each."""
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed") / "study")
+    workspace.configure_tiny()
+    workspace.snakemake("--quiet", "all")
+    return workspace
+
+
+@pytest.fixture
+def study(undisturbed, tmp_path):
+    study = Study(tmp_path / "study", undisturbed)
+    yield study
+    study.close()
+
+
+@pytest.fixture(scope="session")
+def expected(undisturbed, tmp_path_factory) -> dict[str, bytes]:
+    """The bytes of all results of the undisturbed study."""
+    return Study(tmp_path_factory.mktemp("expected") / "study", undisturbed).results()

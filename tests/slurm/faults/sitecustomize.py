@@ -1,0 +1,68 @@
+"""Misfortune for chosen jobs: with this folder on PYTHONPATH every Python imports this file when it starts.
+
+It acts in prune_eval.py alone, on files in the folder $FAULTS, where NAME is `{pattern}-{sparsities}-{seed}`:
+
+NAME.wait   the job waits, before it computes, until this file is gone
+NAME.once   what happens to the first attempt: `memory MB`, `sleep SECONDS` or `half` (half a result, then SIGKILL)
+NAME.past   what the job writes is a day old: the clock of its node is behind
+
+and notes in NAME.started and NAME.finished which SLURM jobs started and finished the computation.
+"""
+
+import atexit
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def option(name: str) -> str:
+    return sys.orig_argv[sys.orig_argv.index(name) + 1]
+
+
+def beside(job: Path, kind: str) -> Path:
+    return job.with_name(f"{job.name}.{kind}")
+
+
+def note(path: Path) -> int:
+    """Append this job's id; how many stand there now."""
+    with path.open("a") as handle:
+        handle.write(os.environ.get("SLURM_JOB_ID", "local") + "\n")
+    return len(path.read_text().splitlines())
+
+
+def finish(job: Path) -> None:
+    written = [Path(option("--runs")), Path(option("--items"))]
+    if not all(path.is_file() for path in written):
+        return
+    note(beside(job, "finished"))
+    if beside(job, "past").exists():
+        for path in written:
+            os.utime(path, (time.time() - 86400,) * 2)
+
+
+def begin(job: Path) -> None:
+    first = note(beside(job, "started")) == 1
+    atexit.register(finish, job)
+    while beside(job, "wait").exists():
+        time.sleep(0.1)
+    once = beside(job, "once")
+    if not first or not once.exists():
+        return
+    what, _, amount = once.read_text().partition(" ")
+    if what == "memory":
+        held = bytearray(int(amount) << 20)
+        held[::4096] = b"x" * len(held[::4096])  # touched: only then it is resident
+        time.sleep(30)
+    elif what == "sleep":
+        time.sleep(int(amount))
+    elif what == "half":
+        target = Path(option("--runs"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"PAR1 and no more")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if "FAULTS" in os.environ and "workflow/scripts/prune_eval.py" in sys.orig_argv:
+    begin(Path(os.environ["FAULTS"]) / "-".join(option(f"--{name}") for name in ("pattern", "sparsities", "seed")))

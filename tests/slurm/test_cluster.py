@@ -1,0 +1,65 @@
+"""The literal `snakemake --profile slurm` on a real SLURM: the same bytes as a local run, and what each job asked for."""
+
+import re
+import shutil
+
+import pytest
+from cluster import RESULTS, records, request
+
+pytestmark = pytest.mark.slurm
+
+
+def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
+    for folder in RESULTS:
+        shutil.rmtree(study.folder / "results" / folder)
+    head = study.start()
+    assert head.wait(600) == 0, head.output[-6000:]
+    assert study.results() == expected
+    assert study.planned() == {}
+
+    jobs = records(head.run)
+    assert {job["State"] for job in jobs} == {"COMPLETED"}
+    assert sorted(job["Comment"].split("_wildcards")[0] for job in jobs) == ["rule_prune_eval"] * 10 + ["rule_spectrum"]
+    for job in jobs:
+        asked = request(job)
+        evaluation = job["Comment"].startswith("rule_prune_eval")
+        assert asked.get("gres/gpu") == ("1" if evaluation else None)
+        assert job["Partition"] == ("gpu" if evaluation else "cpu")
+        assert re.fullmatch(r"\d+(\.\d+)?[MG]", asked["mem"])
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", job["Timelimit"])
+        assert asked["cpu"] == ("1" if evaluation else "2")
+
+
+@pytest.mark.thorough
+def test_gpus_in_use_at_once_stay_below_the_cap(study, expected):
+    study.forget("global/0.300/seed0", "global/0.300/seed1")
+    head = study.on_slurm("--resources", "gpu=1")
+    first, second = sorted(records(head.run), key=lambda job: job["Start"])
+    assert first["End"] <= second["Start"], "two GPUs stood ready, but one was allowed"
+    assert study.results() == expected
+
+
+def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study, expected):
+    """One of the four is killed at its first attempt: the group is tried again, with more."""
+    victims = ["global/0.300/seed0", "global/0.600/seed0", "random/0.300/seed0", "random/0.600/seed0"]
+    study.forget(*victims)
+    study.fate(victims[0], "once", "half")
+    head = study.on_slurm(
+        "--groups", "prune_eval=batch", "--group-components", "batch=4",
+        "--set-resource-scopes", "gpu=local", "--resources", "gpu=1", "--jobs", "2",
+    )  # fmt: skip
+    first, second = sorted(records(head.run), key=lambda job: int(job["JobID"]))
+    assert request(first)["gres/gpu"] == request(second)["gres/gpu"] == "1"
+    assert first["Timelimit"] == "00:40:00", "four jobs of ten minutes, one after another"
+    assert (first["State"], second["State"]) == ("FAILED", "COMPLETED")
+    assert second["Timelimit"] == "01:20:00"
+    assert study.results() == expected
+
+
+@pytest.mark.thorough
+def test_a_site_that_knows_only_gres(study, expected):
+    study.forget("global/0.300/seed0")
+    head = study.on_slurm("--set-resources", "prune_eval:gres='gpu:1'", "prune_eval:gpu=0")
+    (job,) = records(head.run)
+    assert request(job)["gres/gpu"] == "1"
+    assert study.results() == expected
