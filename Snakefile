@@ -32,6 +32,7 @@ rule all:
             table=["similarity", "differences"] if TICKETS else [],
         ),
         "results/figures/knees.csv",
+        RUN_FILES,  # a lost run is computed again although its tables are there
         CURVE_FIGURES,
         TICKET_FIGURES,
         LAYER_FIGURES,

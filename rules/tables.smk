@@ -40,8 +40,7 @@ rule collect_costs:
         grid=grid_json(),
         others=expand("fetch_dataset/{dataset}", dataset=USED_DATASETS)
         + expand("{rule}/{model}", rule=["fetch_model", "spectrum"], model=USED_MODELS)
-        + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS]
-        + (["similarity/all"] if TICKETS else []),
+        + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS],
     message:
         "Collecting the costs"
     shell:

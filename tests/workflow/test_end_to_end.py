@@ -37,7 +37,7 @@ def minilm(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("minilm") / "study")
     path = workspace.folder / "config/tasks.tsv"
     text = re.sub(r"\t800\t400\t", "\t60\t40\t", path.read_text())
-    path.write_text(re.sub(r"\t1000\t400\t", "\t32\t40\t", text))
+    path.write_text(re.sub(r"\t600\t400\t", "\t32\t40\t", text))
     common = {"models": ["minilm"], "seeds": [0]}
     workspace.configure(
         grid=[

@@ -3,7 +3,7 @@
 import sys
 
 import pandas as pd
-from conftest import TINY
+from workspace import TINY
 
 WIDTH = 0.1
 REFINE = (
