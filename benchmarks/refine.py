@@ -1,6 +1,6 @@
 """Refinement against the uniform grid, on the packaged models: the same knee from how many evaluations?
 
-    python benchmarks/refine.py [--json FILE]
+    python benchmarks/refine.py [--json FILE] [--only MODEL]
 
 Run `make demo` first: its checkpoints and data are used. Every level of the uniform grid of width 0.02 is evaluated
 once; refinement then starts from its levels at 0.1, 0.2, … and asks for more, round by round, as `make refine` does.
@@ -67,12 +67,13 @@ def refined(runs, step):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--only", default="", help="only the models whose name starts so")
     args = parser.parse_args(argv)
     if not (ROOT / "results/tables/knees.parquet").is_file():
         sys.exit("Run `make demo` first: its checkpoints and data are used.")
     print(f"{'curve':28} {'uniform':>26} {'refined':>26} {'levels':>8} {'share':>6}")
     rows = []
-    for model, task, pattern, last, step in CURVES:
+    for model, task, pattern, last, step in (curve for curve in CURVES if curve[0].startswith(args.only)):
         runs, items = uniform(model, task, pattern, last)
         found = {}
         for which, seen in (("uniform", runs), ("refined", refined(runs, step))):
