@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import chains, codefiles, grid, resources
+from essential_sparsity import chains, codefiles, grid, resources, rounds
 
 try:
     grid.check_config(
@@ -16,16 +16,11 @@ try:
     MODELS, TASKS, PACKAGES = grid.read_tables(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
     chains.check(config, TASKS, "the configuration")
+    ROUNDS = rounds.read() if "refine" in config else []
 except grid.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
-ROUNDS_FILE = Path("results/rounds.json")  # levels that `make refine` added
-ROUNDS = (
-    json.loads(ROUNDS_FILE.read_text())["rounds"]
-    if "refine" in config and ROUNDS_FILE.is_file()
-    else []
-)
 JOBS = grid.expand(config["grid"], LEVELS_PER_JOB, ROUNDS)
 DATASETS = {row["dataset"]: row for row in TASKS.values()}
 CURVES = sorted({(job.model, job.task) for job in JOBS})

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from essential_sparsity import grid, knees, refinement
+from essential_sparsity import grid, knees, refinement, rounds
 
 
 def runs_at(levels, pattern="global"):
@@ -66,11 +66,18 @@ def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):
     }
     path = tmp_path / "rounds.json"
     curve = {"model": "m", "task": "t", "pattern": "global"}
-    refinement.add_round(path, [curve | {"levels": ["0.600"]}])
-    refinement.add_round(path, [curve | {"levels": ["0.600", "0.640"]}, curve | {"model": "gone", "levels": ["0.1"]}])
-    rounds = refinement.files.read_json(path)["rounds"]
-    before, after = (set(grid.expand([block], {"t": 9}, given)) for given in ((), rounds))
+    rounds.add([curve | {"levels": ["0.600"]}], path)
+    rounds.add([curve | {"levels": ["0.600", "0.640"]}, curve | {"model": "gone", "levels": ["0.100"]}], path)
+    before, after = (set(grid.expand([block], {"t": 9}, given)) for given in ((), rounds.read(path)))
     assert before < after
     assert sorted((job.pattern, job.token, job.seed) for job in after - before) == [
         ("global", level, seed) for level in ("0.600", "0.640") for seed in (0, 1)
     ]
+
+
+@pytest.mark.parametrize("text", ["{", '{"rounds": 3}', '{"rounds": [[{"model": "m", "levels": ["0.5"]}]]}'])
+def test_a_damaged_file_of_rounds_is_named(tmp_path, text):
+    path = tmp_path / "rounds.json"
+    path.write_text(text)
+    with pytest.raises(grid.ConfigError, match=r"rounds\.json.*[dD]elete it"):
+        rounds.read(str(path))

@@ -3,9 +3,7 @@
 import argparse
 import json
 
-import pandas as pd
-
-from essential_sparsity import cli, grid, knees, tables
+from essential_sparsity import cli, items, knees, tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,18 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
-    paths = {
-        (job.model, job.task, job.pattern, level, job.seed): f"{args.items}/{job.path}.parquet"
-        for job in grid.expand(**args.grid)
-        for level in job.levels
-    }
-
-    def items(runs: pd.DataFrame) -> pd.DataFrame:
-        rows = runs[["model", "task", "pattern", "sparsity", "seed"]].itertuples(index=False)
-        wanted = {(row.model, row.task, row.pattern, grid.level(row.sparsity), row.seed) for row in rows}
-        return tables.collect(sorted({paths[row] for row in wanted}), "items")
-
-    found, comparisons = knees.table(tables.read(args.runs, "runs"), items, args.epsilon, args.compare)
+    read = items.reader(args.grid, args.items)
+    found, comparisons = knees.table(tables.read(args.runs, "runs"), read, args.epsilon, args.compare)
     tables.write(found, "knees", args.knees)
     tables.write(comparisons, "comparisons", args.comparisons)
 

@@ -8,9 +8,9 @@ Each round is one ordinary run of the command given: killed, it is taken up agai
 import subprocess
 import sys
 
-from essential_sparsity import cli, files, refinement
+from essential_sparsity import cli, files, rounds
 
-NEXT, ROUNDS = "results/next_round.json", "results/rounds.json"
+NEXT = "results/next_round.json"
 MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
             break
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
-        refinement.add_round(ROUNDS, levels)
+        rounds.add(levels)
     _run(command)
 
 

@@ -60,7 +60,7 @@ def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.n
     """Weighted means: linear in the scores, so the seeds are averaged before the items are resampled."""
     sign = 1.0 if metric.higher_is_better else -1.0
     averaged = np.einsum("lsn,ls->nl", scores, share)
-    # Differences from the first level cancel less than the levels do: float32 is enough for them.
+    # What is left of the scores without their overall mean is small: float32 is enough for its sums.
     base = averaged.mean()
     columns = np.column_stack([averaged - weights[:, None] * (base / weights.mean()), weights]).astype(np.float32)
 
@@ -137,11 +137,10 @@ def seed_noise(
     if size < 2:
         return np.zeros((1, scores.shape[0]))
     one = np.ones((1, scores.shape[2]), dtype=np.float32)
-    values = np.zeros((size, scores.shape[0]))
+    values, filled = np.zeros((size, scores.shape[0])), np.where(np.isnan(scores), 0.0, scores)
     for j in range(size):
         only = np.zeros(there.shape)
         only[there[:, j], j] = 1.0
-        filled = np.where(np.isnan(scores), 0.0, scores)
         values[j] = STATISTICS[metric.from_items](metric, filled, targets, weights, only)(one)[0]
     counted = np.maximum(there.sum(axis=1), 1)
     centre = np.where(there.T, values, 0).sum(axis=0) / counted

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from essential_sparsity import files, stored
-from essential_sparsity.prunable import CheckpointError, PrunableWeight, find_prunable, parameters
+from essential_sparsity.prunable import CheckpointError, PrunableWeight, find_prunable, parameters, prunable_parameters
 
 __all__ = [
     "CheckpointError",
@@ -26,6 +26,7 @@ __all__ = [
     "iter_prunable",
     "load_model",
     "parameters",
+    "prunable_parameters",
     "verified_folder",
 ]
 

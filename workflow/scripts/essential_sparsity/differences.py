@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import bootstrap, knees
-from essential_sparsity.metrics import METRICS
 
 SPLIT = 0.5  # the sparsity that parts the two ranges
 RUN = ["sparsity", "seed"]
@@ -44,7 +43,8 @@ def table(
 
 def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int) -> Iterator[dict]:
     """The levels of one pair of curves, then its ranges."""
-    first, second = (_curve(key, runs) for runs in pair)
+    patterns = (key["pattern_a"], key["pattern_b"])
+    curves = [knees.curve_of(key, knees.level_means(runs), (name,)) for name, runs in zip(patterns, pair, strict=True)]
     seen = [items(runs) for runs in pair]
     if not np.array_equal(*(np.sort(part["item"].unique()) for part in seen)):
         raise ValueError(
@@ -52,29 +52,21 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
             "items: they cannot be paired. Delete their files in results/runs and results/items and run again."
         )
     resampled = [
-        knees.resampled(curve, runs, part, replicates)
-        for curve, runs, part in zip((first, second), pair, seen, strict=True)
+        knees.resampled(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)
     ]
-    levels, means, noise = first.levels, first.means - second.means, resampled[0] - resampled[1]
+    levels, means, noise = curves[0].levels, curves[0].means - curves[1].means, resampled[0] - resampled[1]
     ranges = [(levels <= SPLIT + 1e-9), (levels > SPLIT + 1e-9)]
     chosen = [levels == level for level in levels] + [part for part in ranges if part.sum() > 1]
     for part in chosen:
-        low, high = np.quantile(noise[:, part].mean(axis=1), [knees.ALPHA / 2, 1 - knees.ALPHA / 2])
+        low, high = knees.interval(means[part].mean(), noise[:, part].mean(axis=1))
         yield key | {
             "sparsity_from": float(levels[part][0]),
             "sparsity_to": float(levels[part][-1]),
             "difference": float(means[part].mean()),
-            "low": float(low),
-            "high": float(high),
+            "low": low,
+            "high": high,
             "n_levels": int(part.sum()),
             "n_seeds": int(pair[0]["seed"].nunique()),
             "n_items": int(pair[0]["n_items"].min()),
             "n_replicates": replicates,
         }
-
-
-def _curve(key: dict, runs: pd.DataFrame) -> knees.Curve:
-    means = knees.level_means(runs).sort_values("sparsity")
-    arrays = (means[column].to_numpy(float) for column in ("sparsity", "quality", "n_seeds"))
-    metric = METRICS[key["metric"]]
-    return knees.Curve(key, metric, metric.epsilon, *arrays)

@@ -66,9 +66,7 @@ def make_plan(
     tickets: Mapping[float, Mapping[str, torch.Tensor]] | None,
 ) -> masks.Plan:
     """The plan over the model's own weights, which it zeroes in place."""
-    parameters = checkpoints.parameters(model)
-    weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
-    return masks.plan(pattern, weights, sparsities, seed, spectrum, tickets)
+    return masks.plan(pattern, checkpoints.prunable_parameters(model), sparsities, seed, spectrum, tickets)
 
 
 def check_count(pruned: Mapping[str, torch.Tensor], level: Level) -> None:

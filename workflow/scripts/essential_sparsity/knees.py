@@ -18,7 +18,14 @@ from essential_sparsity.readings import MIN_LEVELS
 
 ALPHA = 0.05
 CURVE = ["model", "task", "pattern", "metric"]
-READINGS = ("tolerance", "last_compliant", "kneedle", "hinge")
+READ: dict[
+    str, Callable[["Curve", np.ndarray], np.ndarray]
+] = {  # reading -> of a curve with means (…, L) in their place
+    "tolerance": lambda curve, means: readings.tolerance(curve.levels, means, curve.weights, curve.epsilon),
+    "last_compliant": lambda curve, means: readings.last_compliant(curve.levels, means, curve.epsilon),
+    "kneedle": lambda curve, means: readings.kneedle(curve.levels, means),
+    "hinge": lambda curve, means: readings.hinge(curve.levels, means, curve.weights),
+}
 KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "hinge": 4}  # parameters of each
 CONVINCING = 0.9  # evidence from which a shape is named
@@ -74,24 +81,34 @@ def table(
             raise ValueError(f"The tolerance of the task {task!r} is {value}: it is a loss of quality, above 0.")
     means = level_means(runs)
     rows, curves = [], []
-    for (model, task, name), group in runs.groupby(["model", "task", "metric"], sort=True):
+    for (model, task), group in runs.groupby(["model", "task"], sort=True):
         protocols = " and ".join(sorted(group["protocol"].unique()))
         if " and " in protocols:
             raise ValueError(f"The runs of {model} on {task} mix the protocols {protocols}: one is expected.")
-        metric = METRICS[name]
-        of_group = means[(means["model"] == model) & (means["task"] == task) & (means["metric"] == name)]
         for pattern in sorted(set(group["pattern"]) - {"dense"}):
-            chosen = group[group["pattern"].isin(["dense", pattern])]
-            levels = of_group[of_group["pattern"].isin(["dense", pattern])].sort_values("sparsity")
-            arrays = (levels[column].to_numpy(float) for column in ("sparsity", "quality", "n_seeds"))
-            key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols}
-            curve = Curve(key, metric, epsilon.get(task, metric.epsilon), *arrays)
-            if items is not None and _readable(curve) is None:
-                curve.replicates = resampled(curve, chosen, items(chosen), replicates)
-            rows.append(_row(curve) | _counts(chosen))
-            curve.replicates = None
-            curves.append(curve)
+            both = group[group["pattern"].isin(["dense", pattern])]
+            evaluated = None  # read once for all metrics of a task
+            for name, chosen in both.groupby("metric", sort=True):
+                if (chosen["pattern"] == "dense").all():
+                    continue  # dense has a metric that no run of the pattern has
+                key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols}
+                curve = curve_of(key, means, ("dense", pattern), epsilon.get(task))
+                if items is not None and _readable(curve) is None:
+                    evaluated = items(both) if evaluated is None else evaluated
+                    curve.replicates = resampled(curve, chosen, evaluated, replicates)
+                rows.append(_row(curve) | _counts(chosen))
+                curve.replicates = None
+                curves.append(curve)
     return pd.DataFrame(rows), compare(curves, between)
+
+
+def curve_of(key: dict, means: pd.DataFrame, patterns: Sequence[str], epsilon: float | None = None) -> Curve:
+    """The curve of a key (model, task, metric) through the levels of these patterns in the frame of `level_means`."""
+    metric = METRICS[key["metric"]]
+    here = np.logical_and.reduce([means[name] == key[name] for name in ("model", "task", "metric")])
+    levels = means[here & means["pattern"].isin(patterns)].sort_values("sparsity")
+    arrays = (levels[column].to_numpy(float) for column in ("sparsity", "quality", "n_seeds"))
+    return Curve(key, metric, metric.epsilon if epsilon is None else epsilon, *arrays)
 
 
 def resampled(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int) -> np.ndarray:
@@ -132,7 +149,7 @@ def _row(curve: Curve) -> dict:
     """One row of the table `knees`; fills the curve's readings."""
     metric, levels, means = curve.metric, curve.levels, curve.means
     row = curve.key | {"epsilon": curve.epsilon, "scale": metric.scale, "n_levels": len(levels), "n_exits": 0}
-    empty = [name + end for name in (*READINGS, "slope_ratio") for end in ("", "_low", "_high")]
+    empty = [name + end for name in (*READ, "slope_ratio") for end in ("", "_low", "_high")]
     empty += ["dense", "metric_at_knee", "reason", "slope_before", "slope_after", "shape"]
     row |= dict.fromkeys([*empty, *(f"evidence_{shape}" for shape in SHAPES)])
     flags = ("non_monotone", "rises_first", "no_drop", "below_tolerance_at_first_level")
@@ -142,24 +159,17 @@ def _row(curve: Curve) -> dict:
         row |= {"dense": metric.value(means[0]), "n_exits": readings.exits(means, curve.epsilon)}
     if (reason := _readable(curve)) is not None:
         return row | {"reason": reason}
-    for name in READINGS:
-        curve.found[name] = float(_read(name, curve, means))
+    for name in READ:
+        curve.found[name] = float(READ[name](curve, means))
         row[name] = _or_none(curve.found[name])
         if curve.replicates is not None:
             few = slice(KNEEDLE_REPLICATES if name == "kneedle" else None)
-            curve.resampled[name] = _read(name, curve, curve.replicates[few])
+            curve.resampled[name] = READ[name](curve, curve.replicates[few])
             row[f"{name}_low"], row[f"{name}_high"] = reading_interval(name, curve)
     row |= _sharpness(curve) | _flags(curve)
     if row["tolerance"] is None:
         return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}
     return row | {"metric_at_knee": metric.value(float(np.interp(row["tolerance"], levels, means)))}
-
-
-def _read(name: str, curve: Curve, means: np.ndarray) -> np.ndarray:
-    if name in ("tolerance", "hinge"):
-        more = (curve.weights, curve.epsilon) if name == "tolerance" else (curve.weights,)
-        return getattr(readings, name)(curve.levels, means, *more)
-    return getattr(readings, name)(curve.levels, means, *((curve.epsilon,) if name == "last_compliant" else ()))
 
 
 def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, float | None]:

@@ -37,13 +37,10 @@ def ticket(
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed)
     load = {"allow_pickle": bool(settings.get("allow_pickle"))}
     model = training.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
-    parameters = checkpoints.parameters(model.to(device))
-    weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
     previous = {name: mask.to(device) for name, mask in previous.items()}
-    apply_(weights, previous)
+    apply_(checkpoints.prunable_parameters(model.to(device)), previous)
     training.train_(model, prepared.train, prepared.collate, settings, seed, previous, device)
-    trained = [(weight, parameters[weight.name].data) for weight, _ in weights]  # training may move and cast them
-    return prune_smallest(trained, previous, sparsity, seed)
+    return prune_smallest(checkpoints.prunable_parameters(model), previous, sparsity, seed)
 
 
 @torch.no_grad()

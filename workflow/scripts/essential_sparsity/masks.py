@@ -16,8 +16,9 @@ import torch
 from essential_sparsity import parallel
 from essential_sparsity.allocation import erk_counts, nm_pruned
 from essential_sparsity.files import named_seed
+from essential_sparsity.groups import nm_mask
 from essential_sparsity.prunable import PrunableWeight
-from essential_sparsity.spectrum import boundary, histogram, histograms, level_count
+from essential_sparsity.spectrum import boundary, counts_of, histogram, histograms, level_count
 from essential_sparsity.thresholds import (
     NOTHING,
     Array,
@@ -27,7 +28,6 @@ from essential_sparsity.thresholds import (
     find_random,
     magnitude_bits,
     mask_of,
-    positions,
     random_mask_of,
     tie_hash,
     view,
@@ -58,33 +58,6 @@ class Level:
     group: int | None = None
     tail: int = 0  # weights in columns past the last whole group, left dense
     per_tensor: dict[str, int] = field(default_factory=dict)
-
-
-def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array:
-    """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M).
-
-    `hashes(rows)` gives the tie hashes (len(rows), M) of the few groups in which the cut falls among equals.
-    """
-    host = isinstance(bits, np.ndarray)
-    columns = np.ascontiguousarray(bits.T) if host else bits.t().contiguous()
-    smaller = view(torch.zeros(columns.shape, dtype=torch.uint8, device="cpu" if host else bits.device))
-    for i in range(len(columns)):  # how many weights of its group are smaller than each
-        for j in range(i + 1, len(columns)):
-            smaller[j] += columns[i] < columns[j]
-            smaller[i] += columns[j] < columns[i]
-    below = smaller < pruned
-    count = view(torch.zeros(len(bits), dtype=torch.uint8, device="cpu" if host else bits.device))
-    for column in below:
-        count += column
-    tied = positions(count > pruned)
-    mask = np.ascontiguousarray(below.T) if host else below.t().contiguous()
-    if len(tied):
-        order = torch.argsort(torch.as_tensor(hashes(tied)), dim=1)
-        values = torch.as_tensor(bits[tied]).gather(1, order)
-        order = order.gather(1, torch.argsort(values, dim=1, stable=True))
-        cut = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
-        mask[tied] = view(cut.scatter_(1, order[:, :pruned], True))
-    return mask
 
 
 class Plan:
@@ -221,32 +194,33 @@ class Plan:
                 erk_counts([weight.shape for weight, _ in self.weights], level_count(s, self.n)) for s in sparsities
             ]
             units = [([i], [level[i] for level in per_level]) for i in everything]
-        counts = None if self.random or not any(sparsities) else self._histograms(spectrum)
+        ordered = not self.random and any(sparsities)
+        count = self._counter(spectrum) if ordered else None
         result = {sparsity: [NOTHING] * len(self.weights) for sparsity in sparsities}
         for unit, ks in units:
             ranked = [self.ranked[i] for i in unit]
             if self.random:
                 found = find_random(ranked, ks, self.key)
-            elif counts is None:
+            elif count is None:
                 found = [NOTHING] * len(ks)
             else:
-                found = find(ranked, sum(counts[i] for i in unit), ks, self.key)
+                found = find(ranked, sum(map(count, unit)), ks, self.key)
             for sparsity, threshold in zip(sparsities, found, strict=True):
                 for i in unit:
                     result[sparsity][i] = threshold
         return result
 
-    def _histograms(self, spectrum: pd.DataFrame | None) -> list[np.ndarray]:
+    def _counter(self, spectrum: pd.DataFrame | None) -> Callable[[int], np.ndarray]:
+        """The histogram of the i-th tensor; one is held at a time."""
         if spectrum is None:
-            return [histogram(tensor, weight.name) for weight, tensor in self.weights]
-        stored = histograms(spectrum)
-        counts = [stored.get(weight.name) for weight, _ in self.weights]
-        for (weight, _), size, count in zip(self.weights, self.sizes, counts, strict=True):
-            if count is None or count.sum() != size:
+            return lambda i: histogram(self.weights[i][1], self.weights[i][0].name)
+        stored = dict(iter(spectrum.groupby("tensor")))
+        for (weight, _), size in zip(self.weights, self.sizes, strict=True):
+            if weight.name not in stored or stored[weight.name]["count"].sum() != size:
                 raise ValueError(
                     f"the spectrum does not describe {weight.name}: it belongs to other weights, make it anew"
                 )
-        return counts
+        return lambda i: counts_of(stored[self.weights[i][0].name])
 
 
 def plan(

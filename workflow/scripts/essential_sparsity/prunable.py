@@ -80,6 +80,12 @@ def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
     return weights
 
 
+def prunable_parameters(model: torch.nn.Module) -> list[tuple[PrunableWeight, torch.Tensor]]:
+    """(description, the tensor itself) of every prunable weight of a loaded model."""
+    own = parameters(model)
+    return [(weight, own[weight.name].data) for weight in find_prunable(model)]
+
+
 def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The prunable parameters themselves, by name, in the order of `find_prunable`."""
     named = dict(model.base_model.named_parameters())

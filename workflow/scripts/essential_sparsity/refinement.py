@@ -1,16 +1,10 @@
-"""Levels where the crossing is: each round halves the gap that holds the essential sparsity, and evaluates nothing else.
-
-Rounds are kept in one JSON file that the Snakefile reads: `{"rounds": [[{model, task, pattern, levels}, …], …]}`. Levels
-of one round are jobs of their own, so that cells which are computed already stay as they are.
-"""
+"""Levels where the crossing is: each round halves the gap that holds the essential sparsity, and evaluates nothing else."""
 
 import math
-import os
-from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import chains, files, grid
+from essential_sparsity import chains, grid
 from essential_sparsity.metrics import METRICS
 
 
@@ -45,9 +39,3 @@ def _between(below: float, above: float, width: float) -> str | None:
     multiples = [round(index * width, 3) for index in (math.floor(middle / width), math.ceil(middle / width))]
     inside = [level for level in multiples if below + 1e-9 < level < above - 1e-9]
     return grid.level(min(inside, key=lambda level: abs(level - middle)) if inside else round(middle, 3))
-
-
-def add_round(path: str | os.PathLike, levels: list[dict]) -> None:
-    """Append a round to the file of rounds."""
-    rounds = files.read_json(path)["rounds"] if Path(path).is_file() else []
-    files.write_json(path, {"rounds": [*rounds, levels]})

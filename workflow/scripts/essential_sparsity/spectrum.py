@@ -94,12 +94,14 @@ def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFram
 
 def histograms(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Back from the stored rows to one array of 32,768 counts per tensor."""
-    dense = {}
-    for tensor, rows in frame.groupby("tensor", sort=True):
-        counts = np.zeros(BINS, dtype=np.int64)
-        counts[rows["bin"].to_numpy()] = rows["count"].to_numpy()
-        dense[tensor] = counts
-    return dense
+    return {tensor: counts_of(rows) for tensor, rows in frame.groupby("tensor", sort=True)}
+
+
+def counts_of(rows: pd.DataFrame) -> np.ndarray:
+    """The 32,768 counts of one tensor from its rows."""
+    counts = np.zeros(BINS, dtype=np.int64)
+    counts[rows["bin"].to_numpy()] = rows["count"].to_numpy()
+    return counts
 
 
 def boundary(counts: np.ndarray, k: int) -> tuple[int, int]:

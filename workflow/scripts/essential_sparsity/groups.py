@@ -1,0 +1,62 @@
+"""N:M masks: the smallest few of every M weights, by a network of comparisons that all groups take in step."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+
+from essential_sparsity.thresholds import Array, positions, view
+
+
+def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array:
+    """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M).
+
+    `hashes(rows)` gives the tie hashes (len(rows), M) of the few groups in which the cut falls among equals.
+    """
+    host, size = isinstance(bits, np.ndarray), bits.shape[1]
+    empty = np.empty if host else lambda shape, dtype: torch.empty(shape, dtype=torch.bool, device=bits.device)
+    mask = empty(tuple(bits.shape), dtype=bool)
+    if pruned in (0, size):
+        mask[...] = pruned > 0
+        return mask
+    lesser, greater = (np.minimum, np.maximum) if host else (torch.minimum, torch.maximum)
+    columns = np.ascontiguousarray(bits.T) if host else bits.t().contiguous()
+    ranked = list(columns)
+    for i, j in selection(size, pruned):
+        ranked[i], ranked[j] = lesser(ranked[i], ranked[j]), greater(ranked[i], ranked[j])
+    last = ranked[pruned - 1]
+    for i, found in enumerate(columns <= last):  # column by column: a transposed copy would go four bytes at a time
+        mask[:, i] = found
+    tied = positions(last == ranked[pruned])
+    if len(tied):
+        order = torch.argsort(torch.as_tensor(hashes(tied)), dim=1)
+        values = torch.as_tensor(bits[tied]).gather(1, order)
+        order = order.gather(1, torch.argsort(values, dim=1, stable=True))
+        cut = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
+        mask[tied] = view(cut.scatter_(1, order[:, :pruned], True))
+    return mask
+
+
+@cache
+def selection(size: int, rank: int) -> tuple[tuple[int, int], ...]:
+    """Comparators (i, j), i < j, that bring the `rank` smallest of `size` values to the front, the largest of them last.
+
+    Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M), without the comparators
+    on which the values at places `rank` − 1 and `rank` do not depend.
+    """
+    network, p = [], 1
+    while p < size:
+        k = p
+        while k:
+            for start in range(k % p, size - k, 2 * k):
+                pairs = ((i, i + k) for i in range(start, start + min(k, size - start - k)))
+                network += [(i, j) for i, j in pairs if i // (2 * p) == j // (2 * p)]
+            k //= 2
+        p *= 2
+    needed, chosen = {rank - 1, rank}, []
+    for i, j in reversed(network):
+        if {i, j} & needed:
+            needed |= {i, j}
+            chosen.append((i, j))
+    return tuple(reversed(chosen))
