@@ -9,19 +9,16 @@ import torch
 from essential_sparsity.thresholds import Array, positions, view
 
 
-def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array:
-    """Mask (groups, M) of the `pruned` smallest of each row of magnitude bits (groups, M).
+def nm_mask_(mask: Array, columns: Array, pruned: int, hashes: Callable[[Array], Array]) -> None:
+    """Fill a mask (groups, M) with the `pruned` smallest of each group, from magnitude bits as columns (M, groups).
 
     `hashes(rows)` gives the tie hashes (len(rows), M) of the few groups in which the cut falls among equals.
     """
-    host, size = isinstance(bits, np.ndarray), bits.shape[1]
-    empty = np.empty if host else lambda shape, dtype: torch.empty(shape, dtype=torch.bool, device=bits.device)
-    mask = empty(tuple(bits.shape), dtype=bool)
+    host, size = isinstance(columns, np.ndarray), len(columns)
     if pruned in (0, size):
         mask[...] = pruned > 0
-        return mask
+        return
     lesser, greater = (np.minimum, np.maximum) if host else (torch.minimum, torch.maximum)
-    columns = np.ascontiguousarray(bits.T) if host else bits.t().contiguous()
     ranked = list(columns)
     for i, j in selection(size, pruned):
         ranked[i], ranked[j] = lesser(ranked[i], ranked[j]), greater(ranked[i], ranked[j])
@@ -31,11 +28,10 @@ def nm_mask(bits: Array, pruned: int, hashes: Callable[[Array], Array]) -> Array
     tied = positions(last == ranked[pruned])
     if len(tied):
         order = torch.argsort(torch.as_tensor(hashes(tied)), dim=1)
-        values = torch.as_tensor(bits[tied]).gather(1, order)
+        values = torch.as_tensor(columns[:, tied]).t().gather(1, order)
         order = order.gather(1, torch.argsort(values, dim=1, stable=True))
         cut = torch.zeros(order.shape, dtype=torch.bool, device=order.device)
         mask[tied] = view(cut.scatter_(1, order[:, :pruned], True))
-    return mask
 
 
 @cache

@@ -16,7 +16,7 @@ import torch
 from essential_sparsity import parallel
 from essential_sparsity.allocation import erk_counts, nm_pruned
 from essential_sparsity.files import named_seed
-from essential_sparsity.groups import nm_mask
+from essential_sparsity.groups import nm_mask_
 from essential_sparsity.prunable import PrunableWeight
 from essential_sparsity.spectrum import boundary, counts_of, histogram, histograms, level_count
 from essential_sparsity.thresholds import (
@@ -26,7 +26,7 @@ from essential_sparsity.thresholds import (
     Threshold,
     find,
     find_random,
-    magnitude_bits,
+    magnitude_columns,
     mask_of,
     random_mask_of,
     tie_hash,
@@ -168,14 +168,12 @@ class Plan:
             return tie_hash(base[:, None] + within, self.key)
 
         step = max(1, parallel.CHUNK // inputs)
-
-        def fill(start: int) -> None:
-            part = rows[start : start + step, : groups * self.group].contiguous()
-            found = nm_mask(magnitude_bits(part).reshape(-1, self.group), pruned, lambda tied: hashes(start, tied))
-            out[start : start + step, : groups * self.group] = found.reshape(len(part), -1)
-
-        for _ in parallel.in_order(fill, range(0, len(rows) if groups else 0, step)):
-            pass
+        for start in range(0, len(rows) if groups else 0, step):  # too short for threads, which made it slower
+            part = rows[start : start + step, : groups * self.group]
+            found = out[start : start + step, : groups * self.group].reshape(-1, self.group)
+            nm_mask_(found, magnitude_columns(part, self.group), pruned, lambda tied, at=start: hashes(at, tied))
+            if groups * self.group < inputs:  # then `found` is a copy
+                out[start : start + step, : groups * self.group] = found.reshape(len(part), -1)
         return mask.view(moved.shape).movedim(-1, weight.input_dim)
 
     def _thresholds(self, sparsities: Sequence[float], spectrum: pd.DataFrame | None) -> dict[float, list[Threshold]]:

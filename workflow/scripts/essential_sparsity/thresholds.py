@@ -57,6 +57,15 @@ def magnitude_bits(piece: torch.Tensor) -> Array:
     return view(piece.view(torch.int16)) & 0x7FFF
 
 
+def magnitude_columns(rows: torch.Tensor, size: int) -> Array:
+    """Magnitude bits of rows cut into groups of `size` consecutive weights, as columns (size, groups)."""
+    kind, sign = (torch.int32, 0x7FFFFFFF) if rows.dtype == torch.float32 else (torch.int16, 0x7FFF)
+    groups = view(rows.view(kind)).reshape(-1, size)
+    columns = np.ascontiguousarray(groups.T) if isinstance(groups, np.ndarray) else groups.t().contiguous()
+    columns &= sign
+    return columns
+
+
 def tie_hash(index: Array, key: int) -> Array:
     """Signed 64-bit hash of each int64 index: splitmix64's finaliser (Steele et al. 2014), a bijection: none collide."""
 
