@@ -12,11 +12,13 @@ report: "workflow/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/fetch.smk"
+include: "rules/pretrain.smk"
 include: "rules/spectra.smk"
 include: "rules/lottery.smk"
 include: "rules/runs.smk"
 include: "rules/tables.smk"
 include: "rules/knees.smk"
+include: "rules/studies.smk"
 include: "rules/figures.smk"
 
 
@@ -31,8 +33,13 @@ rule all:
             "results/tables/{table}.parquet",
             table=["similarity", "differences"] if TICKETS else [],
         ),
+        expand(
+            "results/tables/{table}.parquet",
+            table=["trajectory", "abruptness", "contrasts"] if STUDIED else [],
+        ),
         "results/figures/knees.csv",
         RUN_FILES,  # a lost run is computed again although its tables are there
         CURVE_FIGURES,
         TICKET_FIGURES,
         LAYER_FIGURES,
+        SERIES_FIGURES,

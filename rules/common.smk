@@ -7,13 +7,16 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import chains, codefiles, grid, resources, rounds
+from essential_sparsity import chains, codefiles, grid, resources, rounds, series
 
 try:
     grid.check_config(
         config, "the configuration (config/config.yaml, --configfile and --config)"
     )
-    MODELS, TASKS, PACKAGES = grid.read_tables(config)
+    MODELS, TASKS, PACKAGES, SERIES_ROWS = series.read(config)
+    PRETRAININGS = series.pretrainings(config)
+    config["grid"] = series.expand_blocks(config["grid"], SERIES_ROWS)
+    MEMBERS = series.studied(config, MODELS)
     grid.validate(config, MODELS, TASKS, "the configuration")
     chains.check(config, TASKS, "the configuration")
     ROUNDS = rounds.read() if "refine" in config else []
@@ -27,6 +30,8 @@ CURVES = sorted({(job.model, job.task) for job in JOBS})
 RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
+STUDIED = sorted({member["series"] for member in MEMBERS})
+MEMBER_LOSSES = series.losses(MEMBERS, MODELS)
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 SHARE = config["lottery"]["share"]
 TICKETS = chains.tickets(JOBS, SHARE)
@@ -42,6 +47,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     task="|".join(map(re.escape, TASKS)),
     dataset="|".join(map(re.escape, DATASETS)),
+    pretraining="|".join(map(re.escape, PRETRAININGS)),
     pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",
@@ -79,6 +85,11 @@ def source_settings(row):
         key: row.get(key)
         for key in ("source", "id", "revision", "format", "columns", "allow_pickle")
     }
+    if row["source"] == "pretraining":
+        settings |= {
+            "source": "path",
+            "id": f"results/pretraining/{row['id']}/step-{row['value']}",
+        }
     settings["packages"] = PACKAGES[row["id"]] if row["source"] == "package" else []
     return json.dumps(settings, sort_keys=True)
 
@@ -175,3 +186,49 @@ def tickets_compared(suffix):
     return [
         f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
     ]
+
+
+def made_here(wildcards):
+    """The manifest of the pre-training that a checkpoint comes from; none for checkpoints that are fetched."""
+    row = MODELS[wildcards.model]
+    return (
+        f"results/pretraining/{row['id']}/manifest.json"
+        if row["source"] == "pretraining"
+        else []
+    )
+
+
+def tokenizer_of(wildcards):
+    """The tokenizer of a pre-training on text."""
+    row = PRETRAININGS[wildcards.pretraining]
+    return (
+        f"results/pretraining/tokenizers/{row['dataset']}-{row['vocabulary']}/tokenizer.json"
+        if row["objective"] == "masked-lm"
+        else []
+    )
+
+
+def pretraining_settings(wildcards):
+    """What a pre-training depends on, as JSON."""
+    row = PRETRAININGS[wildcards.pretraining]
+    return json.dumps(
+        {key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True
+    )
+
+
+def pretraining_minutes(wildcards, attempt):
+    """Time of a pre-training, more with each attempt; what an attempt did is not lost."""
+    return attempt * resources.pretraining_minutes(
+        PRETRAININGS[wildcards.pretraining],
+        gpu=config["resources"]["gpu"],
+        threads=config["resources"]["threads"],
+    )
+
+
+def last_of(name):
+    """(group, model) of the last checkpoint of each group of a series."""
+    last = {}
+    for member in sorted(MEMBERS, key=lambda member: member["position"]):
+        if member["series"] == name:
+            last[member["group"]] = member["model"]
+    return sorted(last.items())

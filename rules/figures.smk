@@ -8,7 +8,16 @@ localrules:
 
 
 CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
-LAYER_FIGURES = expand("results/figures/layers/{model}.svg", model=USED_MODELS)
+LAYER_FIGURES = [
+    f"results/figures/layers/{model}.svg"
+    for model in USED_MODELS
+    if MODELS[model]["position"] is None
+]
+SERIES_FIGURES = expand(
+    "results/figures/{shown}/{series}.svg",
+    shown=["trajectory", "distributions"],
+    series=STUDIED,
+)
 TICKET_FIGURES = [
     *(f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED),
     *expand("results/figures/similarity/{model}.svg", model=CHAINED_MODELS),

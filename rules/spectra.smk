@@ -2,10 +2,11 @@
 rule spectrum:
     input:
         code=program("spectrum"),
-        schema=schema("spectrum"),
+        schema=schema("spectrum", "fingerprints"),
         manifest="results/checkpoints/{model}/manifest.json",
     output:
         spectrum="results/spectra/{model}.parquet",
+        fingerprints="results/fingerprints/{model}.parquet",
     log:
         "results/logs/spectrum/{model}.log",
     benchmark:
@@ -22,4 +23,5 @@ rule spectrum:
             "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
         ),
     shell:
-        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} {params.pickle} 2>&1 | tee {log}"
+        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} "
+        "--fingerprints {output.fingerprints} {params.pickle} 2>&1 | tee {log}"

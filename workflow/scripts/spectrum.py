@@ -1,18 +1,29 @@
-"""Write the magnitude spectrum of one checkpoint: its prunable weights are read once, tensor by tensor."""
+"""Write magnitude spectrum and fingerprints of one checkpoint: its prunable weights are read once, tensor by tensor."""
 
 import argparse
+from collections.abc import Iterator
 
-from essential_sparsity import checkpoints, cli, spectrum, tables
+import pandas as pd
+
+from essential_sparsity import checkpoints, cli, fingerprints, spectrum, tables
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
-    parser.add_argument("--out", required=True, help="Parquet file to write")
+    parser.add_argument("--out", required=True, help="table of the spectrum to write")
+    parser.add_argument("--fingerprints", required=True, help="table of the fingerprints to write")
     parser.add_argument("--allow-pickle", action="store_true", help="read a pickle checkpoint, with weights_only")
     args = parser.parse_args(argv)
-    folder = checkpoints.verified_folder(args.manifest)
-    frame = spectrum.build(checkpoints.iter_prunable(folder, allow_pickle=args.allow_pickle))
+    folder, marks = checkpoints.verified_folder(args.manifest), []
+
+    def weights() -> Iterator:
+        for weight, values in checkpoints.iter_prunable(folder, allow_pickle=args.allow_pickle):
+            marks.append(fingerprints.of_tensor(weight, values))
+            yield weight, values
+
+    frame = spectrum.build(weights())
+    tables.write(pd.concat(marks), "fingerprints", args.fingerprints)
     tables.write(frame, "spectrum", args.out)
     print(f"{args.out}: magnitudes of {frame['count'].sum():,} weights in {frame['tensor'].nunique()} matrices")
 

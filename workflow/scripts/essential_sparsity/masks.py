@@ -15,10 +15,11 @@ import torch
 
 from essential_sparsity import parallel
 from essential_sparsity.allocation import erk_counts, nm_pruned
+from essential_sparsity.bins import counts_of, histograms
 from essential_sparsity.files import named_seed
 from essential_sparsity.groups import nm_mask_
 from essential_sparsity.prunable import PrunableWeight
-from essential_sparsity.spectrum import boundary, counts_of, histogram, histograms, level_count
+from essential_sparsity.spectrum import boundary, histogram, level_count
 from essential_sparsity.thresholds import (
     NOTHING,
     Array,

@@ -42,3 +42,12 @@ def minutes(model: dict, task: dict, levels: int, gpu: int, threads: int) -> int
         operations = model["parameters"] * tokens(task) * (6 * trained + 2 * passed)
         each = operations / (GPU_SPEED if gpu else CORE_SPEED * threads) / 60
     return int(START_MINUTES + levels * each)
+
+
+def pretraining_minutes(row: dict, gpu: int, threads: int) -> int:
+    """Time of a pre-training: six operations per weight and token; a self-distillation also runs a teacher, on two views."""
+    weights = 12 * row["layers"] * row["width"] ** 2 + (row["vocabulary"] or 0) * row["width"]
+    item = row["max_length"] or (row["image_size"] // row["patch_size"]) ** 2 + 1
+    views = 3 if row["objective"] == "self-distillation" else 1
+    operations = 6 * weights * item * row["batch_size"] * row["steps"] * views
+    return int(START_MINUTES + operations / (GPU_SPEED * gpu if gpu else CORE_SPEED * threads) / 60)

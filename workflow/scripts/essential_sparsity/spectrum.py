@@ -12,13 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from essential_sparsity.bins import BINS, INFINITY_BIN, describe_bins, histograms
 from essential_sparsity.parallel import flat_chunks, in_order, spans
 from essential_sparsity.prunable import PrunableWeight
 
-BINS = 1 << 15
-LOW_BITS = 16  # of a float32 below its bin
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-INFINITY_BIN = {"float32": 0x7F80, "bfloat16": 0x7F80, "float16": 0x7C00}  # infinity and NaN lie at or above it
 
 
 def level_count(sparsity: float, n: int) -> int:
@@ -92,18 +90,6 @@ def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFram
     return frame.sort_values(["tensor", "bin"], ignore_index=True)
 
 
-def histograms(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Back from the stored rows to one array of 32,768 counts per tensor."""
-    return {tensor: counts_of(rows) for tensor, rows in frame.groupby("tensor", sort=True)}
-
-
-def counts_of(rows: pd.DataFrame) -> np.ndarray:
-    """The 32,768 counts of one tensor from its rows."""
-    counts = np.zeros(BINS, dtype=np.int64)
-    counts[rows["bin"].to_numpy()] = rows["count"].to_numpy()
-    return counts
-
-
 def boundary(counts: np.ndarray, k: int) -> tuple[int, int]:
     """The bin that holds the k-th smallest magnitude and how many of that bin's weights are pruned (1 ≤ rank).
 
@@ -112,15 +98,6 @@ def boundary(counts: np.ndarray, k: int) -> tuple[int, int]:
     cumulative = np.cumsum(counts)
     index = int(np.searchsorted(cumulative, k))
     return index, int(k - (cumulative[index] - counts[index]))
-
-
-def describe_bins(dtype: str) -> np.ndarray:
-    """Lower edge of each bin as float64, units of the weight: float of the bin's bits."""
-    bits = np.arange(BINS, dtype=np.uint16)
-    if dtype == "float16":
-        return bits.view(np.float16).astype(np.float64)
-    with np.errstate(invalid="ignore"):  # NaN bins lie past INFINITY_BIN
-        return (bits.astype(np.uint32) << LOW_BITS).view(np.float32).astype(np.float64)
 
 
 def near_zero(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:

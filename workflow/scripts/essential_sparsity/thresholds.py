@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from essential_sparsity.bins import LOW_BITS
 from essential_sparsity.parallel import flat_chunks, in_order, spans
-from essential_sparsity.spectrum import LOW_BITS, boundary
+from essential_sparsity.spectrum import boundary
 
 ALL_TIES = (1 << 63) - 1
 COLLECT = 1 << 20  # hashes sorted at once; more are first narrowed to a slice of the hash range

@@ -1,0 +1,140 @@
+"""Figures of studies along series: measures over steps per group, and the weights of each layer at the end."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from essential_sparsity import emergence
+from essential_sparsity.bins import INFINITY_BIN, counts_of, describe_bins
+from essential_sparsity.style import MM, RC
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
+DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
+SHOWN = {  # measure -> label of its panel
+    "below 0.01": "|w| < 0.01 (% of weights)",
+    "below 0.001": "|w| < 0.001 (% of weights)",
+    "below 0.1 std": "|w| < 0.1 std (% of weights)",
+    "hoyer": "Hoyer sparsity",
+    "kurtosis": "Kurtosis about zero",
+}
+BINS_PER_DECADE = 12
+
+
+def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
+    """One panel per measure of all prunable weights, and the training loss; one line per training, coloured by group.
+
+    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `line`.
+    Checkpoints that are left out of fits are crossed; a vertical line marks an abrupt change, with its interval as a band.
+    """
+    here = table[(table["series"] == series) & (table["tensor"] == emergence.WHOLE)]
+    if here.empty:
+        raise ValueError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
+    groups = list(dict.fromkeys(here.sort_values("group")["group"]))
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
+    panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
+    fitted = abruptness[abruptness["series"] == series]
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, 112 * MM), layout="constrained")
+        axes = list(figure.subplots(2, 3).flat)
+        for place, measure in zip(axes, panels, strict=False):
+            _panel(
+                place,
+                here[here["measure"] == measure],
+                colours,
+                SHOWN.get(measure, measure),
+                "%" in SHOWN.get(measure, ""),
+            )
+            _abrupt(place, fitted[fitted["measure"] == measure], colours)
+        if not losses.empty:
+            for line, part in losses.groupby("line", sort=True):
+                group = here.loc[here["line"] == line, "group"]
+                if len(group):
+                    axes[len(panels)].plot(part["step"], part["loss"], color=colours[group.iloc[0]], linewidth=0.8)
+            _labels(axes[len(panels)], "Training loss")
+            _abrupt(axes[len(panels)], fitted[fitted["measure"] == "loss"], colours)
+        for place in axes[len(panels) + (not losses.empty) :]:
+            place.set_visible(False)
+        unit = here["axis"].iloc[0].replace("_", " ")
+        figure.supxlabel(f"Pre-training {unit}", fontsize=7)
+        handles = [
+            Line2D([], [], color=colour, marker="o", markersize=2.5, label=group) for group, colour in colours.items()
+        ]
+        handles.append(Line2D([], [], color="#555555", linestyle="--", label="abrupt change (95 % interval)"))
+        if here["marked"].notna().any():
+            handles.append(
+                Line2D([], [], color="#555555", marker="x", linestyle="none", label="left out: repeated weights")
+            )
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
+    return figure
+
+
+def _varies(here: pd.DataFrame, measure: str) -> bool:
+    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("line").size().max() > 1
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
+    factor = 100 if percent else 1
+    for (group, _), part in rows.dropna(subset="value").groupby(["group", "line"], sort=True):
+        part = part.sort_values("position")
+        kept, wrong = part[part["marked"].isna()], part[part["marked"].notna()]
+        axes.plot(
+            kept["position"], factor * kept["value"], color=colours[group], marker="o", markersize=1.8, linewidth=0.9
+        )
+        axes.plot(wrong["position"], factor * wrong["value"], "x", color=colours[group], markersize=4)
+    _labels(axes, label)
+
+
+def _labels(axes: Axes, label: str) -> None:
+    axes.set_title(label, fontsize=7, loc="left")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+
+
+def _abrupt(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    for row in rows[rows["conclusion"] == "abrupt"].itertuples():
+        axes.axvline(row.jump_at, color=colours[row.group], linestyle="--", linewidth=0.8)
+        axes.axvspan(row.jump_at_low, row.jump_at_high, color=colours[row.group], alpha=0.12, linewidth=0)
+
+
+def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """Share of weights per decade of |w|, one panel per layer; `spectra`: group -> table `spectrum` of its checkpoint."""
+    edges = np.linspace(-6, 1, 7 * BINS_PER_DECADE + 1)
+    layers = sorted(set().union(*(frame["layer"].unique() for frame in spectra.values())))
+    columns = min(4, len(layers))
+    rows = -(-len(layers) // columns)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, (28 + 38 * rows) * MM), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for place, layer in zip(axes.flat, layers, strict=False):
+            for i, (group, frame) in enumerate(spectra.items()):
+                heights = _density(frame[frame["layer"] == layer], edges)
+                style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.1}
+                place.stairs(heights, 10**edges, label=group if layer == layers[0] else None, **style)
+            place.set_title(f"block {layer}", fontsize=7, loc="left")
+            place.set_xscale("log")
+            place.set_xlim(1e-5, 1)
+            place.set_ylim(bottom=0)
+        for place in axes.flat[len(layers) :]:
+            place.set_visible(False)
+        figure.supxlabel("Weight magnitude |w|", fontsize=7)
+        figure.supylabel("Share of the block's weights per decade", fontsize=7)
+        figure.suptitle(title, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=len(spectra))
+    return figure
+
+
+def _density(frame: pd.DataFrame, edges: np.ndarray) -> np.ndarray:
+    dtype = frame["dtype"].iloc[0]
+    low = describe_bins(dtype)[: INFINITY_BIN[dtype]]
+    counts = sum(counts_of(rows) for _, rows in frame.groupby("tensor"))[: len(low)]
+    with np.errstate(divide="ignore"):
+        found, _ = np.histogram(np.log10(low), bins=edges, weights=counts)
+    return found / counts.sum() * BINS_PER_DECADE

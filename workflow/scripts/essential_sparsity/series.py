@@ -1,0 +1,166 @@
+"""Series: one row of the models table that stands for many checkpoints, along pre-training or another axis.
+
+A row with `values` expands into one row per value; `{step}`, `{epoch}`, … (the name of its axis) in `id` and `revision`
+is replaced by the value. Standard library and `grid` only: every parse of the Snakefile imports this module.
+"""
+
+import re
+from collections.abc import Mapping
+
+from essential_sparsity.grid import ConfigError, hint, read_table, read_tables
+
+RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
+FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+
+
+def read(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list[dict]], dict[str, list[str]]]:
+    """The models (series expanded), tasks and packages of a config, and the members of each row that was a series."""
+    models, tasks, packages = read_tables(config)
+    pretrainings = {row["pretraining"]: row for row in read_table(config["pretraining"], "pretraining", "pretraining")}
+    for name, row in pretrainings.items():
+        check_pretraining(f"{config['pretraining']}, {name!r}", row, tasks, models)
+    expanded, members = {}, {}
+    for name, row in models.items():
+        where = f"{config['models']}, {name!r}"
+        rows = members_of(row, where)
+        if row["values"] is not None:
+            members[name] = [member["model"] for member in rows]
+        for member in rows:
+            if member["model"] in expanded:
+                raise ConfigError(f"{where}, column values: {member['model']!r} stands in the table already.")
+            if member["source"] == "pretraining":
+                check_member(where, member, pretrainings)
+            expanded[member["model"]] = member
+    return expanded, tasks, packages, members
+
+
+def members_of(row: Mapping, where: str) -> list[dict]:
+    """The rows that a row of the models table stands for, with `position`: its value as a number. Raises ConfigError."""
+    if row["values"] is None:
+        for column in ("id", "revision"):
+            if "{" in (row[column] or ""):
+                raise ConfigError(
+                    f"{where}, column {column}: {row[column]!r} has a place for a value, but values is blank."
+                )
+        return [{**row, "position": None}]
+    for column in ("series", "axis"):
+        if row[column] is None:
+            raise ConfigError(f"{where}, column {column}: blank, but a row with values needs it.")
+    place = "{" + row["axis"] + "}"
+    if row["source"] != "pretraining" and place not in row["id"] + (row["revision"] or ""):
+        raise ConfigError(f"{where}, column id: neither id nor revision has a place {place} for the values.")
+    rows = []
+    for value in values_of(row["values"], where):
+        filled = {c: row[c] and row[c].replace(place, value) for c in ("id", "revision")}
+        number, unit = NUMBER.fullmatch(value).groups()
+        rows.append(
+            {
+                **row,
+                **filled,
+                "model": f"{row['model']}-{value}",
+                "label": f"{row['label']}, {row['axis'].replace('_', ' ')} {value}",
+                "position": float(number) * FACTORS[unit],
+                "value": value,
+            }
+        )
+    return rows
+
+
+def values_of(text: str, where: str) -> list[str]:
+    """`0:100:20,200,300` -> 0, 20, 40, 60, 80, 100, 200, 300. Raises ConfigError."""
+    found = []
+    for part in text.split(","):
+        if match := RANGE.fullmatch(part):
+            start, stop, step = map(int, match.groups())
+            found += [str(value) for value in range(start, stop + 1, step)]
+        elif NUMBER.fullmatch(part):
+            found.append(part)
+        else:
+            raise ConfigError(
+                f"{where}, column values: {part!r} is neither a number (20, 0.5, 100M) nor a range first:last:step."
+            )
+    if repeated := sorted({value for value in found if found.count(value) > 1}):
+        raise ConfigError(f"{where}, column values: {repeated[0]} stands there twice.")
+    return found
+
+
+def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict], models: Mapping[str, dict]) -> None:
+    """A pre-training's data exist, and the columns that its objective needs are filled."""
+    datasets = sorted({task["dataset"] for task in tasks.values()})
+    if row["dataset"] not in datasets:
+        raise ConfigError(
+            f"{where}, column dataset: no task has the dataset {row['dataset']!r}{hint(row['dataset'], datasets)} "
+            f"Known: {', '.join(datasets)}."
+        )
+    texts = row["objective"] == "masked-lm"
+    for column in ("vocabulary", "max_length", "mask_rate") if texts else ("image_size", "patch_size"):
+        if row[column] is None:
+            raise ConfigError(f"{where}, column {column}: blank, but the objective {row['objective']} needs a value.")
+    if row["width"] % row["heads"]:
+        raise ConfigError(f"{where}, column heads: {row['heads']} heads do not divide the width {row['width']}.")
+    if not texts and row["image_size"] % row["patch_size"]:
+        raise ConfigError(f"{where}, column patch_size: {row['patch_size']} does not divide image_size.")
+    if row["steps"] % row["checkpoint_every"]:
+        raise ConfigError(f"{where}, column checkpoint_every: {row['checkpoint_every']} does not divide steps.")
+
+
+def check_member(where: str, row: dict, pretrainings: Mapping[str, dict]) -> None:
+    """A checkpoint that the workflow makes itself is one of its pre-training."""
+    if row["id"] not in pretrainings:
+        raise ConfigError(
+            f"{where}, column id: there is no pre-training {row['id']!r}{hint(row['id'], pretrainings)} "
+            f"Known: {', '.join(pretrainings)}."
+        )
+    made = pretrainings[row["id"]]
+    step = row.get("value")
+    if row["axis"] != "step" or step is None:
+        raise ConfigError(
+            f"{where}: a row of source pretraining names its steps: axis = step, values = 0:{made['steps']}:…"
+        )
+    if not step.isdigit() or int(step) % made["checkpoint_every"] or int(step) > made["steps"]:
+        raise ConfigError(
+            f"{where}, column values: {made['pretraining']} has no checkpoint at step {step}; it has one every "
+            f"{made['checkpoint_every']} steps up to {made['steps']}."
+        )
+
+
+def expand_blocks(blocks: list[dict], members: Mapping[str, list[str]]) -> list[dict]:
+    """Blocks of a grid with the name of a series replaced by its checkpoints."""
+    return [
+        {**block, "models": [each for name in block["models"] for each in members.get(name, [name])]}
+        for block in blocks
+    ]
+
+
+def pretrainings(config: dict) -> dict[str, dict]:
+    """The rows of the pre-training table by id; `read` has checked them."""
+    return {row["pretraining"]: row for row in read_table(config["pretraining"], "pretraining", "pretraining")}
+
+
+def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
+    """The checkpoints of the series that `studies.series` names: series, group, line, model, axis, position. ConfigError."""
+    known = sorted({row["series"] for row in models.values() if row["series"]})
+    found = []
+    for name in config["studies"]["series"]:
+        if name not in known:
+            raise ConfigError(
+                f"the configuration, studies.series: unknown series {name!r}{hint(name, known)} The column series of "
+                f"{config['models']} has: {', '.join(known) or 'none'}."
+            )
+        for model, row in models.items():
+            if row["series"] == name:
+                if row["position"] is None or row["group"] is None:
+                    raise ConfigError(
+                        f"{config['models']}, {model!r}: a checkpoint of the series {name!r} needs axis, values and group."
+                    )
+                line = model.removesuffix(f"-{row['value']}")
+                key = {"series": name, "group": row["group"], "line": line, "model": model}
+                found.append(key | {"axis": row["axis"], "position": row["position"]})
+    return found
+
+
+def losses(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:
+    """(line, file of its losses) of the lines that are pre-trained here."""
+    made = {m["line"]: models[m["model"]]["id"] for m in members if models[m["model"]]["source"] == "pretraining"}
+    return [(line, f"results/pretraining/{name}/losses.parquet") for line, name in sorted(made.items())]

@@ -1,0 +1,62 @@
+"""The tables of a study along series: `trajectory`, `abruptness`, `contrasts`, from what was measured per checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from essential_sparsity import emergence, poison
+from essential_sparsity.metrics import METRICS
+
+
+def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table `trajectory` (without `marked`) of one checkpoint; `member`: its row of the series."""
+    about = spectrum.drop_duplicates("tensor").set_index("tensor")[["layer", "kind"]]
+    found = emergence.measures(spectrum).join(about, on="tensor")
+    return found.assign(layer=found["layer"].astype("Int64"), **member)
+
+
+def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table `trajectory` from table `knees`: essential sparsity (global) and dense value of each task."""
+    order = {name: i for i, name in enumerate(METRICS)}
+    first = knees[knees["pattern"] == "global"].assign(order=knees["metric"].map(order)).sort_values("order")
+    first = first.drop_duplicates(["model", "task"])
+    rows = []
+    for member in members:
+        for knee in first[first["model"] == member["model"]].itertuples():
+            for measure, value in (("essential sparsity", knee.tolerance), ("dense", knee.dense)):
+                rows.append({**member, "measure": f"{measure} {knee.task}", "value": value})
+    frame = pd.DataFrame(rows)
+    return frame.assign(tensor=emergence.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), kind=None)
+
+
+def marks(members: Sequence[Mapping[str, Any]], found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Model -> why it is left out of fits. `found`: model -> table `fingerprints`; lines of one checkpoint are not checked."""
+    lines: dict[tuple, list[Mapping]] = {}
+    for member in members:
+        lines.setdefault((member["series"], member["line"]), []).append(member)
+    marked = {}
+    for line in lines.values():
+        if len(line) > 1:
+            reasons = poison.check_series([(member["position"], found[member["model"]]) for member in line])
+            marked |= {m["model"]: reasons[m["position"]] for m in line if m["position"] in reasons}
+    return marked
+
+
+def abruptness(trajectory: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """Table `abruptness`: one row per line and measure of all prunable weights, and of the loss of its pre-training.
+
+    `losses`: table of that name with the column `line` in place of `pretraining`.
+    """
+    whole = trajectory[(trajectory["tensor"] == emergence.WHOLE) & trajectory["marked"].isna()]
+    rows = []
+    for key, part in whole.groupby(["series", "group", "line"], sort=True):
+        here = dict(zip(("series", "group", "line"), key, strict=True))
+        for measure, values in part.dropna(subset="value").groupby("measure", sort=True):
+            values = values.sort_values("position")
+            rows.append(here | {"measure": measure} | emergence.conclude(values["position"], values["value"]))
+        logged = losses[losses["line"] == here["line"]]
+        logged = logged[logged["step"].isin(part["position"])].sort_values("step")
+        if len(logged):
+            rows.append(here | {"measure": "loss"} | emergence.conclude(logged["step"], logged["loss"]))
+    return pd.DataFrame(rows)

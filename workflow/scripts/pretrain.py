@@ -1,0 +1,67 @@
+"""Pre-train one model from scratch, keep its checkpoints, log its loss. Killed, it goes on where it was."""
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import pandas as pd
+import torch
+import transformers
+from threadpoolctl import threadpool_limits
+
+from essential_sparsity import checkpoints, cli, files, objectives, pretraining, sources, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pretraining", required=True, help="row of the pre-training table")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the row's columns")
+    parser.add_argument("--data", required=True, help="manifest.json of the data set")
+    parser.add_argument("--tokenizer", nargs="*", default=[], help="tokenizer.json that texts are cut with")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
+    parser.add_argument("--losses", required=True, help="table of the loss over steps to write")
+    parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write, beside the checkpoints")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with threadpool_limits(args.threads):
+        run(args, args.manifest.parent)
+
+
+def run(args: argparse.Namespace, out: Path) -> None:
+    """Train, then write the log of losses and, last of all, the manifest."""
+    data = pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet")
+    tokenizer = None
+    if args.tokenizer:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(Path(args.tokenizer[0]).parent, local_files_only=True)
+
+    def side(folder: Path) -> None:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        else:
+            means = {"image_mean": objectives.IMAGE_MEAN, "image_std": objectives.IMAGE_STD}
+            files.write_json(folder / "preprocessor_config.json", means)
+
+    made = {**args.settings, "data": files.sha256_file(args.data), "threads": args.threads}
+    made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)
+    losses = pretraining.train(objective, samples, collate, made, out, side, processes)
+    if int(os.environ.get("RANK", "0")):
+        return
+    tables.write(losses.assign(pretraining=args.pretraining), "losses", args.losses)
+    names = sorted(path.relative_to(out).as_posix() for path in out.glob("step-*/*"))
+    shutil.rmtree(out / "state")
+    record = {"pretraining": args.pretraining, "settings": args.settings, "files": sources.listing(out, names)}
+    files.write_json(args.manifest, record)
+    print(f"{args.pretraining}: {len(losses)} losses, the last {losses['loss'].iloc[-1]:.4f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
