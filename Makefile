@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason
 
-.PHONY: demo run refine report summary test test-slurm lint clean-results
+.PHONY: demo run refine report summary test test-slurm lock lint clean-results
 
 demo: run report summary
 
@@ -28,6 +28,9 @@ run: $(INSTALLED)
 
 refine: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)
+
+lock: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/lock.py $(if $(CONFIG),--config $(CONFIG))
 
 report: $(INSTALLED)
 	@$(BIN)/snakemake --report results/report.html --quiet all

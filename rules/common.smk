@@ -7,7 +7,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import chains, codefiles, grid, resources, rounds, series
+from essential_sparsity import (
+    chains,
+    codefiles,
+    grid,
+    resources,
+    revisions,
+    rounds,
+    series,
+)
 
 try:
     grid.check_config(
@@ -33,6 +41,15 @@ USED_MODELS = sorted({job.model for job in JOBS})
 STUDIED = sorted({member["series"] for member in MEMBERS})
 MEMBER_LOSSES = series.losses(MEMBERS, MODELS)
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
+try:
+    LOCKED = revisions.read(config["revisions"])
+    members = [member["model"] for member in MEMBERS]
+    revisions.apply_(
+        MODELS, {*USED_MODELS, *members}, "model", LOCKED, config["models"]
+    )
+    revisions.apply_(DATASETS, USED_DATASETS, "dataset", LOCKED, config["tasks"])
+except grid.ConfigError as error:
+    raise WorkflowError(str(error)) from None
 SHARE = config["lottery"]["share"]
 TICKETS = chains.tickets(JOBS, SHARE)
 CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})

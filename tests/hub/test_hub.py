@@ -246,3 +246,33 @@ def test_a_data_set_of_the_hub_becomes_one_table(hub, environment, tmp_path):
     assert done.returncode == 1
     assert "no mnli in the repository" in done.stderr
     assert not manifest.exists()
+
+
+def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, tmp_path):
+    """A whole series of repositories, and a data set, of which the table named branches."""
+    root = SCRIPTS.parents[1]
+    commits = {step: hub.add("models", f"team/berts-step_{step}k", {"config.json": b"{}"}) for step in (0, 20, 40)}
+    data = hub.add("datasets", "team/words", {"a.csv": b"text_a\n"})
+    models = (root / "config/models.tsv").read_text().splitlines()
+    row = dict.fromkeys(models[0].split("\t"), "")
+    row |= {"model": "berts", "label": "BERTs", "type": "encoder", "source": "hub", "revision": "main"}
+    row |= {"id": "team/berts-step_{step}k", "format": "transformers", "parameters": "1e6", "allow_pickle": "false"}
+    row |= {"series": "berts", "group": "seed 0", "axis": "step", "values": "0:40:20"}
+    (tmp_path / "models.tsv").write_text("\n".join([*models, "\t".join(row.values())]) + "\n")
+    tasks = (root / "config/tasks.tsv").read_text().splitlines()
+    pairs = dict(zip(tasks[0].split("\t"), tasks[1].split("\t"), strict=False))
+    pairs |= {"task": "words", "dataset": "words", "source": "hub", "id": "team/words", "revision": "main", "format": "csv"}
+    (tmp_path / "tasks.tsv").write_text("\n".join([*tasks, "\t".join(pairs.values())]) + "\n")
+    (tmp_path / "revisions.tsv").write_text((root / "config/revisions.tsv").read_text())
+    block = {"models": ["berts"], "tasks": ["words"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}
+    config = {name: str(tmp_path / f"{name}.tsv") for name in ("models", "tasks", "revisions")}
+    (tmp_path / "study.yaml").write_text(json.dumps(config | {"grid": [block], "studies": {"series": ["berts"]}}))
+    command = [sys.executable, "workflow/scripts/lock.py", "--config", str(tmp_path / "study.yaml")]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in (tmp_path / "revisions.tsv").read_text().splitlines()[1:]]
+    expected = [["model", f"team/berts-step_{step}k", "main", commits[step]] for step in commits]
+    assert rows == [["dataset", "team/words", "main", data], *expected]
+    hub.requests.clear()
+    assert subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False).returncode == 0
+    assert hub.requests == []  # all are known

@@ -17,6 +17,7 @@ ORDER = [
     "grid",
     "rounds",
     "series",
+    "revisions",
     "chains",
     "resources",
     "codefiles",

@@ -28,6 +28,7 @@ MEASURES = (
 WHOLE = "all"  # the name of all prunable tensors together
 SHAPES = {"constant": 1, "line": 2, "hinge": 4, "logistic": 4, "cubic": 4, "jump": 5}  # parameters of each
 CONVINCING = 0.9  # evidence from which a series is called abrupt
+AGAINST_NOTHING = 6  # units of Akaike's criterion: five shapes are tried, some with a free place
 FEWEST = 8  # checkpoints for which shapes are compared
 EDGE = 3  # checkpoints on either side of a jump, at least
 REPLICATES = 1000
@@ -38,7 +39,8 @@ def measures(spectrum: pd.DataFrame) -> pd.DataFrame:
 
     Fractions for `below …` (|w| < threshold, or < share · std) and `zeros`; Hoyer's and Gini's sparsity in 0…1 (Hurley and
     Rickard 2009); kurtosis and std about zero (the spectrum has no signs). A float32 bin is 1/128 of its magnitude wide:
-    within a bin weights count as spread evenly, which leaves relative errors of about 1e-5. 16-bit bins are exact.
+    within a bin weights count as spread evenly, which leaves relative errors of 1 % over the square root of the number of
+    weights that matter: 1e-5 in a million. 16-bit bins are exact.
     """
     dtype = spectrum["dtype"].iloc[0]
     low = describe_bins(dtype)[: INFINITY_BIN[dtype]]
@@ -87,9 +89,9 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
 
     Least-squares fits of six shapes (constant, line, hinge, logistic, cubic, and two lines with a jump between them) are
     weighed by Akaike's criterion with the small-sample correction. `abrupt`: the jump has CONVINCING evidence against
-    all smooth shapes and its size is not 0 within the interval; `nothing`: a constant is no worse than the best
-    shape by 2 units; else `gradual`. Intervals of place and size (95 %) resample blocks of the jump fit's residuals.
-    `change_point`: the best single break into two lines by `ruptures` (dynamic programming). Steps of one
+    all smooth shapes and its size is not 0 within the interval; `nothing`: a constant is not worse than the best
+    shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %) resample blocks of the
+    jump fit's residuals. `change_point`: the best single break into two lines by `ruptures` (dynamic programming). Steps of one
     training are not independent: the evidence is a description, not a test over trainings.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
@@ -119,21 +121,19 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     weights = {shape: np.exp(-(score - least) / 2) for shape, score in scores.items()}
     total = sum(weights.values())
     result = empty | {f"evidence_{shape}": float(weight / total) for shape, weight in weights.items()}
-    place, size = _jump(t, scaled, breaks[best])
-    places, sizes = _resampled(t, scaled, projections, breaks, best)
-    scale, span = np.ptp(y), x[-1] - x[0]
-    ends = np.quantile(places, [0.025, 0.975]), np.quantile(sizes, [0.025, 0.975])
-    result |= {"jump_at": float(x[0] + span * place), "jump": float(size * scale)}
-    result |= {
-        f"jump_at_{end}": float(x[0] + span * value) for end, value in zip(("low", "high"), ends[0], strict=True)
-    }
-    result |= {f"jump_{end}": float(scale * value) for end, value in zip(("low", "high"), ends[1], strict=True)}
+    chosen, sizes = _resampled(t, scaled, projections, breaks, best)
+    scale, middles = np.ptp(y), (x[:-1] + x[1:]) / 2  # of the gap before checkpoint b: middles[b - 1]
+    places = np.quantile(middles[chosen - 1], [0.025, 0.975], method="nearest")
+    low, high = scale * np.quantile(sizes, [0.025, 0.975])
+    result |= {"jump_at": float(middles[breaks[best] - 1]), "jump": float(scale * _jump(t, scaled, breaks[best]))}
+    result |= {"jump_at_low": float(places[0]), "jump_at_high": float(places[1])}
+    result |= {"jump_low": float(low), "jump_high": float(high)}
     signal = np.column_stack([scaled, t, np.ones(len(t))])
     found = ruptures.Dynp(model="linear", min_size=EDGE, jump=1).fit(signal).predict(n_bkps=1)[0]
-    result |= {"change_point": float((x[found - 1] + x[found]) / 2)}
-    result |= {"rise_10_90": None if width is None else float(width * span)}
-    real = ends[1][0] > 0 or ends[1][1] < 0
-    if scores["constant"] <= least + 2:
+    result |= {"change_point": float(middles[found - 1])}
+    result |= {"rise_10_90": None if width is None else float(width * (x[-1] - x[0]))}
+    real = low > 0 or high < 0
+    if scores["constant"] <= least + AGAINST_NOTHING:
         conclusion = "nothing"
     elif result["evidence_jump"] >= CONVINCING and real:
         conclusion = "abrupt"
@@ -189,15 +189,17 @@ def _jump_projections(t: np.ndarray) -> tuple[np.ndarray, list[int]]:
     return np.array(found), breaks
 
 
-def _jump(t: np.ndarray, y: np.ndarray, b: int) -> tuple[float, float]:
-    """(place, size) of the jump between two lines at the middle of the gap before checkpoint b."""
+def _jump(t: np.ndarray, y: np.ndarray, b: int) -> float:
+    """Size of the jump between two lines at the middle of the gap before checkpoint b."""
     at = (t[b - 1] + t[b]) / 2
     before, after = (np.polynomial.Polynomial.fit(t[part], y[part], 1)(at) for part in (slice(b), slice(b, None)))
-    return at, after - before
+    return after - before
 
 
-def _resampled(t: np.ndarray, y: np.ndarray, projections: np.ndarray, breaks: list[int], best: int) -> tuple:
-    """Places and sizes of the jump under resampled blocks of residuals."""
+def _resampled(
+    t: np.ndarray, y: np.ndarray, projections: np.ndarray, breaks: list[int], best: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """First checkpoint after the jump, and the jump's size, under resampled blocks of residuals."""
     fitted = projections[best] @ y
     left, n = y - fitted, len(y)
     block = max(2, round(n ** (1 / 3)))
@@ -206,9 +208,8 @@ def _resampled(t: np.ndarray, y: np.ndarray, projections: np.ndarray, breaks: li
     index = (starts[:, :, None] + np.arange(block)).reshape(REPLICATES, -1)[:, :n]
     made = fitted + left[index]
     errors = np.stack([((made - made @ p) ** 2).sum(axis=1) for p in projections])
-    chosen = errors.argmin(axis=0)
-    found = [_jump(t, row, breaks[b]) for row, b in zip(made, chosen, strict=True)]
-    return tuple(np.array(part) for part in zip(*found, strict=True))
+    chosen = np.array(breaks)[errors.argmin(axis=0)]
+    return chosen, np.array([_jump(t, row, b) for row, b in zip(made, chosen, strict=True)])
 
 
 def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
@@ -226,14 +227,15 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
         for i, a in enumerate(names):
             for b in names[i + 1 :]:
                 both = values[[a, b]].dropna()
-                if len(both) < 2:
+                if both.empty:
                     continue
                 difference = (both[a] - both[b]).to_numpy()
                 means = _block_means(difference)
+                low, high = np.quantile(means, [0.025, 0.975]) if len(both) > 1 else (None, None)
                 rows.append(
                     dict(zip(keys, key, strict=True))
                     | {"group_a": a, "group_b": b, "n_positions": len(both), "difference": difference.mean()}
-                    | {"low": np.quantile(means, 0.025), "high": np.quantile(means, 0.975)}
+                    | {"low": low, "high": high}
                     | {"last_position": both.index[-1], "last_a": both[a].iloc[-1], "last_b": both[b].iloc[-1]}
                 )
     return pd.DataFrame(rows)

@@ -338,3 +338,17 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
 def check_config(config: dict, where: str) -> None:
     """Check a config's keys and types before its tables are read."""
     check(config, load_schema("config"), where)
+
+
+def read_config(*paths: str) -> dict:
+    """One configuration from files, later ones replacing keys of earlier ones as `--configfile` does. ConfigError."""
+    merged: dict = {}
+    for path in paths:
+        try:
+            found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}).") from error
+        for key, value in found.items():
+            merged[key] = {**merged[key], **value} if isinstance(value, dict) and key in merged else value
+    check_config(merged, " and ".join(paths))
+    return merged

@@ -26,6 +26,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         self.register_state_dict_post_hook(_without_tied)
+        self.register_load_state_dict_pre_hook(_with_tied)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"loss": self.model(**batch).loss}
@@ -46,6 +47,16 @@ def _without_tied(module: torch.nn.Module, state: dict[str, torch.Tensor], prefi
         if place in seen and state[name].numel():
             del state[name]
         seen.add(place)
+
+
+def _with_tied(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str, *more: Any) -> None:
+    """Put the other names of tied weights back into a state that is loaded."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(prefix + name)
+    for tied in names.values():
+        found = [state[name] for name in tied if name in state]
+        state.update(dict.fromkeys(tied, found[0]) if found else {})
 
 
 class MaskedLM(Objective):

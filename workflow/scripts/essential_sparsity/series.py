@@ -149,15 +149,30 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
                 f"{config['models']} has: {', '.join(known) or 'none'}."
             )
         for model, row in models.items():
-            if row["series"] == name:
-                if row["position"] is None or row["group"] is None:
-                    raise ConfigError(
-                        f"{config['models']}, {model!r}: a checkpoint of the series {name!r} needs axis, values and group."
-                    )
+            if row["series"] != name:
+                continue
+            if row["group"] is None:
+                raise ConfigError(
+                    f"{config['models']}, {model!r}, column group: blank, but it is of the series {name!r}."
+                )
+            key = {"series": name, "group": row["group"], "model": model}
+            if row["position"] is None:  # one checkpoint of its own: the end of a training
+                found.append(key | {"line": model, "axis": "checkpoint", "position": 0.0})
+            else:
                 line = model.removesuffix(f"-{row['value']}")
-                key = {"series": name, "group": row["group"], "line": line, "model": model}
-                found.append(key | {"axis": row["axis"], "position": row["position"]})
+                found.append(key | {"line": line, "axis": row["axis"], "position": row["position"]})
     return found
+
+
+def used(config: dict) -> dict[str, tuple[dict[str, dict], list[str]]]:
+    """What a configuration uses: {"model": (rows, names), "dataset": (rows, names)}; for `make lock`. Raises ConfigError."""
+    models, tasks, _, members = read(config)
+    blocks = expand_blocks(config["grid"], members)
+    names = {name for block in blocks for name in block["models"]}
+    names |= {member["model"] for member in studied(config, models)}
+    datasets = {row["dataset"]: row for row in tasks.values()}
+    asked = {tasks[name]["dataset"] for block in blocks for name in block["tasks"]}
+    return {"model": (models, sorted(names)), "dataset": (datasets, sorted(asked))}
 
 
 def losses(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:

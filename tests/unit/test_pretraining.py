@@ -1,0 +1,182 @@
+"""Pre-training: nested data, checkpoints that load, and the same bits after a SIGKILL."""
+
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file
+
+from essential_sparsity import checkpoints, objectives, pretraining
+
+SETTINGS = {
+    "objective": "masked-lm",
+    "data_fraction": 1.0,
+    "seed": 0,
+    "steps": 8,
+    "checkpoint_every": 2,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "layers": 2,
+    "width": 16,
+    "heads": 2,
+    "vocabulary": 120,
+    "max_length": 12,
+    "mask_rate": 0.15,
+    "image_size": 8,
+    "patch_size": 4,
+}
+VISION = ("supervised", "masked-autoencoding", "self-distillation")
+
+
+def texts(n=60):
+    words = ["the", "old", "king", "of", "a", "river", "town", "had", "seven", "ships", "and", "no", "wind"]
+    generator = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"item": [f"t{i}" for i in range(n)], "text": [" ".join(generator.choice(words, 12)) for _ in range(n)]}
+    )
+
+
+def images(n=24):
+    def png(seed):
+        buffer = io.BytesIO()
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return pd.DataFrame(
+        {
+            "item": [f"i{i}" for i in range(n)],
+            "image": [png(i) for i in range(n)],
+            "label": [str(i % 3) for i in range(n)],
+        }
+    )
+
+
+def trained(out, settings):
+    """Run a training in this process."""
+    tokenizer, data = None, images()
+    if settings["objective"] == "masked-lm":
+        data = texts()
+        pretraining.train_tokenizer(data["text"].tolist(), settings["vocabulary"], out / "tokenizer")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(out / "tokenizer")
+    objective, samples, collate = pretraining.prepare(data, settings, tokenizer)
+    return pretraining.train(objective, samples, collate, settings, out, lambda folder: None)
+
+
+def test_smaller_fractions_are_part_of_larger_ones():
+    data = texts(200)
+    parts = [set(pretraining.subset(data, fraction)["item"]) for fraction in (0.1, 0.5, 1.0)]
+    assert [len(part) for part in parts] == [20, 100, 200]
+    assert parts[0] < parts[1] < parts[2]
+    split = data.assign(split=["train"] * 150 + ["test"] * 50)
+    assert len(pretraining.subset(split, 1.0)) == 150
+
+
+def test_samples_are_visited_once_a_pass_in_orders_of_their_own():
+    visits = pretraining.Visits(torch.arange(10), None, 30, seed=1)
+    seen = [int(visits[place]["input_ids"]) for place in range(30)]
+    assert all(sorted(seen[start : start + 10]) == list(range(10)) for start in (0, 10, 20))
+    assert seen[:10] != seen[10:20]
+    assert [int(visits[place]["input_ids"]) for place in (25, 3)] == [seen[25], seen[3]]
+
+
+@pytest.mark.parametrize("objective", ["masked-lm", *VISION])
+def test_checkpoints_are_saved_from_the_first_step_and_load(tmp_path, objective):
+    settings = SETTINGS | {"objective": objective, "steps": 4}
+    losses = trained(tmp_path, settings)
+    assert np.isfinite(losses["loss"]).all()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-0", "step-2", "step-4"]
+    facts = checkpoints.describe(tmp_path / "step-4")
+    assert facts["n_prunable"] == 2 * 12 * 16 * 16
+    model = checkpoints.load_model(tmp_path / "step-4", "AutoModel", allow_new=("pooler.",))
+    first, last = (load_file(tmp_path / f"step-{step}" / "model.safetensors") for step in (0, 4))
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    if objective in VISION:
+        pixels = torch.zeros(1, 3, 8, 8)
+        assert torch.equal(model(pixels).last_hidden_state, model(pixels).last_hidden_state)
+
+
+def test_initial_weights_are_the_same_for_every_fraction(tmp_path):
+    found = []
+    for fraction in (0.5, 1.0):
+        objective, _, _ = pretraining.prepare(
+            images(), SETTINGS | {"objective": "supervised", "data_fraction": fraction}, None
+        )
+        found.append(objective.backbone().state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_the_teacher_follows_the_student():
+    objective = objectives.SelfDistillation(SETTINGS)
+    before = objective.teacher.layernorm.weight.clone()
+    with torch.no_grad():
+        objective.model.layernorm.weight.add_(1.0)
+    objective.after_step(0.5)
+    moved = (objective.teacher.layernorm.weight - before).mean()
+    assert 0 < float(moved) < 0.01
+    assert not any(p.requires_grad for p in objective.teacher.parameters())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [{here!r}, "workflow/scripts"]
+import test_pretraining as t
+step = t.pretraining.Keep.on_step_end
+def stop(self, args, state, control, **kwargs):
+    step(self, args, state, control, **kwargs)
+    if state.global_step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "kill":
+    t.pretraining.Keep.on_step_end = stop
+t.torch.set_num_threads(1)
+losses = t.trained(Path(sys.argv[1]), t.SETTINGS | {{"objective": sys.argv[3]}})
+losses.to_csv(Path(sys.argv[1]) / "losses.csv")
+"""
+
+
+@pytest.mark.parametrize("objective", ["masked-lm", "self-distillation"])
+def test_a_killed_training_ends_with_the_same_bits(tmp_path, objective):
+    def run(folder, how):
+        code = KILLED.format(here=str(Path(__file__).parent))
+        return subprocess.run(
+            [sys.executable, "-c", code, str(folder), how, objective], capture_output=True, text=True, check=False
+        )
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    done = run(tmp_path / "whole", "go on")
+    assert done.returncode == 0, done.stderr
+    assert run(tmp_path / "killed", "kill").returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/step-6").exists()
+    # a state that was cut short while it was written must not be used
+    (tmp_path / "killed/state/checkpoint-5").mkdir()
+    again = run(tmp_path / "killed", "go on")
+    assert again.returncode == 0, again.stderr
+    assert "resumed at step 4" in again.stdout
+    for step in range(0, 9, 2):
+        ours, theirs = (load_file(tmp_path / name / f"step-{step}/model.safetensors") for name in ("killed", "whole"))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), step
+    assert (tmp_path / "killed/losses.csv").read_text() == (tmp_path / "whole/losses.csv").read_text()
+
+
+def test_a_state_of_other_settings_is_not_taken_up(tmp_path):
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
+    (tmp_path / "state/checkpoint-2").mkdir()
+    (tmp_path / "state/checkpoint-2" / pretraining.COMPLETE).touch()
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
+    assert pretraining.resumable(tmp_path / "state", {"seed": 1}) is None
+    assert not (tmp_path / "state/checkpoint-2").exists()
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
+    with pytest.raises(pretraining.PretrainingError, match="not finite from step"):
+        trained(tmp_path, SETTINGS | {"objective": "supervised", "learning_rate": 1e30, "steps": 6})

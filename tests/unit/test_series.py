@@ -1,0 +1,107 @@
+"""Series of checkpoints: one row of the models table for many, and what is refused."""
+
+import pytest
+import yaml
+
+from essential_sparsity import grid, series
+
+ROW = {
+    "model": "berts-0",
+    "label": "BERTs",
+    "source": "hub",
+    "id": "maker/berts-step_{step}k",
+    "revision": "a" * 40,
+    "series": "berts",
+    "group": "seed 0",
+    "axis": "step",
+    "values": "0:40:20,100,1M",
+}
+
+
+def test_a_row_stands_for_one_checkpoint_per_value():
+    rows = series.members_of(ROW, "models.tsv")
+    assert [row["model"] for row in rows] == ["berts-0-0", "berts-0-20", "berts-0-40", "berts-0-100", "berts-0-1M"]
+    assert rows[1]["id"] == "maker/berts-step_20k"
+    assert [row["position"] for row in rows] == [0, 20, 40, 100, 1e6]
+    revision = ROW | {"id": "maker/one", "revision": "step{step}", "values": "1000"}
+    assert series.members_of(revision, "models.tsv")[0]["revision"] == "step1000"
+
+
+def test_a_plain_row_stands_for_itself():
+    assert series.members_of(ROW | {"values": None, "id": "maker/one"}, "x")[0]["position"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"values": "0:40"}, "'0:40' is neither a number"),
+        ({"values": "20,20"}, "20 stands there twice"),
+        ({"values": None}, "values is blank"),
+        ({"axis": None}, "axis: blank"),
+        ({"series": None}, "series: blank"),
+        ({"axis": "epoch"}, "has a place {epoch}"),
+    ],
+)
+def test_what_a_series_row_lacks_is_named(change, told):
+    with pytest.raises(grid.ConfigError, match=told):
+        series.members_of(ROW | change, "models.tsv, 'berts-0'")
+
+
+def shipped():
+    return yaml.safe_load(open("config/config.yaml"))
+
+
+def test_blocks_of_the_grid_may_name_a_whole_series():
+    models, _, _, members = series.read(shipped())
+    assert len(members["wiki-bert-100"]) == 31
+    assert models["wiki-bert-100-1500"]["position"] == 1500
+    blocks = series.expand_blocks([{"models": ["minilm", "wiki-bert-100"], "tasks": ["t"]}], members)
+    assert blocks[0]["models"] == ["minilm", *members["wiki-bert-100"]]
+
+
+def test_members_of_a_studied_series_say_which_training_they_are_of():
+    models, *_ = series.read(shipped())
+    found = series.studied({"models": "models.tsv", "studies": {"series": ["wiki-bert"]}}, models)
+    assert {member["line"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
+    assert ("wiki-bert-10", "results/pretraining/wiki-bert-10/losses.parquet") in series.losses(found, models)
+    with pytest.raises(grid.ConfigError, match=r"wiki-brt.*did you mean 'wiki-bert'"):
+        series.studied({"models": "models.tsv", "studies": {"series": ["wiki-brt"]}}, models)
+
+
+PRETRAINING = {
+    "pretraining": "p",
+    "objective": "masked-lm",
+    "dataset": "d",
+    "steps": 100,
+    "checkpoint_every": 10,
+    "width": 32,
+    "heads": 2,
+    "vocabulary": 100,
+    "max_length": 16,
+    "mask_rate": 0.15,
+    "image_size": None,
+    "patch_size": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dataset": "e"}, "no task has the dataset 'e'"),
+        ({"vocabulary": None}, "column vocabulary: blank"),
+        ({"objective": "supervised"}, "column image_size: blank"),
+        ({"heads": 3}, "do not divide the width"),
+        ({"checkpoint_every": 30}, "does not divide steps"),
+    ],
+)
+def test_what_a_pretraining_lacks_is_named(change, told):
+    with pytest.raises(grid.ConfigError, match=told):
+        series.check_pretraining("pretraining.tsv, 'p'", PRETRAINING | change, {"t": {"dataset": "d"}}, {})
+
+
+def test_a_step_without_checkpoint_is_refused():
+    member = {"source": "pretraining", "id": "p", "axis": "step", "value": "15"}
+    with pytest.raises(grid.ConfigError, match="no checkpoint at step 15; it has one every 10 steps"):
+        series.check_member("models.tsv, 'm'", member, {"p": PRETRAINING})
+    with pytest.raises(grid.ConfigError, match="no pre-training 'q'"):
+        series.check_member("models.tsv, 'm'", member | {"id": "q"}, {"p": PRETRAINING})
