@@ -60,6 +60,12 @@ LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 RUN = grid.RUN
 
 
+MADE = series.made_here(MODELS, {*USED_MODELS, *members})
+FETCHED = "|".join(
+    re.escape(model) for model, row in MODELS.items() if row["source"] != "pretraining"
+)
+
+
 wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     task="|".join(map(re.escape, TASKS)),
@@ -203,16 +209,6 @@ def tickets_compared(suffix):
     return [
         f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
     ]
-
-
-def made_here(wildcards):
-    """The manifest of the pre-training that a checkpoint comes from; none for checkpoints that are fetched."""
-    row = MODELS[wildcards.model]
-    return (
-        f"results/pretraining/{row['id']}/manifest.json"
-        if row["source"] == "pretraining"
-        else []
-    )
 
 
 def tokenizer_of(wildcards):

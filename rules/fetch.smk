@@ -7,13 +7,14 @@ localrules:
 rule fetch_model:
     input:
         code=program("fetch_model"),
-        made=made_here,
     output:
         manifest="results/checkpoints/{model}/manifest.json",
     log:
         "results/logs/fetch_model/{model}.log",
     benchmark:
         "results/benchmarks/fetch_model/{model}.tsv"
+    wildcard_constraints:
+        model=FETCHED,
     conda:
         "../envs/fetch.yaml"
     params:

@@ -58,3 +58,35 @@ rule pretrain:
         "{params.launch} {input.code[0]} --pretraining {wildcards.pretraining} --settings {params.settings:q} "
         "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --losses {output.losses} "
         "--manifest {output.manifest} 2>&1 | tee {log}"
+
+
+# The checkpoints of a pre-training are many and small: one job measures them all.
+for made, models in MADE.items():
+
+    rule:
+        name:
+            f"measure_{made}"
+        input:
+            code=program("measure_pretraining"),
+            schema=schema("spectrum", "fingerprints"),
+            made=f"results/pretraining/{made}/manifest.json",
+        output:
+            manifests=expand("results/checkpoints/{model}/manifest.json", model=models),
+            spectra=expand("results/spectra/{model}.parquet", model=models),
+            fingerprints=expand("results/fingerprints/{model}.parquet", model=models),
+        log:
+            f"results/logs/measure_pretraining/{made}.log",
+        benchmark:
+            f"results/benchmarks/measure_pretraining/{made}.tsv"
+        conda:
+            "../envs/evaluate.yaml"
+        threads: 2
+        resources:
+            mem_mb=lambda wildcards, attempt: attempt * 4000,
+            runtime=lambda wildcards, attempt: attempt * 60,
+        params:
+            models=json.dumps(
+                {model: json.loads(source_settings(MODELS[model])) for model in models}
+            ),
+        shell:
+            "python {input.code[0]} --models {params.models:q} --results results 2>&1 | tee {log}"

@@ -11,6 +11,8 @@ rule spectrum:
         "results/logs/spectrum/{model}.log",
     benchmark:
         "results/benchmarks/spectrum/{model}.tsv"
+    wildcard_constraints:
+        model=FETCHED,
     conda:
         "../envs/evaluate.yaml"
     threads: 2

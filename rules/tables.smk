@@ -39,7 +39,12 @@ rule collect_costs:
     params:
         grid=grid_json(),
         others=expand("fetch_dataset/{dataset}", dataset=USED_DATASETS)
-        + expand("{rule}/{model}", rule=["fetch_model", "spectrum"], model=USED_MODELS)
+        + expand(
+            "{rule}/{model}",
+            rule=["fetch_model", "spectrum"],
+            model=[name for name in USED_MODELS if name not in sum(MADE.values(), [])],
+        )
+        + expand("{rule}/{made}", rule=["pretrain", "measure_pretraining"], made=MADE)
         + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS],
     message:
         "Collecting the costs"

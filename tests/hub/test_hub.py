@@ -261,7 +261,14 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
     (tmp_path / "models.tsv").write_text("\n".join([*models, "\t".join(row.values())]) + "\n")
     tasks = (root / "config/tasks.tsv").read_text().splitlines()
     pairs = dict(zip(tasks[0].split("\t"), tasks[1].split("\t"), strict=False))
-    pairs |= {"task": "words", "dataset": "words", "source": "hub", "id": "team/words", "revision": "main", "format": "csv"}
+    pairs |= {
+        "task": "words",
+        "dataset": "words",
+        "source": "hub",
+        "id": "team/words",
+        "revision": "main",
+        "format": "csv",
+    }
     (tmp_path / "tasks.tsv").write_text("\n".join([*tasks, "\t".join(pairs.values())]) + "\n")
     (tmp_path / "revisions.tsv").write_text((root / "config/revisions.tsv").read_text())
     block = {"models": ["berts"], "tasks": ["words"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import checkpoints, cli, convert, sources
+from essential_sparsity import cli, fetching
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,11 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, allow_pickle, packages")
     parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
     args = parser.parse_args(argv)
-    settings = json.loads(args.settings)
-    with sources.workspace(args.manifest) as work:
-        folder, record = convert.fetch_model(args.model, settings, work)
-        facts = checkpoints.describe(folder, allow_pickle=bool(settings.get("allow_pickle")))
-        sources.publish(work, args.manifest, {**record, **facts})
+    facts = fetching.fetch(args.model, json.loads(args.settings), args.manifest)
     print(f"{args.model}: {facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}")
 
 

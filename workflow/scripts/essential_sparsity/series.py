@@ -5,7 +5,7 @@ is replaced by the value. Standard library and `grid` only: every parse of the S
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from essential_sparsity.grid import ConfigError, hint, read_table, read_tables
 
@@ -179,3 +179,12 @@ def losses(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, s
     """(line, file of its losses) of the lines that are pre-trained here."""
     made = {m["line"]: models[m["model"]]["id"] for m in members if models[m["model"]]["source"] == "pretraining"}
     return [(line, f"results/pretraining/{name}/losses.parquet") for line, name in sorted(made.items())]
+
+
+def made_here(models: Mapping[str, dict], names: Iterable[str]) -> dict[str, list[str]]:
+    """Pre-training -> those of the named models that are its checkpoints."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if models[name]["source"] == "pretraining":
+            found.setdefault(models[name]["id"], []).append(name)
+    return found
