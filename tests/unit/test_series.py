@@ -54,7 +54,7 @@ def shipped():
 def test_blocks_of_the_grid_may_name_a_whole_series():
     models, _, _, members = series.read(shipped())
     assert len(members["wiki-bert-100"]) == 31
-    assert models["wiki-bert-100-1500"]["position"] == 1500
+    assert models["wiki-bert-100-750"]["position"] == 750
     blocks = series.expand_blocks([{"models": ["minilm", "wiki-bert-100"], "tasks": ["t"]}], members)
     assert blocks[0]["models"] == ["minilm", *members["wiki-bert-100"]]
 
