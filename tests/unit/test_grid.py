@@ -169,6 +169,26 @@ def test_a_missing_table(study):
             r"config/tasks\.tsv, line 3, column task: 'ws353' stands there already on line 2",
         ),
         (
+            "tasks.tsv",
+            "\taccuracy,f1\t",
+            "\taccuracy,f2\t",
+            r"'qqp', column metrics: 'f2' is no metric of text-classification.*accuracy, chance_corrected_accuracy, matthews, f1",
+        ),
+        ("tasks.tsv", "\tmatthews\t", "\tMatthews\t", r"column metrics: 'Matthews' does not match"),
+        (
+            "tasks.tsv",
+            "\t\ttest\t0.1",
+            "\t\theld-out\t",
+            r"'cifar10', column held_out: blank, but eval_split is held-out; give the share",
+        ),
+        (
+            "tasks.tsv",
+            "\ttest\t0.1",
+            "\ttest\t1",
+            r"column held_out: 1\.0 is greater than or equal to the maximum of 1",
+        ),
+        ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),
+        (
             "packages.tsv",
             "sha256",
             "sha265",

@@ -18,7 +18,14 @@ from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import grid, tasks
 from essential_sparsity.metrics import METRICS
-from essential_sparsity.tasks import _text, image_classification, perplexity, text_classification, text_similarity
+from essential_sparsity.tasks import (
+    _labels,
+    _text,
+    image_classification,
+    perplexity,
+    text_classification,
+    text_similarity,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +111,7 @@ def test_repeated_item_ids_are_an_error():
 
 
 def test_labels_come_sorted_from_the_data_and_rows_without_one_are_left_out():
-    data, labels = tasks.labelled(pd.DataFrame({"label": ["pos", None, "neg", "pos"]}))
+    data, labels = _labels.labelled(pd.DataFrame({"label": ["pos", None, "neg", "pos"]}), tiny.PROBE)
     assert labels == ["neg", "pos"]
     assert data["target"].tolist() == [1, 0, 1]
 
@@ -150,7 +157,7 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
         for rows in (prepared.train, prepared.inputs)
     )
     scaler = StandardScaler().fit(train)
-    head = LogisticRegression(C=tasks.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
+    head = LogisticRegression(C=_labels.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
     right = head.score(scaler.transform(evaluated), prepared.targets)
     assert outcome.metrics == {"accuracy": right, "chance_corrected_accuracy": pytest.approx(2 * right - 1)}
     assert outcome.items["target"].tolist() == prepared.targets.tolist()
@@ -160,13 +167,13 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
 
 def test_probe_of_a_ruined_model_is_chance_not_a_crash():
     features = np.full((10, 4), np.nan)
-    predicted = tasks.probe(features, np.array([0, 1] * 5), features)
+    predicted = _labels.probe(features, np.array([0, 1] * 5), features)
     assert len(np.unique(predicted)) == 1
 
 
 def test_probe_needs_two_labels():
     with pytest.raises(tasks.TaskError, match="one label only"):
-        tasks.probe(np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+        _labels.probe(np.eye(3), np.zeros(3, dtype=int), np.eye(3))
 
 
 def test_finetune_reads_the_models_own_head(bert):
@@ -205,10 +212,13 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
 
 def test_spearman_is_undefined_for_constants_and_broken_outputs():
     rated = np.arange(5.0)
-    assert text_similarity.spearman(rated, rated) == pytest.approx(1)
-    assert text_similarity.spearman(np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated) is None
-    assert text_similarity.spearman(rated, np.ones(5)) is None
-    assert text_similarity.spearman(np.array([0, 1, np.nan, 3, 4]), rated) is None
+    assert text_similarity.correlation(spearmanr, rated, rated, 1e-12) == pytest.approx(1)
+    for predicted, target in (
+        (np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated),
+        (rated, np.ones(5)),
+        (np.array([0, 1, np.nan, 3, 4]), rated),
+    ):
+        assert text_similarity.correlation(spearmanr, predicted, target, 1e-12) is None
 
 
 def test_constant_predictions_give_null(bert):
@@ -343,7 +353,7 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
             found.append(torch.cat([hidden[0], hidden[1:].mean(dim=0)]).numpy())
         return np.stack(found)
 
-    predicted = tasks.probe(features(prepared.train), prepared.train_targets, features(prepared.inputs))
+    predicted = _labels.probe(features(prepared.train), prepared.train_targets, features(prepared.inputs))
     assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
     assert outcome.metrics["accuracy"] > 0.7
 
@@ -364,6 +374,6 @@ def test_every_metric_is_described(bert, llama, vit):
         prepared = module.prepare(folder, data, settings, 0)
         outcome = module.run(load(folder, auto_class), prepared, settings, 0, "cpu")
         assert tuple(outcome.metrics) == grid.KINDS[settings["kind"]][1]
-        assert list(outcome.items) == ["item", "score", "target", "weight"]
+        assert list(outcome.items) == ["item", "score", "second_score", "prediction", "target", "weight"]
         found |= set(outcome.metrics)
     assert found <= set(METRICS)
