@@ -14,6 +14,7 @@ import transformers
 from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import grid, tasks
@@ -167,13 +168,44 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
 
 def test_probe_of_a_ruined_model_is_chance_not_a_crash():
     features = np.full((10, 4), np.nan)
-    predicted = _labels.probe(features, np.array([0, 1] * 5), features)
+    predicted = _labels.probe("probe", features, np.array([0, 1] * 5), features)
     assert len(np.unique(predicted)) == 1
 
 
 def test_probe_needs_two_labels():
     with pytest.raises(tasks.TaskError, match="one label only"):
-        _labels.probe(np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+        _labels.probe("probe", np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+
+
+def test_nearest_neighbours_vote_by_cosine():
+    """Against scikit-learn's own cosines: 20 neighbours, whatever the length of a vector."""
+    draw = np.random.default_rng(0)
+    features, evaluated = draw.normal(size=(60, 5)), draw.normal(size=(30, 5))
+    targets = (features[:, 0] > 0).astype(int)
+    votes = targets[np.argsort(-cosine_similarity(evaluated, features), axis=1)[:, :20]].sum(axis=1)
+    found = _labels.probe("knn", features * draw.random((60, 1)), targets, evaluated)
+    assert found.tolist() == (votes > 10).astype(int).tolist()
+    assert len(np.unique(_labels.probe("knn", np.full((20, 4), np.nan), targets[:20], np.full((5, 4), np.nan)))) == 1
+    with pytest.raises(tasks.TaskError, match=r"n_train = 3, but knn asks 20 neighbours"):
+        _labels.probe("knn", np.eye(3), np.array([0, 1, 0]), np.eye(3))
+
+
+def test_neighbours_are_asked_on_frozen_features(bert):
+    settings = tiny.PROBE | {"protocol": "knn"}
+    prepared = text_classification.prepare(bert, tiny.reviews(), settings, 0)
+    outcome = text_classification.run(load(bert), prepared, settings, 0, "cpu")
+    features, evaluated = (
+        tasks.forward(load(bert), rows, prepared.collate, 64, "cpu", _text.mean_pooled)
+        for rows in (prepared.train, prepared.inputs)
+    )
+    expected = _labels.probe("knn", features, prepared.train_targets, evaluated)
+    assert outcome.items["prediction"].tolist() == expected.tolist()
+
+
+def test_neighbours_see_what_images_show(vit):
+    settings = tiny.IMAGES | {"protocol": "knn"}
+    prepared = image_classification.prepare(vit, tiny.images(), settings, 0)
+    assert image_classification.run(load(vit), prepared, settings, 0, "cpu").metrics["accuracy"] > 0.7
 
 
 def test_finetune_reads_the_models_own_head(bert):
@@ -353,7 +385,7 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
             found.append(torch.cat([hidden[0], hidden[1:].mean(dim=0)]).numpy())
         return np.stack(found)
 
-    predicted = _labels.probe(features(prepared.train), prepared.train_targets, features(prepared.inputs))
+    predicted = _labels.probe("probe", features(prepared.train), prepared.train_targets, features(prepared.inputs))
     assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
     assert outcome.metrics["accuracy"] > 0.7
 

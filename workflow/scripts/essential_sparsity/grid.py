@@ -45,6 +45,7 @@ CLASSIFICATION = ("text-classification", "image-classification")
 PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
     "zero-shot": (("text-similarity", "perplexity"), ()),
     "probe": (CLASSIFICATION, ()),
+    "knn": (CLASSIFICATION, ()),
     "finetune": (
         (*CLASSIFICATION, "text-similarity", "question-answering"),
         ("n_train", "n_eval", "epochs", "learning_rate", "batch_size"),

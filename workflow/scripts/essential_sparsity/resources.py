@@ -37,7 +37,7 @@ def minutes(model: dict, task: dict, levels: int, gpu: int, threads: int) -> int
     if each is None:
         trained = task["n_train"] * task["epochs"] if task["protocol"] == "finetune" else 0
         passed = (task["n_eval"] or task["windows"] or UNKNOWN_ITEMS) + (
-            task["n_train"] if task["protocol"] == "probe" else 0
+            task["n_train"] if task["protocol"] in ("probe", "knn") else 0
         )
         operations = model["parameters"] * tokens(task) * (6 * trained + 2 * passed)
         each = operations / (GPU_SPEED if gpu else CORE_SPEED * threads) / 60

@@ -14,6 +14,7 @@ from essential_sparsity.tasks import Outcome, Prepared, TaskError
 # features of 1,400 reviews, stronger loses digits.
 PROBE_C = 0.03
 PROBE_ITERATIONS = 1000
+NEIGHBOURS = 20  # of protocol knn, as DINO's evaluation (Caron et al. 2021)
 
 
 def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list]:
@@ -54,21 +55,28 @@ def head_options(labels: list) -> dict[str, Any]:
     }
 
 
-def probe(features: np.ndarray, targets: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
-    """Label indices predicted for `evaluated` by a logistic regression on standardised frozen `features` (n x d).
+def probe(protocol: str, features: np.ndarray, targets: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
+    """Label indices predicted for `evaluated` from frozen `features` (n x d) and their `targets` (n).
 
-    A model pruned to ruin can emit NaN or infinity. Such a feature says nothing: it counts as 0, not as an error.
+    `probe`: a logistic regression on standardised features. `knn`: the majority of the nearest by cosine (of equally
+    many, the first label). A model pruned to ruin can emit NaN or infinity; such a feature counts as 0, not as an error.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     def finite(array: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(array), array, 0.0).astype(np.float64)
 
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS))
     if len(np.unique(targets)) < 2:
         raise TaskError("The training subset holds one label only: a probe needs two. Raise n_train.")
+    if protocol == "probe":
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS))
+    elif len(targets) < NEIGHBOURS:
+        raise TaskError(f"n_train = {len(targets)}, but knn asks {NEIGHBOURS} neighbours. Raise n_train.")
+    else:
+        classifier = KNeighborsClassifier(NEIGHBOURS, metric="cosine", algorithm="brute")
     return classifier.fit(finite(features), targets).predict(finite(evaluated))
 
 

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from essential_sparsity import files, tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae
 
-AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForImageClassification"}
+AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForImageClassification"}
 EVAL_BATCH_SIZE = 32
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -115,7 +115,7 @@ def forward_options(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Accuracy of the model's own head (`finetune`) or of a probe on class token and mean patch (`probe`)."""
+    """Accuracy of the model's own head (`finetune`) or of a classifier of class token and mean patch (`probe`, `knn`)."""
     size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
@@ -132,4 +132,6 @@ def run(
         tasks.forward(model, inputs, prepared.collate, size, device, read)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return _labels.classified(prepared, _labels.probe(features, prepared.train_targets, evaluated), settings)
+    return _labels.classified(
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+    )

@@ -13,7 +13,7 @@ import torch
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
 
-AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
+AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32
 
 
@@ -47,7 +47,7 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Accuracy of the model's own head (`finetune`) or of a probe on mean-pooled features (`probe`)."""
+    """Accuracy of the model's own head (`finetune`) or of a classifier of mean-pooled features (`probe`, `knn`)."""
     size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
@@ -56,4 +56,6 @@ def run(
         tasks.forward(model, inputs, prepared.collate, size, device, _text.mean_pooled)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return _labels.classified(prepared, _labels.probe(features, prepared.train_targets, evaluated), settings)
+    return _labels.classified(
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+    )
