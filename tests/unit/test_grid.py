@@ -71,7 +71,7 @@ def test_the_shipped_configuration_is_good(study):
         (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
         (
             block(models=["dinov2-s"]),
-            r"'ws353' \(text-similarity\) evaluates models of type encoder, but 'dinov2-s' is of type vision",
+            r"'ws353' \(text-similarity\) evaluates models of type encoder or decoder, but 'dinov2-s' is of type vision",
         ),
         (block(seed=[0]), r"key grid\[0\]: unknown key 'seed'; did you mean 'seeds'\?"),
         ({k: v for k, v in block().items() if k != "seeds"}, r"key grid\[0\]: the key 'seeds' is missing"),

@@ -23,6 +23,7 @@ from essential_sparsity.tasks import (
     _labels,
     _text,
     image_classification,
+    masked_lm,
     perplexity,
     text_classification,
     text_similarity,
@@ -343,6 +344,63 @@ def test_float16_logits_do_not_overflow_the_loss():
     assert loss.item() == 60000.0
 
 
+# --- masked tokens
+
+
+@pytest.fixture(scope="module")
+def mlm(tmp_path_factory):
+    return tiny.save_bert(tmp_path_factory.mktemp("mlm"), auto_class="AutoModelForMaskedLM")
+
+
+def test_pseudo_likelihood_equals_a_plain_loop(mlm):
+    """Every token of every text masked alone; the same numbers one by one, without padding."""
+    prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED | {"positions": None}, 0)
+    model = load(mlm, "AutoModelForMaskedLM").eval()
+    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(mlm)
+    texts = tiny.reviews(12).set_index("item")["text"]
+    for item in outcome.items.itertuples():
+        ids = tokenizer(texts[item.item])["input_ids"][:12]
+        loss, right = 0.0, 0
+        for place in range(1, len(ids) - 1):
+            masked = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
+            with torch.no_grad():
+                logits = model(torch.tensor([masked])).logits[0, place].double()
+            loss -= float(logits.log_softmax(dim=0)[ids[place]])
+            right += int(logits.argmax()) == ids[place]
+        assert item.score == pytest.approx(loss, rel=1e-5)
+        assert (item.second_score, item.weight) == (right, len(ids) - 2)
+    total = outcome.items["weight"].sum()
+    assert outcome.metrics["pseudo_perplexity"] == pytest.approx(math.exp(outcome.items["score"].sum() / total))
+    assert outcome.metrics["masked_accuracy"] == pytest.approx(outcome.items["second_score"].sum() / total)
+
+
+def test_masked_positions_are_the_same_for_every_seed_and_whatever_rows_stand_beside(mlm):
+    settings = tiny.MASKED | {"positions": 2}
+    first, second = (masked_lm.prepare(mlm, tiny.reviews(12), settings, seed) for seed in (0, 1))
+    assert first.inputs == second.inputs
+    assert first.targets.tolist() == [2 if len(r["input_ids"]) > 3 else 1 for r in _alone(first)]
+    more = masked_lm.prepare(mlm, tiny.reviews(14), settings | {"n_eval": 14}, 0)
+    by_item = dict(zip(more.items, np.split(np.array(more.inputs), np.cumsum(more.targets)[:-1]), strict=True))
+    for item, rows in zip(first.items, np.split(np.array(first.inputs), np.cumsum(first.targets)[:-1]), strict=True):
+        assert by_item[item].tolist() == rows.tolist()
+
+
+def _alone(prepared):
+    """The first input of each text."""
+    return [prepared.inputs[i] for i in np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])]
+
+
+def test_a_broken_encoder_has_no_pseudo_perplexity_and_predicts_nothing(mlm):
+    prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED, 0)
+    model = load(mlm, "AutoModelForMaskedLM")
+    for parameter in model.cls.parameters():
+        parameter.data.fill_(math.nan)
+    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
+    assert outcome.metrics == {"pseudo_perplexity": None, "masked_accuracy": 0.0}
+    assert outcome.items["score"].isna().all()
+
+
 # --- images
 
 
@@ -395,13 +453,14 @@ def test_image_size_must_hold_whole_patches(vit):
         image_classification.prepare(vit, tiny.images(), tiny.IMAGES | {"image_size": 18}, 0)
 
 
-def test_every_metric_is_described(bert, llama, vit):
+def test_every_metric_is_described(bert, llama, vit, mlm):
     found = set()
     for module, folder, auto_class, data, settings in (
         (text_classification, bert, "AutoModel", tiny.reviews(), tiny.PROBE),
         (text_similarity, bert, "AutoModel", tiny.pairs(), tiny.SIMILARITY),
         (perplexity, llama, "AutoModelForCausalLM", tiny.reviews(), tiny.PERPLEXITY),
         (image_classification, vit, "AutoModel", tiny.images(), tiny.IMAGES),
+        (masked_lm, mlm, "AutoModelForMaskedLM", tiny.reviews(), tiny.MASKED),
     ):
         prepared = module.prepare(folder, data, settings, 0)
         outcome = module.run(load(folder, auto_class), prepared, settings, 0, "cpu")

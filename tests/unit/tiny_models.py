@@ -26,6 +26,7 @@ def save_tokenizer(folder: Path, special: bool = True, padding: bool = True) -> 
         tokenizer_object=tokenizer,
         **({"pad_token": "[PAD]"} if padding else {"eos_token": "[SEP]"}),
         unk_token="[UNK]",
+        **({"mask_token": "[UNK]"} if special else {}),
         model_max_length=32,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"] if special else ["input_ids"],
     ).save_pretrained(folder)
@@ -167,5 +168,14 @@ PERPLEXITY = {
     "protocol": "zero-shot",
     "context": 8,
     "windows": 3,
+}
+MASKED = {
+    "task": "tiny",
+    "dataset": "tiny",
+    "kind": "masked-lm",
+    "protocol": "zero-shot",
+    "n_eval": 12,
+    "max_length": 12,
+    "positions": 3,
 }
 IMAGES = PROBE | {"kind": "image-classification", "n_train": 200, "n_eval": 60, "image_size": 16}

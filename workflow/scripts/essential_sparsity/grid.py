@@ -35,6 +35,7 @@ KINDS = {  # kind of task -> model types it can evaluate, its usual metrics, col
     "text-similarity": (("encoder", "decoder"), ("spearman",), ("max_length",)),
     "question-answering": (("encoder", "decoder"), ("token_f1", "exact_match"), ("n_train", "n_eval", "max_length")),
     "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
+    "masked-lm": (("encoder",), ("pseudo_perplexity", "masked_accuracy"), ("n_eval", "max_length")),
 }
 FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metrics` names them
     "text-classification": ("matthews", "f1"),
@@ -43,7 +44,7 @@ FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metric
 }
 CLASSIFICATION = ("text-classification", "image-classification")
 PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
-    "zero-shot": (("text-similarity", "perplexity"), ()),
+    "zero-shot": (("text-similarity", "perplexity", "masked-lm"), ()),
     "probe": (CLASSIFICATION, ()),
     "knn": (CLASSIFICATION, ()),
     "finetune": (

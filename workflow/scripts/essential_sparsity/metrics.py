@@ -63,6 +63,8 @@ METRICS = {  # the first that a curve has is its headline
         Metric("pearson", "Pearson correlation", higher_is_better=True, from_items="correlation"),
         Metric("spearman", "Spearman correlation", higher_is_better=True, from_items="rank correlation"),
         Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
+        Metric("pseudo_perplexity", "Pseudo-perplexity", higher_is_better=False, scale="log"),
+        Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),
     )
 }
 

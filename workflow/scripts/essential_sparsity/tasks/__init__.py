@@ -38,8 +38,8 @@ class Outcome:
     `metrics`: metric name -> value, None where the metric is undefined. `items`: one row per evaluated item with
     `item` (id), `score` (classification: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
     model's own similarity or rating; question answering: F1), `second_score` (question answering: 1.0 for an exact
-    match; else NaN), `prediction` (classification: index of the predicted label; else NaN), `target` (similarity: the
-    human rating; classification: index of the right label; else NaN) and `weight` (perplexity: predicted tokens; else 1).
+    match; masked tokens: how many are predicted; else NaN), `prediction` (classification: index of the predicted label; else NaN), `target` (similarity: the
+    human rating; classification: index of the right label; else NaN) and `weight` (perplexity, masked tokens: predicted tokens; else 1).
     """
 
     metrics: dict[str, float | None]
@@ -204,7 +204,7 @@ def forward(
 ) -> np.ndarray:
     """`read(model output, batch)` (batch first) for every input, in the order of `inputs`; float32.
 
-    Texts run in order of length, so that a batch holds hardly any padding; labels are left out of the batch.
+    Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels.
     """
     lengths = [len(row["input_ids"]) for row in inputs] if isinstance(inputs, list) else [0] * len(inputs)
     order = np.argsort([-length for length in lengths], kind="stable")
@@ -213,9 +213,9 @@ def forward(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = [inputs[i] for i in order[start : start + batch_size]]
-            batch = collate([{key: value for key, value in row.items() if key != "labels"} for row in rows])
-            batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-            parts.append(read(model(**batch), batch).float().cpu().numpy())
+            batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in collate(rows).items()}
+            seen = {key: value for key, value in batch.items() if key != "labels"}
+            parts.append(read(model(**seen), batch).float().cpu().numpy())
     stacked = np.concatenate(parts)
     result = np.empty_like(stacked)
     result[order] = stacked
