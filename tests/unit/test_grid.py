@@ -187,6 +187,13 @@ def test_a_missing_table(study):
             "\ttest\t1",
             r"column held_out: 1\.0 is greater than or equal to the maximum of 1",
         ),
+        ("tasks.tsv", "\tlm-eval\t\t", "\tparquet\t\t", r"'mmlu', column format: 'parquet', but kind lm-eval"),
+        (
+            "tasks.tsv",
+            "\tmmlu\t5",
+            "\tmmlu\t",
+            r"'mmlu', column shots: blank, but lm-eval with protocol zero-shot needs",
+        ),
         ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),
         (
             "packages.tsv",

@@ -35,6 +35,7 @@ KINDS = {  # kind of task -> model types it can evaluate, its usual metrics, col
     "text-similarity": (("encoder", "decoder"), ("spearman",), ("max_length",)),
     "question-answering": (("encoder", "decoder"), ("token_f1", "exact_match"), ("n_train", "n_eval", "max_length")),
     "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
+    "lm-eval": (("decoder",), ("accuracy", "normalised_accuracy"), ("suite", "shots", "max_length")),
     "masked-lm": (("encoder",), ("pseudo_perplexity", "masked_accuracy"), ("n_eval", "max_length")),
 }
 FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metrics` names them
@@ -44,7 +45,7 @@ FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metric
 }
 CLASSIFICATION = ("text-classification", "image-classification")
 PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
-    "zero-shot": (("text-similarity", "perplexity", "masked-lm"), ()),
+    "zero-shot": (("text-similarity", "perplexity", "masked-lm", "lm-eval"), ()),
     "probe": (CLASSIFICATION, ()),
     "knn": (CLASSIFICATION, ()),
     "finetune": (
@@ -258,6 +259,11 @@ def check_task(where: str, row: dict) -> None:
         raise ConfigError(
             f"{where}, column held_out: blank, but eval_split is {HELD_OUT}; give the share of the training rows that is "
             "kept from training and evaluated, e.g. 0.1."
+        )
+    if (row["kind"] == "lm-eval") != (row["format"] == "lm-eval"):
+        raise ConfigError(
+            f"{where}, column format: {row['format']!r}, but kind {row['kind']}; the kind lm-eval reads the format lm-eval, and "
+            "no other kind does."
         )
     known = (*KINDS[row["kind"]][1], *FURTHER_METRICS.get(row["kind"], ()))
     for metric in row["metrics"].split(",") if row["metrics"] else ():

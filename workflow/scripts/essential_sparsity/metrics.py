@@ -57,6 +57,12 @@ METRICS = {  # the first that a curve has is its headline
             higher_is_better=True,
             from_items="mean above chance",
         ),
+        Metric(
+            "normalised_accuracy",
+            "Accuracy by likelihood per length",
+            higher_is_better=True,
+            item_column="second_score",
+        ),
         Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
         Metric("token_f1", "F1 of answers", higher_is_better=True),
         Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 
 from essential_sparsity.archives import SourceError
@@ -183,11 +184,39 @@ def _plain(data) -> pd.DataFrame:
     return frame
 
 
+def documents(paths: list[Path], work: Path) -> pd.DataFrame:
+    """The documents of lm-eval's tasks as they are: `{config}/{split}….parquet` or `.json(l)`, one JSON text a document.
+
+    Splits keep their names, since a suite tells `dev` from `validation`. Definitions of tasks (`.yaml`) come with them,
+    as rows of the split `yaml`.
+    """
+    frames = []
+    for path in sorted(paths):
+        name = re.sub(r"-[0-9]{5}-of-[0-9]{5}.*$", "", path.name.split(".")[0])
+        if path.suffix == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        elif path.suffix == ".yaml":
+            name, rows = "yaml", [path.read_text(encoding="utf-8")]
+        else:
+            text = path.read_text(encoding="utf-8")
+            rows = (
+                json.loads(text)
+                if text.lstrip()[:1] == "["
+                else [json.loads(line) for line in text.splitlines() if line]
+            )
+        config = path.parent.name
+        texts = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+        items = [f"{config}/{path.name.split('.')[0]}-{index:07d}" for index in range(len(texts))]
+        frames.append(pd.DataFrame({"item": items, "config": config, "split": name, "document": texts}))
+    return pd.concat(frames, ignore_index=True)
+
+
 READERS: dict[str, Reader] = {
     "parquet": partial(library, builder="parquet"),
     "csv": partial(library, builder="csv"),
     "json": partial(library, builder="json"),
     "imagefolder": imagefolder,
+    "lm-eval": documents,
     "ratings-tsv": ratings_tsv,
     "word-pairs": word_pairs,
     "summaries-json": summaries_json,
@@ -199,6 +228,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
     "parquet": (".parquet",),
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
+    "lm-eval": (".parquet", ".json", ".jsonl", ".yaml"),
     "imagefolder": (".png", ".jpg", ".jpeg", ".JPEG", ".bmp", ".webp"),
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
