@@ -2,18 +2,22 @@
 
 import json
 import math
+from pathlib import Path
 
+import lm_eval.tasks
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
 import transformers
+import yaml
 
-from essential_sparsity import evaluation, formats, tasks
+from essential_sparsity import evaluation, formats, grid, tasks
 from essential_sparsity.tasks import lm_eval as suites
 from essential_sparsity.tasks import perplexity
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "task": "quiz",
     "dataset": "quiz",
@@ -199,6 +203,38 @@ def test_a_broken_model_answers_nothing(gpt, data):
 def test_fewer_items_of_each_task(gpt, data):
     (outcome,) = run(gpt, data, n_eval=3)
     assert outcome.items["item"].str.partition("-")[0].value_counts().to_dict() == {"film": 3, "plot": 3}
+
+
+def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path):
+    """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects, five examples of the split `dev` each."""
+    row = next(row for row in grid.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
+    for path in (Path(lm_eval.tasks.__file__).parent / "mmlu/default").glob("mmlu_*.yaml"):
+        subject = yaml.load(path.read_text(), yaml.BaseLoader)["dataset_name"]
+        for split, n in (("test", 2), ("dev", 5), ("validation", 1)):
+            file = tmp_path / "hub" / subject / f"{split}-00000-of-00001.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows = [
+                question | {"choices": [*question["choices"], "dull"], "subject": subject} for question in questions(n)
+            ]
+            pd.DataFrame(rows).to_parquet(file)
+    (tmp_path / "work").mkdir()
+    formats.fetch_dataset(
+        "mmlu", {"source": "path", "id": str(tmp_path / "hub"), "format": row["format"]}, tmp_path / "work"
+    )
+    data = pd.read_parquet(tmp_path / "work/files/data.parquet")
+    settings = row | {"max_length": 32}
+    prepared = suites.prepare(gpt, data, settings, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    outcome = suites.run(model, prepared, settings, 0, "cpu")
+    assert len(outcome.items) == 57 * 2
+    assert list(outcome.metrics) == ["accuracy"]
+    prompt = suites.evaluated(model, prepared, settings)["mmlu_anatomy"][0]["arguments"][0][0]
+    shown = [json.loads(text) for text in data["document"][data["item"].str.startswith("anatomy/dev")]]
+    assert prompt.startswith("The following are multiple choice questions (with answers) about anatomy.")
+    assert [prompt.index(example["question"]) for example in shown] == sorted(
+        prompt.index(e["question"]) for e in shown
+    )
+    assert prompt.count("Answer:") == 6
 
 
 def test_what_a_suite_cannot_use_is_told(gpt, data):
