@@ -300,6 +300,14 @@ def test_a_model_that_points_at_the_answers_scores_one(name, tmp_path, bert):
     assert seen == set(range(len(prepared.items)))  # every answer is whole in some window
 
 
+def test_the_tokens_of_an_answer_are_those_that_it_touches():
+    offsets = np.array([[-1, -1], [0, 3], [3, 6], [7, 9], [-1, -1]])
+    assert question_answering.span(offsets, 3, 6) == (2, 2)
+    assert question_answering.span(offsets, 2, 8) == (1, 3)
+    assert question_answering.span(offsets, 5, 12) == (0, 0)  # ends beyond the window
+    assert question_answering.span(offsets + 4, 2, 8) == (0, 0)  # begins before it
+
+
 def test_answers_never_leave_the_context_nor_run_backwards():
     known = question_answering.Windows(
         [0], [np.array([[-1, -1], [0, 3], [4, 7], [8, 12], [-1, -1]])], ["one two four"], [["two"]]
