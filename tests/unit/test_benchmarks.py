@@ -337,6 +337,17 @@ def test_questions_that_leave_no_room_or_have_no_answer_are_refused(bert):
         question_answering.prepare(bert, data, small("squad", n_eval=11, n_train=1, eval_split=None), 0)
 
 
+def test_wikitext_is_the_test_text_joined_by_blank_lines(tmp_path):
+    lines = {split: ["", sentence(9), "", sentence(20), sentence(7)] for split in ("train", "validation", "test")}
+    for split, texts in lines.items():
+        write(tmp_path / "hub/wikitext-2-raw-v1", split, {"text": texts}, {"text": VALUE("string")})
+    data = fetched(tmp_path, tmp_path / "hub", ROWS["wikitext2"], "wikitext-2-raw-v1")
+    folder = tiny.save_decoder(tmp_path / "gpt", "GPT2")
+    prepared = tasks.load("perplexity").prepare(folder, data, ROWS["wikitext2"] | {"context": 8}, 0)
+    whole = transformers.AutoTokenizer.from_pretrained(folder)("\n\n".join(lines["test"]))["input_ids"]
+    assert [token for row in prepared.inputs for token in row["input_ids"]] == whole[: len(whole) // 8 * 8]
+
+
 # --- vision
 
 

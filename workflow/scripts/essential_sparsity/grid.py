@@ -243,7 +243,9 @@ def check_task(where: str, row: dict) -> None:
         raise ConfigError(
             f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}"
         )
-    given = {"n_train", "n_eval"} if row["eval_split"] else set()  # the splits say which rows; blank means all of them
+    given = (
+        {"n_train", "n_eval", "windows"} if row["eval_split"] else set()
+    )  # the split says what; blank means all of it
     for column in (*KINDS[row["kind"]][2], *columns):
         if row[column] is None and column not in given:
             raise ConfigError(
