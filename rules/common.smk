@@ -129,7 +129,7 @@ def task_program(wildcards, name="prune_eval"):
     return codefiles.program(f"workflow/scripts/{name}.py", *extra)
 
 
-RUN_SETTINGS = "kind protocol n_train n_eval epochs learning_rate batch_size max_length context windows image_size".split()
+RUN_SETTINGS = "kind protocol metrics eval_split held_out n_train n_eval epochs learning_rate batch_size max_length context windows positions suite shots image_size".split()
 
 
 def run_settings(wildcards):

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from essential_sparsity import bootstrap, knees, readings
 from essential_sparsity.metrics import METRICS
@@ -58,6 +59,28 @@ def test_rank_correlation_of_a_resample_with_its_ties(monkeypatch):
     scores = np.round(some_scores(2), 1)
     expected = by_hand(lambda run, drawn: spearmanr(run[drawn], TARGETS[drawn]).statistic, scores, 50)
     assert np.allclose(items_only("spearman", scores, monkeypatch), expected, atol=1e-9)
+
+
+def test_correlation_of_a_resample(monkeypatch):
+    scores = some_scores(2)
+    expected = by_hand(lambda run, drawn: pearsonr(run[drawn], TARGETS[drawn]).statistic, scores, 50)
+    assert np.allclose(items_only("pearson", scores, monkeypatch), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "reference", "classes"),
+    [("f1", f1_score, 2), ("matthews", matthews_corrcoef, 2), ("matthews", matthews_corrcoef, 5)],
+)
+def test_statistics_of_classes_are_counted_from_predictions(metric, reference, classes, monkeypatch):
+    """Half of the predictions are right; one level predicts a single class, where the correlation counts as 0."""
+    targets = RNG.integers(0, classes, N).astype(float)
+    guessed = RNG.integers(0, classes, (LEVELS, 2, N)).astype(float)
+    predictions = np.where(RNG.random((LEVELS, 2, N)) < 0.5, targets, guessed)
+    predictions[-1] = 1
+    monkeypatch.setattr("test_bootstrap.TARGETS", targets)
+    expected = by_hand(lambda run, drawn: reference(targets[drawn], run[drawn]), predictions, 50)
+    assert np.allclose(items_only(metric, predictions, monkeypatch), expected, atol=1e-6)
+    assert METRICS[metric].item_column == "prediction"
 
 
 def test_a_run_that_is_missing_is_left_out_of_its_mean(monkeypatch):

@@ -71,7 +71,7 @@ def test_the_shipped_configuration_is_good(study):
         (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
         (
             block(models=["dinov2-s"]),
-            r"'ws353' \(text-similarity\) evaluates models of type encoder, but 'dinov2-s' is of type vision",
+            r"'ws353' \(text-similarity\) evaluates models of type encoder or decoder, but 'dinov2-s' is of type vision",
         ),
         (block(seed=[0]), r"key grid\[0\]: unknown key 'seed'; did you mean 'seeds'\?"),
         ({k: v for k, v in block().items() if k != "seeds"}, r"key grid\[0\]: the key 'seeds' is missing"),
@@ -168,6 +168,33 @@ def test_a_missing_table(study):
             "ws353\t",
             r"config/tasks\.tsv, line 3, column task: 'ws353' stands there already on line 2",
         ),
+        (
+            "tasks.tsv",
+            "\taccuracy,f1\t",
+            "\taccuracy,f2\t",
+            r"'qqp', column metrics: 'f2' is no metric of text-classification.*accuracy, chance_corrected_accuracy, matthews, f1",
+        ),
+        ("tasks.tsv", "\tmatthews\t", "\tMatthews\t", r"column metrics: 'Matthews' does not match"),
+        (
+            "tasks.tsv",
+            "\t\ttest\t0.1",
+            "\t\theld-out\t",
+            r"'cifar10', column held_out: blank, but eval_split is held-out; give the share",
+        ),
+        (
+            "tasks.tsv",
+            "\ttest\t0.1",
+            "\ttest\t1",
+            r"column held_out: 1\.0 is greater than or equal to the maximum of 1",
+        ),
+        ("tasks.tsv", "\tlm-eval\t\t", "\tparquet\t\t", r"'mmlu', column format: 'parquet', but kind lm-eval"),
+        (
+            "tasks.tsv",
+            "\tmmlu\t5",
+            "\tmmlu\t",
+            r"'mmlu', column shots: blank, but lm-eval with protocol zero-shot needs",
+        ),
+        ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),
         (
             "packages.tsv",
             "sha256",

@@ -205,6 +205,20 @@ def items_of(*curves, n=400, seeds=(0,), spread=0.0):
     return runs, lambda chosen: items.merge(chosen[keys].drop_duplicates(), on=keys)
 
 
+@pytest.mark.parametrize(
+    ("metric", "column"), [("f1", "prediction"), ("exact_match", "second_score"), ("accuracy", "score")]
+)
+def test_a_metric_is_resampled_from_its_own_column(metric, column, monkeypatch):
+    runs, items = items_of(("global", [0.9, 0.7, 0.5, 0.3], "m"), n=20)
+    runs, seen = runs.assign(metric=metric), []
+    numbers = {"score": 1.0, "second_score": 2.0, "prediction": 3.0}
+    monkeypatch.setattr(
+        knees.bootstrap, "curves", lambda metric, scores, *_: seen.append(scores) or scores.mean(axis=1)[:, :1].T
+    )
+    knees.table(runs, lambda chosen: items(chosen).assign(**numbers))
+    assert np.unique(seen[0]).tolist() == [numbers[column]]
+
+
 FALLING = 0.9 - np.maximum(LEVELS - 0.45, 0)
 
 

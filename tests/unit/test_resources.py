@@ -51,3 +51,12 @@ def test_a_task_that_names_its_time_is_believed():
 def test_every_kind_can_be_worked_out():
     for task in (SIMILARITY, PERPLEXITY, TASK | {"max_length": None, "image_size": 224, "protocol": "probe"}):
         assert 10 <= resources.minutes(BERT, task, levels=1, gpu=1, threads=1) < 600
+
+
+def test_each_masked_token_is_a_pass_of_its_own():
+    task = SIMILARITY | {"kind": "masked-lm", "n_eval": 4000, "positions": 4}
+    asked = [resources.minutes(BERT, task | {"positions": n}, levels=1, gpu=1, threads=1) for n in (1, 4, None)]
+    assert [minutes - resources.START_MINUTES for minutes in asked] == pytest.approx(
+        [110e6 * 128 * 2 * 4000 * n / resources.GPU_SPEED / 60 for n in (1, 4, 128)], abs=1
+    )
+    assert resources.mem_mb(BERT, task) > resources.mem_mb(BERT, SIMILARITY) + 4000  # logits of a whole batch

@@ -14,11 +14,20 @@ import transformers
 from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import grid, tasks
 from essential_sparsity.metrics import METRICS
-from essential_sparsity.tasks import _text, image_classification, perplexity, text_classification, text_similarity
+from essential_sparsity.tasks import (
+    _labels,
+    _text,
+    image_classification,
+    masked_lm,
+    perplexity,
+    text_classification,
+    text_similarity,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +113,7 @@ def test_repeated_item_ids_are_an_error():
 
 
 def test_labels_come_sorted_from_the_data_and_rows_without_one_are_left_out():
-    data, labels = tasks.labelled(pd.DataFrame({"label": ["pos", None, "neg", "pos"]}))
+    data, labels = _labels.labelled(pd.DataFrame({"label": ["pos", None, "neg", "pos"]}), tiny.PROBE)
     assert labels == ["neg", "pos"]
     assert data["target"].tolist() == [1, 0, 1]
 
@@ -150,7 +159,7 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
         for rows in (prepared.train, prepared.inputs)
     )
     scaler = StandardScaler().fit(train)
-    head = LogisticRegression(C=tasks.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
+    head = LogisticRegression(C=_labels.PROBE_C).fit(scaler.transform(train), prepared.train_targets)
     right = head.score(scaler.transform(evaluated), prepared.targets)
     assert outcome.metrics == {"accuracy": right, "chance_corrected_accuracy": pytest.approx(2 * right - 1)}
     assert outcome.items["target"].tolist() == prepared.targets.tolist()
@@ -160,13 +169,44 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
 
 def test_probe_of_a_ruined_model_is_chance_not_a_crash():
     features = np.full((10, 4), np.nan)
-    predicted = tasks.probe(features, np.array([0, 1] * 5), features)
+    predicted = _labels.probe("probe", features, np.array([0, 1] * 5), features)
     assert len(np.unique(predicted)) == 1
 
 
 def test_probe_needs_two_labels():
     with pytest.raises(tasks.TaskError, match="one label only"):
-        tasks.probe(np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+        _labels.probe("probe", np.eye(3), np.zeros(3, dtype=int), np.eye(3))
+
+
+def test_nearest_neighbours_vote_by_cosine():
+    """Against scikit-learn's own cosines: 20 neighbours, whatever the length of a vector."""
+    draw = np.random.default_rng(0)
+    features, evaluated = draw.normal(size=(60, 5)), draw.normal(size=(30, 5))
+    targets = (features[:, 0] > 0).astype(int)
+    votes = targets[np.argsort(-cosine_similarity(evaluated, features), axis=1)[:, :20]].sum(axis=1)
+    found = _labels.probe("knn", features * draw.random((60, 1)), targets, evaluated)
+    assert found.tolist() == (votes > 10).astype(int).tolist()
+    assert len(np.unique(_labels.probe("knn", np.full((20, 4), np.nan), targets[:20], np.full((5, 4), np.nan)))) == 1
+    with pytest.raises(tasks.TaskError, match=r"n_train = 3, but knn asks 20 neighbours"):
+        _labels.probe("knn", np.eye(3), np.array([0, 1, 0]), np.eye(3))
+
+
+def test_neighbours_are_asked_on_frozen_features(bert):
+    settings = tiny.PROBE | {"protocol": "knn"}
+    prepared = text_classification.prepare(bert, tiny.reviews(), settings, 0)
+    outcome = text_classification.run(load(bert), prepared, settings, 0, "cpu")
+    features, evaluated = (
+        tasks.forward(load(bert), rows, prepared.collate, 64, "cpu", _text.mean_pooled)
+        for rows in (prepared.train, prepared.inputs)
+    )
+    expected = _labels.probe("knn", features, prepared.train_targets, evaluated)
+    assert outcome.items["prediction"].tolist() == expected.tolist()
+
+
+def test_neighbours_see_what_images_show(vit):
+    settings = tiny.IMAGES | {"protocol": "knn"}
+    prepared = image_classification.prepare(vit, tiny.images(), settings, 0)
+    assert image_classification.run(load(vit), prepared, settings, 0, "cpu").metrics["accuracy"] > 0.7
 
 
 def test_finetune_reads_the_models_own_head(bert):
@@ -205,10 +245,13 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
 
 def test_spearman_is_undefined_for_constants_and_broken_outputs():
     rated = np.arange(5.0)
-    assert text_similarity.spearman(rated, rated) == pytest.approx(1)
-    assert text_similarity.spearman(np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated) is None
-    assert text_similarity.spearman(rated, np.ones(5)) is None
-    assert text_similarity.spearman(np.array([0, 1, np.nan, 3, 4]), rated) is None
+    assert text_similarity.correlation(spearmanr, rated, rated, 1e-12) == pytest.approx(1)
+    for predicted, target in (
+        (np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated),
+        (rated, np.ones(5)),
+        (np.array([0, 1, np.nan, 3, 4]), rated),
+    ):
+        assert text_similarity.correlation(spearmanr, predicted, target, 1e-12) is None
 
 
 def test_constant_predictions_give_null(bert):
@@ -301,6 +344,63 @@ def test_float16_logits_do_not_overflow_the_loss():
     assert loss.item() == 60000.0
 
 
+# --- masked tokens
+
+
+@pytest.fixture(scope="module")
+def mlm(tmp_path_factory):
+    return tiny.save_bert(tmp_path_factory.mktemp("mlm"), auto_class="AutoModelForMaskedLM")
+
+
+def test_pseudo_likelihood_equals_a_plain_loop(mlm):
+    """Every token of every text masked alone; the same numbers one by one, without padding."""
+    prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED | {"positions": None}, 0)
+    model = load(mlm, "AutoModelForMaskedLM").eval()
+    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(mlm)
+    texts = tiny.reviews(12).set_index("item")["text"]
+    for item in outcome.items.itertuples():
+        ids = tokenizer(texts[item.item])["input_ids"][:12]
+        loss, right = 0.0, 0
+        for place in range(1, len(ids) - 1):
+            masked = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
+            with torch.no_grad():
+                logits = model(torch.tensor([masked])).logits[0, place].double()
+            loss -= float(logits.log_softmax(dim=0)[ids[place]])
+            right += int(logits.argmax()) == ids[place]
+        assert item.score == pytest.approx(loss, rel=1e-5)
+        assert (item.second_score, item.weight) == (right, len(ids) - 2)
+    total = outcome.items["weight"].sum()
+    assert outcome.metrics["pseudo_perplexity"] == pytest.approx(math.exp(outcome.items["score"].sum() / total))
+    assert outcome.metrics["masked_accuracy"] == pytest.approx(outcome.items["second_score"].sum() / total)
+
+
+def test_masked_positions_are_the_same_for_every_seed_and_whatever_rows_stand_beside(mlm):
+    settings = tiny.MASKED | {"positions": 2}
+    first, second = (masked_lm.prepare(mlm, tiny.reviews(12), settings, seed) for seed in (0, 1))
+    assert first.inputs == second.inputs
+    assert first.targets.tolist() == [2 if len(r["input_ids"]) > 3 else 1 for r in _alone(first)]
+    more = masked_lm.prepare(mlm, tiny.reviews(14), settings | {"n_eval": 14}, 0)
+    by_item = dict(zip(more.items, np.split(np.array(more.inputs), np.cumsum(more.targets)[:-1]), strict=True))
+    for item, rows in zip(first.items, np.split(np.array(first.inputs), np.cumsum(first.targets)[:-1]), strict=True):
+        assert by_item[item].tolist() == rows.tolist()
+
+
+def _alone(prepared):
+    """The first input of each text."""
+    return [prepared.inputs[i] for i in np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])]
+
+
+def test_a_broken_encoder_has_no_pseudo_perplexity_and_predicts_nothing(mlm):
+    prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED, 0)
+    model = load(mlm, "AutoModelForMaskedLM")
+    for parameter in model.cls.parameters():
+        parameter.data.fill_(math.nan)
+    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
+    assert outcome.metrics == {"pseudo_perplexity": None, "masked_accuracy": 0.0}
+    assert outcome.items["score"].isna().all()
+
+
 # --- images
 
 
@@ -343,7 +443,7 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
             found.append(torch.cat([hidden[0], hidden[1:].mean(dim=0)]).numpy())
         return np.stack(found)
 
-    predicted = tasks.probe(features(prepared.train), prepared.train_targets, features(prepared.inputs))
+    predicted = _labels.probe("probe", features(prepared.train), prepared.train_targets, features(prepared.inputs))
     assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
     assert outcome.metrics["accuracy"] > 0.7
 
@@ -353,17 +453,18 @@ def test_image_size_must_hold_whole_patches(vit):
         image_classification.prepare(vit, tiny.images(), tiny.IMAGES | {"image_size": 18}, 0)
 
 
-def test_every_metric_is_described(bert, llama, vit):
+def test_every_metric_is_described(bert, llama, vit, mlm):
     found = set()
     for module, folder, auto_class, data, settings in (
         (text_classification, bert, "AutoModel", tiny.reviews(), tiny.PROBE),
         (text_similarity, bert, "AutoModel", tiny.pairs(), tiny.SIMILARITY),
         (perplexity, llama, "AutoModelForCausalLM", tiny.reviews(), tiny.PERPLEXITY),
         (image_classification, vit, "AutoModel", tiny.images(), tiny.IMAGES),
+        (masked_lm, mlm, "AutoModelForMaskedLM", tiny.reviews(), tiny.MASKED),
     ):
         prepared = module.prepare(folder, data, settings, 0)
         outcome = module.run(load(folder, auto_class), prepared, settings, 0, "cpu")
         assert tuple(outcome.metrics) == grid.KINDS[settings["kind"]][1]
-        assert list(outcome.items) == ["item", "score", "target", "weight"]
+        assert list(outcome.items) == ["item", "score", "second_score", "prediction", "target", "weight"]
         found |= set(outcome.metrics)
     assert found <= set(METRICS)

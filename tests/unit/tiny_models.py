@@ -14,8 +14,8 @@ WORDS = ["good", "bad", "film", "plot", "actor", "slow", "fast", "long", "short"
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
-def save_tokenizer(folder: Path, special: bool = True) -> None:
-    """A word-level tokenizer; `special` frames texts and pairs as BERT does."""
+def save_tokenizer(folder: Path, special: bool = True, padding: bool = True) -> None:
+    """A word-level tokenizer; `special` frames texts and pairs as BERT does, `padding` False leaves an end token alone."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if special:
@@ -24,8 +24,9 @@ def save_tokenizer(folder: Path, special: bool = True) -> None:
         )
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="[PAD]",
+        **({"pad_token": "[PAD]"} if padding else {"eos_token": "[SEP]"}),
         unk_token="[UNK]",
+        **({"mask_token": "[UNK]"} if special else {}),
         model_max_length=32,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"] if special else ["input_ids"],
     ).save_pretrained(folder)
@@ -61,6 +62,37 @@ def save_llama(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     )
     transformers.LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     save_tokenizer(folder, special=False)
+    return folder
+
+
+def save_decoder(folder: Path, name: str) -> Path:
+    """OPT, or GPT-2 whose tokenizer has no padding token, as published; named by the prefix of their classes."""
+    torch.manual_seed(7)
+    common = {"vocab_size": 16, "max_position_embeddings": 32, "bos_token_id": 2, "eos_token_id": 2}
+    if name == "OPT":
+        shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 32, "init_std": 0.2}
+        config = transformers.OPTConfig(**common, **shape, word_embed_proj_dim=16, pad_token_id=0)
+    else:
+        config = transformers.GPT2Config(**common, n_embd=16, n_layer=2, n_head=2, initializer_range=0.2)
+    getattr(transformers, f"{name}LMHeadModel" if name == "GPT2" else f"{name}ForCausalLM")(config).save_pretrained(
+        folder
+    )
+    save_tokenizer(folder, special=False, padding=name == "OPT")
+    return folder
+
+
+def save_vision(folder: Path, name: str, **options) -> Path:
+    """A model of the classes with this prefix: ViT, DeiT, Dinov2, or ViTMAE with its decoder, as published."""
+    torch.manual_seed(7)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    if name == "ViTMAE":
+        shape |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+        shape |= {"decoder_intermediate_size": 16}
+    config = getattr(transformers, f"{name}Config")(
+        **shape, image_size=16, patch_size=4, initializer_range=0.2, **options
+    )
+    model = getattr(transformers, "ViTMAEForPreTraining" if name == "ViTMAE" else f"{name}Model")(config)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -136,5 +168,14 @@ PERPLEXITY = {
     "protocol": "zero-shot",
     "context": 8,
     "windows": 3,
+}
+MASKED = {
+    "task": "tiny",
+    "dataset": "tiny",
+    "kind": "masked-lm",
+    "protocol": "zero-shot",
+    "n_eval": 12,
+    "max_length": 12,
+    "positions": 3,
 }
 IMAGES = PROBE | {"kind": "image-classification", "n_train": 200, "n_eval": 60, "image_size": 16}

@@ -29,7 +29,8 @@ def curves(
 ) -> np.ndarray:
     """Mean quality over seeds of resampled runs: (replicates, L), comparable row by row between curves of one task.
 
-    `scores` (L, S, n): of each item under each level and seed, all NaN for a run that is not there or is undefined;
+    `scores` (L, S, n): of each item under each level and seed (or what stands in the metric's `item_column`), all NaN
+    for a run that is not there or is undefined;
     `targets` and `weights` (n); `seeds` (S) name the seeds. Every level needs one defined run.
     """
     if metric.from_items == "mean above chance":
@@ -71,26 +72,72 @@ def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.n
     return statistic
 
 
-def _rank_correlation(
+def _correlation(
     metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, share: np.ndarray
 ) -> Callable:
-    """Spearman correlation of the resample itself: items drawn twice tie, and the ranks are taken anew."""
+    """Correlation of the resample: Spearman's has its ranks taken anew, since items drawn twice tie."""
     levels, seeds, _ = scores.shape
-    wanted = _ranker(targets)
-    rankers = {(i, j): _ranker(scores[i, j]) for i in range(levels) for j in range(seeds) if share[i, j]}
+    prepare = _ranker if metric.from_items == "rank correlation" else _unchanged
+    wanted = prepare(targets)
+    readers = {(i, j): prepare(scores[i, j]) for i in range(levels) for j in range(seeds) if share[i, j]}
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         counts = counts.astype(np.float64)
         goal = wanted(counts)
         found = np.zeros((len(counts), levels))
-        for (i, j), ranks in rankers.items():
-            found[:, i] += share[i, j] * _pearson(ranks(counts), goal, counts)
+        for (i, j), values in readers.items():
+            found[:, i] += share[i, j] * _pearson(values(counts), goal, counts)
         return found
 
     return statistic
 
 
-STATISTICS = {"mean": _mean, "mean above chance": _mean, "rank correlation": _rank_correlation}
+def _confusion(
+    metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, share: np.ndarray
+) -> Callable:
+    """A statistic of classes: `scores` are predicted label indices, and counting them is all that a resample needs.
+
+    F1 is 2 TP / (predicted + actual positives), class 1 being positive. Matthews' correlation for any number of classes:
+    Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient". 0 where undefined.
+    """
+    levels, seeds, n = scores.shape
+    classes = np.array([1.0]) if metric.from_items == "binary f1" else np.union1d(targets, scores)
+    actual = (targets[:, None] == classes).astype(np.float32)  # (n, K)
+    columns, places = {}, [(i, j) for i in range(levels) for j in range(seeds) if share[i, j]]
+    for i, j in places:
+        predicted = (scores[i, j][:, None] == classes).astype(np.float32)
+        columns[i, j] = np.column_stack([predicted, (predicted * actual).sum(axis=1)])
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        there = (counts @ actual).astype(np.float64)
+        found = np.zeros((len(counts), levels))
+        for i, j in places:
+            predicted, right = np.split((counts @ columns[i, j]).astype(np.float64), [len(classes)], axis=1)
+            right = right[:, 0]
+            if metric.from_items == "binary f1":
+                top, bottom = 2 * right, (predicted + there)[:, 0]
+            else:
+                top = right * n - (predicted * there).sum(axis=1)
+                bottom = np.sqrt((n**2 - (predicted**2).sum(axis=1)) * (n**2 - (there**2).sum(axis=1)))
+            found[:, i] += share[i, j] * np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        return found
+
+    return statistic
+
+
+STATISTICS = {
+    "mean": _mean,
+    "mean above chance": _mean,
+    "correlation": _correlation,
+    "rank correlation": _correlation,
+    "binary f1": _confusion,
+    "matthews": _confusion,
+}
+
+
+def _unchanged(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The values themselves, whatever the resample."""
+    return lambda counts: values[None, :]
 
 
 def _ranker(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -145,9 +192,8 @@ def seed_noise(
     counted = np.maximum(there.sum(axis=1), 1)
     centre = np.where(there.T, values, 0).sum(axis=0) / counted
     deviations = np.where(there.T, values - centre, 0.0)
-    deviations *= (
-        np.sqrt(_seed_share(scores, weights, there, deviations)) if metric.from_items != "rank correlation" else 1.0
-    )
+    if STATISTICS[metric.from_items] is _mean:
+        deviations *= np.sqrt(_seed_share(scores, weights, there, deviations))
     multipliers = np.stack(
         [files.rng(0, "bootstrap seeds", str(seed)).standard_normal(replicates) for seed in seeds], 1
     )

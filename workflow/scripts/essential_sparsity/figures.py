@@ -34,7 +34,7 @@ STYLES = {  # pattern -> colour, marker
     "nm2": ("#000000", "d"),
 }
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
-PERCENT = {"accuracy"}  # shown times 100
+PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
 

@@ -21,9 +21,9 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 PATTERNS = ("global", "layerwise", "random", "erk", "erk-random", "layer-shuffle", "deletion", "lth")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 NM_PATTERN = re.compile(r"nm([1-9][0-9]*)")
-KINDS = {  # kind of task -> model types it can evaluate, its metrics (the first is the headline), columns it needs
+KINDS = {  # kind of task -> model types it can evaluate, its usual metrics, columns it needs
     "text-classification": (
-        ("encoder",),
+        ("encoder", "decoder"),
         ("accuracy", "chance_corrected_accuracy"),
         ("n_train", "n_eval", "max_length"),
     ),
@@ -32,14 +32,28 @@ KINDS = {  # kind of task -> model types it can evaluate, its metrics (the first
         ("accuracy", "chance_corrected_accuracy"),
         ("n_train", "n_eval", "image_size"),
     ),
-    "text-similarity": (("encoder",), ("spearman",), ("max_length",)),
+    "text-similarity": (("encoder", "decoder"), ("spearman",), ("max_length",)),
+    "question-answering": (("encoder", "decoder"), ("token_f1", "exact_match"), ("n_train", "n_eval", "max_length")),
     "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
+    "lm-eval": (("decoder",), ("accuracy", "normalised_accuracy"), ("suite", "shots", "max_length")),
+    "masked-lm": (("encoder",), ("pseudo_perplexity", "masked_accuracy"), ("n_eval", "max_length")),
 }
+FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metrics` names them
+    "text-classification": ("matthews", "f1"),
+    "image-classification": ("matthews", "f1"),
+    "text-similarity": ("pearson",),
+}
+CLASSIFICATION = ("text-classification", "image-classification")
 PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
-    "zero-shot": (("text-similarity", "perplexity"), ()),
-    "probe": (("text-classification", "image-classification"), ()),
-    "finetune": (("text-classification", "image-classification"), ("epochs", "learning_rate", "batch_size")),
+    "zero-shot": (("text-similarity", "perplexity", "masked-lm", "lm-eval"), ()),
+    "probe": (CLASSIFICATION, ()),
+    "knn": (CLASSIFICATION, ()),
+    "finetune": (
+        (*CLASSIFICATION, "text-similarity", "question-answering"),
+        ("n_train", "n_eval", "epochs", "learning_rate", "batch_size"),
+    ),
 }
+HELD_OUT = "held-out"  # in the column eval_split: the training rows that `held_out` keeps from training
 assert all(metric in METRICS for _, metrics, _ in KINDS.values() for metric in metrics)
 
 
@@ -229,10 +243,36 @@ def check_task(where: str, row: dict) -> None:
         raise ConfigError(
             f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}"
         )
+    given = (
+        {"n_train", "n_eval", "windows"} if row["eval_split"] else set()
+    )  # the split says what; blank means all of it
     for column in (*KINDS[row["kind"]][2], *columns):
-        if row[column] is None:
+        if row[column] is None and column not in given:
             raise ConfigError(
                 f"{where}, column {column}: blank, but {row['kind']} with protocol {row['protocol']} needs a value."
+            )
+    if row["protocol"] != "zero-shot" and row["n_train"] is None and row["minutes_per_level"] is None:
+        raise ConfigError(
+            f"{where}, column minutes_per_level: blank, but without n_train the time of a job cannot be worked out; give it."
+        )
+    if row["held_out"] and row["protocol"] == "zero-shot":
+        raise ConfigError(f"{where}, column held_out: {row['held_out']}, but with protocol zero-shot nothing trains.")
+    if row["eval_split"] == HELD_OUT and not row["held_out"]:
+        raise ConfigError(
+            f"{where}, column held_out: blank, but eval_split is {HELD_OUT}; give the share of the training rows that is "
+            "kept from training and evaluated, e.g. 0.1."
+        )
+    if (row["kind"] == "lm-eval") != (row["format"] == "lm-eval"):
+        raise ConfigError(
+            f"{where}, column format: {row['format']!r}, but kind {row['kind']}; the kind lm-eval reads the format lm-eval, and "
+            "no other kind does."
+        )
+    known = (*KINDS[row["kind"]][1], *FURTHER_METRICS.get(row["kind"], ()))
+    for metric in row["metrics"].split(",") if row["metrics"] else ():
+        if metric not in known:
+            raise ConfigError(
+                f"{where}, column metrics: {metric!r} is no metric of {row['kind']}{hint(metric, known)} "
+                f"Known: {', '.join(known)}, joined by commas."
             )
 
 

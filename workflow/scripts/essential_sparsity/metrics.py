@@ -16,8 +16,9 @@ class Metric:
     one per cent of a perplexity.
 
     `from_items` says how the value comes from the rows of table `items`: `mean` (Σ score / Σ weight, the logarithm of a
-    perplexity), `mean above chance` (the mean on a scale where `chance_level` is 0 and 1 stays 1) or `rank correlation` (of score
-    and target).
+    perplexity), `mean above chance` (the mean on a scale where `chance_level` is 0 and 1 stays 1), `rank correlation` or
+    `correlation` (of score and target), `binary f1` (of prediction and target, where 1 is the positive class) or
+    `matthews` (of prediction and target). `item_column` is the column of `items` that stands in the place of the score.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     scale: str = "identity"
     epsilon: float = 0.01
     from_items: str = "mean"
+    item_column: str = "score"
 
     def quality(self, value: float) -> float:
         """The value on the fitted scale with its sign turned so that higher is better."""
@@ -38,9 +40,16 @@ class Metric:
         return math.exp(scaled) if self.scale == "log" else scaled
 
 
-METRICS = {
+METRICS = {  # the first that a curve has is its headline
     metric.name: metric
     for metric in (
+        Metric(
+            "matthews",
+            "Matthews correlation",
+            higher_is_better=True,
+            from_items="matthews",
+            item_column="prediction",
+        ),
         Metric("accuracy", "Accuracy", higher_is_better=True),
         Metric(
             "chance_corrected_accuracy",
@@ -48,8 +57,20 @@ METRICS = {
             higher_is_better=True,
             from_items="mean above chance",
         ),
+        Metric(
+            "normalised_accuracy",
+            "Accuracy by likelihood per length",
+            higher_is_better=True,
+            item_column="second_score",
+        ),
+        Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
+        Metric("token_f1", "F1 of answers", higher_is_better=True),
+        Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),
+        Metric("pearson", "Pearson correlation", higher_is_better=True, from_items="correlation"),
         Metric("spearman", "Spearman correlation", higher_is_better=True, from_items="rank correlation"),
         Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
+        Metric("pseudo_perplexity", "Pseudo-perplexity", higher_is_better=False, scale="log"),
+        Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),
     )
 }
 

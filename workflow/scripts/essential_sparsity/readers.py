@@ -1,14 +1,15 @@
 """Data sets as they are published -> frames, one reader per format. Files in, a frame out; nothing is unpickled.
 
 A reader takes the paths of a source's files and a folder for temporary files. Its column `item` is a text that stays
-with a row whatever the order of rows: the source's own id, or the place in its file. Labels are text, images the bytes
-of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
+with a row whatever the order of rows: the source's own id, or the place in its file. Labels are text or categories,
+images the bytes of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
 TypeError, ValueError or EOFError of parsing it.
 """
 
 import gzip
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+from pandas.api.types import union_categoricals
 
 from essential_sparsity.archives import SourceError
 
@@ -109,32 +112,62 @@ def _images(names: Iterable[str], labels: Iterable, pixels: np.ndarray) -> pd.Da
 def library(paths: list[Path], work: Path, builder: str) -> pd.DataFrame:
     """Read with the `datasets` library; columns are kept. A column `split` where names of files or folders tell them.
 
-    Class numbers become the names that the data set gives them (an unknown class, -1: null), images encoded bytes.
+    Class numbers become the names that the data set gives them (an unknown class, -1: null), as categories in the data
+    set's own order; images become encoded bytes.
     """
-    import datasets
-
     groups: dict[str, list[Path]] = {}
     for path in sorted(paths):
-        found = [name.lower() for name in SPLIT.findall(f"{path.parent.name}/{path.name}")]
-        groups.setdefault(SAME_SPLIT.get(found[-1], found[-1]) if found else "all", []).append(path)
-    frames = []
+        found = _splits(f"{path.parent.name}/{path.name}")
+        groups.setdefault(found[-1] if found else "all", []).append(path)
+    frames = {split: _plain(_loaded(group, work, builder)) for split, group in groups.items()}
+    return _joined(frames)
+
+
+def imagefolder(paths: list[Path], work: Path) -> pd.DataFrame:
+    """`{split}/{label}/{image file}`, or without the splits; the item is that path. Labels are the folders' names."""
+    root = Path(os.path.commonpath([path.parent.parent for path in paths]))
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        found = _splits(f"{path.relative_to(root).parts[0]}/") if path.parent.parent != root else ()
+        groups.setdefault(found[0] if found else "all", []).append(path)
+    frames = {}
     for split, group in groups.items():
-        options = {"sep": "\t"} if builder == "csv" and ".tsv" in group[0].suffixes else {}
-        names = [str(path) for path in group]
-        try:
-            data = datasets.load_dataset(
-                builder, data_files={"data": names}, split="data", cache_dir=str(work / "cache"), **options
-            )
-        except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
-            reason = error.__cause__ or error  # the library wraps what went wrong
-            raise SourceError(f"{group[0].name} or one beside it is not readable as {builder} ({reason}).") from error
-        frame = _plain(data)
-        frames.append(frame if len(groups) == 1 or "split" in frame else frame.assign(split=split))
+        frame = _plain(_loaded(group, work, "imagefolder"))
+        frames[split] = frame.assign(item=[path.relative_to(root).as_posix() for path in group])
+    return _joined(frames)
+
+
+def _splits(name: str) -> list[str]:
+    """The names of splits in a path, in one spelling."""
+    return [SAME_SPLIT.get(found, found) for found in map(str.lower, SPLIT.findall(name))]
+
+
+def _joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The frames of the splits as one, categories kept; a column `split` where there is more than one."""
+    several = [frame if "split" in frame else frame.assign(split=split) for split, frame in frames.items()]
+    frames = several if len(several) > 1 else list(frames.values())
+    for column in [name for name in frames[0] if isinstance(frames[0][name].dtype, pd.CategoricalDtype)]:
+        known = union_categoricals([frame[column] for frame in frames]).categories
+        frames = [frame.assign(**{column: frame[column].cat.set_categories(known)}) for frame in frames]
     return pd.concat(frames, ignore_index=True)
 
 
+def _loaded(paths: list[Path], work: Path, builder: str):
+    """A `datasets.Dataset` of files that have the same columns, in the order of the files."""
+    import datasets
+
+    options = {"sep": "\t"} if builder == "csv" and ".tsv" in paths[0].suffixes else {}
+    options = {"drop_labels": False} if builder == "imagefolder" else options
+    files = {"data": [str(path) for path in paths]}
+    try:
+        return datasets.load_dataset(builder, data_files=files, split="data", cache_dir=str(work / "cache"), **options)
+    except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
+        reason = error.__cause__ or error  # the library wraps what went wrong
+        raise SourceError(f"{paths[0].name} or one beside it is not readable as {builder} ({reason}).") from error
+
+
 def _plain(data) -> pd.DataFrame:
-    """A `datasets.Dataset` as a frame of numbers, text and bytes."""
+    """A `datasets.Dataset` as a frame of numbers, text, categories and bytes."""
     import datasets
 
     features = dict(data.features)
@@ -144,17 +177,46 @@ def _plain(data) -> pd.DataFrame:
     frame = data.to_pandas()
     for column, feature in features.items():
         if isinstance(feature, datasets.ClassLabel):
-            known = dict(enumerate(feature.names))
-            frame[column] = [known.get(value) for value in frame[column]]
+            codes = frame[column].where(frame[column].between(0, len(feature.names) - 1), -1).astype(int)
+            frame[column] = pd.Categorical.from_codes(codes, feature.names)
         elif isinstance(feature, datasets.Image):
             frame[column] = [value["bytes"] or Path(value["path"]).read_bytes() for value in frame[column]]
     return frame
+
+
+def documents(paths: list[Path], work: Path) -> pd.DataFrame:
+    """The documents of lm-eval's tasks as they are: `{config}/{split}….parquet` or `.json(l)`, one JSON text a document.
+
+    Splits keep their names, since a suite tells `dev` from `validation`. Definitions of tasks (`.yaml`) come with them,
+    as rows of the split `yaml`.
+    """
+    frames = []
+    for path in sorted(paths):
+        name = re.sub(r"-[0-9]{5}-of-[0-9]{5}.*$", "", path.name.split(".")[0])
+        if path.suffix == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        elif path.suffix == ".yaml":
+            name, rows = "yaml", [path.read_text(encoding="utf-8")]
+        else:
+            text = path.read_text(encoding="utf-8")
+            rows = (
+                json.loads(text)
+                if text.lstrip()[:1] == "["
+                else [json.loads(line) for line in text.splitlines() if line]
+            )
+        config = path.parent.name
+        texts = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+        items = [f"{config}/{path.name.split('.')[0]}-{index:07d}" for index in range(len(texts))]
+        frames.append(pd.DataFrame({"item": items, "config": config, "split": name, "document": texts}))
+    return pd.concat(frames, ignore_index=True)
 
 
 READERS: dict[str, Reader] = {
     "parquet": partial(library, builder="parquet"),
     "csv": partial(library, builder="csv"),
     "json": partial(library, builder="json"),
+    "imagefolder": imagefolder,
+    "lm-eval": documents,
     "ratings-tsv": ratings_tsv,
     "word-pairs": word_pairs,
     "summaries-json": summaries_json,
@@ -166,6 +228,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
     "parquet": (".parquet",),
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
+    "lm-eval": (".parquet", ".json", ".jsonl", ".yaml"),
+    "imagefolder": (".png", ".jpg", ".jpeg", ".JPEG", ".bmp", ".webp"),
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
     "summaries-json": (".json",),

@@ -9,8 +9,10 @@ EVALUATED_BYTES = 12  # per parameter: the stored weights, the pruned copy in fl
 TRAINED_BYTES = 24  # beside these: gradients, and the two moments of AdamW
 ACTIVATION_BYTES = 100  # per token, layer and unit of width, kept for the backward pass; scoring keeps one layer
 VOCABULARY_BYTES = 1_200_000  # per token of a language model's logits: 150,000 words, twice, in float32
+LANGUAGE = ("perplexity", "masked-lm", "lm-eval")
 SCORED_AT_ONCE = 32  # items of an evaluation batch; windows of a perplexity come one by one
 GPU_SPEED, CORE_SPEED = 2e12, 1e10  # floating-point operations per second that even an old one does
+CHOICES = 4  # of a question of a suite
 UNKNOWN_ITEMS = 10_000  # a task that evaluates all it has
 
 
@@ -24,8 +26,8 @@ def mem_mb(model: dict, task: dict) -> int:
     trained = task["protocol"] == "finetune"
     weights = model["parameters"] * (TRAINED_BYTES if trained else EVALUATED_BYTES)
     depth = 0.15 * model["parameters"] ** 0.6
-    language = task["kind"] == "perplexity"
-    scored = tokens(task) * (1 if language else SCORED_AT_ONCE)
+    language = task["kind"] in LANGUAGE
+    scored = tokens(task) * (1 if task["kind"] == "perplexity" else SCORED_AT_ONCE)
     kept = task["batch_size"] * tokens(task) if trained else scored / 12
     logits = scored * VOCABULARY_BYTES if language else 0
     return int(START_MB + (weights + kept * depth * ACTIVATION_BYTES + logits) / 1e6)
@@ -37,8 +39,12 @@ def minutes(model: dict, task: dict, levels: int, gpu: int, threads: int) -> int
     if each is None:
         trained = task["n_train"] * task["epochs"] if task["protocol"] == "finetune" else 0
         passed = (task["n_eval"] or task["windows"] or UNKNOWN_ITEMS) + (
-            task["n_train"] if task["protocol"] == "probe" else 0
+            task["n_train"] if task["protocol"] in ("probe", "knn") else 0
         )
+        if task["kind"] == "masked-lm":  # each position is a pass of its own
+            passed *= task["positions"] or tokens(task)
+        if task["kind"] == "lm-eval":  # and each answer that can be chosen
+            passed *= CHOICES
         operations = model["parameters"] * tokens(task) * (6 * trained + 2 * passed)
         each = operations / (GPU_SPEED if gpu else CORE_SPEED * threads) / 60
     return int(START_MINUTES + levels * each)

@@ -36,8 +36,8 @@ def apply_(rows: dict[str, dict], names: Iterable[str], kind: str, locked: Locke
     if missing := unlocked(rows, names, kind, locked):
         _, name, revision = missing[0]
         raise ConfigError(
-            f"{where}: {name} at {revision!r} (and {len(missing) - 1} more) is a branch or tag without a known commit, and "
-            "it can move. Where the hub can be reached, run `make lock CONFIG=…` with this configuration: it writes the "
+            f"{where}: {name} at {revision!r}{f' (and {more} more)' if (more := len(missing) - 1) else ''} is a branch or "
+            "tag without a known commit, and it can move. Where the hub can be reached, run `make lock CONFIG=…` with this configuration: it writes the "
             "commits to the table of revisions. Or put the commit into the column revision."
         )
     for name in names:

@@ -13,15 +13,18 @@ import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 
 from essential_sparsity import files
-from essential_sparsity.metrics import chance_level
+
+HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
 class TaskError(ValueError):
@@ -33,9 +36,10 @@ class Outcome:
     """What one evaluation found.
 
     `metrics`: metric name -> value, None where the metric is undefined. `items`: one row per evaluated item with
-    `item` (id), `score` (accuracy: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
-    model's own similarity), `target` (similarity: the human rating; accuracy: the index of the right label; else None) and `weight`
-    (perplexity: predicted tokens; else 1).
+    `item` (id), `score` (classification: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
+    model's own similarity or rating; question answering: F1), `second_score` (question answering: 1.0 for an exact
+    match; masked tokens: how many are predicted; else NaN), `prediction` (classification: index of the predicted label; else NaN), `target` (similarity: the
+    human rating; classification: index of the right label; else NaN) and `weight` (perplexity, masked tokens: predicted tokens; else 1).
     """
 
     metrics: dict[str, float | None]
@@ -48,7 +52,8 @@ class Prepared:
 
     `inputs[i]` belongs to `items[i]` and `targets[i]` (label index, human rating, or predicted tokens); `train` holds
     the training subset in the same form with its labels inside. `collate` turns a list of inputs into a batch of
-    tensors; `model_options` are passed on to the model's configuration when it is loaded.
+    tensors; `model_options` are passed on to the model's configuration when it is loaded. `reference` is whatever else
+    the kind's own `run` needs.
     """
 
     items: list[str]
@@ -58,6 +63,7 @@ class Prepared:
     train: Sequence[Mapping[str, Any]] = ()
     train_targets: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     model_options: dict[str, Any] = field(default_factory=dict)
+    reference: Any = None
 
 
 def kinds() -> list[str]:
@@ -95,6 +101,16 @@ def required(settings: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose architecture has no model of this kind, before any weight is read."""
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    if type(config) not in getattr(transformers, auto_class(settings))._model_mapping:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: transformers has no {auto_class(settings)} for the architecture "
+            f"{config.model_type!r}. Evaluate this model on another kind than {settings['kind']!r}, or by another protocol."
+        )
+
+
 def check_columns(data: pd.DataFrame, settings: Mapping[str, Any], *names: str) -> None:
     """Refuse data that lack a column, by name."""
     missing = [name for name in names if name not in data]
@@ -105,53 +121,77 @@ def check_columns(data: pd.DataFrame, settings: Mapping[str, Any], *names: str) 
         )
 
 
+def evaluated_split(data: pd.DataFrame, settings: Mapping[str, Any]) -> str | None:
+    """The split that is evaluated: `eval_split`, or where that is blank the only one beside train; None without splits.
+
+    Raises TaskError when there is no such split, or more than one: a test set may have no labels.
+    """
+    wanted = settings.get("eval_split")
+    there = sorted(set(data["split"])) if "split" in data else []
+    others = [name for name in there if name != "train"]
+    place = f"Task {settings.get('task')!r}: "
+    if wanted not in (None, HELD_OUT, *others):
+        raise TaskError(
+            f"{place}eval_split = {wanted!r}, but the splits of data set {settings.get('dataset')!r} are: "
+            f"{', '.join(there) or 'none'}. Write one to evaluate, or {HELD_OUT}."
+        )
+    if wanted is None and len(others) > 1:
+        raise TaskError(
+            f"{place}data set {settings.get('dataset')!r} has the splits {', '.join(others)} beside train. Write the one to "
+            "evaluate in the column eval_split."
+        )
+    return wanted or next(iter(others), None)
+
+
+def parts(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows that may train, rows that may be evaluated), each in the order of the data.
+
+    Where the data carry a `split` column, rows marked `train` train and those of `evaluated_split` are evaluated; the
+    others are left out. Without splits, all rows are in both parts. `held_out` is the share of the training rows that
+    no seed trains on, chosen by a hash of their item; they are evaluated where there is no other split to evaluate.
+    """
+    name = evaluated_split(data, settings)
+    rest = data[data["split"] == "train"] if "split" in data else data
+    evaluation = data[data["split"] == name] if "split" in data else data
+    if share := settings.get("held_out"):
+        held = rest["item"].isin(hashed(rest)["item"].iloc[: math.floor(share * len(rest) + 0.5)])
+        if name in (None, HELD_OUT):
+            evaluation = rest[held]
+        rest = rest[~held]
+    return rest, evaluation
+
+
+def hashed(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order of a hash of their item: any order, but always the same, whatever rows stand beside them."""
+    return data.iloc[np.argsort([files.sha256_text(f"split\0{item}") for item in data["item"]])]
+
+
 def split(data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(train, evaluation) rows.
 
-    Rows are ordered by a hash of their item id; the first `n_eval` are evaluated, the same for every seed. The training
-    subset of `n_train` is drawn from the others by the seed. Where the data carry a `split` column, rows marked `train`
-    train and the others evaluate. A blank number means all that there are.
+    Of the rows that `parts` allows, ordered by a hash of their item id, the first `n_eval` are evaluated, the same for
+    every seed; the training subset of `n_train` is drawn by the seed from those that are not evaluated. A blank number
+    means all that there are.
     """
     if not data["item"].is_unique:
         raise TaskError(f"Data set {settings.get('dataset')!r}: item ids are not unique.")
-    order = np.argsort([files.sha256_text(f"split\0{item}") for item in data["item"]])
-    data = data.iloc[order]
+    rest, evaluation = (hashed(part) for part in parts(data, settings))
     n_train, n_eval = settings.get("n_train"), settings.get("n_eval")
     trains = settings["protocol"] != "zero-shot"
-    if "split" in data:
-        rest, evaluation = data[data["split"] == "train"], data[data["split"] != "train"]
-        evaluation = evaluation.iloc[: int(n_eval or len(evaluation))]
-    elif trains or n_eval:
-        n_eval = int(required(settings, "n_eval"))
-        evaluation, rest = data.iloc[:n_eval], data.iloc[n_eval:]
-    else:
-        evaluation, rest = data, data.iloc[:0]
+    if "split" not in data and not settings.get("held_out"):
+        if trains:
+            required(settings, "n_eval")
+        rest = rest.iloc[int(n_eval or len(rest)) :]
+    evaluation = evaluation.iloc[: int(n_eval or len(evaluation))]
     n_train = int(n_train or len(rest)) if trains else 0
     if len(evaluation) < int(n_eval or 1) or len(rest) < max(n_train, int(trains)):
         raise TaskError(
             f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r} has {len(data)} usable rows, too few "
-            f"for n_eval = {n_eval} and n_train = {n_train or 'at least 1'}. Lower one of them."
+            f"for n_eval = {n_eval or 'at least 1'} and n_train = {n_train or 'at least 1'}: {len(evaluation)} can be evaluated"
+            f"{f', {len(rest)} can train' if trains else ''}. Lower one of them."
         )
     drawn = files.rng(seed, "train", str(settings.get("dataset"))).permutation(len(rest))[:n_train]
     return rest.iloc[drawn], evaluation
-
-
-def labelled(data: pd.DataFrame) -> tuple[pd.DataFrame, list]:
-    """Rows that have a label, with `target` = its index, and the labels: sorted, from the data, never assumed."""
-    data = data[data["label"].notna()]
-    labels = sorted(data["label"].unique().tolist())
-    return data.assign(target=data["label"].map({label: index for index, label in enumerate(labels)})), labels
-
-
-def head_options(labels: list) -> dict[str, Any]:
-    """Configuration of a new classification head for these labels."""
-    names = [str(label) for label in labels]
-    return {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "single_label_classification",
-    }
 
 
 def forward(
@@ -164,7 +204,7 @@ def forward(
 ) -> np.ndarray:
     """`read(model output, batch)` (batch first) for every input, in the order of `inputs`; float32.
 
-    Texts run in order of length, so that a batch holds hardly any padding; labels are left out of the batch.
+    Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels.
     """
     lengths = [len(row["input_ids"]) for row in inputs] if isinstance(inputs, list) else [0] * len(inputs)
     order = np.argsort([-length for length in lengths], kind="stable")
@@ -173,9 +213,9 @@ def forward(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = [inputs[i] for i in order[start : start + batch_size]]
-            batch = collate([{key: value for key, value in row.items() if key != "labels"} for row in rows])
-            batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-            parts.append(read(model(**batch), batch).float().cpu().numpy())
+            batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in collate(rows).items()}
+            seen = {key: value for key, value in batch.items() if key != "labels"}
+            parts.append(read(model(**seen), batch).float().cpu().numpy())
     stacked = np.concatenate(parts)
     result = np.empty_like(stacked)
     result[order] = stacked
@@ -187,46 +227,21 @@ def logits(output: Any, batch: dict[str, Any]) -> torch.Tensor:
     return output.logits
 
 
-def probe(features: np.ndarray, targets: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
-    """Label indices predicted for `evaluated` by a logistic regression on standardised frozen `features` (n x d).
-
-    A model pruned to ruin can emit NaN or infinity. Such a feature says nothing: it counts as 0, not as an error.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def finite(array: np.ndarray) -> np.ndarray:
-        return np.where(np.isfinite(array), array, 0.0).astype(np.float64)
-
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS))
-    if len(np.unique(targets)) < 2:
-        raise TaskError("The training subset holds one label only: a probe needs two. Raise n_train.")
-    return classifier.fit(finite(features), targets).predict(finite(evaluated))
+def wanted(settings: Mapping[str, Any], default: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that a task's row names in the column `metrics`, else the default."""
+    return tuple(settings["metrics"].split(",")) if settings.get("metrics") else tuple(default)
 
 
-# One value for all tasks and sparsities, chosen on rows that are never evaluated: weaker regularisation overfits 384
-# features of 1,400 reviews, stronger loses digits.
-PROBE_C = 0.03
-PROBE_ITERATIONS = 1000
-
-
-def accuracy(prepared: Prepared, predicted: np.ndarray) -> Outcome:
-    """Share of items whose predicted label index is the target, also corrected for chance: one over the labels."""
-    correct = (np.asarray(predicted) == prepared.targets).astype(np.float64)
-    metrics, chance = {"accuracy": float(correct.mean())}, chance_level(prepared.targets)
-    if chance < 1:
-        metrics["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
-    return Outcome(metrics, items_frame(prepared.items, correct, prepared.targets))
-
-
-def items_frame(items: Sequence[str], score: np.ndarray, target=None, weight=1.0) -> pd.DataFrame:
-    """The `items` frame of an Outcome."""
-    frame = pd.DataFrame({"item": list(items), "score": np.asarray(score, dtype=np.float64)})
-    frame["target"] = (
-        np.full(len(frame), math.nan)
-        if target is None
-        else np.broadcast_to(np.asarray(target, dtype=np.float64), len(frame))
-    )
-    frame["weight"] = np.broadcast_to(np.asarray(weight, dtype=np.float64), len(frame))
-    return frame
+def items_frame(
+    items: Sequence[str], score: np.ndarray, target=math.nan, weight=1.0, second_score=math.nan, prediction=math.nan
+) -> pd.DataFrame:
+    """The `items` frame of an Outcome; each number is one per item, or the same for all of them."""
+    columns = {
+        "score": score,
+        "second_score": second_score,
+        "prediction": prediction,
+        "target": target,
+        "weight": weight,
+    }
+    spread = {name: np.broadcast_to(np.asarray(column, np.float64), len(items)) for name, column in columns.items()}
+    return pd.DataFrame({"item": list(items), **spread})

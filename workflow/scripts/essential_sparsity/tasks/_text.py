@@ -42,9 +42,14 @@ def encode(
     loaded: PreTrainedTokenizerBase, length: int, texts: Sequence[str], seconds: Sequence[str] | None = None
 ) -> list[dict[str, list[int]]]:
     """Token ids without padding, one dict per text or pair, `token_type_ids` included where the model has them."""
-    pairs = () if seconds is None else (list(seconds),)
+    pairs = () if seconds is None else ([separator(loaded) + text for text in seconds],)
     encoded = loaded(list(texts), *pairs, truncation=True, max_length=length)
     return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
+
+
+def separator(loaded: PreTrainedTokenizerBase) -> str:
+    """What to put between two texts: a line break where the tokenizer itself puts nothing there (GPT-2, LLaMA)."""
+    return "" if loaded.num_special_tokens_to_add(pair=True) > loaded.num_special_tokens_to_add(pair=False) else "\n"
 
 
 def collator(loaded: PreTrainedTokenizerBase) -> DataCollatorWithPadding:

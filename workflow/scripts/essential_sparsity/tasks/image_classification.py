@@ -1,4 +1,7 @@
-"""Classify images. Data: item, label, image (encoded bytes, for instance PNG). Metric: accuracy."""
+"""Classify images. Data: item, label, image (encoded bytes, for instance PNG).
+
+Metrics: accuracy, also corrected for chance; where the row asks for them Matthews' correlation and F1.
+"""
 
 import inspect
 import io
@@ -13,9 +16,9 @@ import transformers
 from PIL import Image, UnidentifiedImageError
 
 from essential_sparsity import files, tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae
 
-AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForImageClassification"}
+AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForImageClassification"}
 EVAL_BATCH_SIZE = 32
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,8 +50,10 @@ def decode(encoded: bytes, size: int) -> torch.Tensor:
 
 def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
     """Split by item and seed; images are decoded as they are used."""
+    tasks.check_architecture(folder, settings)
     tasks.check_columns(data, settings, "item", "label", "image")
-    data, labels = tasks.labelled(data)
+    data, labels = _labels.labelled(data, settings)
+    _labels.check_positive(settings, labels)
     train, evaluation = tasks.split(data, settings, seed)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     size = image_size(config, settings)
@@ -56,11 +61,15 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = {"pixel_values": torch.stack([row["pixel_values"] for row in rows]), **options}
+        if masks:
+            batch["noise"] = _vitmae.whole(batch["pixel_values"], config.patch_size)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
 
-    options = forward_options(config, tasks.auto_class(settings))
+    options = forward_options(config, settings)
+    masks = isinstance(config, transformers.ViTMAEConfig)
+    head = _labels.head_options(labels) if settings["protocol"] == "finetune" else {}
     return Prepared(
         items=evaluation["item"].tolist(),
         inputs=Images(evaluation["image"], evaluation["target"], size, mean, std),
@@ -68,7 +77,7 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
         train=Images(train["image"], train["target"], size, mean, std),
         train_targets=train["target"].to_numpy(),
         collate=collate,
-        model_options=tasks.head_options(labels) if settings["protocol"] == "finetune" else {},
+        model_options=head | (_vitmae.OPTIONS if masks else {}),
     )
 
 
@@ -89,21 +98,28 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
     return stored.get("image_mean", IMAGENET_MEAN), stored.get("image_std", IMAGENET_STD)
 
 
-def forward_options(config: Any, auto_class: str) -> dict[str, Any]:
+def forward_options(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Ask for interpolated positions of models that otherwise refuse images that differ in size from pre-training."""
-    model_class = getattr(transformers, auto_class)._model_mapping.get(type(config), None)
-    accepted = inspect.signature(model_class.forward).parameters if model_class else {}
+    found = getattr(transformers, tasks.auto_class(settings))._model_mapping[type(config)]
+    classes = found if isinstance(found, tuple) else (found,)  # the one that the checkpoint names, as transformers does
+    model_class = next((each for each in classes if each.__name__ in (config.architectures or ())), classes[0])
+    accepted = inspect.signature(model_class.forward).parameters
+    if settings["protocol"] == "finetune" and "labels" not in accepted:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {model_class.__name__} takes no labels, so it cannot be fine-tuned. Use a "
+            "checkpoint of the architecture without distillation, or another protocol."
+        )
     return {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in accepted else {}
 
 
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Accuracy of the model's own head (`finetune`) or of a probe on class token and mean patch (`probe`)."""
+    """Accuracy of the model's own head (`finetune`) or of a classifier of class token and mean patch (`probe`, `knn`)."""
     size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return tasks.accuracy(prepared, logits.argmax(axis=1))
+        return _labels.classified(prepared, _labels.best(logits), settings)
     patch = model.config.patch_size
 
     def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -116,4 +132,6 @@ def run(
         tasks.forward(model, inputs, prepared.collate, size, device, read)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return tasks.accuracy(prepared, tasks.probe(features, prepared.train_targets, evaluated))
+    return _labels.classified(
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+    )

@@ -28,8 +28,7 @@ LARGEST = math.log(sys.float_info.max)
 def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
     """Tokenise the joined text, in the order of the data, and cut it into windows."""
     tasks.check_columns(data, settings, "item", "text")
-    if "split" in data:
-        data = data[data["split"] != "train"]
+    _, data = tasks.parts(data, settings)
     context = int(tasks.required(settings, "context"))
     tokenizer = _text.tokenizer(folder)
     limit = _text.position_limit(folder)

@@ -1,4 +1,7 @@
-"""Classify texts or pairs of texts. Data: item, text (or text_a), optionally text_b, label. Metric: accuracy."""
+"""Classify texts or pairs of texts. Data: item, text (or text_a), optionally text_b, label.
+
+Metrics: accuracy, also corrected for chance; where the row asks for them Matthews' correlation and F1.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +11,19 @@ import pandas as pd
 import torch
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, _text
+from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
 
-AUTO_CLASS = {"probe": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
+AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32
 
 
 def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
     """Split by item and seed, and tokenise."""
+    tasks.check_architecture(folder, settings)
     first = "text" if "text" in data else "text_a"
     tasks.check_columns(data, settings, "item", first, "label")
-    data, labels = tasks.labelled(data)
+    data, labels = _labels.labelled(data, settings)
+    _labels.check_positive(settings, labels)
     train, evaluation = tasks.split(data, settings, seed)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
@@ -27,7 +32,7 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
         encoded = _text.encode(tokenizer, length, rows[first], rows.get("text_b"))
         return [{**row, "labels": target} for row, target in zip(encoded, rows["target"].tolist(), strict=True)]
 
-    options = {**tasks.head_options(labels), "pad_token_id": tokenizer.pad_token_id}
+    options = {**_labels.head_options(labels), "pad_token_id": tokenizer.pad_token_id}
     return Prepared(
         items=evaluation["item"].tolist(),
         inputs=inputs(evaluation),
@@ -42,13 +47,15 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Accuracy of the model's own head (`finetune`) or of a probe on mean-pooled features (`probe`)."""
+    """Accuracy of the model's own head (`finetune`) or of a classifier of mean-pooled features (`probe`, `knn`)."""
     size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return tasks.accuracy(prepared, logits.argmax(axis=1))
+        return _labels.classified(prepared, _labels.best(logits), settings)
     features, evaluated = (
         tasks.forward(model, inputs, prepared.collate, size, device, _text.mean_pooled)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return tasks.accuracy(prepared, tasks.probe(features, prepared.train_targets, evaluated))
+    return _labels.classified(
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+    )

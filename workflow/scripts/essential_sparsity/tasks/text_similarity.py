@@ -1,47 +1,73 @@
-"""Similarity of texts against human ratings. Data: item, text_a, text_b, target. Metric: Spearman correlation."""
+"""Similarity of texts against human ratings. Data: item, text_a, text_b, target (the rating). Metrics: correlations.
 
-from collections.abc import Mapping
+`zero-shot` compares the cosine similarity of mean-pooled embeddings with the ratings; `finetune` trains a head that
+reads both texts together to predict the rating (a regression, as GLUE's STS-B is fine-tuned).
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, _text
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
-AUTO_CLASS = {"zero-shot": "AutoModel"}
+AUTO_CLASS = {"zero-shot": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32
+CONSTANT = {"zero-shot": 1e-12, "finetune": 1e-6}  # predictions closer than this differ by rounding: order is noise
 
 
 def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
-    """Tokenise every text of every pair: inputs are the first texts followed by the second ones."""
+    """Tokenise: pairs to fine-tune on, or the first texts of all pairs followed by the second ones."""
     tasks.check_columns(data, settings, "item", "text_a", "text_b", "target")
-    _, evaluation = tasks.split(data[data["target"].notna()], settings, seed)
+    tasks.check_architecture(folder, settings)
+    train, evaluation = tasks.split(data[data["target"].notna()], settings, seed)
+    ratings = evaluation["target"].to_numpy(dtype=np.float64)
+    if np.ptp(ratings) == 0:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: all evaluated ratings of data set {settings.get('dataset')!r} are "
+            f"{ratings[0]:g}, as where they are not published. Choose another split in the column eval_split."
+        )
     tokenizer = _text.tokenizer(folder)
-    texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
+    length = _text.max_length(folder, settings, tokenizer)
+    common = {"items": evaluation["item"].tolist(), "targets": ratings, "collate": _text.collator(tokenizer)}
+    if settings["protocol"] == "zero-shot":
+        texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
+        return Prepared(inputs=_text.encode(tokenizer, length, texts), **common)
+
+    def inputs(rows: pd.DataFrame) -> list[dict[str, Any]]:
+        encoded = _text.encode(tokenizer, length, rows["text_a"], rows["text_b"])
+        return [{**row, "labels": target} for row, target in zip(encoded, rows["target"].astype(float), strict=True)]
+
     return Prepared(
-        items=evaluation["item"].tolist(),
-        inputs=_text.encode(tokenizer, _text.max_length(folder, settings, tokenizer), texts),
-        targets=evaluation["target"].to_numpy(dtype=np.float64),
-        collate=_text.collator(tokenizer),
+        inputs=inputs(evaluation),
+        train=inputs(train),
+        train_targets=train["target"].to_numpy(dtype=np.float64),
+        model_options={"num_labels": 1, "problem_type": "regression", "pad_token_id": tokenizer.pad_token_id},
+        **common,
     )
 
 
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Spearman correlation of cosine similarities with the ratings."""
+    """Correlations of cosine similarities (`zero-shot`) or of predicted ratings (`finetune`) with the ratings."""
     size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
-    embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
-    first, second = np.split(embedded.astype(np.float64), 2)
-    similarity = cosine(first, second)
-    return Outcome(
-        {"spearman": spearman(similarity, prepared.targets)},
-        tasks.items_frame(prepared.items, similarity, prepared.targets),
-    )
+    if settings["protocol"] == "finetune":
+        logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
+        predicted = logits[:, 0].astype(np.float64)
+        predicted[~np.isfinite(predicted)] = np.nan
+    else:
+        embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
+        predicted = cosine(*np.split(embedded.astype(np.float64), 2))
+    methods, rounding = {"pearson": pearsonr, "spearman": spearmanr}, CONSTANT[settings["protocol"]]
+    found = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
+    metrics = {name: found[name] for name in tasks.wanted(settings, ("spearman",))}
+    return Outcome(metrics, tasks.items_frame(prepared.items, predicted, prepared.targets))
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -52,11 +78,8 @@ def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(similarity), similarity, np.nan)
 
 
-def spearman(predicted: np.ndarray, target: np.ndarray) -> float | None:
-    """Spearman rank correlation; None, not 0, where it is undefined: NaN, or a side that is constant (to rounding)."""
-    if len(predicted) < 2 or np.isnan(predicted).any() or np.ptp(target) == 0 or np.ptp(predicted) <= CONSTANT:
+def correlation(method: Callable, predicted: np.ndarray, target: np.ndarray, rounding: float) -> float | None:
+    """`method` is scipy's; None, not 0, where it is undefined: NaN, or a side that is constant (to `rounding`)."""
+    if len(predicted) < 2 or np.isnan(predicted).any() or np.ptp(target) == 0 or np.ptp(predicted) <= rounding:
         return None
-    return float(spearmanr(predicted, target).statistic)
-
-
-CONSTANT = 1e-12  # cosines closer than this differ by rounding only; their order would be noise
+    return float(method(predicted, target).statistic)

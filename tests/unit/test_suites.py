@@ -1,0 +1,251 @@
+"""Suites of lm-eval on local documents: the same questions scored by hand, by lm-eval alone, and by this kind."""
+
+import json
+import math
+from pathlib import Path
+
+import lm_eval.tasks
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models as tiny
+import torch
+import transformers
+import yaml
+
+from essential_sparsity import evaluation, formats, grid, tasks
+from essential_sparsity.tasks import lm_eval as suites
+from essential_sparsity.tasks import perplexity
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "task": "quiz",
+    "dataset": "quiz",
+    "kind": "lm-eval",
+    "protocol": "zero-shot",
+    "suite": "quiz",
+    "shots": 0,
+    "max_length": 32,
+}
+DRAW = np.random.default_rng(0)
+DEFINITION = """
+task: {name}
+dataset_path: json
+dataset_name: {config}
+output_type: multiple_choice
+test_split: test
+fewshot_split: dev
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+num_fewshot: 0
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+GROUP = """
+group: quiz
+task: [film, plot]
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
+"""
+
+
+def questions(n):
+    return [
+        {
+            "question": " ".join(DRAW.choice(tiny.WORDS, 4)),
+            "choices": [" ".join(DRAW.choice(tiny.WORDS, size)) for size in (1, 2, 3)],
+            "answer": int(DRAW.integers(3)),
+        }
+        for _ in range(n)
+    ]
+
+
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory):
+    return tiny.save_decoder(tmp_path_factory.mktemp("gpt"), "GPT2")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Two tasks of a group, as JSON lines and as Parquet, with their definitions."""
+    folder = tmp_path_factory.mktemp("quiz")
+    for name, size in (("film", 7), ("plot", 5)):
+        (folder / name).mkdir()
+        for split, n in (("test", size), ("dev", 4)):
+            rows = questions(n)
+            if name == "film":
+                (folder / name / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+            else:
+                pd.DataFrame(rows).to_parquet(folder / name / f"{split}-00000-of-00001.parquet")
+        (folder / f"{name}.yaml").write_text(DEFINITION.format(name=name, config=name))
+    (folder / "quiz.yaml").write_text(GROUP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(source, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    formats.fetch_dataset("quiz", {"source": "path", "id": str(source), "format": "lm-eval"}, work)
+    return pd.read_parquet(work / "files/data.parquet")
+
+
+def run(gpt, data, sparsities=(0.0,), **changed):
+    found = evaluation.evaluate(gpt, data, SETTINGS | changed, "global", sparsities, 0)
+    return [outcome for _, outcome in found]
+
+
+def likelihood(gpt, model, context, answer):
+    """Sum of the log-probabilities of the answer's tokens; the library puts a blank between question and answer."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gpt)
+    before, after = (tokenizer(text)["input_ids"] for text in (context, answer))
+    with torch.no_grad():
+        scores = model(torch.tensor([before + after])).logits[0].double().log_softmax(dim=-1)
+    return sum(float(scores[len(before) + i - 1, token]) for i, token in enumerate(after))
+
+
+def test_documents_keep_their_splits_and_types(data):
+    assert set(data["split"]) == {"test", "dev", "yaml"}
+    counts = data[data["split"] != "yaml"].groupby(["config", "split"]).size()
+    assert counts.to_dict() == {("film", "dev"): 4, ("film", "test"): 7, ("plot", "dev"): 4, ("plot", "test"): 5}
+    assert all(isinstance(json.loads(text)["answer"], int) for text in data["document"][data["split"] == "test"])
+
+
+def test_a_suite_is_scored_as_by_hand(gpt, data):
+    (outcome,) = run(gpt, data)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    scores = {}
+    for config in ("film", "plot"):
+        texts = data["document"][(data["config"] == config) & (data["split"] == "test")]
+        for index, row in enumerate(map(json.loads, texts)):
+            found = [likelihood(gpt, model, row["question"], choice) for choice in row["choices"]]
+            lengths = [len(choice) for choice in row["choices"]]
+            best = int(np.argmax(found)), int(np.argmax(np.array(found) / lengths))
+            scores[f"{config}-{index:06d}"] = [float(choice == row["answer"]) for choice in best]
+    expected = np.array([scores[item] for item in outcome.items["item"]])
+    np.testing.assert_array_equal(outcome.items[["score", "second_score"]], expected)
+    assert outcome.metrics == pytest.approx(
+        dict(zip(("accuracy", "normalised_accuracy"), expected.mean(axis=0), strict=True))
+    )
+
+
+def test_a_suite_has_the_scores_that_lm_eval_reports(gpt, data):
+    """Its own call, with the shots told: 0 in a definition would otherwise stay 0."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    settings = SETTINGS | {"shots": 2}
+    prepared = suites.prepare(gpt, data, settings, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    ours = suites.run(model, prepared, settings, 0, "cpu")
+    own = suites.build(data, settings)
+    for task in own["tasks"].values():
+        task.set_config(key="num_fewshot", value=None)
+    wrapped = HFLM(pretrained=model, tokenizer=prepared.reference[1], max_length=32)
+    theirs = simple_evaluate(
+        wrapped,
+        tasks=[*own["groups"].values()],
+        num_fewshot=2,
+        use_cache=None,
+        cache_requests=False,
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_defaults=False),  # there is no need to look at the 14,000 that it brings
+    )
+    assert {theirs["configs"][name]["num_fewshot"] for name in ("film", "plot")} == {2}
+    assert theirs["results"]["quiz"]["acc,none"] == pytest.approx(ours.metrics["accuracy"], abs=1e-4)
+    for name in ("film", "plot"):
+        mine = ours.items[ours.items["item"].str.startswith(name)]
+        assert theirs["results"][name]["acc,none"] == pytest.approx(mine["score"].mean(), abs=1e-4)
+        assert theirs["results"][name]["acc_norm,none"] == pytest.approx(mine["second_score"].mean(), abs=1e-4)
+    prompts = [sample["arguments"][0][0] for sample in suites.evaluated(model, prepared, settings)["film"]]
+    assert all(prompt.count("\n\n") == 2 for prompt in prompts)  # two examples before each question
+
+
+def test_window_losses_are_those_of_lm_eval(gpt):
+    from lm_eval.models.huggingface import HFLM
+
+    prepared = perplexity.prepare(gpt, tiny.reviews(), tiny.PERPLEXITY, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    ours = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu")
+    wrapped = HFLM(pretrained=model, tokenizer=transformers.AutoTokenizer.from_pretrained(gpt), max_length=32)
+    windows = [row["input_ids"] for row in prepared.inputs]
+    theirs = wrapped._loglikelihood_tokens([(("", ""), ids[:1], ids[1:]) for ids in windows], disable_tqdm=True)
+    losses = [-loss for loss, _ in theirs]
+    np.testing.assert_allclose(ours.items["score"], losses, atol=1e-4)
+    tokens = sum(len(ids) - 1 for ids in windows)
+    assert ours.metrics["perplexity"] == pytest.approx(math.exp(sum(losses) / tokens), rel=1e-4)
+
+
+def test_every_sparsity_gets_answers_of_its_own(gpt, data):
+    """A response cache would hand out the dense answers; and the same examples stand before each question."""
+    dense, pruned = run(gpt, data, (0.0, 0.9), shots=2)
+    assert dense.items["item"].tolist() == pruned.items["item"].tolist()
+    settings = SETTINGS | {"shots": 2}
+    prepared = suites.prepare(gpt, data, settings, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    asked = [suites.evaluated(model, prepared, settings)["film"]]
+    model.transformer.h[0].mlp.c_fc.weight.data.zero_()
+    asked.append(suites.evaluated(model, prepared, settings)["film"])
+    prompts, answers = ([[row[key] for row in rows] for rows in asked] for key in ("prompt_hash", "filtered_resps"))
+    assert prompts[0] == prompts[1]
+    assert all(first != second for first, second in zip(*answers, strict=True))
+
+
+def test_a_broken_model_answers_nothing(gpt, data):
+    prepared = suites.prepare(gpt, data, SETTINGS, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    model.lm_head.weight.data.fill_(math.nan)
+    assert suites.run(model, prepared, SETTINGS, 0, "cpu").metrics == {"accuracy": 0, "normalised_accuracy": 0}
+
+
+def test_fewer_items_of_each_task(gpt, data):
+    (outcome,) = run(gpt, data, n_eval=3)
+    assert outcome.items["item"].str.partition("-")[0].value_counts().to_dict() == {"film": 3, "plot": 3}
+
+
+def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path):
+    """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects, five examples of the split `dev` each."""
+    row = next(row for row in grid.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
+    for path in (Path(lm_eval.tasks.__file__).parent / "mmlu/default").glob("mmlu_*.yaml"):
+        subject = yaml.load(path.read_text(), yaml.BaseLoader)["dataset_name"]
+        for split, n in (("test", 2), ("dev", 5), ("validation", 1)):
+            file = tmp_path / "hub" / subject / f"{split}-00000-of-00001.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows = [
+                question | {"choices": [*question["choices"], "dull"], "subject": subject} for question in questions(n)
+            ]
+            pd.DataFrame(rows).to_parquet(file)
+    (tmp_path / "work").mkdir()
+    formats.fetch_dataset(
+        "mmlu", {"source": "path", "id": str(tmp_path / "hub"), "format": row["format"]}, tmp_path / "work"
+    )
+    data = pd.read_parquet(tmp_path / "work/files/data.parquet")
+    settings = row | {"max_length": 32}
+    prepared = suites.prepare(gpt, data, settings, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    outcome = suites.run(model, prepared, settings, 0, "cpu")
+    assert len(outcome.items) == 57 * 2
+    assert list(outcome.metrics) == ["accuracy"]
+    prompt = suites.evaluated(model, prepared, settings)["mmlu_anatomy"][0]["arguments"][0][0]
+    shown = [json.loads(text) for text in data["document"][data["item"].str.startswith("anatomy/dev")]]
+    assert prompt.startswith("The following are multiple choice questions (with answers) about anatomy.")
+    assert [prompt.index(example["question"]) for example in shown] == sorted(
+        prompt.index(e["question"]) for e in shown
+    )
+    assert prompt.count("Answer:") == 6
+
+
+def test_what_a_suite_cannot_use_is_told(gpt, data):
+    with pytest.raises(tasks.TaskError, match=r"no suite 'quizz' in the data set \(film, plot, quiz\)"):
+        suites.prepare(gpt, data, SETTINGS | {"suite": "quizz"}, 0)
+    with pytest.raises(tasks.TaskError, match=r"reads the configuration 'plot' .* has film, other"):
+        suites.prepare(gpt, data.assign(config=data["config"].replace("plot", "other")), SETTINGS, 0)
+    other = data.assign(
+        document=data["document"]
+        .str.replace("metric: acc$", "metric: f1", regex=True)
+        .str.replace("- metric: acc\n  - metric: acc_norm", "- metric: f1")
+    )
+    with pytest.raises(tasks.TaskError, match="is not scored by accuracy but by f1"):
+        suites.prepare(gpt, other, SETTINGS, 0)

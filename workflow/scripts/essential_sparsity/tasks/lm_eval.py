@@ -1,0 +1,163 @@
+"""Suites of lm-eval (MMLU, ARC, HellaSwag, a folder of one's own): `suite` names a task or group, `shots` the examples.
+
+Data: item, config, split, document (format `lm-eval`); the documents are pinned and checked like any data, and given to
+lm-eval as they are, so that no job needs a network. Metrics: `accuracy`, the share of all items answered right (lm-eval's
+`acc`), and where the suite has it `normalised_accuracy` (`acc_norm`: likelihoods over the length of the answers).
+
+Nothing is cached between models: the response cache of lm-eval has no model in its key, and a sweep would read the
+answers of the dense one.
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+
+AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
+EVAL_BATCH_SIZE = 8
+DEFINITION = "yaml"  # the `split` of rows that hold a task's definition instead of a document
+FEWSHOT_SEED = 1234  # lm-eval's own: the examples are the same for every model, sparsity and seed
+SCORES = {"score": "acc", "second_score": "acc_norm"}  # column of items -> metric of lm-eval
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """Build the tasks of the suite on the documents of the data set, with exactly `shots` examples each."""
+    tasks.check_columns(data, settings, "item", "config", "split", "document")
+    tasks.check_architecture(folder, settings)
+    shots = int(tasks.required(settings, "shots"))
+    built = build(data, settings)
+    for name, task in built["tasks"].items():
+        if "acc" not in task.aggregation():
+            raise TaskError(
+                f"Task {settings.get('task')!r}: the suite's task {name} is not scored by accuracy but by "
+                f"{', '.join(task.aggregation())}. Kind {settings['kind']!r} evaluates multiple-choice suites."
+            )
+        task.set_config(key="num_fewshot", value=shots)  # simple_evaluate would leave a 0 of the definition as it is
+    tokenizer = _text.tokenizer(folder)
+    length = _text.max_length(folder, settings, tokenizer)
+    return Prepared(
+        items=[],
+        inputs=[],
+        targets=np.empty(0),
+        collate=list,
+        reference=(built, tokenizer, length, settings.get("n_eval")),
+    )
+
+
+def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's dict of tasks and groups for a suite, which is defined in the data set, or by lm-eval itself."""
+    from lm_eval.tasks import TaskManager
+
+    suite, definitions = tasks.required(settings, "suite"), data[data["split"] == DEFINITION]
+    with tempfile.TemporaryDirectory() as own, _quiet(), _given(data[data["split"] != DEFINITION], settings):
+        for index, text in enumerate(definitions["document"]):
+            Path(own, f"{index}.yaml").write_text(text, encoding="utf-8")
+        manager = TaskManager(include_path=own if len(definitions) else None, include_defaults=not len(definitions))
+        if suite not in manager.task_index:
+            known = ", ".join(manager.all_tasks[:8]) if len(definitions) else "run `lm-eval ls tasks` for its list"
+            raise TaskError(
+                f"Task {settings.get('task')!r}: there is no suite {suite!r} in "
+                f"{'the data set' if len(definitions) else 'lm-eval'} ({known}). Correct the column suite."
+            )
+        return manager.load(suite)
+
+
+@contextlib.contextmanager
+def _given(documents: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[None]:
+    """While tasks are built, their data are these documents. lm-eval has no other way in for all tasks of a group."""
+    import datasets
+    from lm_eval.api.task import ConfigurableTask
+
+    configs = sorted(set(documents["config"]))
+
+    def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
+        name = task.DATASET_NAME if len(configs) > 1 else configs[0]
+        if name not in configs:
+            raise TaskError(
+                f"Task {settings.get('task')!r}: {task.config.task} reads the configuration {name!r} of its data set, but "
+                f"{settings.get('dataset')!r} has {', '.join(configs[:8])}. A suite reads one data set: the column id."
+            )
+        there = documents[documents["config"] == name]
+        task.dataset = datasets.DatasetDict(
+            {
+                split: datasets.Dataset.from_list([json.loads(text) for text in rows["document"]])
+                for split, rows in there.groupby("split", sort=True)
+            }
+        )
+
+    original, ConfigurableTask.download = ConfigurableTask.download, download
+    try:
+        yield
+    finally:
+        ConfigurableTask.download = original
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """Scores of every item; one for which a broken model gives no likelihoods counts as wrong."""
+    samples = evaluated(model, prepared, settings)
+    frames = []
+    for name, rows in sorted(samples.items()):
+        first = [row for row in rows if row["filter"] == rows[0]["filter"]]
+        whole = np.array([np.isfinite([float(answer[0]) for answer in row["filtered_resps"]]).all() for row in first])
+        scores = {
+            column: np.array([float(row[metric]) if metric in row else np.nan for row in first]) * whole
+            for column, metric in SCORES.items()
+        }
+        frames.append(tasks.items_frame([f"{name}-{row['doc_id']:06d}" for row in first], **scores))
+    items = pd.concat(frames, ignore_index=True)
+    metrics = {"accuracy": float(items["score"].mean())}
+    if items["second_score"].notna().all():
+        metrics["normalised_accuracy"] = float(items["second_score"].mean())
+    return Outcome(metrics, items)
+
+
+def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any]) -> dict[str, list[dict]]:
+    """lm-eval's own record of every item, by task."""
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    built, tokenizer, length, limit = prepared.reference
+    for task in built["tasks"].values():
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the sampler moves on with each evaluation
+    with _quiet():
+        wrapped = HFLM(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE),
+            max_length=length,
+            softmax_dtype=torch.float32,  # half precision overflows at high sparsity
+        )
+        found = evaluate(
+            lm=wrapped,
+            task_dict=built,
+            limit=limit,
+            cache_requests=False,
+            bootstrap_iters=0,
+            log_samples=True,
+            confirm_run_unsafe_code=False,
+        )
+    return found["samples"]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what lm-eval logs of its own defaults: what matters is raised as an error."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,86 @@
+"""How well an encoder fills in masked tokens. Data: item, text. Metrics: `pseudo_perplexity`, `masked_accuracy`.
+
+Each position is masked alone, all others being visible; its loss is a term of the pseudo-log-likelihood (Salazar et al.
+2020, "Masked language model scoring"), and exp of the mean loss the pseudo-perplexity of their section 2. `positions`
+takes that many of each text, chosen by its item, the same for every seed and sparsity; blank takes all, as they do. The
+accuracy is the share of these tokens that the model finds likeliest. Values of different tokenizers do not compare.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity import files, tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+
+AUTO_CLASS = {"zero-shot": "AutoModelForMaskedLM"}
+EVAL_BATCH_SIZE = 32
+LARGEST = math.log(sys.float_info.max)
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """One input per masked position: the text with one mask, and as labels the position and the token that stood there."""
+    tasks.check_columns(data, settings, "item", "text")
+    tasks.check_architecture(folder, settings)
+    _, evaluation = tasks.split(data, settings, seed)
+    tokenizer = _text.tokenizer(folder)
+    if tokenizer.mask_token_id is None:
+        raise TaskError(
+            f"The tokenizer in {folder} has no mask token: kind {settings['kind']!r} cannot use this model."
+        )
+    length = _text.max_length(folder, settings, tokenizer)
+    inputs, counts = [], []
+    texts = evaluation["text"].tolist()
+    added = tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)["special_tokens_mask"]
+    rows = _text.encode(tokenizer, length, texts)
+    for item, row, special in zip(evaluation["item"], rows, added, strict=True):
+        ids = np.array(row["input_ids"])
+        words = np.flatnonzero(np.array(special) == 0)
+        if not len(words):
+            raise TaskError(
+                f"Task {settings.get('task')!r}: item {item!r} has no token to mask. Leave it out of the data."
+            )
+        chosen = np.sort(files.rng(0, "masked positions", item).permutation(words)[: settings.get("positions")])
+        counts.append(len(chosen))
+        for place in chosen.tolist():
+            masked = ids.copy()
+            masked[place] = tokenizer.mask_token_id
+            inputs.append({**row, "input_ids": masked.tolist(), "labels": (place, int(ids[place]))})
+    padded = _text.collator(tokenizer)
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = padded([{key: value for key, value in row.items() if key != "labels"} for row in rows])
+        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    return Prepared(items=evaluation["item"].tolist(), inputs=inputs, targets=np.array(counts), collate=collate)
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """Sums over the positions of each text; the pseudo-perplexity is None where a loss is not finite."""
+    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    found = tasks.forward(model, prepared.inputs, prepared.collate, size, device, losses).astype(np.float64)
+    found[~np.isfinite(found[:, 0])] = math.nan, 0.0  # half precision overflows at high sparsity: nothing is predicted
+    first = np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])
+    loss, right = np.add.reduceat(found, first, axis=0).T
+    mean = loss.sum() / prepared.targets.sum()
+    metrics = {
+        "pseudo_perplexity": math.exp(mean) if mean < LARGEST else None,  # false for NaN as well
+        "masked_accuracy": float(right.sum() / prepared.targets.sum()),
+    }
+    return Outcome(metrics, tasks.items_frame(prepared.items, loss, weight=prepared.targets, second_score=right))
+
+
+def losses(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """Negative log-likelihood in nats, and 1 where it is the largest: (batch, 2), computed in float32."""
+    places, tokens = batch["labels"].unbind(dim=1)
+    logits = output.logits[torch.arange(len(places), device=places.device), places].float()
+    loss = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    return torch.stack([loss, (logits.argmax(dim=1) == tokens).float()], dim=1)

@@ -1,0 +1,164 @@
+"""Answer questions with a span of a text (SQuAD v1.1). Data: item, question, context, answers (texts and places).
+
+Metrics: `token_f1` and `exact_match`, as the official script computes them, here as shares of 1. The recipe is the usual
+one: windows of `max_length` tokens that overlap by `stride`, a head for the first and the last token of the answer, and
+the best of the likeliest spans of all windows of a question.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+
+AUTO_CLASS = {"finetune": "AutoModelForQuestionAnswering"}
+EVAL_BATCH_SIZE = 32
+STRIDE = 128  # tokens that two windows share
+N_BEST = 20  # likeliest first, and last, tokens of a window that are combined
+MAX_ANSWER = 30  # tokens of the longest answer considered
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which question each window belongs to, where its tokens lie in the context, and what the right answers are.
+
+    `question` (windows); `offsets`: one (tokens, 2) array a window, characters of the context from and to, (-1, -1) for
+    tokens that are not of the context; `contexts` and `answers`: one text, one list of texts, a question.
+    """
+
+    question: list[int]
+    offsets: list[np.ndarray]
+    contexts: list[str]
+    answers: list[list[str]]
+
+
+def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+    """Split by question and seed, and cut each question with its context into windows."""
+    tasks.check_columns(data, settings, "item", "question", "context", "answers")
+    tasks.check_architecture(folder, settings)
+    train, evaluation = tasks.split(data, settings, seed)
+    answers = [list(map(str, row["text"])) for row in evaluation["answers"]]
+    if not all(answers):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {sum(not texts for texts in answers)} evaluated questions of data set "
+            f"{settings.get('dataset')!r} have no answer. Every question of SQuAD v1.1 has one; v2.0 is another task."
+        )
+    tokenizer = _text.tokenizer(folder)
+    length = _text.max_length(folder, settings, tokenizer)
+    inputs, question, offsets = windows(tokenizer, length, evaluation, settings)
+    trained, owner, places = windows(tokenizer, length, train, settings)
+    spans = [(list(row["answer_start"]), list(map(str, row["text"]))) for row in train["answers"]]
+    labelled = []
+    for row, index, offset in zip(trained, owner, places, strict=True):
+        starts, texts = spans[index]
+        first, last = span(offset, int(starts[0]), int(starts[0]) + len(texts[0]))
+        labelled.append({**row, "start_positions": first, "end_positions": last})
+    return Prepared(
+        items=evaluation["item"].tolist(),
+        inputs=inputs,
+        targets=np.full(len(evaluation), np.nan),
+        train=labelled,
+        collate=_text.collator(tokenizer),
+        model_options={"pad_token_id": tokenizer.pad_token_id},
+        reference=(length, Windows(question, offsets, evaluation["context"].tolist(), answers)),
+    )
+
+
+def windows(
+    tokenizer, length: int, data: pd.DataFrame, settings: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[int], list[np.ndarray]]:
+    """Token ids of each window, the question that it belongs to, and the place of its tokens in the context."""
+    questions = [text.strip() + _text.separator(tokenizer) for text in data["question"]]
+    longest = max((len(ids) for ids in tokenizer(questions)["input_ids"]), default=0)
+    stride = min(STRIDE, length // 3)  # as 128 of 384
+    if longest + stride + tokenizer.num_special_tokens_to_add(pair=True) >= length:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: max_length = {length} tokens leave no room for a text beside the longest "
+            f"question ({longest} tokens) and the overlap of two windows ({stride}). Raise max_length."
+        )
+    encoded = tokenizer(
+        questions,
+        data["context"].tolist(),
+        truncation="only_second",
+        max_length=length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    kept = [name for name in encoded if name not in ("overflow_to_sample_mapping", "offset_mapping")]
+    rows = [{name: encoded[name][i] for name in kept} for i in range(len(encoded["input_ids"]))]
+    offsets = []
+    for i, pairs in enumerate(encoded["offset_mapping"]):
+        second = np.array([part == 1 for part in encoded.sequence_ids(i)])
+        offsets.append(np.where(second[:, None], np.array(pairs), -1))
+    return rows, list(encoded["overflow_to_sample_mapping"]), offsets
+
+
+def span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """First and last token of characters `start` … `end` of the context; the first token of all, where it is not inside."""
+    inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 0] >= 0))
+    context = offsets[offsets[:, 0] >= 0]
+    if not len(inside) or context[0, 0] > start or context[-1, 1] < end:
+        return 0, 0
+    return int(inside[0]), int(inside[-1])
+
+
+def run(
+    model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
+) -> Outcome:
+    """Means over the questions; a model that predicts no finite span answers nothing, which is wrong."""
+    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    length, known = prepared.reference
+
+    def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+        both = torch.stack([output.start_logits, output.end_logits], dim=1).float()
+        return torch.nn.functional.pad(both, (0, length - both.shape[-1]), value=-torch.inf)
+
+    logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, read)  # (windows, 2, length)
+    predicted = answers(logits, known)
+    f1 = [max(token_f1(text, right) for right in of) for text, of in zip(predicted, known.answers, strict=True)]
+    exact = [
+        float(any(normalised(text) == normalised(right) for right in of))
+        for text, of in zip(predicted, known.answers, strict=True)
+    ]
+    items = tasks.items_frame(prepared.items, np.array(f1), second_score=np.array(exact))
+    return Outcome({"token_f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}, items)
+
+
+def answers(logits: np.ndarray, known: Windows) -> list[str]:
+    """The answer to each question from the logits of its windows (windows, 2, tokens); empty where there is none."""
+    best = [(-np.inf, "")] * len(known.contexts)
+    for scores, question, offsets in zip(logits, known.question, known.offsets, strict=True):
+        allowed = offsets[:, 0] >= 0
+        scores = np.where(allowed & np.isfinite(scores[:, : len(allowed)]), scores[:, : len(allowed)], -np.inf)
+        firsts, lasts = (np.argsort(-part, kind="stable")[:N_BEST] for part in scores)
+        totals = scores[0][firsts][:, None] + scores[1][lasts][None, :]
+        tokens = lasts[None, :] - firsts[:, None] + 1
+        totals[(tokens < 1) | (tokens > MAX_ANSWER)] = -np.inf
+        i, j = np.unravel_index(np.argmax(totals), totals.shape)
+        if totals[i, j] > best[question][0]:
+            text = known.contexts[question][offsets[firsts[i], 0] : offsets[lasts[j], 1]]
+            best[question] = (totals[i, j], text)
+    return [text for _, text in best]
+
+
+def normalised(text: str) -> str:
+    """Lower case without punctuation, articles and repeated blanks (the official evaluation script of SQuAD v1.1)."""
+    kept = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+
+def token_f1(predicted: str, right: str) -> float:
+    """Harmonic mean of precision and recall of the words of two answers; 0 where they share none."""
+    ours, theirs = normalised(predicted).split(), normalised(right).split()
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
