@@ -1,9 +1,11 @@
 """Series of checkpoints: one row of the models table for many, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
-from essential_sparsity import grid, series
+from essential_sparsity import grid, revisions, series
 
 ROW = {
     "model": "berts-0",
@@ -105,3 +107,21 @@ def test_a_step_without_checkpoint_is_refused():
         series.check_member("models.tsv, 'm'", member, {"p": PRETRAINING})
     with pytest.raises(grid.ConfigError, match="no pre-training 'q'"):
         series.check_member("models.tsv, 'm'", member | {"id": "q"}, {"p": PRETRAINING})
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in Path("config").glob("*.yaml")))
+def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
+    paths = ["config/config.yaml"] + ([f"config/{preset}"] if preset != "config.yaml" else [])
+    config = grid.read_config(*paths)
+    models, tasks, _, members = series.read(config)
+    config["grid"] = series.expand_blocks(config["grid"], members)
+    grid.validate(config, models, tasks, preset)
+    assert grid.expand(config["grid"], {name: row["levels_per_job"] for name, row in tasks.items()})
+    series.studied(config, models)
+
+
+def test_presets_that_need_no_lock_are_pinned_to_commits():
+    for preset in ("config", "lottery", "language", "nm", "vicuna"):
+        config = grid.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
+        for kind, (rows, names) in series.used(config).items():
+            assert revisions.unlocked(rows, names, kind, {}) == [], preset
