@@ -1,4 +1,5 @@
 # Prune, evaluate: the expensive rule. One job walks the levels of its path token for one model, task, pattern and seed.
+# Its work folder is no output, which Snakemake would delete when the job fails: fine-tuning goes on from there.
 rule prune_eval:
     input:
         code=task_program,
@@ -26,9 +27,10 @@ rule prune_eval:
         runtime=run_minutes,
     params:
         settings=run_settings,
+        work=f"results/work/prune_eval/{RUN}",
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --tickets {input.tickets} --threads {params.threads} "
-        "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
+        "--work {params.work} --runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
