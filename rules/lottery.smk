@@ -10,6 +10,7 @@ rule ticket:
         code=lambda wildcards: task_program(wildcards, "ticket"),
         manifest="results/checkpoints/{model}/manifest.json",
         data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
+        dense=ancient(dense_checked),
         previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
         previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
     output:

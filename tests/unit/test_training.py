@@ -1,6 +1,7 @@
 """Fine-tuning holds its mask, follows the protocol, and repeats itself."""
 
 import os
+import types
 
 import pytest
 import tiny_models as tiny
@@ -116,6 +117,30 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
     assert {(group["weight_decay"], group["eps"], group["betas"]) for group in optimiser.param_groups} == {
         (0.0, 1e-8, (0.9, 0.999))
     }
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2), (64, 4)])
+def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_processors(monkeypatch, cores, workers):
+    """Asked of the arguments alone: they cannot be made where there is no GPU."""
+    monkeypatch.setattr(
+        training.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    settings = tiny.FINETUNE | {"autocast": "bf16"}
+    gpu, processor = (
+        training.training_arguments(settings, 0, torch.device(device), "work", texts=True) for device in ("cuda", "cpu")
+    )
+    assert (gpu.bf16, gpu.fp16, gpu.dataloader_pin_memory, gpu._n_gpu) == (True, False, True, 1)
+    assert (gpu.dataloader_num_workers, gpu.dataloader_persistent_workers) == (workers, workers > 0)
+    assert (processor.bf16, processor.dataloader_pin_memory, processor.dataloader_num_workers) == (False, False, 0)
+    different = {"bf16", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers", "dataloader_persistent_workers"}
+    assert {key for key, value in vars(gpu).items() if vars(processor)[key] != value} <= different
+
+
+def test_models_are_loaded_with_the_fused_attention_of_torch(folder, prepared):
+    model = training.load_trainable(folder, AUTO_CLASS, 0, prepared.model_options)
+    assert model.config._attn_implementation == "sdpa"
+    assert checkpoints.load_model(folder, "AutoModel").config._attn_implementation == "sdpa"
 
 
 def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, prepared):

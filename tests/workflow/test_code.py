@@ -17,6 +17,7 @@ ORDER = [
     "grid",
     "rounds",
     "chains",
+    "references",
     "resources",
     "codefiles",
     "cli",

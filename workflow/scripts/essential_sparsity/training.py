@@ -16,6 +16,8 @@ import transformers
 
 from essential_sparsity import checkpoints, files, memory, resume
 
+MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
+
 
 class TrainingError(ValueError):
     """Fine-tuning cannot start as configured, or did not hold its mask."""
@@ -240,7 +242,9 @@ def training_arguments(
     settings: Mapping[str, Any], seed: int, device: torch.device, folder: str, texts: bool
 ) -> transformers.TrainingArguments:
     """The protocol above; nothing is saved, reported or evaluated on the way."""
-    autocast = settings.get("autocast") if device.type == "cuda" else None
+    gpu = device.type == "cuda"
+    autocast = settings.get("autocast") if gpu else None
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if gpu else 0
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         num_train_epochs=float(settings["epochs"]),
@@ -257,8 +261,10 @@ def training_arguments(
         train_sampling_strategy="group_by_length" if texts else "random",  # batches of like length hold little padding
         bf16=autocast == "bf16",
         fp16=autocast == "fp16",
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        dataloader_num_workers=workers,  # as many as there are idle processors; the order of the batches is the same
+        dataloader_persistent_workers=workers > 0,
         remove_unused_columns=False,
         save_strategy="no",
         eval_strategy="no",
