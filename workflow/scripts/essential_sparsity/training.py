@@ -181,6 +181,10 @@ class Trainer(transformers.Trainer):
             return rows_of(part)
         return int((labels[..., 1:] if self._loss_shifts_labels else labels).ne(-100).sum())
 
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Not counted: it would walk through all parameters at every step."""
+        return 0
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The weights under their names in memory: `save_pretrained` writes others, which loading would then skip."""
         os.makedirs(output_dir, exist_ok=True)
@@ -269,6 +273,7 @@ def training_arguments(
         save_strategy="no",
         eval_strategy="no",
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would wait for the GPU at every step; divergence shows in the weights
         report_to="none",
         disable_tqdm=True,
     )
