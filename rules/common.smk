@@ -11,6 +11,7 @@ from essential_sparsity import (
     chains,
     codefiles,
     grid,
+    references,
     resources,
     revisions,
     rounds,
@@ -27,6 +28,7 @@ try:
     MEMBERS = series.studied(config, MODELS)
     grid.validate(config, MODELS, TASKS, "the configuration")
     chains.check(config, TASKS, "the configuration")
+    REFERENCES = references.read(config, MODELS, TASKS)
     ROUNDS = rounds.read() if "refine" in config else []
 except grid.ConfigError as error:
     raise WorkflowError(str(error)) from None
@@ -54,6 +56,7 @@ SHARE = config["lottery"]["share"]
 TICKETS = chains.tickets(JOBS, SHARE)
 CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
 CHAINED_MODELS = sorted({model for model, _ in CHAINED})
+DENSE = "results/dense/{model}/{task}/seed{seed}.json"
 TICKET = f"results/tickets/{chains.TICKET}"
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 
@@ -129,7 +132,7 @@ def task_program(wildcards, name="prune_eval"):
     return codefiles.program(f"workflow/scripts/{name}.py", *extra)
 
 
-RUN_SETTINGS = "kind protocol metrics eval_split held_out n_train n_eval epochs learning_rate batch_size max_length context windows positions suite shots image_size".split()
+RUN_SETTINGS = "kind protocol metrics eval_split held_out n_train n_eval epochs learning_rate batch_size max_length context windows positions suite shots image_size autocast".split()
 
 
 def run_settings(wildcards):
@@ -180,6 +183,16 @@ def pruned_levels():
         ):  # tickets are not in the spectra
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)
+
+
+def dense_checked(wildcards):
+    """The comparison of the dense run with its reference, which runs of a (model, task) that has one wait for."""
+    if (
+        wildcards.get("pattern") == "dense"
+        or (wildcards.model, wildcards.task) not in REFERENCES
+    ):
+        return []
+    return DENSE.format(**wildcards)
 
 
 def ticket_before(wildcards, suffix):

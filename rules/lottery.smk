@@ -10,6 +10,7 @@ rule ticket:
         code=lambda wildcards: task_program(wildcards, "ticket"),
         manifest="results/checkpoints/{model}/manifest.json",
         data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
+        dense=ancient(dense_checked),
         previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
         previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
     output:
@@ -32,12 +33,13 @@ rule ticket:
         settings=run_settings,
         share=SHARE,
         round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
+        work=f"results/work/ticket/{chains.TICKET}",
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
         "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
-        "--out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
+        "--work {params.work} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
 
 
 rule similarity:

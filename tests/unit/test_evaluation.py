@@ -203,6 +203,18 @@ def test_program_writes_nothing_when_a_level_fails(job, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_program_clears_its_work_folder_when_its_results_are_written_and_not_before(job, tmp_path):
+    kept = tmp_path / "work/0.300/checkpoint-1/order.pt"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    given = {name: str(tmp_path / name) for name in ("work", "runs", "items")}
+    with pytest.raises(ValueError, match="outside"):
+        call(job, sparsities="0.300+1.500", **given)
+    assert kept.exists()
+    call(job, **given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items", "runs"]
+
+
 def test_program_refuses_a_manifest_of_other_weights(job, tmp_path):
     other = files.read_json(job["--manifest"])
     files.write_json(tmp_path / "model.json", other | {"n_prunable": other["n_prunable"] + 1})

@@ -1,6 +1,7 @@
 """Fine-tuning holds its mask, follows the protocol, and repeats itself."""
 
 import os
+import types
 
 import pytest
 import tiny_models as tiny
@@ -118,6 +119,30 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
     }
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2), (64, 4)])
+def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_processors(monkeypatch, cores, workers):
+    """Asked of the arguments alone: they cannot be made where there is no GPU."""
+    monkeypatch.setattr(
+        training.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    settings = tiny.FINETUNE | {"autocast": "bf16"}
+    gpu, processor = (
+        training.training_arguments(settings, 0, torch.device(device), "work", texts=True) for device in ("cuda", "cpu")
+    )
+    assert (gpu.bf16, gpu.fp16, gpu.dataloader_pin_memory, gpu._n_gpu) == (True, False, True, 1)
+    assert (gpu.dataloader_num_workers, gpu.dataloader_persistent_workers) == (workers, workers > 0)
+    assert (processor.bf16, processor.dataloader_pin_memory, processor.dataloader_num_workers) == (False, False, 0)
+    different = {"bf16", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers", "dataloader_persistent_workers"}
+    assert {key for key, value in vars(gpu).items() if vars(processor)[key] != value} <= different
+
+
+def test_models_are_loaded_with_the_fused_attention_of_torch(folder, prepared):
+    model = training.load_trainable(folder, AUTO_CLASS, 0, prepared.model_options)
+    assert model.config._attn_implementation == "sdpa"
+    assert checkpoints.load_model(folder, "AutoModel").config._attn_implementation == "sdpa"
+
+
 def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, prepared):
     results = []
     for seed in (3, 3, 4):
@@ -200,3 +225,101 @@ def test_a_16_bit_checkpoint_is_masked_in_its_dtype_and_trained_in_float32(tmp_p
     train(model, prepared, held)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert all((parameter[held[name]] == 0).all() for name, parameter in checkpoints.parameters(model).items())
+
+
+# --- too little memory
+
+
+class Small:
+    """A machine whose memory holds so many rows at once."""
+
+    def __init__(self, monkeypatch, rows):
+        self.rows, self.seen = rows, []
+        forward = transformers.BertModel.forward
+
+        def limited(model, input_ids, *args, **kwargs):
+            if len(input_ids) > self.rows:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            self.seen.append(len(input_ids))
+            return forward(model, input_ids, *args, **kwargs)
+
+        monkeypatch.setattr(transformers.BertModel, "forward", limited)
+
+
+@pytest.fixture(scope="module")
+def without_dropout(tmp_path_factory):
+    """Where dropout draws other numbers for a batch in parts, nothing could be compared."""
+    folder = tmp_path_factory.mktemp("still")
+    return tiny.save_bert(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_a_batch_in_parts_trains_to_the_same_weights(without_dropout, monkeypatch, capsys, rows):
+    """21 items in batches of 8, 8 and 5: the last in parts of 3 and 2, of 2 and 1; every weight, to rounding."""
+    settings = tiny.FINETUNE | {"n_train": 21}
+    prepared = text_classification.prepare(without_dropout, tiny.reviews(), settings, 0)
+    whole, held = pruned(without_dropout, prepared)
+    train(whole, prepared, held)
+    small = Small(monkeypatch, rows)
+    parts, held = pruned(without_dropout, prepared)
+    train(parts, prepared, held)
+    assert max(small.seen) == {1: 1, 3: 2, 5: 4}[rows]
+    assert sum(small.seen) == 2 * 21, "every item once an epoch"
+    expected = state(whole)
+    for name, value in state(parts).items():
+        if not name.endswith("key.bias"):  # has no gradient but rounding, which Adam scales up
+            torch.testing.assert_close(value, expected[name], atol=2e-5, rtol=1e-4, msg=name)
+    assert capsys.readouterr().out.count("Out of memory") == {1: 3, 3: 2, 5: 1}[rows]
+
+
+def test_parts_count_by_their_targets_not_by_their_number(without_dropout):
+    """Of six rows in parts of four and two; of tokens, where most are ignored; and shifted ones of a language model."""
+    trainer = object.__new__(training.Trainer)
+    for labels, shifted, counted in [
+        (torch.tensor([0, 1, -100]), False, 2),
+        (torch.tensor([[5, -100, 7], [-100, -100, 1]]), False, 3),
+        (torch.tensor([[5, -100, 7], [-100, -100, 1]]), True, 2),
+    ]:
+        trainer._loss_shifts_labels = shifted
+        assert trainer._targets({"input_ids": labels, "labels": labels}) == counted
+    assert trainer._targets({"input_ids": torch.zeros(3, 9), "start_positions": torch.zeros(3)}) == 3
+
+
+def test_dropout_is_drawn_again_after_the_attempt_that_failed(folder, prepared, monkeypatch):
+    """A run that finds out about its memory equals one that knows."""
+    found, held = pruned(folder, prepared)
+    with monkeypatch.context() as patch:
+        Small(patch, 4)
+        train(found, prepared, held)
+    known, held = pruned(folder, prepared)
+    monkeypatch.setattr(training.Trainer, "parts", 2)
+    train(known, prepared, held)
+    assert all(torch.equal(value, state(found)[name]) for name, value in state(known).items())
+
+
+def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(folder, prepared, monkeypatch):
+    Small(monkeypatch, 0)
+    model, held = pruned(folder, prepared)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(model, prepared, held)
+    monkeypatch.setattr(transformers.BertModel, "forward", lambda *args, **kwargs: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(model, prepared, held)
+
+
+@pytest.mark.parametrize(("rows", "largest"), [(32, 20), (8, 8), (1, 1)])
+def test_evaluation_goes_on_with_smaller_batches(folder, prepared, monkeypatch, rows, largest):
+    model, _ = pruned(folder, prepared)
+    expected = text_classification.run(model, prepared, tiny.FINETUNE, 0, "cpu")
+    small = Small(monkeypatch, rows)
+    found = text_classification.run(model, prepared, tiny.FINETUNE, 0, "cpu")
+    assert max(small.seen) == largest
+    assert found.metrics == expected.metrics
+    assert found.items["item"].equals(expected.items["item"])
+
+
+def test_evaluation_raises_other_errors_and_a_single_item_that_does_not_fit(folder, prepared, monkeypatch):
+    model, _ = pruned(folder, prepared)
+    Small(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        text_classification.run(model, prepared, tiny.FINETUNE, 0, "cpu")

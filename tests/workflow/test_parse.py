@@ -28,6 +28,7 @@ BIN = Path(sys.executable).parent
             "pattern lth needs a task that is fine-tuned, but 'ws353'",
         ),
         ("config/config.yaml", "share: 0.1", "share: 0.75", "lottery.share: 0.75 is greater than the maximum of 0.5"),
+        ("config/references.tsv", "minilm\tws353", "minilm\tws35", "column task: 'ws35' is not in config/tasks.tsv"),
         ("config/tasks.tsv", "\tprobe\t", "\tporbe\t", "column protocol: 'porbe' is not one of"),
     ],
 )

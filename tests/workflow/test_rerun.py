@@ -2,7 +2,9 @@
 
 import os
 
-from workspace import TINY
+from workspace import TINY, Workspace
+
+from essential_sparsity import tables
 
 LIBRARY = "workflow/scripts/essential_sparsity"
 AFTER_RUNS = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
@@ -129,3 +131,30 @@ def test_a_lost_run_is_computed_again_alone(finished):
         assert finished.planned()["prune_eval"] == 1
     finally:
         run.write_bytes(kept)
+
+
+def refer(study, value, source="an earlier run"):
+    header = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
+    row = f"splade-tiny\tws353\tspearman\t{value}\t0.001\t{source}\n"
+    (study.folder / "config/references.tsv").write_text(header + row)
+
+
+def test_sparse_runs_wait_for_a_dense_one_that_agrees_and_finished_ones_stay(finished, tmp_path):
+    study = Workspace(tmp_path / "copy", finished)
+    study.configure(grid=[TINY | {"patterns": ["global"], "sparsities": [0.45], "seeds": [0]}])
+    dense, run = (f"results/runs/splade-tiny/ws353/{name}/seed0.parquet" for name in ("dense/0.000", "global/0.450"))
+    right = tables.read(study.folder / dense, "runs")["value"][0]
+    refer(study, right + 0.1)
+    output = study.snakemake(run, check=False)
+    assert f"spearman is {right:.4g}, but {right + 0.1:g} ± 0.001 was expected (an earlier run)" in output
+    assert not (study.folder / run).exists()
+    assert study.planned(run) == {"check_dense": 1, "prune_eval": 1}
+    assert "warning: Dense splade-tiny ws353" in study.snakemake(run, "--config", "dense_check=warn")
+    assert (study.folder / run).exists()
+    refer(study, right)
+    assert study.planned(run) == {"check_dense": 1}, "a reference that changes re-runs nothing but the comparison"
+    study.snakemake(run)
+    refer(study, right + 0.1)
+    assert "was expected" in study.snakemake(run, check=False)
+    refer(study, right, "told otherwise")
+    assert study.planned(run) == {"check_dense": 1}, "nor one that was wrong for a while"

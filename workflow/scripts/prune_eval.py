@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import time
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no network; files come from the manifests alone
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import checkpoints, cli, evaluation, files, tables
+from essential_sparsity import checkpoints, cli, evaluation, files, resume, tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,18 +31,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spectrum", help="magnitude spectrum of the checkpoint; without it histograms are counted")
     parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
+    parser.add_argument("--work", type=Path, help="folder for checkpoints of fine-tuning, deleted when the run is done")
     parser.add_argument("--runs", required=True, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, help="Parquet file to write: one row per level and evaluated item")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    work = resume.Work.of_job(args.work, args.manifest, args.data) if args.work else None
     with threadpool_limits(args.threads):
-        runs, items = evaluate(args)
+        runs, items = evaluate(args, work)
     tables.write(items, "items", args.items)
     tables.write(runs, "runs", args.runs)
+    if work:
+        work.clear()
 
 
-def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
     found = evaluation.evaluate(
@@ -54,6 +59,7 @@ def evaluate(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
         tables.read(args.spectrum, "spectrum") if args.spectrum else None,
         "cuda" if torch.cuda.is_available() else "cpu",
         given_masks(args, manifest["weights_sha256"]),
+        work,
     )
     key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
     runs, items, started = [], [], time.monotonic()

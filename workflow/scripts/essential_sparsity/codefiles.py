@@ -42,13 +42,18 @@ def program(path: str, *extra: str) -> list[str]:
     `extra`: dotted modules that it loads by name at run time (a task's own module).
     """
     script = Path(path)
-    found, todo = set(), [*imports(script), *extra]
+    return [path, *modules(script.parent, *imports(script), *extra)]
+
+
+def modules(root: Path, *names: str) -> list[str]:
+    """The files of dotted modules under `root` and of all that they import, sorted."""
+    found, todo = set(), list(names)
     while todo:
-        file = module_file(script.parent, todo.pop())
+        file = module_file(root, todo.pop())
         if file and file not in found:
             found.add(file)
             todo += imports(file)
-    return [str(script), *sorted(map(str, found))]
+    return sorted(map(str, found))
 
 
 def from_the_future(paths: Iterable[str]) -> list[str]:

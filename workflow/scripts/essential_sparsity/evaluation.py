@@ -1,5 +1,6 @@
 """One job: a model, a task and a pattern over one or more sparsities, with everything shared loaded once."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 import transformers
 
 import essential_sparsity
-from essential_sparsity import checkpoints, masks, tasks, training
+from essential_sparsity import checkpoints, masks, resume, tasks, training
 from essential_sparsity.masks import Level
 from essential_sparsity.tasks import Outcome
 
@@ -24,6 +25,7 @@ def evaluate(
     spectrum: pd.DataFrame | None = None,
     device: torch.device | str = "cpu",
     tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
+    work: resume.Work | None = None,
 ) -> Iterator[tuple[Level, Outcome]]:
     """Yield (Level, Outcome) per sparsity, ascending.
 
@@ -31,7 +33,8 @@ def evaluate(
     model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but for `deletion`: there the zeros train like any other weight, and the Level says how sparse the
-    model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask.
+    model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask. `work`: where
+    fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
@@ -39,13 +42,15 @@ def evaluate(
     prepared = task.prepare(folder, data, settings, seed)
     sparsities = sorted(sparsities)
     if settings["protocol"] == "finetune":
+        pristine = training.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
         for sparsity in sparsities:
-            model = training.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+            model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine
             plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum, tickets)
             pruned = dict(plan.masks(sparsity))
             level = plan.prune_(sparsity)
             held = {} if pattern in masks.FREE else pruned
-            training.train_(model, prepared.train, prepared.collate, settings, seed, held, device)
+            place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity)
+            training.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)
             yield level, task.run(model, prepared, settings, seed, device)
         return

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from essential_sparsity import checkpoints, masks, tasks, training
+from essential_sparsity import checkpoints, masks, resume, tasks, training
 from essential_sparsity.masks import Level
 from essential_sparsity.prunable import PrunableWeight
 
@@ -28,18 +28,20 @@ def ticket(
     sparsity: float,
     seed: int,
     device: torch.device | str = "cpu",
+    work: resume.Work | None = None,
 ) -> tuple[Masks, Level]:
     """The masks after a round that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
-    the model row's `allow_pickle`. Every round has the same head, training items and order: those of the seed.
+    the model row's `allow_pickle`. Every round has the same head, training items and order: those of the seed. `work`:
+    where the round's training keeps its checkpoints, and what decides `data`.
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed)
     load = {"allow_pickle": bool(settings.get("allow_pickle"))}
     model = training.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
     previous = {name: mask.to(device) for name, mask in previous.items()}
     apply_(checkpoints.prunable_parameters(model.to(device)), previous)
-    training.train_(model, prepared.train, prepared.collate, settings, seed, previous, device)
+    training.train_(model, prepared.train, prepared.collate, settings, seed, previous, device, work)
     return prune_smallest(checkpoints.prunable_parameters(model), previous, sparsity, seed)
 
 

@@ -6,7 +6,7 @@ Standard library only: every parse of the Snakefile imports this module. Nothing
 START_MB = 3000  # Python, torch and the GPU's driver in main memory
 START_MINUTES = 10  # a busy file system, imports, reading and checking the weights
 EVALUATED_BYTES = 12  # per parameter: the stored weights, the pruned copy in float32, the ranking of one tensor, a mask
-TRAINED_BYTES = 24  # beside these: gradients, and the two moments of AdamW
+TRAINED_BYTES = 28  # beside these: gradients, the two moments of AdamW, the weights that each level starts from
 ACTIVATION_BYTES = 100  # per token, layer and unit of width, kept for the backward pass; scoring keeps one layer
 VOCABULARY_BYTES = 1_200_000  # per token of a language model's logits: 150,000 words, twice, in float32
 LANGUAGE = ("perplexity", "masked-lm", "lm-eval")

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import files, memory
 
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
@@ -204,18 +204,32 @@ def forward(
 ) -> np.ndarray:
     """`read(model output, batch)` (batch first) for every input, in the order of `inputs`; float32.
 
-    Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels.
+    Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels. Where memory
+    does not suffice for `batch_size` of them, half as many go through at once from there.
     """
     lengths = [len(row["input_ids"]) for row in inputs] if isinstance(inputs, list) else [0] * len(inputs)
     order = np.argsort([-length for length in lengths], kind="stable")
+
+    def score(indices: np.ndarray) -> np.ndarray:
+        rows = collate([inputs[i] for i in indices])
+        batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in rows.items()}
+        seen = {key: value for key, value in batch.items() if key != "labels"}
+        return read(model(**seen), batch).float().cpu().numpy()
+
     model.eval()
-    parts = []
+    parts, start = [], 0
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = [inputs[i] for i in order[start : start + batch_size]]
-            batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in collate(rows).items()}
-            seen = {key: value for key, value in batch.items() if key != "labels"}
-            parts.append(read(model(**seen), batch).float().cpu().numpy())
+        while start < len(order):
+            try:
+                parts.append(score(order[start : start + batch_size]))
+                start += batch_size
+                continue
+            except RuntimeError as error:
+                if batch_size == 1 or not memory.ran_out(error):
+                    raise
+            batch_size = (batch_size + 1) // 2
+            print(f"Out of memory: {batch_size} items at once from here.", flush=True)
+            memory.free()
     stacked = np.concatenate(parts)
     result = np.empty_like(stacked)
     result[order] = stacked

@@ -1,0 +1,274 @@
+"""A killed training goes on from its last checkpoint, and ends with the bits of one that was left alone."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_models as tiny
+import torch
+
+from essential_sparsity import evaluation, resume, tasks, training
+
+SETTINGS = tiny.FINETUNE | {"n_train": 22, "epochs": 3}  # batches of 8, 8 and 6, with dropout
+STEPS = 9
+IMAGES = SETTINGS | {"kind": "image-classification", "image_size": 16}
+CASES = {"texts": (tiny.save_bert, tiny.reviews, SETTINGS), "images": (tiny.save_vit, tiny.images, IMAGES)}
+
+
+class Stopped(Exception):
+    """A job that ends as if it was killed."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {case: saver(tmp_path_factory.mktemp(case)) for case, (saver, _, _) in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folders):
+    """Case -> weights and items of a training that was left alone."""
+    return {case: run(folders[case], case) for case in CASES}
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint after every step."""
+    monkeypatch.setattr(resume, "SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SHARE", 1e9)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Steps done so far; `stop` in it: the step at which the job ends."""
+    done = {"steps": [], "stop": None}
+
+    def count(self, args, state, control, **kwargs):
+        done["steps"].append(state.global_step)
+        if state.global_step == done["stop"]:
+            raise Stopped
+
+    monkeypatch.setattr(training.Watch, "on_step_end", count, raising=False)
+    return done
+
+
+def work(folder: Path, **changed) -> resume.Work:
+    return resume.Work(folder / "work", {"manifests": ["a", "b"]} | changed)
+
+
+def run(folder, case="texts", place=None, seed=0, pattern="global", sparsity=0.5, **changed):
+    """(weights, items) after training."""
+    _, data, settings = CASES[case]
+    kept, run_ = {}, tasks.load(settings["kind"]).run
+
+    def keep(model, *args):
+        kept.update({name: value.clone() for name, value in model.state_dict().items()})
+        return run_(model, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.load(settings["kind"]), "run", keep)
+        levels = evaluation.evaluate(
+            folder, data(), settings | changed, pattern, [sparsity], seed, work=place
+        )  # fmt: skip
+        ((_, outcome),) = levels
+    return kept, outcome.items
+
+
+def stop_at(step, steps, *args, **options):
+    steps["stop"] = step
+    with pytest.raises(Stopped):
+        run(*args, **options)
+    steps |= {"stop": None, "steps": []}
+
+
+def same(found, expected):
+    assert found[0].keys() == expected[0].keys()
+    return all(torch.equal(found[0][name], value) for name, value in expected[0].items()) and found[1].equals(
+        expected[1]
+    )
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+import test_resume as here
+from essential_sparsity import resume, training
+
+def die(self, args, state, control, **kwargs):
+    if state.global_step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.Watch.on_step_end = die
+resume.SECONDS, resume.SHARE = 0.0, 1e9
+here.run(Path(sys.argv[1]), place=here.work(Path(sys.argv[2])))
+"""
+
+
+def test_a_job_that_was_killed_ends_with_the_same_bits_after_fewer_steps(folders, undisturbed, steps, tmp_path, capsys):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    killed = subprocess.run(
+        [sys.executable, "-c", DRIVER, folders["texts"], tmp_path], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.returncode == -9
+    found = run(folders["texts"], place=work(tmp_path))
+    assert steps["steps"] == [5, 6, 7, 8, 9]
+    assert "Going on from" in capsys.readouterr().out
+    assert same(found, undisturbed["texts"])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("step", [4, 6])
+def test_wherever_it_was_stopped(folders, undisturbed, steps, often, tmp_path, case, step):
+    """After the end of an epoch and in the middle of one; transformers stores a ViT under other names than it loads."""
+    stop_at(step, steps, folders[case], case, work(tmp_path))
+    assert same(run(folders[case], case, work(tmp_path)), undisturbed[case])
+    assert steps["steps"] == list(range(step, len(steps["steps"]) + step))
+    assert steps["steps"][-1] == STEPS
+
+
+def test_stopped_twice(folders, undisturbed, steps, often, tmp_path):
+    for step in (3, 8):
+        stop_at(step, steps, folders["texts"], place=work(tmp_path))
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
+    assert steps["steps"] == [8, 9]
+
+
+def test_a_job_killed_while_it_evaluates_does_not_train_again(
+    folders, undisturbed, steps, often, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "check_count", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(folders["texts"], place=work(tmp_path))
+    steps["steps"].clear()
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
+    assert steps["steps"] == []
+
+
+def test_saving_does_not_change_the_result_and_keeps_one_checkpoint(folders, undisturbed, often, tmp_path):
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
+    assert [path.name for path in (tmp_path / "work/0.500").iterdir()] == ["checkpoint-9"]
+
+
+def test_a_short_training_saves_nothing(folders, tmp_path):
+    run(folders["texts"], place=work(tmp_path))
+    assert list((tmp_path / "work/0.500").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"learning_rate": 2e-2}, "settings"),
+        ({"seed": 1}, "seed, weights"),
+        ({"pattern": "layerwise"}, "masks, pattern, weights"),
+        ({"place": {"manifests": ["a", "c"]}}, "manifests"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(folders, steps, often, tmp_path, capsys, changed, named):
+    stop_at(5, steps, folders["texts"], place=work(tmp_path))
+    changed = dict(changed)
+    stop_at(1, steps, folders["texts"], place=work(tmp_path, **changed.pop("place", {})), **changed)
+    assert f"checkpoint-4 is not used: it is of another training (other {named})" in capsys.readouterr().out
+    assert list((tmp_path / "work/0.500").iterdir()) == []
+
+
+def test_a_checkpoint_of_older_code_is_refused(folders, steps, often, tmp_path, capsys, monkeypatch):
+    stop_at(5, steps, folders["texts"], place=work(tmp_path))
+    monkeypatch.setattr(resume, "code", lambda kind: "edited")
+    stop_at(1, steps, folders["texts"], place=work(tmp_path))
+    assert "(other code)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "pytorch_model.bin", "order.pt"])
+def test_a_damaged_checkpoint_is_refused(folders, steps, often, tmp_path, capsys, file):
+    stop_at(5, steps, folders["texts"], place=work(tmp_path))
+    damaged = tmp_path / "work/0.500/checkpoint-4" / file
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    stop_at(1, steps, folders["texts"], place=work(tmp_path))
+    assert f"checkpoint-4 is not used: its file {file} is damaged" in capsys.readouterr().out
+
+
+def test_a_half_written_checkpoint_is_refused_and_the_one_before_is_used(
+    folders, undisturbed, steps, often, tmp_path, capsys, monkeypatch
+):
+    def killed(path, value):
+        if path.parent.name == "checkpoint-4":
+            raise Stopped
+        written(path, value)
+
+    written = resume.files.write_json
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.files, "write_json", killed)
+        with pytest.raises(Stopped):
+            run(folders["texts"], place=work(tmp_path))
+    steps["steps"].clear()
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
+    assert "checkpoint-4 is not used: it was not written to its end" in capsys.readouterr().out
+    assert steps["steps"][0] == 4
+
+
+def test_levels_of_a_job_keep_checkpoints_of_their_own(folders, steps, often, tmp_path):
+    place = work(tmp_path)
+    stop_at(5, steps, folders["texts"], place=place)
+    stop_at(2, steps, folders["texts"], place=place, sparsity=0.3)
+    assert sorted(path.name for path in place.folder.iterdir()) == ["0.300", "0.500"]
+    place.clear()
+    assert not place.folder.exists()
+
+
+def test_large_checkpoints_are_written_less_often(folders, tmp_path, monkeypatch):
+    """Saving that takes as long as two steps comes after forty of them, not after each."""
+    clock, saved = iter(range(0, 10_000)), []
+    monkeypatch.setattr(resume, "SECONDS", 1.0)
+    monkeypatch.setattr(resume.time, "monotonic", lambda: next(clock))
+    progress = resume.Progress(work(tmp_path))
+    checkpoint = tmp_path / "work/checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    state = type("State", (), {"global_step": 1, "max_steps": 1000, "epoch": 0.5})()
+    progress.on_epoch_begin(None, state, None)
+    progress.on_train_begin(None, state, None)
+    for step in range(100):
+        control = type("Control", (), {"should_save": False})()
+        progress.on_step_end(None, state, control)
+        if control.should_save:
+            saved.append(step)
+            next(clock)
+            progress.on_save(None, state, control)
+    assert saved[0] <= 1
+    assert all(30 <= later - earlier <= 60 for earlier, later in itertools.pairwise(saved))
+    assert len(saved) == 3
+
+
+def test_identity_is_what_was_trained(folders, steps, often, tmp_path):
+    stop_at(3, steps, folders["texts"], place=work(tmp_path))
+    seal = json.loads((tmp_path / "work/0.500/checkpoint-2" / resume.SEAL).read_text())
+    assert seal["identity"]["settings"] == SETTINGS
+    assert seal["identity"] | {"pattern": "global", "sparsity": 0.5, "seed": 0, "rows": 22} == seal["identity"]
+    assert {"weights", "masks", "code", "torch", "transformers", "device", "manifests"} < set(seal["identity"])
+
+
+def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_keeps_them(
+    folders, steps, often, tmp_path, capsys, monkeypatch
+):
+    """The machine's own memory: the process is killed without an error. Elsewhere a kill halves nothing."""
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Progress, "__exit__", lambda *args: None)  # killed: nothing is left in order
+        stop_at(1, steps, folders["texts"], place=work(tmp_path))
+        stop_at(5, steps, folders["texts"], place=work(tmp_path))
+    assert "batches go through in 2 parts now" in capsys.readouterr().out
+    seal = json.loads((tmp_path / "work/0.500/checkpoint-4" / resume.SEAL).read_text())
+    assert seal["parts"] == 2
+    found = run(folders["texts"], place=work(tmp_path))
+    assert "parts now" not in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "parts", 2)
+        assert same(found, run(folders["texts"]))
+
+
+def test_an_error_in_the_first_steps_halves_nothing(folders, undisturbed, steps, tmp_path, capsys):
+    stop_at(1, steps, folders["texts"], place=work(tmp_path))
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
+    assert capsys.readouterr().out == ""
