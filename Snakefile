@@ -40,6 +40,7 @@ rule all:
         "results/figures/knees.csv",
         RUN_FILES,  # a lost run is computed again although its tables are there
         CURVE_FIGURES,
+        MODEL_FIGURES,
         TICKET_FIGURES,
         LAYER_FIGURES,
         SERIES_FIGURES,

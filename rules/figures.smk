@@ -1,6 +1,7 @@
 # Figures, each with its place in the report.
 localrules:
     plot_curve,
+    plot_models,
     plot_layers,
     tabulate_knees,
     plot_difference,
@@ -8,6 +9,15 @@ localrules:
 
 
 CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
+GLOBAL = sorted({(job.task, job.model) for job in JOBS if job.pattern == "global"})
+MODELS_OF = {
+    task: [model for other, model in GLOBAL if other == task] for task, _ in GLOBAL
+}
+MODEL_FIGURES = [
+    f"results/figures/models/{task}.svg"
+    for task, models in MODELS_OF.items()
+    if len(models) > 1
+]
 LAYER_FIGURES = [
     f"results/figures/layers/{model}.svg"
     for model in USED_MODELS
@@ -53,6 +63,40 @@ rule plot_curve:
     shell:
         "python {input.code[0]} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
+
+
+rule plot_models:
+    input:
+        code=program("plot_models"),
+        schema=schema("runs", "knees"),
+        runs="results/tables/runs.parquet",
+        knees="results/tables/knees.parquet",
+    output:
+        figure=report(
+            "results/figures/models/{task}.svg",
+            caption="../workflow/report/models.rst",
+            category="Curves",
+            labels={"model": "all", "task": "{task}"},
+        ),
+    log:
+        "results/logs/plot_models/{task}.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        labels=lambda wildcards: json.dumps(
+            {
+                "models": {
+                    model: MODELS[model]["label"]
+                    for model in MODELS_OF[wildcards.task]
+                },
+                "task": TASKS[wildcards.task]["label"],
+            }
+        ),
+    message:
+        "Drawing the curves of all models on {wildcards.task}"
+    shell:
+        "python {input.code[0]} --runs {input.runs} --knees {input.knees} --task {wildcards.task} "
+        "--labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_layers:

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from essential_sparsity import figures, heatmap, knees, style, summary, tables
+from essential_sparsity import emergence, emergence_figures, figures, heatmap, knees, style, summary, tables
 
 LEVELS = np.arange(10) / 10
 LONG = {"model": "SmolLM2-135M-Instruct (4-bit GGUF, dequantised to float32)", "task": "Encyclopaedia leads " * 5}
@@ -221,3 +222,53 @@ def test_the_summary_adds_costs_up_by_rule():
 )
 def test_durations(seconds, text):
     assert summary.duration(seconds) == text
+
+
+def test_models_of_a_task_are_drawn_together():
+    runs = pd.concat([CASES["plain"].assign(model=name) for name in ("m", "n", "other")])
+    labels = {"m": "Small ViT, masked autoencoding, step 600", "n": "Small ViT, self-distillation, step 600"}
+    figure = figures.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
+    assert_readable(figure)
+    assert [text.split(" — ")[0] for text in legend(figure)] == list(labels.values())
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
+
+
+def trajectory_of(groups, marked=None) -> pd.DataFrame:
+    rows = [
+        {"series": "s", "group": group, "line": group, "axis": "step", "tensor": "all", "position": float(step)}
+        | {"measure": measure, "value": 0.3 + 1e-4 * step, "marked": marked if step == 200 else None}
+        for group in groups
+        for step in range(0, 1000, 100)
+        for measure in emergence.MEASURES
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("marked", [None, "the same weights as 900"])
+def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(marked):
+    groups = ["100 % of the data", "50 % of the data", "9 % of the data"]
+    losses = pd.DataFrame({"line": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
+    fitted = pd.DataFrame({"series": "s", "group": groups[:1], "measure": "hoyer", "conclusion": "abrupt"})
+    fitted = fitted.assign(jump_at=450.0, jump_at_low=400.0, jump_at_high=500.0)
+    for log in (losses, losses[:0]):
+        figure = emergence_figures.trajectory(trajectory_of(groups, marked), fitted, log, "s")
+        assert_readable(figure)
+        assert legend(figure)[:3] == groups[::-1], "in the order of their numbers"
+        assert ("left out: repeated weights" in legend(figure)) == (marked is not None)
+        assert "abrupt change (95 % interval)" in legend(figure)
+    with pytest.raises(ValueError, match="no series 'other'"):
+        emergence_figures.trajectory(trajectory_of(groups), fitted, losses, "other")
+
+
+def test_distributions_of_layers_are_shares_of_the_weights():
+    from essential_sparsity import spectrum
+    from essential_sparsity.prunable import PrunableWeight
+
+    values = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 0.02
+    weights = [(PrunableWeight(f"l{i}", i, "a", "mlp", (64, 64), 1), values) for i in range(5)]
+    frames = {f"{share} % of the data": spectrum.build(weights) for share in (100, 50)}
+    figure = emergence_figures.distributions(frames, "a series")
+    assert_readable(figure)
+    found = figure.axes[0].patches[0].get_data().values
+    assert found.sum() / emergence_figures.BINS_PER_DECADE == pytest.approx(1, abs=0.01)

@@ -1,5 +1,6 @@
 """Figures of studies along series: measures over steps per group, and the weights of each layer at the end."""
 
+import re
 from collections.abc import Mapping
 
 import matplotlib as mpl
@@ -35,7 +36,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
     here = table[(table["series"] == series) & (table["tensor"] == emergence.WHOLE)]
     if here.empty:
         raise ValueError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
-    groups = list(dict.fromkeys(here.sort_values("group")["group"]))
+    groups = sorted(here["group"].unique(), key=_natural)
     colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
     tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
     panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
@@ -66,13 +67,19 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
         handles = [
             Line2D([], [], color=colour, marker="o", markersize=2.5, label=group) for group, colour in colours.items()
         ]
-        handles.append(Line2D([], [], color="#555555", linestyle="--", label="abrupt change (95 % interval)"))
+        if (fitted["conclusion"] == "abrupt").any():
+            handles.append(Line2D([], [], color="#555555", linestyle="--", label="abrupt change (95 % interval)"))
         if here["marked"].notna().any():
             handles.append(
                 Line2D([], [], color="#555555", marker="x", linestyle="none", label="left out: repeated weights")
             )
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
     return figure
+
+
+def _natural(name: str) -> list:
+    """Sorts 10 before 100, both after 9."""
+    return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in re.split(r"(\d+\.?\d*)", name)]
 
 
 def _varies(here: pd.DataFrame, measure: str) -> bool:
@@ -114,7 +121,7 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
         figure = Figure(figsize=(180 * MM, (28 + 38 * rows) * MM), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for place, layer in zip(axes.flat, layers, strict=False):
-            for i, (group, frame) in enumerate(spectra.items()):
+            for i, (group, frame) in enumerate(sorted(spectra.items(), key=lambda pair: _natural(pair[0]))):
                 heights = _density(frame[frame["layer"] == layer], edges)
                 style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.1}
                 place.stairs(heights, 10**edges, label=group if layer == layers[0] else None, **style)
@@ -126,8 +133,7 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
             place.set_visible(False)
         figure.supxlabel("Weight magnitude |w|", fontsize=7)
         figure.supylabel("Share of the block's weights per decade", fontsize=7)
-        figure.suptitle(title, fontsize=8)
-        figure.legend(loc="outside lower center", ncols=len(spectra))
+        figure.legend(loc="outside upper center", ncols=len(spectra), title=title, title_fontsize=8)
     return figure
 
 

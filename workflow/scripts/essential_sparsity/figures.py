@@ -78,6 +78,39 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     return figure
 
 
+def models(
+    runs: pd.DataFrame, knee_table: pd.DataFrame, task: str, pattern: str, labels: dict[str, str], title: str
+) -> Figure:
+    """Quality against sparsity for every model of one task under one pattern, with the essential sparsity of each marked.
+
+    `labels`: model -> name; models without one are not drawn. Means and ranges over seeds as in `curve`. Raises
+    ValueError when there is no run with a defined metric.
+    """
+    runs = runs[(runs["task"] == task) & runs["model"].isin(labels) & runs["pattern"].isin(["dense", pattern])]
+    means = knees.level_means(runs)
+    if means.empty:
+        raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    means = means[means["metric"] == metric.name]
+    wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
+    found = knee_table[wanted].set_index("model")
+    names = [name for name in labels if name in set(means["model"])]
+    styles = dict(zip(names, cycle(STYLES.values()), strict=False))
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(85 * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
+        axes = figure.add_subplot()
+        handles = []
+        for rank, name in enumerate(names):
+            knee = found.loc[name] if name in found.index else None
+            points = means[means["model"] == name].sort_values("sparsity")
+            handles.append(_draw_pattern(axes, points, metric, labels[name], styles[name], knee, rank))
+        _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
+        figure.suptitle(textwrap.fill(title, 54), fontsize=8)
+        heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
+        figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
+    return figure
+
+
 def _draw_pattern(
     axes: Axes,
     points: pd.DataFrame,
