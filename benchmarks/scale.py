@@ -44,7 +44,7 @@ PER_SEED = len(BLOCK["patterns"]) * len(BLOCK["sparsities"]) + 1
 STAND_IN = """#!/bin/sh
 # In the place of python: every file that an option names as an output becomes a copy of a small one.
 while [ $# -gt 0 ]; do
-  case $1 in --runs|--items|--out|--knees|--comparisons) [ -d "$2" ] || cp results/stand-in "$2" ;; esac
+  case $1 in --runs|--items|--out|--fingerprints|--knees|--comparisons) [ -d "$2" ] || cp results/stand-in "$2" ;; esac
   shift
 done
 """
@@ -84,6 +84,7 @@ def prepare(folder: Path, runs: int) -> list[grid.Job]:
         f"checkpoints/{MODEL}/manifest.json",
         f"datasets/{TASK}/manifest.json",
         f"spectra/{MODEL}.parquet",
+        f"fingerprints/{MODEL}.parquet",
         "stand-in",
     ):
         target = folder / "results" / name
