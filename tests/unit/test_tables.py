@@ -49,7 +49,7 @@ def test_schema_says_what_each_column_means(name):
 
 
 def test_an_unknown_table_names_the_known_ones():
-    known = "comparisons, costs, differences, items, knees, layers, runs, similarity, spectrum"
+    known = "abruptness, comparisons, contrasts, costs, differences, fingerprints, items, knees, layers, losses, runs, similarity"
     with pytest.raises(ValueError, match=f"'run'; known are {known}"):
         tables.schema("run")
 

@@ -71,7 +71,7 @@ def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
 def test_no_rule_holds_site_facts_or_retries():
     for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]:
         text = path.read_text()
-        for word in ("slurm_partition", "slurm_account", "partition=", "retries:", "checkpoint ", "run:"):
+        for word in ("slurm_partition", "slurm_account", "partition=", "retries:", "\ncheckpoint ", "run:"):
             assert word not in text, f"{path.name} holds {word!r}"
     assert not (ROOT / "profiles").exists()
     assert not (ROOT / "default").exists()
