@@ -97,6 +97,13 @@ def test_noise_alone_is_nothing():
     assert "abrupt" not in found
 
 
+def test_a_random_walk_is_hardly_ever_called_abrupt():
+    walks = [np.cumsum(noise(seed)) for seed in range(60)]
+    found = [emergence.conclude(X, walk) for walk in walks]
+    assert sum(row["conclusion"] == "abrupt" for row in found) <= 1
+    assert sum(row["evidence_jump"] > emergence.CONVINCING for row in found) > 1, "evidence alone would say so"
+
+
 def test_a_constant_and_a_short_series_have_no_fit():
     assert emergence.conclude(X, np.zeros(len(X)))["conclusion"] == "nothing"
     assert emergence.conclude(X[:5], X[:5])["conclusion"] == "too few checkpoints"

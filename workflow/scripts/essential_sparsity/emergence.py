@@ -28,6 +28,7 @@ MEASURES = (
 WHOLE = "all"  # the name of all prunable tensors together
 SHAPES = {"constant": 1, "line": 2, "hinge": 4, "logistic": 4, "cubic": 4, "jump": 5}  # parameters of each
 CONVINCING = 0.9  # evidence from which a series is called abrupt
+OUTLIER = 4  # robust standard deviations of the usual change: what a random walk hardly does in a hundred checkpoints
 AGAINST_NOTHING = 6  # units of Akaike's criterion: five shapes are tried, some with a free place
 FEWEST = 8  # checkpoints for which shapes are compared
 EDGE = 3  # checkpoints on either side of a jump, at least
@@ -89,16 +90,18 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
 
     Least-squares fits of six shapes (constant, line, hinge, logistic, cubic, and two lines with a jump between them) are
     weighed by Akaike's criterion with the small-sample correction. `abrupt`: the jump has CONVINCING evidence against
-    all smooth shapes and its size is not 0 within the interval; `nothing`: a constant is not worse than the best
-    shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %) resample blocks of the
-    jump fit's residuals. `change_point`: the best single break into two lines by `ruptures` (dynamic programming). Steps of one
+    all smooth shapes, its size is not 0 within the interval, and the change across it stands out from that between other
+    neighbours (`jump_outlier`, in robust standard deviations), which a random walk's does not; `nothing`: a constant is
+    not worse than the best shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %)
+    resample blocks of the jump fit's residuals. `change_point`: the best single break into two lines by `ruptures`
+    (dynamic programming). Steps of one
     training are not independent: the evidence is a description, not a test over trainings.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     empty = dict.fromkeys(
-        ["change_point", "jump_at", "jump_at_low", "jump_at_high", "jump", "jump_low", "jump_high", "rise_10_90"]
+        ["change_point", "jump_at", "jump_at_low", "jump_at_high", "jump", "jump_low", "jump_high", "jump_outlier"]
     )
-    empty |= {f"evidence_{shape}": None for shape in SHAPES} | {"n_checkpoints": len(x)}
+    empty |= {f"evidence_{shape}": None for shape in SHAPES} | {"n_checkpoints": len(x), "rise_10_90": None}
     if len(x) < FEWEST:
         return empty | {"conclusion": "too few checkpoints"}
     if np.ptp(y) <= 1e-12 * max(np.abs(y).max(), 1e-30):
@@ -132,7 +135,11 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     found = ruptures.Dynp(model="linear", min_size=EDGE, jump=1).fit(signal).predict(n_bkps=1)[0]
     result |= {"change_point": float(middles[found - 1])}
     result |= {"rise_10_90": None if width is None else float(width * (x[-1] - x[0]))}
-    real = low > 0 or high < 0
+    changes = np.diff(y) - np.median(np.diff(y))
+    usual = 1.4826 * np.median(np.abs(changes))
+    change = abs(changes[breaks[best] - 1])
+    result |= {"jump_outlier": float(change / usual) if usual > 0 else None}
+    real = (low > 0 or high < 0) and change > OUTLIER * usual
     if scores["constant"] <= least + AGAINST_NOTHING:
         conclusion = "nothing"
     elif result["evidence_jump"] >= CONVINCING and real:
