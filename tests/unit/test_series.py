@@ -25,8 +25,10 @@ def test_a_row_stands_for_one_checkpoint_per_value():
     assert [row["model"] for row in rows] == ["berts-0-0", "berts-0-20", "berts-0-40", "berts-0-100", "berts-0-1M"]
     assert rows[1]["id"] == "maker/berts-step_20k"
     assert [row["position"] for row in rows] == [0, 20, 40, 100, 1e6]
-    revision = ROW | {"id": "maker/one", "revision": "step{step}", "values": "1000"}
-    assert series.members_of(revision, "models.tsv")[0]["revision"] == "step1000"
+    revision = ROW | {"id": "maker/one", "revision": "step{step}", "values": "1000,2000=2000-tokens8B"}
+    found = series.members_of(revision, "models.tsv")
+    assert [row["revision"] for row in found] == ["step1000", "step2000-tokens8B"]
+    assert (found[1]["model"], found[1]["position"]) == ("berts-0-2000", 2000)
 
 
 def test_a_plain_row_stands_for_itself():

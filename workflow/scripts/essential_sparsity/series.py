@@ -11,6 +11,7 @@ from essential_sparsity.grid import ConfigError, hint, read_table, read_tables
 
 RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
+NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)")
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -51,8 +52,8 @@ def members_of(row: Mapping, where: str) -> list[dict]:
     if row["source"] != "pretraining" and place not in row["id"] + (row["revision"] or ""):
         raise ConfigError(f"{where}, column id: neither id nor revision has a place {place} for the values.")
     rows = []
-    for value in values_of(row["values"], where):
-        filled = {c: row[c] and row[c].replace(place, value) for c in ("id", "revision")}
+    for value, text in values_of(row["values"], where):
+        filled = {c: row[c] and row[c].replace(place, text) for c in ("id", "revision")}
         number, unit = NUMBER.fullmatch(value).groups()
         rows.append(
             {
@@ -67,20 +68,24 @@ def members_of(row: Mapping, where: str) -> list[dict]:
     return rows
 
 
-def values_of(text: str, where: str) -> list[str]:
-    """`0:100:20,200,300` -> 0, 20, 40, 60, 80, 100, 200, 300. Raises ConfigError."""
+def values_of(text: str, where: str) -> list[tuple[str, str]]:
+    """(value, what stands in its place) of `0:40:20,300=300-tokens1B`: 0, 20 and 40 as they are, and 300. ConfigError."""
     found = []
     for part in text.split(","):
         if match := RANGE.fullmatch(part):
             start, stop, step = map(int, match.groups())
-            found += [str(value) for value in range(start, stop + 1, step)]
+            found += [(str(value), str(value)) for value in range(start, stop + 1, step)]
         elif NUMBER.fullmatch(part):
-            found.append(part)
+            found.append((part, part))
+        elif match := NAMED.fullmatch(part):
+            found.append((match[1], match[2]))
         else:
             raise ConfigError(
-                f"{where}, column values: {part!r} is neither a number (20, 0.5, 100M) nor a range first:last:step."
+                f"{where}, column values: {part!r} is neither a number (20, 0.5, 100M), nor a range first:last:step, nor "
+                "number=text."
             )
-    if repeated := sorted({value for value in found if found.count(value) > 1}):
+    values = [value for value, _ in found]
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
         raise ConfigError(f"{where}, column values: {repeated[0]} stands there twice.")
     return found
 
