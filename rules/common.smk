@@ -63,10 +63,11 @@ LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 RUN = grid.RUN
 
 
-MADE = series.made_here(MODELS, {*USED_MODELS, *members})
-FETCHED = "|".join(
-    re.escape(model) for model, row in MODELS.items() if row["source"] != "pretraining"
-)
+# Checkpoints that are measured only: all those of a pre-training in one job. Those that the grid prunes have jobs of
+# their own, so that another step in a series re-runs no evaluation.
+MADE = series.made_here(MODELS, {*members} - {*USED_MODELS})
+MEASURED = {model for models in MADE.values() for model in models}
+FETCHED = "|".join(re.escape(model) for model in MODELS if model not in MEASURED)
 
 
 wildcard_constraints:
@@ -222,6 +223,16 @@ def tickets_compared(suffix):
     return [
         f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
     ]
+
+
+def made_here(wildcards):
+    """The manifest of the pre-training that a checkpoint comes from; none for checkpoints that are fetched."""
+    row = MODELS[wildcards.model]
+    return (
+        f"results/pretraining/{row['id']}/manifest.json"
+        if row["source"] == "pretraining"
+        else []
+    )
 
 
 def tokenizer_of(wildcards):

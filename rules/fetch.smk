@@ -7,6 +7,7 @@ localrules:
 rule fetch_model:
     input:
         code=program("fetch_model"),
+        made=made_here,
     output:
         manifest="results/checkpoints/{model}/manifest.json",
     log:

@@ -60,7 +60,7 @@ rule pretrain:
         "--manifest {output.manifest} 2>&1 | tee {log}"
 
 
-# The checkpoints of a pre-training are many and small: one job measures them all.
+# The checkpoints of a pre-training are many and small: one job measures all that are not pruned.
 for made, models in MADE.items():
 
     rule:

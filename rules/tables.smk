@@ -42,9 +42,13 @@ rule collect_costs:
         + expand(
             "{rule}/{model}",
             rule=["fetch_model", "spectrum"],
-            model=[name for name in USED_MODELS if name not in sum(MADE.values(), [])],
+            model=USED_MODELS,
         )
-        + expand("{rule}/{made}", rule=["pretrain", "measure_pretraining"], made=MADE)
+        + expand("measure_pretraining/{made}", made=MADE)
+        + expand(
+            "pretrain/{made}",
+            made=series.made_here(MODELS, {*USED_MODELS, *members}),
+        )
         + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS],
     message:
         "Collecting the costs"

@@ -80,7 +80,7 @@ def test_adding_a_model_by_one_row_runs_just_its_jobs(finished):
         planned = grid_of(finished, models=["splade-tiny", "splade-two"])
     assert planned == {
         "fetch_model": 1, "spectrum": 1, "prune_eval": 10, "layers": 1, "collect_runs": 1, "collect_costs": 1, "knees": 1,
-        "tabulate_knees": 1, "plot_curve": 2, "plot_layers": 2,
+        "tabulate_knees": 1, "plot_curve": 2, "plot_models": 1, "plot_layers": 2,
     }  # fmt: skip
 
 
