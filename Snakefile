@@ -11,11 +11,12 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/fetch.smk"
 include: "rules/pretrain.smk"
 include: "rules/spectra.smk"
-include: "rules/lottery.smk"
 include: "rules/runs.smk"
+include: "rules/lottery.smk"
 include: "rules/tables.smk"
 include: "rules/knees.smk"
 include: "rules/studies.smk"

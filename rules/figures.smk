@@ -4,15 +4,10 @@ localrules:
     plot_models,
     plot_layers,
     tabulate_knees,
-    plot_difference,
-    plot_similarity,
 
 
 CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
-GLOBAL = sorted({(job.task, job.model) for job in JOBS if job.pattern == "global"})
-MODELS_OF = {
-    task: [model for other, model in GLOBAL if other == task] for task, _ in GLOBAL
-}
+MODELS_OF = grid.models_of(JOBS, "global")
 MODEL_FIGURES = [
     f"results/figures/models/{task}.svg"
     for task, models in MODELS_OF.items()
@@ -22,15 +17,6 @@ LAYER_FIGURES = [
     f"results/figures/layers/{model}.svg"
     for model in USED_MODELS
     if MODELS[model]["position"] is None
-]
-SERIES_FIGURES = expand(
-    "results/figures/{shown}/{series}.svg",
-    shown=["trajectory", "distributions"],
-    series=STUDIED,
-)
-TICKET_FIGURES = [
-    *(f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED),
-    *expand("results/figures/similarity/{model}.svg", model=CHAINED_MODELS),
 ]
 
 
@@ -145,58 +131,3 @@ rule tabulate_knees:
         "Writing the table of knees for the report"
     shell:
         "python {input.code[0]} --knees {input.knees} --out {output.table} 2>&1 | tee {log}"
-
-
-rule plot_difference:
-    input:
-        code=program("plot_difference"),
-        schema=schema("differences"),
-        differences="results/tables/differences.parquet",
-    output:
-        figure=report(
-            "results/figures/differences/{model}/{task}.svg",
-            caption="../workflow/report/difference.rst",
-            category="Lottery tickets",
-            labels={"model": "{model}", "shows": "gain on {task}"},
-        ),
-    log:
-        "results/logs/plot_difference/{model}/{task}.log",
-    conda:
-        "../envs/analyse.yaml"
-    params:
-        labels=lambda wildcards: json.dumps(
-            {
-                "model": MODELS[wildcards.model]["label"],
-                "task": TASKS[wildcards.task]["label"],
-            }
-        ),
-    message:
-        "Drawing what tickets of {wildcards.model} gain on {wildcards.task}"
-    shell:
-        "python {input.code[0]} --differences {input.differences} --model {wildcards.model} "
-        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
-
-
-rule plot_similarity:
-    input:
-        code=program("plot_similarity"),
-        schema=schema("similarity"),
-        similarity="results/tables/similarity.parquet",
-    output:
-        figure=report(
-            "results/figures/similarity/{model}.svg",
-            caption="../workflow/report/similarity.rst",
-            category="Lottery tickets",
-            labels={"model": "{model}", "shows": "similarity of masks"},
-        ),
-    log:
-        "results/logs/plot_similarity/{model}.log",
-    conda:
-        "../envs/analyse.yaml"
-    params:
-        label=lambda wildcards: MODELS[wildcards.model]["label"],
-    message:
-        "Drawing how alike the masks of {wildcards.model} are"
-    shell:
-        "python {input.code[0]} --similarity {input.similarity} --model {wildcards.model} "
-        "--label {params.label:q} --out {output.figure} 2>&1 | tee {log}"

@@ -1,6 +1,14 @@
 # Lottery tickets: one job per round of iterative magnitude pruning. Then how alike masks are, and what a ticket gains.
 localrules:
     differences,
+    plot_difference,
+    plot_similarity,
+
+
+TICKET_FIGURES = [
+    *(f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED),
+    *expand("results/figures/similarity/{model}.svg", model=CHAINED_MODELS),
+]
 
 
 # A mask may pass 1 MB, above which Snakemake compares times instead of contents. So its time is ignored, and its
@@ -107,3 +115,58 @@ rule differences:
     shell:
         "python {input.code[0]} --grid {params.grid:q} --runs {input.runs} --items results/items "
         "--out {output.table} 2>&1 | tee {log}"
+
+
+rule plot_difference:
+    input:
+        code=program("plot_difference"),
+        schema=schema("differences"),
+        differences="results/tables/differences.parquet",
+    output:
+        figure=report(
+            "results/figures/differences/{model}/{task}.svg",
+            caption="../workflow/report/difference.rst",
+            category="Lottery tickets",
+            labels={"model": "{model}", "shows": "gain on {task}"},
+        ),
+    log:
+        "results/logs/plot_difference/{model}/{task}.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        labels=lambda wildcards: json.dumps(
+            {
+                "model": MODELS[wildcards.model]["label"],
+                "task": TASKS[wildcards.task]["label"],
+            }
+        ),
+    message:
+        "Drawing what tickets of {wildcards.model} gain on {wildcards.task}"
+    shell:
+        "python {input.code[0]} --differences {input.differences} --model {wildcards.model} "
+        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
+
+
+rule plot_similarity:
+    input:
+        code=program("plot_similarity"),
+        schema=schema("similarity"),
+        similarity="results/tables/similarity.parquet",
+    output:
+        figure=report(
+            "results/figures/similarity/{model}.svg",
+            caption="../workflow/report/similarity.rst",
+            category="Lottery tickets",
+            labels={"model": "{model}", "shows": "similarity of masks"},
+        ),
+    log:
+        "results/logs/plot_similarity/{model}.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        label=lambda wildcards: MODELS[wildcards.model]["label"],
+    message:
+        "Drawing how alike the masks of {wildcards.model} are"
+    shell:
+        "python {input.code[0]} --similarity {input.similarity} --model {wildcards.model} "
+        "--label {params.label:q} --out {output.figure} 2>&1 | tee {log}"

@@ -1,8 +1,14 @@
 # Studies along series of checkpoints: how sparse, how abruptly, and how groups differ.
 localrules:
-    trajectory,
     plot_trajectory,
     plot_distributions,
+
+
+SERIES_FIGURES = expand(
+    "results/figures/{shown}/{series}.svg",
+    shown=["trajectory", "distributions"],
+    series=STUDIED,
+)
 
 
 rule trajectory:
@@ -29,13 +35,16 @@ rule trajectory:
         contrasts="results/tables/contrasts.parquet",
     log:
         "results/logs/trajectory.log",
+    benchmark:
+        "results/benchmarks/trajectory/all.tsv"
     conda:
         "../envs/analyse.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * int(10 + len(MEMBERS) / 4),
     params:
         members=json.dumps(MEMBERS, sort_keys=True),
         losses=[f"{line}={path}" for line, path in MEMBER_LOSSES],
-    message:
-        "Measuring the checkpoints of {config[studies][series]}"
     shell:
         "python {input.code[0]} --members {params.members:q} --results results --knees {input.knees} "
         "--losses {params.losses:q} --trajectory {output.trajectory} --abruptness {output.abruptness} "
@@ -75,7 +84,7 @@ rule plot_distributions:
         schema=schema("spectrum"),
         spectra=lambda wildcards: [
             f"results/spectra/{model}.parquet"
-            for _, model in last_of(wildcards.series)
+            for _, model in series.last_of(MEMBERS, wildcards.series)
         ],
     output:
         figure=report(
@@ -91,7 +100,7 @@ rule plot_distributions:
     params:
         spectra=lambda wildcards: [
             f"{group}=results/spectra/{model}.parquet"
-            for group, model in last_of(wildcards.series)
+            for group, model in series.last_of(MEMBERS, wildcards.series)
         ],
     message:
         "Drawing the weights of each layer in {wildcards.series}"

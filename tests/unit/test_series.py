@@ -56,15 +56,15 @@ def shipped():
 
 
 def test_blocks_of_the_grid_may_name_a_whole_series():
-    models, _, _, members = series.read(shipped())
-    assert len(members["wiki-bert-100"]) == 31
-    assert models["wiki-bert-100-750"]["position"] == 750
-    blocks = series.expand_blocks([{"models": ["minilm", "wiki-bert-100"], "tasks": ["t"]}], members)
-    assert blocks[0]["models"] == ["minilm", *members["wiki-bert-100"]]
+    found = series.read(shipped())
+    assert len(found.members["wiki-bert-100"]) == 31
+    assert found.models["wiki-bert-100-750"]["position"] == 750
+    blocks = series.expand_blocks([{"models": ["minilm", "wiki-bert-100"], "tasks": ["t"]}], found.members)
+    assert blocks[0]["models"] == ["minilm", *found.members["wiki-bert-100"]]
 
 
 def test_members_of_a_studied_series_say_which_training_they_are_of():
-    models, *_ = series.read(shipped())
+    models = series.read(shipped()).models
     found = series.studied({"models": "models.tsv", "studies": {"series": ["wiki-bert"]}}, models)
     assert {member["line"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
     assert ("wiki-bert-10", "results/pretraining/wiki-bert-10/losses.parquet") in series.losses(found, models)
@@ -100,7 +100,7 @@ PRETRAINING = {
 )
 def test_what_a_pretraining_lacks_is_named(change, told):
     with pytest.raises(grid.ConfigError, match=told):
-        series.check_pretraining("pretraining.tsv, 'p'", PRETRAINING | change, {"t": {"dataset": "d"}}, {})
+        series.check_pretraining("pretraining.tsv, 'p'", PRETRAINING | change, {"t": {"dataset": "d"}})
 
 
 def test_a_step_without_checkpoint_is_refused():
@@ -115,11 +115,14 @@ def test_a_step_without_checkpoint_is_refused():
 def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
     paths = ["config/config.yaml"] + ([f"config/{preset}"] if preset != "config.yaml" else [])
     config = grid.read_config(*paths)
-    models, tasks, _, members = series.read(config)
-    config["grid"] = series.expand_blocks(config["grid"], members)
-    grid.validate(config, models, tasks, preset)
-    assert grid.expand(config["grid"], {name: row["levels_per_job"] for name, row in tasks.items()})
-    series.studied(config, models)
+    found = series.read(config)
+    config["grid"] = series.expand_blocks(config["grid"], found.members)
+    grid.validate(config, found.models, found.tasks, preset)
+    assert grid.expand(config["grid"], {name: row["levels_per_job"] for name, row in found.tasks.items()})
+    members = series.studied(config, found.models)
+    for name in {member["series"] for member in members}:
+        groups = {member["group"] for member in members if member["series"] == name}
+        assert {group for group, _ in series.last_of(members, name)} == groups
 
 
 def test_presets_that_need_no_lock_are_pinned_to_commits():

@@ -352,6 +352,14 @@ def expand(blocks: list[dict], levels_per_job: dict[str, int], rounds: Iterable[
     return sorted(jobs)
 
 
+def models_of(jobs: Iterable[Job], pattern: str) -> dict[str, list[str]]:
+    """Task -> the models that are evaluated on it under a pattern, sorted."""
+    found: dict[str, list[str]] = {}
+    for task, model in sorted({(job.task, job.model) for job in jobs if job.pattern == pattern}):
+        found.setdefault(task, []).append(model)
+    return found
+
+
 def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
     """Check the grid of a config against the tables; ConfigError names the block, the value and what was expected."""
     for i, block in enumerate(config["grid"]):

@@ -6,6 +6,7 @@ is replaced by the value. Standard library and `grid` only: every parse of the S
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from essential_sparsity.grid import ConfigError, hint, read_table, read_tables
 
@@ -15,12 +16,23 @@ NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)")
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
-def read(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list[dict]], dict[str, list[str]]]:
-    """The models (series expanded), tasks and packages of a config, and the members of each row that was a series."""
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a config's tables by id; `members`: a row that was a series -> its checkpoints in `models`."""
+
+    models: dict[str, dict]
+    tasks: dict[str, dict]
+    packages: dict[str, list[dict]]
+    pretrainings: dict[str, dict]
+    members: dict[str, list[str]]
+
+
+def read(config: dict) -> Tables:
+    """Read and check the tables of a config, series expanded. Raises ConfigError."""
     models, tasks, packages = read_tables(config)
     pretrainings = {row["pretraining"]: row for row in read_table(config["pretraining"], "pretraining", "pretraining")}
     for name, row in pretrainings.items():
-        check_pretraining(f"{config['pretraining']}, {name!r}", row, tasks, models)
+        check_pretraining(f"{config['pretraining']}, {name!r}", row, tasks)
     expanded, members = {}, {}
     for name, row in models.items():
         where = f"{config['models']}, {name!r}"
@@ -33,7 +45,7 @@ def read(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list
             if member["source"] == "pretraining":
                 check_member(where, member, pretrainings)
             expanded[member["model"]] = member
-    return expanded, tasks, packages, members
+    return Tables(expanded, tasks, packages, pretrainings, members)
 
 
 def members_of(row: Mapping, where: str) -> list[dict]:
@@ -90,7 +102,7 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
     return found
 
 
-def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict], models: Mapping[str, dict]) -> None:
+def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict]) -> None:
     """A pre-training's data exist, and the columns that its objective needs are filled."""
     datasets = sorted({task["dataset"] for task in tasks.values()})
     if row["dataset"] not in datasets:
@@ -138,11 +150,6 @@ def expand_blocks(blocks: list[dict], members: Mapping[str, list[str]]) -> list[
     ]
 
 
-def pretrainings(config: dict) -> dict[str, dict]:
-    """The rows of the pre-training table by id; `read` has checked them."""
-    return {row["pretraining"]: row for row in read_table(config["pretraining"], "pretraining", "pretraining")}
-
-
 def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
     """The checkpoints of the series that `studies.series` names: series, group, line, model, axis, position. ConfigError."""
     known = sorted({row["series"] for row in models.values() if row["series"]})
@@ -171,13 +178,13 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
 
 def used(config: dict) -> dict[str, tuple[dict[str, dict], list[str]]]:
     """What a configuration uses: {"model": (rows, names), "dataset": (rows, names)}; for `make lock`. Raises ConfigError."""
-    models, tasks, _, members = read(config)
-    blocks = expand_blocks(config["grid"], members)
+    found = read(config)
+    blocks = expand_blocks(config["grid"], found.members)
     names = {name for block in blocks for name in block["models"]}
-    names |= {member["model"] for member in studied(config, models)}
-    datasets = {row["dataset"]: row for row in tasks.values()}
-    asked = {tasks[name]["dataset"] for block in blocks for name in block["tasks"]}
-    return {"model": (models, sorted(names)), "dataset": (datasets, sorted(asked))}
+    names |= {member["model"] for member in studied(config, found.models)}
+    datasets = {row["dataset"]: row for row in found.tasks.values()}
+    asked = {found.tasks[name]["dataset"] for block in blocks for name in block["tasks"]}
+    return {"model": (found.models, sorted(names)), "dataset": (datasets, sorted(asked))}
 
 
 def losses(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:
@@ -193,3 +200,9 @@ def made_here(models: Mapping[str, dict], names: Iterable[str]) -> dict[str, lis
         if models[name]["source"] == "pretraining":
             found.setdefault(models[name]["id"], []).append(name)
     return found
+
+
+def last_of(members: list[dict], name: str) -> list[tuple[str, str]]:
+    """(group, model) of the last checkpoint of each group of a series, sorted."""
+    ordered = sorted(members, key=lambda member: member["position"])
+    return sorted({member["group"]: member["model"] for member in ordered if member["series"] == name}.items())
