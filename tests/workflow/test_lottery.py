@@ -15,7 +15,7 @@ from essential_sparsity import tables, tickets
 LIBRARY = "workflow/scripts/essential_sparsity"
 GRID = {
     "models": ["splade-tiny"],
-    "tasks": ["reviews-ticket"],
+    "tasks": ["reviews-long"],
     "patterns": ["global", "lth"],
     "sparsities": [0.4],
     "seeds": [0, 1],
@@ -31,9 +31,9 @@ def study(folder):
 
     workspace = Workspace(folder)
     tasks = workspace.folder / "config/tasks.tsv"
-    row = re.compile(r"^(reviews-ticket\t.*)\t400\t600\t(.*)\t4\t2$", flags=re.MULTILINE)
-    text, found = row.subn(r"\1\t24\t40\t\2\t1\t2", tasks.read_text())
-    assert found == 1, "the row of reviews-ticket has changed: the test is out of date"
+    row = re.compile(r"^(reviews-long\t.*)\t1500\t1000\t2\t(.*)\t10$", flags=re.MULTILINE)
+    text, found = row.subn(r"\1\t24\t40\t1\t\2\t2", tasks.read_text())
+    assert found == 1, "the row of reviews-long has changed: the test is out of date"
     tasks.write_text(text)
     workspace.configure(grid=[GRID], lottery={"share": 0.2})
     return workspace
@@ -50,7 +50,7 @@ def chained(tmp_path_factory):
 
 
 def ticket_files(workspace, *levels):
-    folder = workspace.folder / "results/tickets/splade-tiny/reviews-ticket"
+    folder = workspace.folder / "results/tickets/splade-tiny/reviews-long"
     return {
         path.relative_to(folder): path.read_bytes()
         for level in levels
@@ -66,7 +66,7 @@ def test_tables_and_figures_of_tickets_are_there(chained):
     assert set(whole["pruned_a"]) == set(whole["pruned_b"]) == {int(whole["n"].iloc[0] * 0.4 + 0.5)}
     assert (whole["cosine_kept"] > whole["cosine_kept_chance"]).all()
     assert set(tables.read(results / "tables/differences.parquet", "differences")["pattern_a"]) == {"lth"}
-    for figure in ("differences/splade-tiny/reviews-ticket", "similarity/splade-tiny"):
+    for figure in ("differences/splade-tiny/reviews-long", "similarity/splade-tiny"):
         assert "<svg" in (results / f"figures/{figure}.svg").read_text()[:1000]
     costs = tables.read(results / "tables/costs.parquet", "costs")
     assert costs["rule"].value_counts()["ticket"] == 4
@@ -74,8 +74,8 @@ def test_tables_and_figures_of_tickets_are_there(chained):
 
 def test_runs_hold_as_many_weights_as_their_ticket(chained):
     runs = tables.read(chained.folder / "results/tables/runs.parquet", "runs")
-    path = chained.folder / "results/tickets/splade-tiny/reviews-ticket/seed0/0.400.safetensors"
-    ticket = tickets.read(path, {"model": "splade-tiny", "task": "reviews-ticket", "seed": 0, "round": 2, "share": 0.2})
+    path = chained.folder / "results/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
+    ticket = tickets.read(path, {"model": "splade-tiny", "task": "reviews-long", "seed": 0, "round": 2, "share": 0.2})
     assert ticket.provenance["settings"]["n_train"] == 24
     assert set(runs.loc[runs["pattern"] == "lth", "k"]) == {ticket.provenance["k"]}
     assert set(runs["weights_sha256"]) == {ticket.provenance["weights_sha256"]}
@@ -130,8 +130,8 @@ def test_without_tickets_in_the_grid_nothing_of_them_is_asked_for(chained):
 
 
 def test_a_damaged_ticket_is_named_and_nothing_is_computed_with_it(chained):
-    path = chained.folder / "results/tickets/splade-tiny/reviews-ticket/seed0/0.400.safetensors"
-    run = chained.folder / "results/runs/splade-tiny/reviews-ticket/lth/0.400/seed0.parquet"
+    path = chained.folder / "results/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
+    run = chained.folder / "results/runs/splade-tiny/reviews-long/lth/0.400/seed0.parquet"
     kept, row = path.read_bytes(), run.read_bytes()
     path.write_bytes(kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:])
     run.unlink()
@@ -149,11 +149,11 @@ def test_killed_in_round_three_and_run_again_goes_on_with_round_three(chained, t
     workspace = study(tmp_path / "study")
     for name in ("checkpoints", "datasets"):
         shutil.copytree(chained.folder / "results" / name, workspace.folder / "results" / name)
-    target = "results/tickets/splade-tiny/reviews-ticket/seed0/0.600.sha256"
+    target = "results/tickets/splade-tiny/reviews-long/seed0/0.600.sha256"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-triggers", "mtime", "--quiet", "rules"]
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen([*command, "--", target], cwd=workspace.folder, env=environment, start_new_session=True)
-    log = workspace.folder / "results/logs/ticket/splade-tiny/reviews-ticket/seed0/0.600.log"
+    log = workspace.folder / "results/logs/ticket/splade-tiny/reviews-long/seed0/0.600.log"
     deadline = time.monotonic() + 300
     while not log.is_file() and time.monotonic() < deadline:
         assert process.poll() is None, "the chain ended before it could be killed"

@@ -47,7 +47,7 @@ def test_values_on_the_command_line_are_checked_too(workspace):
 
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
     planned = workspace.planned("--configfile", "config/lottery.yaml")
-    assert planned["ticket"] == 14, "seven rounds of each of two seeds"
+    assert planned["ticket"] == 21, "seven rounds of each of three seeds"
     assert (planned["similarity"], planned["differences"]) == (1, 1)
     output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")
     for block in output.split("rule ticket:")[1:]:
