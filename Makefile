@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason
 
-.PHONY: demo run refine report summary test test-slurm lock lint clean-results
+.PHONY: demo run refine report summary test test-slurm lock lint
 
 demo: run report summary
 

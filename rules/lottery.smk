@@ -42,12 +42,13 @@ rule ticket:
         share=SHARE,
         round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
         work=f"results/work/ticket/{chains.TICKET}",
+        tokens="results/tokens/{task}",
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
         "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
-        "--work {params.work} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
+        "--work {params.work} --tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
 
 
 rule similarity:

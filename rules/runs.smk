@@ -35,12 +35,13 @@ rule prune_eval:
     params:
         settings=run_settings,
         work=f"results/work/prune_eval/{RUN}",
+        tokens="results/tokens/{task}",
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --tickets {input.tickets} --threads {params.threads} "
-        "--work {params.work} --runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
+        "--work {params.work} --tokens {params.tokens} --runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
 
 
 # A disagreement fails, and so stops what waits for it. `update` keeps the comparison before it: finished runs stay.

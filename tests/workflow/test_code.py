@@ -43,6 +43,7 @@ ORDER = [
     "tickets",
     "similarity",
     "memory",
+    "tokens",
     "tasks",
     "resume",
     "training",

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--work", type=Path, help="folder for checkpoints of fine-tuning, deleted when the run is done")
+    parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
     parser.add_argument("--runs", required=True, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, help="Parquet file to write: one row per level and evaluated item")
     args = parser.parse_args(argv)
@@ -60,6 +61,7 @@ def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.Dat
         "cuda" if torch.cuda.is_available() else "cpu",
         given_masks(args, manifest["weights_sha256"]),
         work,
+        args.tokens,
     )
     key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
     runs, items, started = [], [], time.monotonic()

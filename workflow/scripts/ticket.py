@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--previous", nargs="*", default=[], help="ticket of the round before; none for the first")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--work", type=Path, help="folder for checkpoints of the training, deleted when it is done")
+    parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
     parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
     parser.add_argument("--digest", required=True, help="file to write with the ticket's SHA-256, as sha256sum does")
     args = parser.parse_args(argv)
@@ -71,6 +72,7 @@ def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.M
         args.seed,
         "cuda" if torch.cuda.is_available() else "cpu",
         work,
+        args.tokens,
     )
     made = {"round": args.round, "sparsity": level.sparsity, "k": level.k, "n": level.n}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}

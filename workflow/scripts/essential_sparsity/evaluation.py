@@ -26,6 +26,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
     work: resume.Work | None = None,
+    cache: Path | None = None,
 ) -> Iterator[tuple[Level, Outcome]]:
     """Yield (Level, Outcome) per sparsity, ascending.
 
@@ -34,12 +35,13 @@ def evaluate(
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but for `deletion`: there the zeros train like any other weight, and the Level says how sparse the
     model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask. `work`: where
-    fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe.
+    fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
+    folder of tokenised texts.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
     load = {"allow_pickle": bool(settings.get("allow_pickle"))}
-    prepared = task.prepare(folder, data, settings, seed)
+    prepared = task.prepare(folder, data, settings, seed, cache)
     sparsities = sorted(sparsities)
     if settings["protocol"] == "finetune":
         pristine = training.load_trainable(folder, auto_class, seed, prepared.model_options, **load)

@@ -29,14 +29,15 @@ def ticket(
     seed: int,
     device: torch.device | str = "cpu",
     work: resume.Work | None = None,
+    cache: Path | None = None,
 ) -> tuple[Masks, Level]:
     """The masks after a round that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
     the model row's `allow_pickle`. Every round has the same head, training items and order: those of the seed. `work`:
-    where the round's training keeps its checkpoints, and what decides `data`.
+    where the round's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
     """
-    prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed)
+    prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
     load = {"allow_pickle": bool(settings.get("allow_pickle"))}
     model = training.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
     previous = {name: mask.to(device) for name, mask in previous.items()}

@@ -2,7 +2,8 @@
 
 A kind's module offers
 - `AUTO_CLASS`: protocol -> name of the transformers auto class that the protocol needs;
-- `prepare(folder, data, settings, seed) -> Prepared`: tokenise or index everything that does not depend on the weights;
+- `prepare(folder, data, settings, seed, cache=None) -> Prepared`: tokenise or index everything that does not depend on
+  the weights; `cache` is the folder where tokenised texts are kept, and found by later runs;
 - `run(model, prepared, settings, seed, device) -> Outcome`: evaluate. It never changes the model.
 
 `settings` is one row of the task table as a dict (numbers parsed, blanks None or absent).
@@ -207,8 +208,11 @@ def forward(
     Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels. Where memory
     does not suffice for `batch_size` of them, half as many go through at once from there.
     """
-    lengths = [len(row["input_ids"]) for row in inputs] if isinstance(inputs, list) else [0] * len(inputs)
-    order = np.argsort([-length for length in lengths], kind="stable")
+    if isinstance(inputs, list):
+        lengths = np.array([len(row["input_ids"]) for row in inputs])
+    else:
+        lengths = getattr(inputs, "lengths", np.zeros(len(inputs), dtype=np.int64))  # of tokens; images are alike
+    order = np.argsort(-lengths, kind="stable")
 
     def score(indices: np.ndarray) -> np.ndarray:
         rows = collate([inputs[i] for i in indices])

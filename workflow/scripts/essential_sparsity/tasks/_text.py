@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from essential_sparsity import tokens
 from essential_sparsity.tasks import TaskError
+from essential_sparsity.tokens import Tokens
 
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 
@@ -39,12 +41,19 @@ def max_length(folder: str | Path, settings: Mapping[str, Any], loaded: PreTrain
 
 
 def encode(
-    loaded: PreTrainedTokenizerBase, length: int, texts: Sequence[str], seconds: Sequence[str] | None = None
-) -> list[dict[str, list[int]]]:
-    """Token ids without padding, one dict per text or pair, `token_type_ids` included where the model has them."""
+    loaded: PreTrainedTokenizerBase,
+    length: int,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None = None,
+    cache: Path | None = None,
+) -> Tokens:
+    """Token ids without padding, one row per text or pair, `token_type_ids` included where the model has them."""
     pairs = () if seconds is None else ([separator(loaded) + text for text in seconds],)
-    encoded = loaded(list(texts), *pairs, truncation=True, max_length=length)
-    return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
+
+    def some(start: int, *parts: Sequence[str]) -> Mapping[str, list]:
+        return loaded(*(list(part) for part in parts), truncation=True, max_length=length)
+
+    return tokens.cached(loaded, cache, {"length": length}, (list(texts), *pairs), some)
 
 
 def separator(loaded: PreTrainedTokenizerBase) -> str:

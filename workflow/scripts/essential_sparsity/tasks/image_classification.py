@@ -48,7 +48,9 @@ def decode(encoded: bytes, size: int) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Split by item and seed; images are decoded as they are used."""
     tasks.check_architecture(folder, settings)
     tasks.check_columns(data, settings, "item", "label", "image")

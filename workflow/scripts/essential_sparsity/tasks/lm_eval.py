@@ -30,7 +30,9 @@ FEWSHOT_SEED = 1234  # lm-eval's own: the examples are the same for every model,
 SCORES = {"score": "acc", "second_score": "acc_norm"}  # column of items -> metric of lm-eval
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Build the tasks of the suite on the documents of the data set, with exactly `shots` examples each."""
     tasks.check_columns(data, settings, "item", "config", "split", "document")
     tasks.check_architecture(folder, settings)

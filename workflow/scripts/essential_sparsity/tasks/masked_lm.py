@@ -16,15 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import files, tasks
+from essential_sparsity import files, tasks, tokens
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
 AUTO_CLASS = {"zero-shot": "AutoModelForMaskedLM"}
 EVAL_BATCH_SIZE = 32
+SPECIAL = "special_tokens_mask"
 LARGEST = math.log(sys.float_info.max)
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """One input per masked position: the text with one mask, and as labels the position and the token that stood there."""
     tasks.check_columns(data, settings, "item", "text")
     tasks.check_architecture(folder, settings)
@@ -36,12 +39,16 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
         )
     length = _text.max_length(folder, settings, tokenizer)
     inputs, counts = [], []
-    texts = evaluation["text"].tolist()
-    added = tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)["special_tokens_mask"]
-    rows = _text.encode(tokenizer, length, texts)
-    for item, row, special in zip(evaluation["item"], rows, added, strict=True):
+
+    def encode(start: int, texts: list[str]) -> Mapping[str, list]:
+        return tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
+
+    encoded = tokens.cached(
+        tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode
+    )
+    for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
         ids = np.array(row["input_ids"])
-        words = np.flatnonzero(np.array(special) == 0)
+        words = np.flatnonzero(encoded.array(SPECIAL, index) == 0)
         if not len(words):
             raise TaskError(
                 f"Task {settings.get('task')!r}: item {item!r} has no token to mask. Leave it out of the data."

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from essential_sparsity import tasks
+from essential_sparsity import tasks, tokens
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
 AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
@@ -25,7 +25,9 @@ CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at whic
 LARGEST = math.log(sys.float_info.max)
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Tokenise the joined text, in the order of the data, and cut it into windows."""
     tasks.check_columns(data, settings, "item", "text")
     _, data = tasks.parts(data, settings)
@@ -37,7 +39,7 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
             f"Task {settings.get('task')!r}: context = {context}, but a window holds at least 2 tokens and this model "
             f"takes at most {limit}."
         )
-    ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context)
+    ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context, cache)
     available = len(ids) // context
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:
@@ -53,17 +55,25 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
     )
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int) -> list[int]:
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int, cache: Path | None = None
+) -> list[int]:
     """Token ids of the joined texts; where `enough` > 0 of them do, of a beginning that holds them with room to spare.
 
     Tokens far before a cut between two texts do not depend on what follows it, so the result is the same, only sooner.
     """
+
+    def ids(some: pd.Series) -> list[int]:
+        joined = ["\n\n".join(some)]
+        return tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))[0][
+            "input_ids"
+        ]
+
     if enough:
         first = int(np.searchsorted(texts.str.len().cumsum(), 2 * CHARACTERS * enough)) + 1
-        ids = tokenizer("\n\n".join(texts[:first]), verbose=False)["input_ids"]
-        if len(ids) >= enough + ROOM:
-            return ids
-    return tokenizer("\n\n".join(texts), verbose=False)["input_ids"]
+        if len(found := ids(texts[:first])) >= enough + ROOM:
+            return found
+    return ids(texts)
 
 
 def run(

@@ -8,7 +8,7 @@ the best of the likeliest spans of all windows of a question.
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import tasks
+from essential_sparsity import tasks, tokens
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity.tokens import Rows, Tokens
 
 AUTO_CLASS = {"finetune": "AutoModelForQuestionAnswering"}
 EVAL_BATCH_SIZE = 32
 STRIDE = 128  # tokens that two windows share
 N_BEST = 20  # likeliest first, and last, tokens of a window that are combined
 MAX_ANSWER = 30  # tokens of the longest answer considered
+PLACES = QUESTION, OFFSETS = "question", "offsets"  # beside the tokens of a window
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,19 @@ class Windows:
     tokens that are not of the context; `contexts` and `answers`: one text, one list of texts, a question.
     """
 
-    question: list[int]
-    offsets: list[np.ndarray]
+    question: Sequence[int]
+    offsets: Sequence[np.ndarray]
     contexts: list[str]
     answers: list[list[str]]
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Split by question and seed, and cut each question with its context into windows."""
     tasks.check_columns(data, settings, "item", "question", "context", "answers")
     tasks.check_architecture(folder, settings)
+    data = data.reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
     answers = [list(map(str, row["text"])) for row in evaluation["answers"]]
     if not all(answers):
@@ -54,19 +59,22 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
         )
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
-    inputs, question, offsets = windows(tokenizer, length, evaluation, settings)
-    trained, owner, places = windows(tokenizer, length, train, settings)
-    spans = [(list(row["answer_start"]), list(map(str, row["text"]))) for row in train["answers"]]
-    labelled = []
-    for row, index, offset in zip(trained, owner, places, strict=True):
-        starts, texts = spans[index]
-        first, last = span(offset, int(starts[0]), int(starts[0]) + len(texts[0]))
-        labelled.append({**row, "start_positions": first, "end_positions": last})
+    used = train.index.union(evaluation.index)
+    found = windows(tokenizer, length, data.loc[used], settings, cache)
+    rows = found.without(*PLACES)
+    evaluated, question, offsets = of_questions(found, used.get_indexer(evaluation.index))
+    trained, owner, places = of_questions(found, used.get_indexer(train.index))
+    spans = []
+    for index, offset in zip(owner, places, strict=True):
+        answer = train["answers"].iloc[index]
+        start = int(answer["answer_start"][0])
+        spans.append(span(offset, start, start + len(str(answer["text"][0]))))
+    first, last = zip(*spans, strict=True)
     return Prepared(
         items=evaluation["item"].tolist(),
-        inputs=inputs,
+        inputs=Rows(rows, evaluated),
         targets=np.full(len(evaluation), np.nan),
-        train=labelled,
+        train=Rows(rows, trained, start_positions=first, end_positions=last),
         collate=_text.collator(tokenizer),
         model_options={"pad_token_id": tokenizer.pad_token_id},
         reference=(length, Windows(question, offsets, evaluation["context"].tolist(), answers)),
@@ -74,9 +82,9 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
 
 
 def windows(
-    tokenizer, length: int, data: pd.DataFrame, settings: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], list[int], list[np.ndarray]]:
-    """Token ids of each window, the question that it belongs to, and the place of its tokens in the context."""
+    tokenizer, length: int, data: pd.DataFrame, settings: Mapping[str, Any], cache: Path | None = None
+) -> Tokens:
+    """Token ids of each window and, under `PLACES`, the row of `data` that it belongs to, and (from, to) of each token."""
     questions = [text.strip() + _text.separator(tokenizer) for text in data["question"]]
     longest = max((len(ids) for ids in tokenizer(questions)["input_ids"]), default=0)
     stride = min(STRIDE, length // 3)  # as 128 of 384
@@ -85,22 +93,37 @@ def windows(
             f"Task {settings.get('task')!r}: max_length = {length} tokens leave no room for a text beside the longest "
             f"question ({longest} tokens) and the overlap of two windows ({stride}). Raise max_length."
         )
-    encoded = tokenizer(
-        questions,
-        data["context"].tolist(),
-        truncation="only_second",
-        max_length=length,
-        stride=stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
-    kept = [name for name in encoded if name not in ("overflow_to_sample_mapping", "offset_mapping")]
-    rows = [{name: encoded[name][i] for name in kept} for i in range(len(encoded["input_ids"]))]
-    offsets = []
-    for i, pairs in enumerate(encoded["offset_mapping"]):
-        second = np.array([part == 1 for part in encoded.sequence_ids(i)])
-        offsets.append(np.where(second[:, None], np.array(pairs), -1))
-    return rows, list(encoded["overflow_to_sample_mapping"]), offsets
+
+    def cut(start: int, questions: list[str], contexts: list[str]) -> Mapping[str, list]:
+        encoded = tokenizer(
+            questions,
+            contexts,
+            truncation="only_second",
+            max_length=length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        mapped = zip(encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping"), strict=True)
+        places = {QUESTION: [], OFFSETS: []}
+        for i, (index, pairs) in enumerate(mapped):
+            second = np.array([part == 1 for part in encoded.sequence_ids(i)])
+            places[QUESTION].append([start + index])
+            places[OFFSETS].append(np.where(second[:, None], np.array(pairs), -1).ravel().tolist())
+        return {**encoded, **places}
+
+    options = {"length": length, "stride": stride, "windows": True}
+    return tokens.cached(tokenizer, cache, options, (questions, data["context"].tolist()), cut)
+
+
+def of_questions(found: Tokens, chosen: np.ndarray) -> tuple[list[int], list[int], list[np.ndarray]]:
+    """The windows of some rows, in the order of `chosen`; for each, its row's place in `chosen`, and its tokens' places."""
+    windows_of: dict[int, list[int]] = {}
+    for window, row in enumerate(found.columns[QUESTION][1].tolist()):
+        windows_of.setdefault(row, []).append(window)
+    pairs = [(window, place) for place, row in enumerate(chosen.tolist()) for window in windows_of[row]]
+    offsets = [found.array(OFFSETS, window).reshape(-1, 2) for window, _ in pairs]
+    return [window for window, _ in pairs], [place for _, place in pairs], offsets
 
 
 def span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:

@@ -12,25 +12,31 @@ import torch
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
+from essential_sparsity.tokens import Rows
 
 AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Split by item and seed, and tokenise."""
     tasks.check_architecture(folder, settings)
     first = "text" if "text" in data else "text_a"
     tasks.check_columns(data, settings, "item", first, "label")
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
+    data = data.reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
+    used = train.index.union(evaluation.index)  # in the order of the data: the same file for every seed that takes all
+    seconds = data["text_b"][used] if "text_b" in data else None
+    tokens = _text.encode(tokenizer, length, data[first][used], seconds, cache)
 
-    def inputs(rows: pd.DataFrame) -> list[dict[str, Any]]:
-        encoded = _text.encode(tokenizer, length, rows[first], rows.get("text_b"))
-        return [{**row, "labels": target} for row, target in zip(encoded, rows["target"].tolist(), strict=True)]
+    def inputs(rows: pd.DataFrame) -> Rows:
+        return Rows(tokens, used.get_indexer(rows.index), labels=rows["target"].tolist())
 
     options = {**_labels.head_options(labels), "pad_token_id": tokenizer.pad_token_id}
     return Prepared(

@@ -15,17 +15,21 @@ from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity.tokens import Rows
 
 AUTO_CLASS = {"zero-shot": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32
 CONSTANT = {"zero-shot": 1e-12, "finetune": 1e-6}  # predictions closer than this differ by rounding: order is noise
 
 
-def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> Prepared:
+def prepare(
+    folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
+) -> Prepared:
     """Tokenise: pairs to fine-tune on, or the first texts of all pairs followed by the second ones."""
     tasks.check_columns(data, settings, "item", "text_a", "text_b", "target")
     tasks.check_architecture(folder, settings)
-    train, evaluation = tasks.split(data[data["target"].notna()], settings, seed)
+    data = data[data["target"].notna()].reset_index(drop=True)
+    train, evaluation = tasks.split(data, settings, seed)
     ratings = evaluation["target"].to_numpy(dtype=np.float64)
     if np.ptp(ratings) == 0:
         raise TaskError(
@@ -37,11 +41,13 @@ def prepare(folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any],
     common = {"items": evaluation["item"].tolist(), "targets": ratings, "collate": _text.collator(tokenizer)}
     if settings["protocol"] == "zero-shot":
         texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
-        return Prepared(inputs=_text.encode(tokenizer, length, texts), **common)
+        tokens = _text.encode(tokenizer, length, texts, cache=cache)
+        return Prepared(inputs=Rows(tokens, range(len(tokens))), **common)
+    used = train.index.union(evaluation.index)
+    tokens = _text.encode(tokenizer, length, data["text_a"][used], data["text_b"][used], cache)
 
-    def inputs(rows: pd.DataFrame) -> list[dict[str, Any]]:
-        encoded = _text.encode(tokenizer, length, rows["text_a"], rows["text_b"])
-        return [{**row, "labels": target} for row, target in zip(encoded, rows["target"].astype(float), strict=True)]
+    def inputs(rows: pd.DataFrame) -> Rows:
+        return Rows(tokens, used.get_indexer(rows.index), labels=rows["target"].astype(float).tolist())
 
     return Prepared(
         inputs=inputs(evaluation),
