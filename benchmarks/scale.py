@@ -138,6 +138,7 @@ def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
         finished(found, one, folder)
     given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
+    collect += ["--share", "0.1", "--work", "results/work"]
     found |= measured("collect", [*collect, "--out", "results/collected.parquet"], folder)
     return found
 
