@@ -10,7 +10,7 @@ dry_run   all runs to do: `snakemake -n`
 schedule  run all jobs, with a shell script that copies a file in the place of `python` (sizes up to --scheduled-up-to)
 touch     the other sizes: `snakemake --touch --forceall` notes what the fabricated results were made from
 nothing   `snakemake` when all is done
-collect   collect_runs.py: all run files into the table of runs
+collect   collect_runs.py: all run files into the table of runs; what the jobs have kept is cleared
 """
 
 import argparse
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import pandas as pd
 
-from essential_sparsity import grid, tables
+from essential_sparsity import grid, kept, tables
 
 ROOT = Path(__file__).parents[1]
 MODEL, TASK = "splade-tiny", "ws353"
@@ -41,6 +41,8 @@ BLOCK = {
     "sparsities": LEVELS[1:],
 }
 PER_SEED = len(BLOCK["patterns"]) * len(BLOCK["sparsities"]) + 1
+# `snakemake --touch` without the pause of a tenth of a second that it makes for each job
+TOUCH = "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 STAND_IN = """#!/bin/sh
 # In the place of python: every file that an option names as an output becomes a copy of a small one.
 while [ $# -gt 0 ]; do
@@ -94,7 +96,7 @@ def prepare(folder: Path, runs: int) -> list[grid.Job]:
 
 
 def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
-    """A run and an items file of each job, and what is made from them."""
+    """A run and an items file of each job, and both in its work folder, as jobs leave them."""
     row = dict.fromkeys(tables.schema("runs").names)
     for field in tables.schema("runs"):
         if not field.nullable:
@@ -106,6 +108,8 @@ def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
         items = folder / f"results/items/{job.path}.parquet"
         items.parent.mkdir(parents=True, exist_ok=True)
         items.write_text("{}")
+        for name, made in (("runs", folder / f"results/runs/{job.path}.parquet"), ("items", items)):
+            kept.link(made, folder / f"results/work/prune_eval/{job.path}/kept/{name}")
 
 
 def finished(found: dict, command: list[str], folder: Path) -> None:
@@ -134,7 +138,7 @@ def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
     fabricate(folder, jobs)
     if touch and not schedule:
         measured("rest", one, folder, environment)
-        found |= measured("touch", [*one, "--touch", "--forceall"], folder)
+        found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall"], folder)
         finished(found, one, folder)
     given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
