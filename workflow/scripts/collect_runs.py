@@ -19,8 +19,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     jobs = grid.expand(**args.grid)
     tables.write(tables.collect([f"{args.runs}/{job.path}.parquet" for job in jobs], "runs"), "runs", args.out)
-    kept.clear(args.work / "prune_eval", (job.path for job in jobs))
-    kept.clear(args.work / "ticket", map(chains.path, chains.tickets(jobs, args.share)))
+    rounds = chains.tickets(jobs, args.share)
+    kept.clear(
+        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{chains.path(made)}" for made in rounds]
+    )
 
 
 if __name__ == "__main__":
