@@ -62,11 +62,9 @@ def measured(name: str, command: list[str], folder: Path, environment: dict | No
         if status:
             log.seek(0)
             raise SystemExit(f"{' '.join(command)} failed in {folder}:\n{log.read()[-3000:]}")
-    return {
-        f"{name}_s": seconds,
-        f"{name}_cpu": usage.ru_utime + usage.ru_stime,
-        f"{name}_mb": usage.ru_maxrss / 1024,
-    }
+    found = {"s": seconds, "cpu": usage.ru_utime + usage.ru_stime, "mb": usage.ru_maxrss / 1024}
+    print(f"{name}: " + ", ".join(f"{value:.1f} {unit}" for unit, value in found.items()), file=sys.stderr, flush=True)
+    return {f"{name}_{unit}": value for unit, value in found.items()}
 
 
 def prepare(folder: Path, runs: int) -> list[grid.Job]:
@@ -138,7 +136,7 @@ def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
     fabricate(folder, jobs)
     if touch and not schedule:
         measured("rest", one, folder, environment)
-        found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall"], folder)
+        found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
         finished(found, one, folder)
     given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
