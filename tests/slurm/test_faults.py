@@ -96,6 +96,7 @@ def test_a_damaged_result_is_named_and_only_it_is_computed_again(study, expected
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
     """Node daemon, controller and accounting, all at once and for longer than the plugin's five attempts to ask."""
     study.forget(ONE, TWO, THREE)
@@ -115,6 +116,7 @@ def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_preempted_jobs_are_requeued_and_computed_once(study, expected):
     study.forget(ONE, TWO)
     gates = [study.fate(victim, "wait") for victim in (ONE, TWO)]
