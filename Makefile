@@ -42,7 +42,7 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slurm: $(INSTALLED)
-	@tests/slurm/run.sh $(BIN)/python "$(SLURM_TESTS)"
+	@exec tests/slurm/run.sh $(BIN)/python "$(SLURM_TESTS)"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
