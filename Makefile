@@ -42,8 +42,7 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slurm: $(INSTALLED)
-	@status=0; { tests/slurm/start.sh && $(BIN)/python -m pytest tests/slurm -m "$(SLURM_TESTS)"; } || status=$$?; \
-		tests/slurm/stop.sh || status=1; exit $$status
+	@exec tests/slurm/run.sh $(BIN)/python "$(SLURM_TESTS)"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -10,7 +10,7 @@ dry_run   all runs to do: `snakemake -n`
 schedule  run all jobs, with a shell script that copies a file in the place of `python` (sizes up to --scheduled-up-to)
 touch     the other sizes: `snakemake --touch --forceall` notes what the fabricated results were made from
 nothing   `snakemake` when all is done
-collect   collect_runs.py: all run files into the table of runs
+collect   collect_runs.py: all run files into the table of runs; what the jobs have kept is cleared
 """
 
 import argparse
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import pandas as pd
 
-from essential_sparsity import grid, tables
+from essential_sparsity import grid, kept, tables
 
 ROOT = Path(__file__).parents[1]
 MODEL, TASK = "splade-tiny", "ws353"
@@ -41,6 +41,8 @@ BLOCK = {
     "sparsities": LEVELS[1:],
 }
 PER_SEED = len(BLOCK["patterns"]) * len(BLOCK["sparsities"]) + 1
+# `snakemake --touch` without the pause of a tenth of a second that it makes for each job
+TOUCH = "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 STAND_IN = """#!/bin/sh
 # In the place of python: every file that an option names as an output becomes a copy of a small one.
 while [ $# -gt 0 ]; do
@@ -60,11 +62,9 @@ def measured(name: str, command: list[str], folder: Path, environment: dict | No
         if status:
             log.seek(0)
             raise SystemExit(f"{' '.join(command)} failed in {folder}:\n{log.read()[-3000:]}")
-    return {
-        f"{name}_s": seconds,
-        f"{name}_cpu": usage.ru_utime + usage.ru_stime,
-        f"{name}_mb": usage.ru_maxrss / 1024,
-    }
+    found = {"s": seconds, "cpu": usage.ru_utime + usage.ru_stime, "mb": usage.ru_maxrss / 1024}
+    print(f"{name}: " + ", ".join(f"{value:.1f} {unit}" for unit, value in found.items()), file=sys.stderr, flush=True)
+    return {f"{name}_{unit}": value for unit, value in found.items()}
 
 
 def prepare(folder: Path, runs: int) -> list[grid.Job]:
@@ -94,7 +94,7 @@ def prepare(folder: Path, runs: int) -> list[grid.Job]:
 
 
 def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
-    """A run and an items file of each job, and what is made from them."""
+    """A run and an items file of each job, and both in its work folder, as jobs leave them."""
     row = dict.fromkeys(tables.schema("runs").names)
     for field in tables.schema("runs"):
         if not field.nullable:
@@ -106,6 +106,8 @@ def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
         items = folder / f"results/items/{job.path}.parquet"
         items.parent.mkdir(parents=True, exist_ok=True)
         items.write_text("{}")
+        for name, made in (("runs", folder / f"results/runs/{job.path}.parquet"), ("items", items)):
+            kept.link(made, folder / f"results/work/prune_eval/{job.path}/kept/{name}")
 
 
 def finished(found: dict, command: list[str], folder: Path) -> None:
@@ -134,10 +136,11 @@ def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
     fabricate(folder, jobs)
     if touch and not schedule:
         measured("rest", one, folder, environment)
-        found |= measured("touch", [*one, "--touch", "--forceall"], folder)
+        found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
         finished(found, one, folder)
     given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
+    collect += ["--share", "0.1", "--work", "results/work"]
     found |= measured("collect", [*collect, "--out", "results/collected.parquet"], folder)
     return found
 

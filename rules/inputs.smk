@@ -61,11 +61,10 @@ def task_program(wildcards, name="prune_eval"):
 
     So editing another kind's code, or that of tickets, re-runs nothing here.
     """
-    modules = [f"tasks.{TASKS[wildcards.task]['kind'].replace('-', '_')}"]
+    modules = [codefiles.task_module(TASKS[wildcards.task]["kind"])]
     if wildcards.get("pattern") == chains.PATTERN:
-        modules.append("tickets")
-    extra = [f"essential_sparsity.{module}" for module in modules]
-    return codefiles.program(f"workflow/scripts/{name}.py", *extra)
+        modules.append("essential_sparsity.tickets")
+    return codefiles.program(f"workflow/scripts/{name}.py", *modules)
 
 
 RUN_SETTINGS = "dataset kind protocol metrics eval_split held_out n_train n_eval epochs learning_rate batch_size max_length context windows positions suite shots image_size autocast".split()

@@ -18,10 +18,12 @@ rule collect_runs:
         "../envs/analyse.yaml"
     params:
         grid=grid_json(),
+        share=SHARE,
     message:
         "Collecting the runs"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --runs results/runs --out {output.table} 2>&1 | tee {log}"
+        "python {input.code[0]} --grid {params.grid:q} --runs results/runs "
+        "--share {params.share} --work results/work --out {output.table} 2>&1 | tee {log}"
 
 
 rule collect_costs:

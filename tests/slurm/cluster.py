@@ -72,7 +72,7 @@ class Study(Workspace):
         return path
 
     def noted(self, what: str) -> dict[str, list[str]]:
-        """SLURM job ids of the computations that `started` or `finished`, by victim."""
+        """SLURM job ids of the jobs that `started`, `finished` the computation or have `taken` it back, by victim."""
         return {path.stem: path.read_text().split() for path in sorted(self.faults.glob(f"*.{what}"))}
 
     def start(self, *arguments: str, program: tuple[str, ...] = ("-m", "snakemake")) -> "Head":

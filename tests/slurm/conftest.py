@@ -1,5 +1,7 @@
 """Studies on the test cluster: the undisturbed one, run here without SLURM, and copies of it for each misfortune."""
 
+import signal
+
 import pytest
 from cluster import Study
 from workspace import Workspace
@@ -8,6 +10,7 @@ from workspace import Workspace
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Workspace:
     """The tiny real grid, finished by a local run: 10 evaluations of one level each."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a test that is ended stops what it has started
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed") / "study")
     workspace.configure_tiny()
     workspace.snakemake("--quiet", "all")

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from cluster import RESULTS, records, request
+from cluster import RESULTS, name, records, request
 
 pytestmark = pytest.mark.slurm
 
@@ -40,10 +40,10 @@ def test_gpus_in_use_at_once_stay_below_the_cap(study, expected):
 
 
 def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study, expected):
-    """One of the four is killed at its first attempt: the group is tried again, with more."""
+    """The third of the four is killed: the group is tried again, with more, but what had finished is computed once."""
     victims = ["global/0.300/seed0", "global/0.600/seed0", "random/0.300/seed0", "random/0.600/seed0"]
     study.forget(*victims)
-    study.fate(victims[0], "once", "half")
+    (study.faults / "kill-after").write_text("2")
     head = study.on_slurm(
         "--groups", "prune_eval=batch", "--group-components", "batch=4",
         "--set-resource-scopes", "gpu=local", "--resources", "gpu=1", "--jobs", "2",
@@ -53,7 +53,13 @@ def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study
     assert first["Timelimit"] == "00:40:00", "four jobs of ten minutes, one after another"
     assert (first["State"], second["State"]) == ("FAILED", "COMPLETED")
     assert second["Timelimit"] == "01:20:00"
+    finished, taken = study.noted("finished"), study.noted("taken")
+    assert sorted(finished) == sorted(map(name, victims))
+    assert {len(jobs) for jobs in finished.values()} == {1}, "each is computed once"
+    assert list(finished.values()).count([first["JobID"]]) == 2
+    assert taken == {who: [second["JobID"]] for who, jobs in finished.items() if jobs == [first["JobID"]]}
     assert study.results() == expected
+    assert not (study.folder / "results/work").exists(), "collecting the runs clears what was kept"
 
 
 @pytest.mark.thorough

@@ -18,7 +18,7 @@ ONE, TWO, THREE, FOUR = "global/0.300/seed0", "global/0.600/seed0", "random/0.30
 
 
 def computed(study, *victims: str, times: int = 1) -> bool:
-    """Exactly these runs were computed to their end, each so often."""
+    """Exactly these runs were computed to their end, each so often; taking results back is no computation."""
     return {who: len(jobs) for who, jobs in study.noted("finished").items()} == {name(v): times for v in victims}
 
 
@@ -96,6 +96,7 @@ def test_a_damaged_result_is_named_and_only_it_is_computed_again(study, expected
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
     """Node daemon, controller and accounting, all at once and for longer than the plugin's five attempts to ask."""
     study.forget(ONE, TWO, THREE)
@@ -115,6 +116,7 @@ def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
     assert study.results() == expected
 
 
+@pytest.mark.thorough
 def test_preempted_jobs_are_requeued_and_computed_once(study, expected):
     study.forget(ONE, TWO)
     gates = [study.fate(victim, "wait") for victim in (ONE, TWO)]

@@ -203,16 +203,48 @@ def test_program_writes_nothing_when_a_level_fails(job, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_program_clears_its_work_folder_when_its_results_are_written_and_not_before(job, tmp_path):
-    kept = tmp_path / "work/0.300/checkpoint-1/order.pt"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
+def test_program_clears_its_checkpoints_when_its_results_are_written_and_not_before(job, tmp_path):
+    checkpoint = tmp_path / "work/training/0.300/checkpoint-1/order.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
     given = {name: str(tmp_path / name) for name in ("work", "runs", "items")}
     with pytest.raises(ValueError, match="outside"):
         call(job, sparsities="0.300+1.500", **given)
-    assert kept.exists()
+    assert checkpoint.exists()
     call(job, **given)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["items", "runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items", "runs", "work"]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["kept"], "until the runs are collected"
+
+
+def test_program_takes_back_what_it_has_finished_and_computes_what_has_changed(job, tmp_path, monkeypatch, capsys):
+    given = {name: str(tmp_path / name) for name in ("work", "runs", "items")}
+    call(job, **given)
+    computed = {name: (tmp_path / name).read_bytes() for name in ("runs", "items")}
+    counted, evaluate_ = [], evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", lambda *args: counted.append(args[2]) or evaluate_(*args))
+    for name in computed:
+        (tmp_path / name).unlink()
+    capsys.readouterr()
+    call(job, **given)
+    assert {name: (tmp_path / name).read_bytes() for name in computed} == computed
+    assert counted == []
+    assert capsys.readouterr().out.startswith("Not computed again: ")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prune_eval.codefiles, "digest", lambda paths: "edited")
+        call(job, **given)
+    settings = json.loads(job["--settings"])
+    call(job, **given, settings=json.dumps(settings | {"max_length": 7}))
+    other = files.read_json(job["--manifest"])
+    files.write_json(tmp_path / "model.json", other | {"weights_sha256": "1" * 64})
+    call(job, **given, manifest=str(tmp_path / "model.json"))
+    assert [asked["max_length"] for asked in counted] == [settings["max_length"], 7, settings["max_length"]]
+    told = [line for line in capsys.readouterr().out.splitlines() if "is not used" in line]
+    assert [line.partition("(")[2] for line in told] == [
+        "other code, schemas).",
+        "other code, schemas, settings).",
+        "other manifest, settings).",
+    ]
 
 
 def test_program_refuses_a_manifest_of_other_weights(job, tmp_path):

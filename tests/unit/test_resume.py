@@ -11,7 +11,7 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from essential_sparsity import evaluation, resume, tasks, training
+from essential_sparsity import evaluation, resume, seals, tasks, training
 
 SETTINGS = tiny.FINETUNE | {"n_train": 22, "epochs": 3}  # batches of 8, 8 and 6, with dropout
 STEPS = 9
@@ -244,7 +244,7 @@ def test_large_checkpoints_are_written_less_often(folders, tmp_path, monkeypatch
 
 def test_identity_is_what_was_trained(folders, steps, often, tmp_path):
     stop_at(3, steps, folders["texts"], place=work(tmp_path))
-    seal = json.loads((tmp_path / "work/0.500/checkpoint-2" / resume.SEAL).read_text())
+    seal = json.loads((tmp_path / "work/0.500/checkpoint-2" / seals.SEAL).read_text())
     assert seal["identity"]["settings"] == SETTINGS
     assert seal["identity"] | {"pattern": "global", "sparsity": 0.5, "seed": 0, "rows": 22} == seal["identity"]
     assert {"weights", "masks", "code", "torch", "transformers", "device", "manifests"} < set(seal["identity"])
@@ -259,7 +259,7 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
         stop_at(1, steps, folders["texts"], place=work(tmp_path))
         stop_at(5, steps, folders["texts"], place=work(tmp_path))
     assert "batches go through in 2 parts now" in capsys.readouterr().out
-    seal = json.loads((tmp_path / "work/0.500/checkpoint-4" / resume.SEAL).read_text())
+    seal = json.loads((tmp_path / "work/0.500/checkpoint-4" / seals.SEAL).read_text())
     assert seal["parts"] == 2
     found = run(folders["texts"], place=work(tmp_path))
     assert "parts now" not in capsys.readouterr().out

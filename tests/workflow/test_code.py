@@ -22,6 +22,8 @@ ORDER = [
     "references",
     "resources",
     "codefiles",
+    "seals",
+    "kept",
     "cli",
     "archives",
     "sources",

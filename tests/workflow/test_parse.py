@@ -77,6 +77,18 @@ def test_no_rule_holds_site_facts_or_retries():
     assert not (ROOT / "default").exists()
 
 
+def test_profile_sends_the_rules_that_ask_for_a_gpu_and_no_others_to_the_gpu_partition():
+    profile = yaml.safe_load((ROOT / "slurm/profile.v9+.yaml").read_text())
+    asking = set()
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            if re.search(r"^ +gpu=", rule, re.MULTILINE):
+                asking.add(rule.partition(":")[0])
+    assert set(profile["set-resources"]) == asking == {"prune_eval", "ticket", "pretrain"}
+    assert {given["slurm_partition"] for given in profile["set-resources"].values()} == {"gpu"}
+    assert profile["default-resources"]["slurm_partition"] == "cpu"
+
+
 def test_profile_keeps_what_was_learned_on_real_clusters():
     profile = yaml.safe_load((ROOT / "slurm/profile.v9+.yaml").read_text())
     assert profile["slurm-status-command"] == "squeue"

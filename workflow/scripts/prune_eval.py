@@ -15,7 +15,9 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import checkpoints, cli, evaluation, files, resume, tables
+from essential_sparsity import checkpoints, cli, codefiles, evaluation, files, kept, resume, tables
+
+TICKETS = "essential_sparsity.tickets"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,20 +33,37 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spectrum", help="magnitude spectrum of the checkpoint; without it histograms are counted")
     parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
-    parser.add_argument("--work", type=Path, help="folder for checkpoints of fine-tuning, deleted when the run is done")
+    parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
     parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
     parser.add_argument("--runs", required=True, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, help="Parquet file to write: one row per level and evaluated item")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    work = resume.Work.of_job(args.work, args.manifest, args.data) if args.work else None
-    with threadpool_limits(args.threads):
-        runs, items = evaluate(args, work)
-    tables.write(items, "items", args.items)
-    tables.write(runs, "runs", args.runs)
+    done = finished(args) if args.work else None
+    work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
+    if not (done and done.take_back()):
+        with threadpool_limits(args.threads):
+            runs, items = evaluate(args, work)
+        tables.write(items, "items", args.items)
+        tables.write(runs, "runs", args.runs)
+        if done:
+            done.keep()
     if work:
         work.clear()
+
+
+def finished(args: argparse.Namespace) -> kept.Kept:
+    """The results of this job as an attempt before may have left them."""
+    by_name = [codefiles.task_module(args.settings["kind"]), *([TICKETS] if args.tickets else [])]
+    return kept.Kept.of_job(
+        args,
+        reads=("manifest", "data", "spectrum", "tickets"),
+        writes=("runs", "items"),
+        code=codefiles.digest(codefiles.program(__file__, *by_name)),
+        schemas=codefiles.digest(tables.FOLDER / f"{name}.yaml" for name in ("spectrum", "runs", "items")),
+        **resume.versions(resume.device()),
+    )
 
 
 def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -58,7 +77,7 @@ def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.Dat
         [float(level) for level in args.sparsities.split("+")],
         args.seed,
         tables.read(args.spectrum, "spectrum") if args.spectrum else None,
-        "cuda" if torch.cuda.is_available() else "cpu",
+        resume.device(),
         given_masks(args, manifest["weights_sha256"]),
         work,
         args.tokens,
@@ -81,7 +100,7 @@ def given_masks(args: argparse.Namespace, weights_sha256: str) -> dict[float, di
     """Sparsity -> masks of the tickets given; their code is loaded by name, so that only runs of tickets depend on it."""
     if not args.tickets:
         return {}
-    read = importlib.import_module("essential_sparsity.tickets").read
+    read = importlib.import_module(TICKETS).read
     chain = {"model": args.model, "task": args.task, "seed": args.seed, "weights_sha256": weights_sha256}
     levels = [float(level) for level in args.sparsities.split("+")]
     return {

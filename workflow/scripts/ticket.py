@@ -15,7 +15,7 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 import essential_sparsity
-from essential_sparsity import checkpoints, cli, files, lottery, resume, tickets
+from essential_sparsity import checkpoints, cli, codefiles, files, kept, lottery, resume, tickets
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,23 +31,38 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
     parser.add_argument("--previous", nargs="*", default=[], help="ticket of the round before; none for the first")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
-    parser.add_argument("--work", type=Path, help="folder for checkpoints of the training, deleted when it is done")
+    parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
     parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
     parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
     parser.add_argument("--digest", required=True, help="file to write with the ticket's SHA-256, as sha256sum does")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    work = resume.Work.of_job(args.work, args.manifest, args.data) if args.work else None
-    with threadpool_limits(args.threads):
-        masks, provenance = prune(args, work)
-    tickets.write(args.out, masks, provenance)
-    with files.atomic(args.digest) as temporary:
-        temporary.write_text(f"{files.sha256_file(args.out)}  {args.out.name}\n")
+    done = finished(args) if args.work else None
+    work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
+    if not (done and done.take_back()):
+        with threadpool_limits(args.threads):
+            masks, provenance = prune(args, work)
+        tickets.write(args.out, masks, provenance)
+        with files.atomic(args.digest) as temporary:
+            temporary.write_text(f"{files.sha256_file(args.out)}  {args.out.name}\n")
+        if done:
+            done.keep()
+        place = f"{args.model} {args.task} seed {args.seed}, round {provenance['round']}"
+        print(f"{place}: {provenance['k']:,} of {provenance['n']:,} weights are pruned")
     if work:
         work.clear()
-    place = f"{args.model} {args.task} seed {args.seed}, round {provenance['round']}"
-    print(f"{place}: {provenance['k']:,} of {provenance['n']:,} weights are pruned")
+
+
+def finished(args: argparse.Namespace) -> kept.Kept:
+    """The ticket of this round as an attempt before may have left it."""
+    return kept.Kept.of_job(
+        args,
+        reads=("manifest", "data", "previous"),
+        writes=("out", "digest"),
+        code=codefiles.digest(codefiles.program(__file__, codefiles.task_module(args.settings["kind"]))),
+        **resume.versions(resume.device()),
+    )
 
 
 def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.Masks, dict]:
@@ -70,7 +85,7 @@ def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.M
         before,
         float(args.sparsity),
         args.seed,
-        "cuda" if torch.cuda.is_available() else "cpu",
+        resume.device(),
         work,
         args.tokens,
     )

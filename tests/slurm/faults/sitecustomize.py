@@ -5,8 +5,10 @@ It acts in prune_eval.py alone, on files in the folder $FAULTS, where NAME is `{
 NAME.wait   the job waits, before it computes, until this file is gone
 NAME.once   what happens to the first attempt: `memory MB`, `sleep SECONDS` or `half` (half a result, then SIGKILL)
 NAME.past   what the job writes is a day old: the clock of its node is behind
+kill-after  a number: of all jobs, the first to start after so many have finished is killed, once
 
-and notes in NAME.started and NAME.finished which SLURM jobs started and finished the computation.
+and notes which SLURM jobs started (NAME.started), finished the computation (NAME.finished), or took its results back
+from where an attempt before had kept them (NAME.taken): files that were there when the job started.
 """
 
 import atexit
@@ -14,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -32,11 +35,15 @@ def note(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-def finish(job: Path) -> None:
+def inodes(paths: Iterable[Path]) -> set[int]:
+    return {path.stat().st_ino for path in paths}
+
+
+def finish(job: Path, before: set[int]) -> None:
     written = [Path(option("--runs")), Path(option("--items"))]
     if not all(path.is_file() for path in written):
         return
-    note(beside(job, "finished"))
+    note(beside(job, "taken" if inodes(written) <= before else "finished"))
     if beside(job, "past").exists():
         for path in written:
             os.utime(path, (time.time() - 86400,) * 2)
@@ -44,9 +51,13 @@ def finish(job: Path) -> None:
 
 def begin(job: Path) -> None:
     first = note(beside(job, "started")) == 1
-    atexit.register(finish, job)
+    atexit.register(finish, job, inodes(Path(option("--work")).rglob("*")))
     while beside(job, "wait").exists():
         time.sleep(0.1)
+    last = job.parent / "kill-after"
+    if last.exists() and len(list(job.parent.glob("*.finished"))) >= int(last.read_text()):
+        last.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
     once = beside(job, "once")
     if not first or not once.exists():
         return

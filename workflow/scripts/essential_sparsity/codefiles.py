@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from essential_sparsity import files
+
 PACKAGE = "essential_sparsity"
 
 
@@ -54,6 +56,16 @@ def modules(root: Path, *names: str) -> list[str]:
             found.add(file)
             todo += imports(file)
     return sorted(map(str, found))
+
+
+def task_module(kind: str) -> str:
+    """The dotted module of a kind of task, which programs load by name."""
+    return f"{PACKAGE}.tasks.{kind.replace('-', '_')}"
+
+
+def digest(paths: Iterable[str]) -> str:
+    """SHA-256 of the content of code files, in this order."""
+    return files.sha256_text("".join(files.sha256_file(path) for path in paths))
 
 
 def from_the_future(paths: Iterable[str]) -> list[str]:

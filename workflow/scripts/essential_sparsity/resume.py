@@ -1,8 +1,8 @@
 """A training that was killed goes on from its last checkpoint and ends with the same bits.
 
 Checkpoints are `transformers.Trainer`'s, in a work folder that outlives the job. Each gets a seal, written last: what
-is trained (weights, masks, data, settings, seed, code, versions) and the SHA-256 of its files. One without a seal is
-half written, one whose seal says something else is of another training: both are deleted, never used.
+is trained (weights, masks, data, settings, seed, code, versions) and the SHA-256 of its files. One whose seal is missing
+or says something else is deleted, never used.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 import transformers
 
-from essential_sparsity import codefiles, files
+from essential_sparsity import codefiles, files, seals
 
-SEAL, ORDER, TRYING = "seal.json", "order.pt", "trying.json"
+ORDER, TRYING = "order.pt", "trying.json"
 SECONDS = 300.0  # of work that a kill costs at most, as long as saving is quick
 SHARE = 0.05  # of the time goes into saving, at most: the checkpoints of a large model come less often
 FIRST_STEPS = 2  # the first has the longest texts, the second the optimiser's moments beside them: the peak of memory
@@ -49,9 +49,18 @@ class Work:
 
 def code(kind: str) -> str:
     """SHA-256 of the code that trains on a kind of task: a checkpoint of older code is another training's."""
-    names = ("essential_sparsity.training", f"essential_sparsity.tasks.{kind.replace('-', '_')}")
-    paths = codefiles.modules(Path(__file__).parents[1], *names)
-    return files.sha256_text("".join(files.sha256_file(path) for path in paths))
+    names = ("essential_sparsity.training", codefiles.task_module(kind))
+    return codefiles.digest(codefiles.modules(Path(__file__).parents[1], *names))
+
+
+def device() -> str:
+    """The type of device that jobs on this machine compute on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def versions(device: str) -> dict[str, str]:
+    """What decides the bits of a result beside code and data: the libraries, and the type of device they compute on."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "device": device}
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -76,7 +85,7 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
 
     def __enter__(self) -> "Progress":
         for path in sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])):
-            seal, reason = unsealed(path, self.identity)
+            seal, reason = seals.read(path, self.identity, "training")
             if reason:
                 print(f"{path} is not used: {reason}.", flush=True)
                 shutil.rmtree(path)
@@ -121,25 +130,9 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
         checkpoint = self.folder / f"checkpoint-{state.global_step}"
         # at the end of an epoch the next one's order is still to be drawn, from here
         torch.save(torch.get_rng_state() if state.epoch == int(state.epoch) else self.order, checkpoint / ORDER)
-        listed = {path.name: files.sha256_file(path) for path in sorted(checkpoint.iterdir()) if path.name != SEAL}
-        files.write_json(checkpoint / SEAL, {"identity": self.identity, "parts": self.parts, "files": listed})
+        seals.write(checkpoint, self.identity, parts=self.parts)
         for other in self.folder.glob("checkpoint-*"):
             if other != checkpoint:
                 shutil.rmtree(other, ignore_errors=True)
         self.checkpoint = checkpoint
         self.cost, self.saved = time.monotonic() - self.saved, time.monotonic()
-
-
-def unsealed(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The seal of a checkpoint, and why it cannot be used (empty: it can)."""
-    if not (path / SEAL).is_file():
-        return {}, "it was not written to its end"
-    seal = files.read_json(path / SEAL)
-    if seal["identity"] != identity:
-        keys = sorted(seal["identity"] | identity)
-        differing = [key for key in keys if seal["identity"].get(key) != identity.get(key)]
-        return seal, f"it is of another training (other {', '.join(differing)})"
-    for name, sha256 in seal["files"].items():
-        if not (path / name).is_file() or files.sha256_file(path / name) != sha256:
-            return seal, f"its file {name} is damaged"
-    return seal, ""

@@ -21,6 +21,7 @@ from essential_sparsity import files
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "tables"
 TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
+BATCH = 500  # files collected at a time: a small table in memory is mostly its own schema
 WORDS = {kind: word for word, kind in TYPES.items()}
 
 
@@ -99,16 +100,20 @@ def collect(paths: Iterable[str | os.PathLike], name: str) -> pd.DataFrame:
     Raises what `read` raises, and ValueError naming both files when two of them hold the same key.
     """
     paths = list(paths)
+    rows, parts = [], [schema(name).empty_table()]
     # Opening small files on a network file system is mostly waiting, and pyarrow releases the lock while decoding.
     with ThreadPoolExecutor(max_workers=8) as pool:
-        parts = list(pool.map(lambda path: _read(path, name), paths))
-    frame = _frame(pa.concat_tables([schema(name).empty_table(), *parts]))
+        for first in range(0, len(paths), BATCH):
+            batch = list(pool.map(lambda path: _read(path, name), paths[first : first + BATCH]))
+            rows += [table.num_rows for table in batch]
+            parts.append(pa.concat_tables(batch).combine_chunks())
+    frame = _frame(pa.concat_tables(parts))
     keys = key(name)
     repeated = frame.duplicated(keys)
     if repeated.any():
         second = int(repeated.idxmax())
         same = (frame[keys] == frame.loc[second, keys]).all(axis=1)
-        owner = [path for path, part in zip(paths, parts, strict=True) for _ in range(part.num_rows)]
+        owner = [path for path, count in zip(paths, rows, strict=True) for _ in range(count)]
         raise ValueError(
             f"{owner[int(same.idxmax())]} and {owner[second]} hold the same row of table {name!r}: "
             f"{_row(frame, name, second)}. Delete the one that does not belong there and run again."

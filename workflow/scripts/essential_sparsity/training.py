@@ -112,9 +112,7 @@ def identified(
             "weights": resume.digest(model.state_dict()),
             "masks": resume.digest(masks),
             "code": resume.code(settings["kind"]),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "device": device.type,
+            **resume.versions(device.type),
         },
     )
 
