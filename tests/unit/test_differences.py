@@ -122,7 +122,7 @@ def masks_compared(kinds=("pattern", "task", "seed")):
     for between in kinds:
         for s in (0.1, 0.4, 0.7):
             for value in (0.0, 0.02):
-                row = {"model": "m", "between": between, "scope": "model", "sparsity": s}
+                row = {"model_a": "m", "between": between, "scope": "model", "sparsity": s}
                 row |= {"cosine_kept": 1 - s / 5 - value, "cosine_kept_chance": 1 - s}
                 row |= {"iou_pruned": 0.7 + s / 5 - value, "iou_pruned_chance": s / (2 - s)}
                 row |= {name + "_matrix": row[name] + 0.03 for name in ("cosine_kept_chance", "iou_pruned_chance")}

@@ -88,5 +88,15 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str, str, Mask, Mask]]:
     return sorted(result)
 
 
+def of_several(jobs: Iterable[Job], models: Iterable[str]) -> list[Round]:
+    """The tickets that a grid evaluates of two or more of the models: same task, seed and sparsity. Sorted."""
+    wanted, found = set(models), {}
+    for job in jobs:
+        if job.pattern == PATTERN and job.model in wanted:
+            for name in job.levels:
+                found.setdefault((job.task, job.seed, name), set()).add(job.model)
+    return sorted((model, *rest) for rest, owners in found.items() if len(owners) > 1 for model in owners)
+
+
 def _differing(a: Mask, b: Mask) -> Sequence[str]:
     return [part for part, x, y in zip(("pattern", "task", "seed"), a, b, strict=True) if x != y]

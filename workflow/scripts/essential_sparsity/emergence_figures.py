@@ -25,6 +25,8 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 BINS_PER_DECADE = 12
+ALIKE = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned sets (IoU)"}
+CHANCE = {"_chance": ("chance", (0, (4, 2))), "_chance_matrix": ("chance within each matrix", (0, (1, 1.5)))}
 
 
 def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
@@ -109,6 +111,67 @@ def _abrupt(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
     for row in rows[rows["conclusion"] == "abrupt"].itertuples():
         axes.axvline(row.jump_at, color=colours[row.group], linestyle="--", linewidth=0.8)
         axes.axvspan(row.jump_at_low, row.jump_at_high, color=colours[row.group], alpha=0.12, linewidth=0)
+
+
+def neighbours(table: pd.DataFrame, series: str) -> Figure:
+    """How alike the masks of each checkpoint and of the one before it are: cosine above overlap, a column per sparsity.
+
+    `table`: the table `similarity`. One line per training, coloured by group, at the later checkpoint of each pair;
+    lottery tickets (means over tasks and seeds) are dashed. Levels that only tickets have are left to the table.
+    """
+    here = table[(table["between"] == "checkpoint") & (table["series"] == series) & (table["scope"] == "model")]
+    one_shot = here[here["pattern_a"] == "global"]
+    levels = sorted(one_shot["sparsity"].unique())
+    if not levels:
+        return _said(f"{series}: no two checkpoints to compare, the others are left out (see trajectory.parquet).")
+    groups = sorted(here["group"].unique(), key=_natural)
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    bands = -(-len(levels) // 3)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, (22 + 90 * bands) * MM), layout="constrained")
+        axes = figure.subplots(2 * bands, min(3, len(levels)), squeeze=False, sharex=True, sharey=True)
+        for i, level in enumerate(levels):
+            rows = here[here["sparsity"] == level]
+            for j, (measure, label) in enumerate(ALIKE.items()):
+                place = axes[i // 3 * 2 + j, i % 3]
+                _alike(place, rows, measure, colours)
+                place.set_title(f"{100 * level:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
+                place.set_ylabel(label if i % 3 == 0 else "")
+        for place in [place for i in range(len(levels), bands * axes.shape[1]) for place in axes[-2:, i % 3]]:
+            place.set_visible(False)
+        axes[0, 0].set_ylim(0, 1.03)
+        axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
+        unit = here["axis"].iloc[0].replace("_", " ")
+        figure.supxlabel(f"Pre-training {unit}: each checkpoint beside the one before it", fontsize=7)
+        handles = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
+        if set(here["pattern_a"]) - {"global"}:
+            handles.append(Line2D([], [], color="#555555", marker="^", ms=3, linestyle="--", label="lottery tickets"))
+        for text, dashes in CHANCE.values():
+            handles.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    return figure
+
+
+def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, str]) -> None:
+    for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
+        found = part.groupby("position_b")[measure].mean()
+        style = (
+            {"marker": "o", "markersize": 1.8} if pattern == "global" else {"marker": "^", "linestyle": "--", "ms": 2.5}
+        )
+        axes.plot(found.index.to_numpy(), found, color=colours[group], linewidth=0.9, zorder=3, **style)
+    for suffix, (_, dashes) in CHANCE.items():
+        found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
+        axes.plot(found.index.to_numpy(), found, color="#555555", linewidth=1, linestyle=dashes, zorder=2)
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def _said(text: str) -> Figure:
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, 20 * MM))
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
 
 
 def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:

@@ -81,7 +81,7 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
     `table`: the table `similarity`. Lines are means over the pairs of a kind, bands their range; chance is that of
     one-shot and ticket. Raises ValueError when there is nothing to draw.
     """
-    rows = table[(table["model"] == model) & (table["scope"] == "model")]
+    rows = table[(table["model_a"] == model) & (table["scope"] == "model") & table["between"].isin(BETWEEN)]
     if rows.empty:
         raise ValueError(f"There is nothing to draw: no masks of {model} were compared.")
     with mpl.rc_context(RC):
