@@ -123,42 +123,48 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
     one_shot = here[here["pattern_a"] == "global"]
     levels = sorted(one_shot["sparsity"].unique())
     if not levels:
-        return _said(f"{series}: no two checkpoints to compare, the others are left out (see trajectory.parquet).")
+        return _said(
+            f"Nothing to compare in {series}: no two checkpoints of a training are left (see trajectory.parquet)."
+        )
     groups = sorted(here["group"].unique(), key=_natural)
     colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
-    bands = -(-len(levels) // 3)
+    columns = 2 if len(levels) == 4 else min(3, len(levels))
+    bands = -(-len(levels) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, (22 + 90 * bands) * MM), layout="constrained")
-        axes = figure.subplots(2 * bands, min(3, len(levels)), squeeze=False, sharex=True, sharey=True)
-        for i, level in enumerate(levels):
-            rows = here[here["sparsity"] == level]
+        figure = Figure(figsize=(180 * MM, (24 + 88 * bands) * MM), layout="constrained")
+        axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True, sharey=True)
+        for i in range(bands * columns):
             for j, (measure, label) in enumerate(ALIKE.items()):
-                place = axes[i // 3 * 2 + j, i % 3]
-                _alike(place, rows, measure, colours)
-                place.set_title(f"{100 * level:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
-                place.set_ylabel(label if i % 3 == 0 else "")
-        for place in [place for i in range(len(levels), bands * axes.shape[1]) for place in axes[-2:, i % 3]]:
-            place.set_visible(False)
+                place = axes[i // columns * 2 + j, i % columns]
+                if i >= len(levels):
+                    place.set_visible(False)
+                    continue
+                _alike(place, here[here["sparsity"] == levels[i]], measure, colours)
+                place.set_title(f"{100 * levels[i]:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
+                place.set_ylabel(label if i % columns == 0 else "")
+                place.tick_params(labelbottom=j == 1)
         axes[0, 0].set_ylim(0, 1.03)
         axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
-        unit = here["axis"].iloc[0].replace("_", " ")
-        figure.supxlabel(f"Pre-training {unit}: each checkpoint beside the one before it", fontsize=7)
-        handles = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
-        if set(here["pattern_a"]) - {"global"}:
-            handles.append(Line2D([], [], color="#555555", marker="^", ms=3, linestyle="--", label="lottery tickets"))
+        lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
+        figure.legend(
+            handles=lines, loc="outside upper center", ncols=min(5, len(lines)), title=series, title_fontsize=8
+        )
+        tickets = {"color": "#555555", "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
+        grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
         for text, dashes in CHANCE.values():
-            handles.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+            grey.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
+        unit = here["axis"].iloc[0].replace("_", " ")
+        named = f"Pre-training {unit}: each checkpoint beside the one before it"  # of the x axes, above the legend
+        figure.legend(handles=grey, loc="outside lower center", ncols=len(grey), title=named, title_fontsize=7)
     return figure
 
 
 def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, str]) -> None:
     for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
         found = part.groupby("position_b")[measure].mean()
-        style = (
-            {"marker": "o", "markersize": 1.8} if pattern == "global" else {"marker": "^", "linestyle": "--", "ms": 2.5}
-        )
-        axes.plot(found.index.to_numpy(), found, color=colours[group], linewidth=0.9, zorder=3, **style)
+        marker, size, dashes = ("o", 1.8, "-") if pattern == "global" else ("^", 2.5, "--")
+        style = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}
+        axes.plot(found.index.to_numpy(), found, color=colours[group], **style)
     for suffix, (_, dashes) in CHANCE.items():
         found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
         axes.plot(found.index.to_numpy(), found, color="#555555", linewidth=1, linestyle=dashes, zorder=2)
