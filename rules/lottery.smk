@@ -5,7 +5,8 @@ localrules:
 
 
 DIFFERENCE_FIGURES = [
-    f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED
+    f"results/figures/differences/{model}/{task}.svg"
+    for model, task in chains.beside_one_shot(JOBS)
 ]
 
 

@@ -66,6 +66,35 @@ def test_intervals_are_paired_over_items():
     assert (found["high"] - found["low"]).max() < 1e-6
 
 
+def test_intervals_are_paired_over_seeds():
+    """Both curves share what a seed does, and it does much: paired with another seed the intervals would hold half of it."""
+    runs, items = study(0.0)
+    for seed, right in enumerate((0.9, 0.6, 0.3)):
+        score = (np.arange(N) < right * N).astype(float)
+        for pattern in ("global", "lth"):
+            for level in LEVELS:
+                chosen = (items["pattern"] == pattern) & (items["sparsity"] == level) & (items["seed"] == seed)
+                items.loc[chosen, "score"] = score
+    runs["value"] = runs[KEY].merge(items.groupby(KEY)["score"].mean().reset_index(), on=KEY)["score"].to_numpy()
+    found = table(runs, items)
+    assert (found["difference"].abs() < 1e-9).all()
+    assert (found["high"] - found["low"]).max() < 1e-6
+
+
+def test_the_difference_is_over_the_seeds_that_both_have():
+    """Tickets have seeds 0 and 1, one-shot masks 1 and 2; seed 1 alone may be compared."""
+    runs, items = study(0.1)
+    runs["value"] += 0.1 * runs["seed"]
+    kept = runs[
+        ~((runs["pattern"] == "lth") & (runs["seed"] == 2)) & ~((runs["pattern"] == "global") & (runs["seed"] == 0))
+    ]
+    found = table(kept, items)
+    one = runs[runs["seed"] == 1].set_index(["pattern", "sparsity"])["value"]
+    expected = [one["lth", level] - one["global", level] for level in LEVELS]
+    np.testing.assert_allclose(found.loc[found["n_levels"] == 1, "difference"], expected, atol=1e-9)
+    assert set(found["n_seeds"]) == {1}
+
+
 def test_only_runs_that_both_patterns_have_are_compared():
     runs, items = study(0.0)
     fewer = runs[~((runs["pattern"] == "lth") & ((runs["sparsity"] == 0.8) | (runs["seed"] == 2)))]

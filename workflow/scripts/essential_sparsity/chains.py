@@ -98,5 +98,14 @@ def of_several(jobs: Iterable[Job], models: Iterable[str]) -> list[Round]:
     return sorted((model, *rest) for rest, owners in found.items() if len(owners) > 1 for model in owners)
 
 
+def beside_one_shot(jobs: Iterable[Job]) -> list[tuple[str, str]]:
+    """(model, task) of which a grid evaluates a ticket and the one-shot mask of the same sparsity and seed. Sorted."""
+    runs: dict[str, set[tuple]] = {PATTERN: set(), "global": set()}
+    for job in jobs:
+        if job.pattern in runs:
+            runs[job.pattern].update((job.model, job.task, job.seed, name) for name in job.levels)
+    return sorted({(model, task) for model, task, _, _ in runs[PATTERN] & runs["global"]})
+
+
 def _differing(a: Mask, b: Mask) -> Sequence[str]:
     return [part for part, x, y in zip(("pattern", "task", "seed"), a, b, strict=True) if x != y]
