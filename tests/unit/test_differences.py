@@ -132,6 +132,14 @@ def test_differences_are_readable_in_one_column(labels):
     assert said[2].startswith("mean of 60–80 %: +")
 
 
+@pytest.mark.parametrize(
+    ("value", "scale", "said"),
+    [(-0.04, 100, "0.0"), (0.0, 100, "0.0"), (0.04, 1, "+0.040"), (-1.26, 100, "−1.3"), (-0.0004, 1, "0.000")],
+)
+def test_a_difference_that_rounds_to_zero_has_no_sign(value, scale, said):
+    assert lottery_figures._signed(value, scale) == said
+
+
 def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
     found = table(*study(0.1))
     wide = found.assign(low=found["low"] - 2, high=found["high"] + 2)

@@ -108,7 +108,8 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
 
 
 def _signed(value: float, scale: float) -> str:
-    return f"{value:+.1f}".replace("-", "−") if scale > 1 else f"{value:+.3f}".replace("-", "−")
+    said = f"{value:+.1f}" if scale > 1 else f"{value:+.3f}"
+    return said.replace("-", "−") if float(said) else said[1:]  # no sign before a zero
 
 
 def _sparsity_axis(axes: Axes, levels: pd.Series) -> None:
