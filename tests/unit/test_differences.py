@@ -177,6 +177,14 @@ def test_similarity_is_readable_in_one_column(kinds, label):
     assert said == {lottery_figures.BETWEEN[kind][0] for kind in kinds} | {"chance", "chance within each matrix"}
 
 
+def test_chance_is_seen_beside_a_single_sparsity():
+    table = masks_compared()
+    figure = lottery_figures.similarity(table[table["sparsity"] == 0.4], "m")
+    assert_readable(figure)
+    for axes in figure.axes:
+        assert all(len(line.get_xdata()) == 2 for line in axes.lines[-2:])
+
+
 def test_nothing_to_draw_is_an_error():
     with pytest.raises(ValueError, match="no lottery ticket of m on u was evaluated"):
         lottery_figures.difference(table(*study(0.1)), "m", "u")

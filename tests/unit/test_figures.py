@@ -305,6 +305,13 @@ def test_masks_of_neighbouring_checkpoints_are_drawn_beside_chance(levels, patte
     assert len(shown[0].lines) == len(groups) * 2 * len(patterns) + 2, "one line per training and pattern"
 
 
+def test_chance_is_seen_beside_a_single_pair_of_checkpoints():
+    figure = emergence_figures.neighbours(masks_of_neighbours(["all"], [0.5], steps=range(0, 200, 100)), "s")
+    assert_readable(figure)
+    for line in figure.axes[0].lines[-2:]:
+        assert len(line.get_xdata()) == 2
+
+
 def test_a_series_without_two_sound_checkpoints_says_so():
     table = masks_of_neighbours(["all"], [0.5])
     figure = emergence_figures.neighbours(table, "other")

@@ -167,7 +167,11 @@ def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, s
         axes.plot(found.index.to_numpy(), found, color=colours[group], **style)
     for suffix, (_, dashes) in CHANCE.items():
         found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
-        axes.plot(found.index.to_numpy(), found, color="#555555", linewidth=1, linestyle=dashes, zorder=2)
+        style = {"color": "#555555", "linewidth": 1, "linestyle": dashes, "zorder": 2}
+        if len(found) == 1:  # of one point there is no line
+            axes.axhline(found.iloc[0], **style)
+        else:
+            axes.plot(found.index.to_numpy(), found, **style)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
     axes.grid(axis="y", color="#dddddd", linewidth=0.4)
     axes.set_axisbelow(True)

@@ -97,8 +97,11 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
                 axes.fill_between(x, found["min"], found["max"], color=colour, alpha=0.15, linewidth=0)
             for suffix, (text, dashes) in CHANCE.items():
                 found = rows[rows["between"] == "pattern"].groupby("sparsity")[measure + suffix].mean()
-                style = {"color": "#555555", "linestyle": dashes, "linewidth": 1}
-                handles[text] = axes.plot(100 * found.index.to_numpy(), found, label=text, zorder=2, **style)[0]
+                style = {"color": "#555555", "linestyle": dashes, "linewidth": 1, "label": text, "zorder": 2}
+                if len(found) == 1:  # of one level there is no line
+                    handles[text] = axes.axhline(found.iloc[0], **style)
+                else:
+                    handles[text] = axes.plot(100 * found.index.to_numpy(), found, **style)[0]
             axes.set_ylabel(name)
             axes.set_ylim(0, 1.03)
         _sparsity_axis(axes, rows["sparsity"])
