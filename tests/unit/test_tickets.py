@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import prune_eval
@@ -56,9 +57,9 @@ def some_weights(ties=False):
 
 def test_rounds_prune_exactly_and_contain_one_another(chain):
     before = torch.zeros_like(flat(chain[0][0]))
-    for pruned, level in chain:
+    for share, (pruned, level) in zip((0.2, 0.4, 0.6), chain, strict=True):  # of the original weights
         now = flat(pruned)
-        assert int(now.sum()) == level.k == level_count(level.sparsity, level.n)
+        assert int(now.sum()) == level.k == level_count(share, now.numel())
         assert not (before & ~now).any(), "a weight came back"
         before = now
 
@@ -164,6 +165,16 @@ def test_round_trip_of_masks_and_provenance(stored):
     assert back.provenance["round"] == 3
     assert back.provenance["shapes"] == {"a": [24, 16], "b": [7, 5], "c": [16, 40]}
     assert path.stat().st_size < 24 * 2 + 5 + 80 + 2000
+
+
+def test_the_file_is_what_its_description_says(stored):
+    """Row-major, first weight in the highest bit, 1 = pruned: read here without the library."""
+    path, found = stored
+    with safe_open(path, framework="numpy") as file:
+        for name, mask in found.items():
+            assert file.get_tensor(name).tolist() == np.packbits(mask.numpy().ravel()).tolist()
+    assert tickets.pack(torch.tensor([[True, False, False], [False] * 3, [False] * 3])).tolist() == [128, 0]
+    assert tickets.pack(torch.tensor([[False] * 3, [False] * 3, [False, True, True]])).tolist() == [1, 128]
 
 
 def test_the_same_ticket_gives_the_same_bytes(stored, tmp_path):
