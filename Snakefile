@@ -17,6 +17,7 @@ include: "rules/pretrain.smk"
 include: "rules/spectra.smk"
 include: "rules/runs.smk"
 include: "rules/lottery.smk"
+include: "rules/similarity.smk"
 include: "rules/tables.smk"
 include: "rules/knees.smk"
 include: "rules/studies.smk"
@@ -32,7 +33,8 @@ rule all:
         ),
         expand(
             "results/tables/{table}.parquet",
-            table=["similarity", "differences"] if TICKETS else [],
+            table=(["differences"] if TICKETS else [])
+            + (["similarity"] if SIMILARITIES else []),
         ),
         expand(
             "results/tables/{table}.parquet",
@@ -42,6 +44,7 @@ rule all:
         RUN_FILES,  # a lost run is computed again although its tables are there
         CURVE_FIGURES,
         MODEL_FIGURES,
-        TICKET_FIGURES,
+        DIFFERENCE_FIGURES,
+        SIMILARITY_FIGURES,
         LAYER_FIGURES,
         SERIES_FIGURES,

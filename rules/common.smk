@@ -27,6 +27,7 @@ try:
     PRETRAININGS = TABLES.pretrainings
     config["grid"] = series.expand_blocks(config["grid"], TABLES.members)
     MEMBERS = series.studied(config, MODELS)
+    MASK_LEVELS = series.mask_levels(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
     chains.check(config, TASKS, "the configuration")
     REFERENCES = references.read(config, MODELS, TASKS)
@@ -42,6 +43,8 @@ RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 STUDIED = sorted({member["series"] for member in MEMBERS})
+LINES = series.lines(MEMBERS) if MASK_LEVELS else {}  # whose neighbours are compared
+NEIGHBOURED = sorted({line[0]["series"] for line in LINES.values()})
 MEMBER_LOSSES = series.losses(MEMBERS, MODELS)
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 try:
@@ -75,6 +78,7 @@ wildcard_constraints:
     task="|".join(map(re.escape, TASKS)),
     dataset="|".join(map(re.escape, DATASETS)),
     pretraining="|".join(map(re.escape, PRETRAININGS)),
+    line="|".join(map(re.escape, LINES)) or "none",
     pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",

@@ -132,6 +132,26 @@ def tickets_compared(suffix):
     ]
 
 
+def files_of_line(pattern):
+    """An input function: this file of each checkpoint of the training that the wildcard `line` names."""
+    return lambda wildcards: [
+        pattern.format(model=member["model"]) for member in LINES[wildcards.line]
+    ]
+
+
+def shared_tickets(line):
+    """The tickets of a training's checkpoints that two of them or more have."""
+    return chains.of_several(JOBS, [member["model"] for member in LINES[line]])
+
+
+def tickets_of_line(suffix):
+    """An input function: `shared_tickets` of the wildcard `line`, with this suffix."""
+    return lambda wildcards: [
+        f"results/tickets/{chains.path(ticket)}{suffix}"
+        for ticket in shared_tickets(wildcards.line)
+    ]
+
+
 def pruned_levels():
     """Model -> pattern -> sparsities whose pruned weights are counted per matrix, as JSON: neither tasks nor seeds matter."""
     levels = {

@@ -1,13 +1,12 @@
-# Lottery tickets: one job per round of iterative magnitude pruning. Then how alike masks are, and what a ticket gains.
+# Lottery tickets: one job per round of iterative magnitude pruning. Then what a ticket gains.
 localrules:
     differences,
     plot_difference,
-    plot_similarity,
 
 
-TICKET_FIGURES = [
-    *(f"results/figures/differences/{model}/{task}.svg" for model, task in CHAINED),
-    *expand("results/figures/similarity/{model}.svg", model=CHAINED_MODELS),
+DIFFERENCE_FIGURES = [
+    f"results/figures/differences/{model}/{task}.svg"
+    for model, task in chains.beside_one_shot(JOBS)
 ]
 
 
@@ -49,48 +48,6 @@ rule ticket:
         "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
         "--work {params.work} --tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
-
-
-rule similarity:
-    input:
-        code=program("similarity"),
-        schema=schema("spectrum", "similarity"),
-        manifests=expand(
-            "results/checkpoints/{model}/manifest.json",
-            model=CHAINED_MODELS,
-        ),
-        spectra=ancient(
-            expand(
-                "results/spectra/{model}.parquet",
-                model=CHAINED_MODELS,
-            )
-        ),
-        tickets=ancient(tickets_compared(".safetensors")),
-        ticket_digests=tickets_compared(".sha256"),
-    output:
-        table="results/tables/similarity.parquet",
-    log:
-        "results/logs/similarity.log",
-    benchmark:
-        "results/benchmarks/similarity/all.tsv"
-    conda:
-        "../envs/evaluate.yaml"
-    threads: 2
-    resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * int(
-            3000
-            + 8
-            * max(MODELS[model]["parameters"] for model in CHAINED_MODELS or MODELS)
-            / 1e6
-        ),
-        runtime=lambda wildcards, attempt: attempt * 30,
-    params:
-        grid=grid_json(),
-        pickle=[model for model in USED_MODELS if MODELS[model]["allow_pickle"]],
-    shell:
-        "python {input.code[0]} --grid {params.grid:q} --results results --allow-pickle {params.pickle} "
-        "--out {output.table} 2>&1 | tee {log}"
 
 
 rule differences:
@@ -146,28 +103,3 @@ rule plot_difference:
     shell:
         "python {input.code[0]} --differences {input.differences} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
-
-
-rule plot_similarity:
-    input:
-        code=program("plot_similarity"),
-        schema=schema("similarity"),
-        similarity="results/tables/similarity.parquet",
-    output:
-        figure=report(
-            "results/figures/similarity/{model}.svg",
-            caption="../workflow/report/similarity.rst",
-            category="Lottery tickets",
-            labels={"model": "{model}", "shows": "similarity of masks"},
-        ),
-    log:
-        "results/logs/plot_similarity/{model}.log",
-    conda:
-        "../envs/analyse.yaml"
-    params:
-        label=lambda wildcards: MODELS[wildcards.model]["label"],
-    message:
-        "Drawing how alike the masks of {wildcards.model} are"
-    shell:
-        "python {input.code[0]} --similarity {input.similarity} --model {wildcards.model} "
-        "--label {params.label:q} --out {output.figure} 2>&1 | tee {log}"

@@ -65,3 +65,29 @@ def test_pairs_differ_in_one_thing():
 
 def test_no_pairs_without_tickets():
     assert chains.pairs(jobs(patterns=["global", "random"])) == []
+
+
+def test_tickets_that_several_models_have():
+    blocks = [
+        config(models=["a", "b", "c"], sparsities=[0.2, 0.4], seeds=[0, 1])["grid"][0],
+        config(models=["b"], sparsities=[0.5])["grid"][0],
+    ]
+    asked = grid.expand(blocks, {"fine": 1})
+    found = chains.of_several(asked, ["a", "b", "other"])
+    expected = [(m, "fine", seed, level) for m in "ab" for seed in (0, 1) for level in ("0.200", "0.400")]
+    assert found == expected, "0.500 is of one model only, and c was not asked for"
+    assert chains.of_several(asked, ["a"]) == []
+
+
+def test_a_figure_of_differences_needs_the_one_shot_mask_of_the_same_level_and_seed():
+    def found(*blocks):
+        return chains.beside_one_shot(
+            grid.expand([config(**block)["grid"][0] for block in blocks], {"fine": 1, "also": 2})
+        )
+
+    assert found({"patterns": ["lth", "global"]}) == [("m", "fine")]
+    assert found({"patterns": ["lth"]}, {"patterns": ["global"], "sparsities": [0.4]}) == []
+    assert found({"patterns": ["lth"]}, {"patterns": ["global"], "seeds": [1]}) == []
+    assert found({"patterns": ["lth"]}, {"patterns": ["global"], "tasks": ["also"]}) == []
+    both = {"patterns": ["lth", "global"], "tasks": ["also"], "sparsities": [0.1, 0.2, 0.3]}
+    assert found({"patterns": ["lth"]}, both) == [("m", "also")]

@@ -66,6 +66,35 @@ def test_intervals_are_paired_over_items():
     assert (found["high"] - found["low"]).max() < 1e-6
 
 
+def test_intervals_are_paired_over_seeds():
+    """Both curves share what a seed does, and it does much: paired with another seed the intervals would hold half of it."""
+    runs, items = study(0.0)
+    for seed, right in enumerate((0.9, 0.6, 0.3)):
+        score = (np.arange(N) < right * N).astype(float)
+        for pattern in ("global", "lth"):
+            for level in LEVELS:
+                chosen = (items["pattern"] == pattern) & (items["sparsity"] == level) & (items["seed"] == seed)
+                items.loc[chosen, "score"] = score
+    runs["value"] = runs[KEY].merge(items.groupby(KEY)["score"].mean().reset_index(), on=KEY)["score"].to_numpy()
+    found = table(runs, items)
+    assert (found["difference"].abs() < 1e-9).all()
+    assert (found["high"] - found["low"]).max() < 1e-6
+
+
+def test_the_difference_is_over_the_seeds_that_both_have():
+    """Tickets have seeds 0 and 1, one-shot masks 1 and 2; seed 1 alone may be compared."""
+    runs, items = study(0.1)
+    runs["value"] += 0.1 * runs["seed"]
+    kept = runs[
+        ~((runs["pattern"] == "lth") & (runs["seed"] == 2)) & ~((runs["pattern"] == "global") & (runs["seed"] == 0))
+    ]
+    found = table(kept, items)
+    one = runs[runs["seed"] == 1].set_index(["pattern", "sparsity"])["value"]
+    expected = [one["lth", level] - one["global", level] for level in LEVELS]
+    np.testing.assert_allclose(found.loc[found["n_levels"] == 1, "difference"], expected, atol=1e-9)
+    assert set(found["n_seeds"]) == {1}
+
+
 def test_only_runs_that_both_patterns_have_are_compared():
     runs, items = study(0.0)
     fewer = runs[~((runs["pattern"] == "lth") & ((runs["sparsity"] == 0.8) | (runs["seed"] == 2)))]
@@ -103,6 +132,14 @@ def test_differences_are_readable_in_one_column(labels):
     assert said[2].startswith("mean of 60–80 %: +")
 
 
+@pytest.mark.parametrize(
+    ("value", "scale", "said"),
+    [(-0.04, 100, "0.0"), (0.0, 100, "0.0"), (0.04, 1, "+0.040"), (-1.26, 100, "−1.3"), (-0.0004, 1, "0.000")],
+)
+def test_a_difference_that_rounds_to_zero_has_no_sign(value, scale, said):
+    assert lottery_figures._signed(value, scale) == said
+
+
 def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
     found = table(*study(0.1))
     wide = found.assign(low=found["low"] - 2, high=found["high"] + 2)
@@ -122,7 +159,7 @@ def masks_compared(kinds=("pattern", "task", "seed")):
     for between in kinds:
         for s in (0.1, 0.4, 0.7):
             for value in (0.0, 0.02):
-                row = {"model": "m", "between": between, "scope": "model", "sparsity": s}
+                row = {"model_a": "m", "between": between, "scope": "model", "sparsity": s}
                 row |= {"cosine_kept": 1 - s / 5 - value, "cosine_kept_chance": 1 - s}
                 row |= {"iou_pruned": 0.7 + s / 5 - value, "iou_pruned_chance": s / (2 - s)}
                 row |= {name + "_matrix": row[name] + 0.03 for name in ("cosine_kept_chance", "iou_pruned_chance")}
@@ -138,6 +175,14 @@ def test_similarity_is_readable_in_one_column(kinds, label):
     assert_readable(figure)
     said = {text.get_text() for text in figure.legends[0].get_texts()}
     assert said == {lottery_figures.BETWEEN[kind][0] for kind in kinds} | {"chance", "chance within each matrix"}
+
+
+def test_chance_is_seen_beside_a_single_sparsity():
+    table = masks_compared()
+    figure = lottery_figures.similarity(table[table["sparsity"] == 0.4], "m")
+    assert_readable(figure)
+    for axes in figure.axes:
+        assert all(len(line.get_xdata()) == 2 for line in axes.lines[-2:])
 
 
 def test_nothing_to_draw_is_an_error():

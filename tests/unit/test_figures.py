@@ -261,6 +261,64 @@ def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(marked):
         emergence_figures.trajectory(trajectory_of(groups), fitted, losses, "other")
 
 
+def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 1000, 100)) -> pd.DataFrame:
+    rows = [
+        {
+            "series": "s",
+            "group": group,
+            "line": f"{group} {seed}",
+            "axis": "step",
+            "between": "checkpoint",
+            "scope": "model",
+        }
+        | {"position_a": float(step - 100), "position_b": float(step), "sparsity": s, "pattern_a": pattern}
+        | {"cosine_kept": 0.99, "cosine_kept_chance": 1 - s, "cosine_kept_chance_matrix": 1.01 - s}
+        | {"iou_pruned": 0.9, "iou_pruned_chance": s / (2 - s), "iou_pruned_chance_matrix": s / (2 - s) + 0.01}
+        for group in groups
+        for seed in (0, 1)
+        for step in steps[1:]
+        for s in levels
+        for pattern in patterns
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("levels", [[0.5], [0.3, 0.5, 0.7], [0.1, 0.3, 0.5, 0.9], [0.1, 0.2, 0.3, 0.4, 0.5]], ids=len)
+@pytest.mark.parametrize("patterns", [("global",), ("global", "lth")], ids=len)
+def test_masks_of_neighbouring_checkpoints_are_drawn_beside_chance(levels, patterns):
+    groups = ["100 % of the data", "50 % of the data", "9 % of the data"]
+    table = masks_of_neighbours(groups, levels, patterns)
+    figure = emergence_figures.neighbours(table, "s")
+    assert_readable(figure)
+    assert legend(figure) == groups[::-1]
+    grey = [text.get_text() for text in figure.legends[1].get_texts()]
+    assert grey == ["lottery tickets"] * (len(patterns) - 1) + ["chance", "chance within each matrix"]
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in shown if axes.get_title(loc="left")] == [
+        f"{100 * s:g} % pruned" for s in levels
+    ]
+    assert len(shown) == 2 * len(levels)
+    cosine, chance = shown[0].lines[0], shown[0].lines[-2]
+    assert cosine.get_xdata().tolist() == list(range(100, 1000, 100)), "at the later checkpoint of each pair"
+    assert set(cosine.get_ydata()) == {0.99}
+    assert chance.get_ydata() == pytest.approx([1 - levels[0]] * 9)
+    assert len(shown[0].lines) == len(groups) * 2 * len(patterns) + 2, "one line per training and pattern"
+
+
+def test_chance_is_seen_beside_a_single_pair_of_checkpoints():
+    figure = emergence_figures.neighbours(masks_of_neighbours(["all"], [0.5], steps=range(0, 200, 100)), "s")
+    assert_readable(figure)
+    for line in figure.axes[0].lines[-2:]:
+        assert len(line.get_xdata()) == 2
+
+
+def test_a_series_without_two_sound_checkpoints_says_so():
+    table = masks_of_neighbours(["all"], [0.5])
+    figure = emergence_figures.neighbours(table, "other")
+    assert_readable(figure)
+    assert "Nothing to compare in other" in figure.texts[0].get_text()
+
+
 def test_distributions_of_layers_are_shares_of_the_weights():
     from essential_sparsity import spectrum
     from essential_sparsity.prunable import PrunableWeight

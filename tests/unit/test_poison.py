@@ -68,3 +68,15 @@ def test_checkpoints_of_another_model_are_refused():
     found[30] = {"z" if name == "a" else name: value for name, value in found[30].items()}
     with pytest.raises(ValueError, match="at 30 and that at 0 differ in the tensor a"):
         check(found)
+
+
+def test_the_line_of_checkpoints_that_do_not_belong_together_is_named():
+    def frame(name):
+        values = torch.ones(3, 2)
+        return fingerprints.of_tensor(PrunableWeight(name, 0, name, "mlp", (3, 2), 1), values)
+
+    members = [{"series": "s", "line": "run", "model": f"run-{i}", "position": i} for i in (0, 1)]
+    with pytest.raises(ValueError, match="run: The checkpoint at 1 and that at 0 differ in the tensor a"):
+        poison.marks(members, {"run-0": frame("a"), "run-1": frame("b")})
+    assert poison.marks(members, {"run-0": frame("a"), "run-1": frame("a")}) == {"run-1": "the same weights as 0"}
+    assert poison.marks(members[:1], {"run-0": frame("a")}) == {}

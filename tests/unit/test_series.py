@@ -72,6 +72,22 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
         series.studied({"models": "models.tsv", "studies": {"series": ["wiki-brt"]}}, models)
 
 
+def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
+    models = series.read(shipped()).models
+    found = series.lines(series.studied({"models": "models.tsv", "studies": {"series": ["wiki-bert"]}}, models))
+    assert {line: len(members) for line, members in found.items()} == {
+        "wiki-bert-10": 31, "wiki-bert-100": 31, "wiki-bert-50": 31,
+    }  # fmt: skip
+    alone = {"series": "s", "group": "g", "line": "one", "model": "one", "axis": "checkpoint", "position": 0.0}
+    assert series.lines([alone]) == {}
+    assert series.mask_levels({"studies": {"mask_sparsities": [0.5, 0.25, 0.125]}}) == ["0.125", "0.250", "0.500"]
+    assert series.mask_levels({"studies": {"mask_sparsities": []}}) == []
+    with pytest.raises(
+        grid.ConfigError, match=r"studies.mask_sparsities: 0.3333 has more than three decimals; .* 0\.333"
+    ):
+        series.mask_levels({"studies": {"mask_sparsities": [0.3333]}})
+
+
 PRETRAINING = {
     "pretraining": "p",
     "objective": "masked-lm",

@@ -97,9 +97,8 @@ def test_degenerate_masks_have_no_cosine():
     assert np.isnan(row["cosine_kept"])
     assert np.isnan(row["cosine_pruned"])
     assert (row["iou_kept"], row["iou_pruned"]) == (0, 0)
-    frame = compare(nothing, some_mask(0)).assign(
-        model="m", between="seed", sparsity=0.3, pattern_a="lth", task_a="t", seed_a=0, pattern_b="lth", task_b="t", seed_b=1
-    )  # fmt: skip
+    key = similarity.key("seed", "0.300", ("m", "lth", "t", 0), ("m", "lth", "t", 1))
+    frame = compare(nothing, some_mask(0)).assign(**key)
     assert frame["cosine_pruned"].isna().all()
     assert set(frame.columns) == set(tables.schema("similarity").names)
 
@@ -118,10 +117,11 @@ def test_masks_of_other_weights_are_refused():
 
 
 def test_the_table_takes_the_frame(tmp_path):
-    key = {"model": "m", "between": "pattern", "sparsity": 0.3, "pattern_a": "global", "task_a": "", "seed_a": 0}
-    key |= {"pattern_b": "lth", "task_b": "t", "seed_b": 0}
+    key = similarity.key("pattern", "0.300", ("m", "global", "", 0), ("m", "lth", "t", 0))
     frame = compare(some_mask(0), some_mask(1)).assign(**key)
     tables.write(frame, "similarity", tmp_path / "a.parquet")
     back = tables.read(tmp_path / "a.parquet", "similarity")
     assert len(back) == 8
     assert back["layer"].isna().sum() == 1
+    assert back[[*similarity.PLACE]].isna().all(axis=None)
+    assert set(back["model_a"]) == set(back["model_b"]) == {"m"}

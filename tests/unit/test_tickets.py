@@ -1,13 +1,17 @@
 """Tickets: rounds prune exactly, masks contain one another, and a stored mask is the one that was written or refused."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import prune_eval
+import ticket
 from essential_sparsity import checkpoints, evaluation, lottery, masks, tickets, training
 from essential_sparsity.prunable import PrunableWeight
 from essential_sparsity.spectrum import level_count
@@ -53,9 +57,9 @@ def some_weights(ties=False):
 
 def test_rounds_prune_exactly_and_contain_one_another(chain):
     before = torch.zeros_like(flat(chain[0][0]))
-    for pruned, level in chain:
+    for share, (pruned, level) in zip((0.2, 0.4, 0.6), chain, strict=True):  # of the original weights
         now = flat(pruned)
-        assert int(now.sum()) == level.k == level_count(level.sparsity, level.n)
+        assert int(now.sum()) == level.k == level_count(share, now.numel())
         assert not (before & ~now).any(), "a weight came back"
         before = now
 
@@ -155,12 +159,22 @@ def stored(tmp_path):
 
 def test_round_trip_of_masks_and_provenance(stored):
     path, found = stored
-    ticket = tickets.read(path, {"model": "m", "seed": 0})
-    assert all(torch.equal(mask, found[name]) for name, mask in ticket.masks().items())
-    assert ticket.masks().keys() == found.keys()
-    assert ticket.provenance["round"] == 3
-    assert ticket.provenance["shapes"] == {"a": [24, 16], "b": [7, 5], "c": [16, 40]}
+    back = tickets.read(path, {"model": "m", "seed": 0})
+    assert all(torch.equal(mask, found[name]) for name, mask in back.masks().items())
+    assert back.masks().keys() == found.keys()
+    assert back.provenance["round"] == 3
+    assert back.provenance["shapes"] == {"a": [24, 16], "b": [7, 5], "c": [16, 40]}
     assert path.stat().st_size < 24 * 2 + 5 + 80 + 2000
+
+
+def test_the_file_is_what_its_description_says(stored):
+    """Row-major, first weight in the highest bit, 1 = pruned: read here without the library."""
+    path, found = stored
+    with safe_open(path, framework="numpy") as file:
+        for name, mask in found.items():
+            assert file.get_tensor(name).tolist() == np.packbits(mask.numpy().ravel()).tolist()
+    assert tickets.pack(torch.tensor([[True, False, False], [False] * 3, [False] * 3])).tolist() == [128, 0]
+    assert tickets.pack(torch.tensor([[False] * 3, [False] * 3, [False, True, True]])).tolist() == [1, 128]
 
 
 def test_the_same_ticket_gives_the_same_bytes(stored, tmp_path):
@@ -200,6 +214,54 @@ def test_a_ticket_whose_count_is_wrong_and_a_file_without_ticket_are_refused(tmp
         tickets.read(tmp_path / "b", {})
     with pytest.raises(FileNotFoundError, match="c is not there"):
         tickets.read(tmp_path / "c", {})
+
+
+# --- the ticket that a program is given
+
+
+CHAIN = {"model": "m", "task": "t", "seed": 0, "share": 0.1, "settings": {"epochs": 1}, "weights_sha256": "abc"}
+OTHERS = {
+    "model": "n",
+    "task": "u",
+    "seed": 1,
+    "share": 0.2,
+    "settings": {"epochs": 2},
+    "weights_sha256": "abd",
+    "round": 1,
+}
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_a_round_refuses_the_ticket_of_another_chain(tmp_path, key):
+    """Before anything is loaded: round 3 is given what is not round 2 of its own model, task, seed, weights and settings."""
+    found, level = lottery.prune_smallest(some_weights(), {}, 0.2, 0)
+    made = CHAIN | {"round": 2, "sparsity": 0.2, "k": level.k, "n": level.n} | {key: OTHERS[key]}
+    tickets.write(tmp_path / "0.200.safetensors", found, made)
+    (tmp_path / "manifest.json").write_text(json.dumps({"weights_sha256": CHAIN["weights_sha256"]}))
+    given = {"previous": [tmp_path / "0.200.safetensors"], "round": 3, "sparsity": "0.300"}
+    args = argparse.Namespace(**CHAIN, **given, manifest=tmp_path / "manifest.json")
+    with pytest.raises(ValueError, match=rf"0\.200\.safetensors is a ticket whose {key} is .*, not "):
+        ticket.prune(args, None)
+
+
+def test_a_round_starts_with_one_ticket_and_the_first_with_none(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"weights_sha256": "abc"}))
+    for number, previous in ((1, ["a"]), (2, []), (3, ["a", "b"])):
+        args = argparse.Namespace(**CHAIN, previous=previous, round=number, manifest=tmp_path / "manifest.json")
+        with pytest.raises(
+            ValueError, match=rf"Round {number} starts with {int(number > 1)} ticket, not {len(previous)}"
+        ):
+            ticket.prune(args, None)
+
+
+@pytest.mark.parametrize("key", ["model", "task", "seed", "weights_sha256", "sparsity"])
+def test_a_run_refuses_the_ticket_of_another_chain(tmp_path, key):
+    found, level = lottery.prune_smallest(some_weights(), {}, 0.2, 0)
+    made = CHAIN | {"sparsity": 0.2, "k": level.k} | {key: (OTHERS | {"sparsity": 0.3})[key]}
+    tickets.write(tmp_path / "a.safetensors", found, made)
+    args = argparse.Namespace(model="m", task="t", seed=0, sparsities="0.200", tickets=[tmp_path / "a.safetensors"])
+    with pytest.raises(ValueError, match=rf"a\.safetensors is a ticket whose {key} is"):
+        prune_eval.given_masks(args, CHAIN["weights_sha256"])
 
 
 # --- runs that use masks of a chain, and controls that train

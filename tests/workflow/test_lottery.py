@@ -22,7 +22,7 @@ GRID = {
 }
 COLLECTED = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
 COMPARED = {"differences": 1, "plot_difference": 1}
-ALIKE = {"similarity": 1, "plot_similarity": 1}
+ALIKE = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
 
 
 def study(folder):
@@ -126,7 +126,18 @@ def test_without_tickets_in_the_grid_nothing_of_them_is_asked_for(chained):
         planned = chained.planned()
     finally:
         (chained.folder / "config/config.yaml").write_text(before)
-    assert not set(planned) & {"ticket", "prune_eval", "similarity", "differences"}
+    assert not set(planned) & {"ticket", "prune_eval", "compare_tickets", "collect_similarity", "differences"}
+
+
+def test_tickets_without_the_one_shot_masks_have_no_figure_of_differences(chained):
+    before = (chained.folder / "config/config.yaml").read_text()
+    chained.configure(grid=[GRID | {"patterns": ["lth"]}, GRID | {"patterns": ["global"], "sparsities": [0.3]}])
+    try:
+        planned = chained.planned()
+    finally:
+        (chained.folder / "config/config.yaml").write_text(before)
+    assert "plot_difference" not in planned
+    assert planned["differences"] == 1
 
 
 def test_a_damaged_ticket_is_named_and_nothing_is_computed_with_it(chained):

@@ -28,6 +28,14 @@ BIN = Path(sys.executable).parent
             "pattern lth needs a task that is fine-tuned, but 'ws353'",
         ),
         ("config/config.yaml", "share: 0.1", "share: 0.75", "lottery.share: 0.75 is greater than the maximum of 0.5"),
+        ("config/config.yaml", "mask_sparsities", "mask_sparsity", "did you mean 'mask_sparsities'?"),
+        (
+            "config/config.yaml",
+            "[0.3, 0.5, 0.7]",
+            "[0.3, 1]",
+            "studies.mask_sparsities[1]: 1 is greater than the maximum",
+        ),
+        ("config/config.yaml", "[0.3, 0.5, 0.7]", "[0.3333]", "studies.mask_sparsities: 0.3333 has more than three"),
         ("config/references.tsv", "minilm\tws353", "minilm\tws35", "column task: 'ws35' is not in config/tasks.tsv"),
         ("config/tasks.tsv", "\tprobe\t", "\tporbe\t", "column protocol: 'porbe' is not one of"),
     ],
@@ -48,7 +56,8 @@ def test_values_on_the_command_line_are_checked_too(workspace):
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
     planned = workspace.planned("--configfile", "config/lottery.yaml")
     assert planned["ticket"] == 21, "seven rounds of each of three seeds"
-    assert (planned["similarity"], planned["differences"]) == (1, 1)
+    assert (planned["compare_tickets"], planned["collect_similarity"], planned["differences"]) == (1, 1, 1)
+    assert "compare_checkpoints" not in planned
     output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")
     for block in output.split("rule ticket:")[1:]:
         resources = re.search(r"resources: (.*)", block)[1]

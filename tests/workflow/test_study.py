@@ -1,5 +1,7 @@
 """A tiny pre-training inside the workflow: from text to the tables and figures of a series; what runs again, and what not."""
 
+import re
+
 import pytest
 
 from essential_sparsity import tables
@@ -9,6 +11,14 @@ STUDY = {
     "tasks": ["ws353"],
     "patterns": ["global"],
     "sparsities": [0.3, 0.6, 0.8],
+    "seeds": [0],
+}
+
+TICKETS = {  # of two neighbouring checkpoints; nothing to compare them with but each other
+    "models": ["tiny-100-4", "tiny-100-6"],
+    "tasks": ["reviews-long"],
+    "patterns": ["lth"],
+    "sparsities": [0.5],
     "seeds": [0],
 }
 
@@ -28,15 +38,22 @@ def studied(tmp_path_factory):
     for percent in (100, 50):
         made = {"objective": "masked-lm", "dataset": "movie-reviews", "data_fraction": percent / 5000, "seed": 0}
         made |= {"steps": 6, "checkpoint_every": 2, "batch_size": 4, "learning_rate": "1e-3", "warmup_steps": 2}
-        made |= {"layers": 2, "width": 16, "heads": 2, "vocabulary": 200, "max_length": 16, "mask_rate": 0.15}
+        made |= {"layers": 2, "width": 16, "heads": 2, "vocabulary": 200, "max_length": 32, "mask_rate": 0.15}
         add_row(workspace, "pretraining", pretraining=f"tiny-{percent}", label=f"tiny, {percent} %", **made)
         row = {"source": "pretraining", "id": f"tiny-{percent}", "format": "transformers", "parameters": "1e4"}
         row |= {"type": "encoder", "series": "tiny", "group": f"{percent} %", "axis": "step", "values": "0:6:2"}
         add_row(workspace, "models", model=f"tiny-{percent}", label="tiny", allow_pickle="false", **row)
-    workspace.configure(grid=[STUDY], studies={"series": ["tiny"]}, knees={"compare": ["model"]})
+    tasks = workspace.folder / "config/tasks.tsv"
+    row = re.compile(r"^(reviews-long\t.*)\t1500\t1000\t2\t", flags=re.MULTILINE)
+    tasks.write_text(row.sub(r"\1\t24\t40\t1\t", tasks.read_text()))
+    studies = {"series": ["tiny"], "mask_sparsities": [0.3, 0.5]}
+    lottery = {"share": 0.5}
+    workspace.configure(grid=[STUDY, TICKETS], studies=studies, lottery=lottery, knees={"compare": ["model"]})
     planned = workspace.planned()
-    expected = {"train_tokenizer": 1, "pretrain": 2, "fetch_model": 2, "spectrum": 2, "prune_eval": 4}
+    expected = {"train_tokenizer": 1, "pretrain": 2, "fetch_model": 3, "spectrum": 3, "prune_eval": 8, "ticket": 2}
+    expected |= {"compare_checkpoints": 2, "compare_tickets": 1, "collect_similarity": 1, "plot_neighbours": 1}
     assert expected.items() <= planned.items()
+    workspace.snakemake("--quiet", "all", "--until", "ticket", "spectrum")  # in two parts: a call has ten minutes
     workspace.snakemake("--quiet", "all")
     return workspace
 
@@ -57,27 +74,63 @@ def test_tables_hold_every_checkpoint_and_group(studied):
     contrasts = read(studied, "contrasts")
     assert set(contrasts["tensor"]) == set(trajectory["tensor"])
     assert contrasts["n_positions"].value_counts().idxmax() == 4
-    compared = read(studied, "comparisons")
+    compared = read(studied, "comparisons").query("task == 'ws353'")
     assert compared[["model_a", "model_b"]].to_numpy().tolist() == [["tiny-100-6", "tiny-50-6"]]
     losses = tables.read(studied.folder / "results/pretraining/tiny-100/losses.parquet", "losses")
     assert losses["step"].iloc[-1] == 6
 
 
+def test_masks_of_neighbouring_checkpoints_are_compared(studied):
+    """Of checkpoints that were only measured and of those that were pruned; tickets where two neighbours have them."""
+    alike = read(studied, "similarity")
+    near = alike[alike["between"] == "checkpoint"]
+    whole = near[near["scope"] == "model"]
+    one_shot = whole[whole["pattern_a"] == "global"]
+    places = one_shot.groupby(["group", "sparsity"])[["position_a", "position_b"]].apply(
+        lambda part: part.to_numpy().tolist()
+    )
+    assert places.index.tolist() == [(group, s) for group in ("100 %", "50 %") for s in (0.3, 0.5)]
+    assert all(found == [[0, 2], [2, 4], [4, 6]] for found in places)
+    assert (one_shot["pruned_a"] == (one_shot["sparsity"] * one_shot["n"] + 0.5).astype(int)).all()
+    assert (one_shot["cosine_kept"] > one_shot["cosine_kept_chance"] + 0.1).all(), "one step of training changes little"
+    assert set(near["line"]) == {"tiny-100", "tiny-50"}
+    assert set(near["scope"]) == {"model", "layer", "matrix"}
+    tickets = whole[whole["pattern_a"] == "lth"]
+    assert tickets[["model_a", "model_b", "task_b", "sparsity"]].to_numpy().tolist() == [
+        ["tiny-100-4", "tiny-100-6", "reviews-long", 0.5]
+    ]
+    assert set(alike.loc[alike["between"] == "pattern", "model_b"]) == {"tiny-100-4", "tiny-100-6"}
+    assert alike.loc[alike["between"] == "pattern", "series"].isna().all()
+
+
 def test_figures_are_drawn(studied):
-    for name in ("trajectory", "distributions"):
+    for name in ("trajectory", "distributions", "similarity/checkpoints"):
         assert "<svg" in (studied.folder / f"results/figures/{name}/tiny.svg").read_text()[:2000]
 
 
 def test_nothing_runs_again_but_what_changed(studied):
     assert studied.planned() == {}
     with studied.edit("workflow/scripts/essential_sparsity/emergence.py", "CONVINCING = 0.9", "CONVINCING = 0.95"):
-        assert studied.planned() == {"trajectory": 1, "plot_trajectory": 1, "plot_distributions": 1}
+        assert studied.planned() == {
+            "trajectory": 1, "plot_trajectory": 1, "plot_distributions": 1, "plot_neighbours": 1,
+        }  # fmt: skip
+    again = {"compare_checkpoints": 2, "collect_similarity": 1, "plot_neighbours": 1, "plot_similarity": 2}
+    with studied.edit("workflow/scripts/essential_sparsity/neighbours.py", '"""', '"""Edited. '):
+        assert studied.planned() == again
+    with studied.edit("config/config.yaml", "- 0.3\n  - 0.5\n", "- 0.3\n  - 0.5\n  - 0.7\n"):
+        assert studied.planned() == again
     with studied.edit("config/pretraining.tsv", "tiny, 50 %", "half"):
         assert studied.planned() == {}, "a label is no setting"
-    with studied.edit("config/models.tsv", "0:6:2", "0:6:6"):
+    with studied.edit("config/models.tsv", "0:6:2", "0,4,6"):
         planned = studied.planned()
-    assert not planned.keys() & {"pretrain", "fetch_model", "spectrum", "prune_eval", "knees"}, planned
-    assert planned["trajectory"] == 1
+    assert not planned.keys() & {"pretrain", "fetch_model", "spectrum", "prune_eval", "ticket", "knees"}, planned
+    assert (planned["trajectory"], planned["compare_checkpoints"]) == (1, 1)
+
+
+def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):
+    with studied.edit("config/config.yaml", "mask_sparsities:\n  - 0.3\n  - 0.5\n", "mask_sparsities: []\n"):
+        planned = studied.planned()
+    assert not planned.keys() & {"compare_checkpoints", "plot_neighbours", "prune_eval", "trajectory"}, planned
 
 
 def test_a_shard_of_another_step_is_found_and_left_out(studied):
@@ -89,13 +142,17 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
     shutil.copytree(folder / "step-2", kept)
     try:
         shutil.copy(folder / "step-6/model.safetensors", folder / "step-2/model.safetensors")
-        studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", "trajectory")
+        wanted = ("trajectory", "collect_similarity")
+        studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", *wanted)
         trajectory = read(studied, "trajectory")
         marked = trajectory[trajectory["marked"].notna()]
         assert set(marked["model"]) == {"tiny-100-2"}
         assert set(marked["marked"]) == {"the same weights as 6"}
         log = (studied.folder / "results/logs/trajectory.log").read_text()
         assert "tiny-100-2 is left out of fits: it has the same weights as 6" in log
+        alike = read(studied, "similarity")
+        near = alike[(alike["line"] == "tiny-100") & (alike["scope"] == "model") & (alike["sparsity"] == 0.3)]
+        assert near[["position_a", "position_b"]].to_numpy().tolist() == [[0, 4], [4, 6]]
     finally:
         shutil.rmtree(folder / "step-2")
         kept.rename(folder / "step-2")

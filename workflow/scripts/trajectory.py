@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import cli, emergence, tables, trajectories
+from essential_sparsity import cli, emergence, poison, tables, trajectories
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     frames = [trajectories.of_checkpoint(member, read["spectra"][member["model"]]) for member in args.members]
     frames.append(trajectories.of_runs(args.members, tables.read(args.knees, "knees")))
-    marked = trajectories.marks(args.members, read["fingerprints"])
+    marked = poison.marks(args.members, read["fingerprints"])
     for model, reason in sorted(marked.items()):
         print(f"{model} is left out of fits: it has {reason}")
     trajectory = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)

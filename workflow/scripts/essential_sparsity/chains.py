@@ -88,5 +88,24 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str, str, Mask, Mask]]:
     return sorted(result)
 
 
+def of_several(jobs: Iterable[Job], models: Iterable[str]) -> list[Round]:
+    """The tickets that a grid evaluates of two or more of the models: same task, seed and sparsity. Sorted."""
+    wanted, found = set(models), {}
+    for job in jobs:
+        if job.pattern == PATTERN and job.model in wanted:
+            for name in job.levels:
+                found.setdefault((job.task, job.seed, name), set()).add(job.model)
+    return sorted((model, *rest) for rest, owners in found.items() if len(owners) > 1 for model in owners)
+
+
+def beside_one_shot(jobs: Iterable[Job]) -> list[tuple[str, str]]:
+    """(model, task) of which a grid evaluates a ticket and the one-shot mask of the same sparsity and seed. Sorted."""
+    runs: dict[str, set[tuple]] = {PATTERN: set(), "global": set()}
+    for job in jobs:
+        if job.pattern in runs:
+            runs[job.pattern].update((job.model, job.task, job.seed, name) for name in job.levels)
+    return sorted({(model, task) for model, task, _, _ in runs[PATTERN] & runs["global"]})
+
+
 def _differing(a: Mask, b: Mask) -> Sequence[str]:
     return [part for part, x, y in zip(("pattern", "task", "seed"), a, b, strict=True) if x != y]

@@ -25,6 +25,8 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 BINS_PER_DECADE = 12
+ALIKE = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned sets (IoU)"}
+CHANCE = {"_chance": ("chance", (0, (4, 2))), "_chance_matrix": ("chance within each matrix", (0, (1, 1.5)))}
 
 
 def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
@@ -109,6 +111,77 @@ def _abrupt(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
     for row in rows[rows["conclusion"] == "abrupt"].itertuples():
         axes.axvline(row.jump_at, color=colours[row.group], linestyle="--", linewidth=0.8)
         axes.axvspan(row.jump_at_low, row.jump_at_high, color=colours[row.group], alpha=0.12, linewidth=0)
+
+
+def neighbours(table: pd.DataFrame, series: str) -> Figure:
+    """How alike the masks of each checkpoint and of the one before it are: cosine above overlap, a column per sparsity.
+
+    `table`: the table `similarity`. One line per training, coloured by group, at the later checkpoint of each pair;
+    lottery tickets (means over tasks and seeds) are dashed. Levels that only tickets have are left to the table.
+    """
+    here = table[(table["between"] == "checkpoint") & (table["series"] == series) & (table["scope"] == "model")]
+    one_shot = here[here["pattern_a"] == "global"]
+    levels = sorted(one_shot["sparsity"].unique())
+    if not levels:
+        return _said(
+            f"Nothing to compare in {series}: no two checkpoints of a training are left (see trajectory.parquet)."
+        )
+    groups = sorted(here["group"].unique(), key=_natural)
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    columns = 2 if len(levels) == 4 else min(3, len(levels))
+    bands = -(-len(levels) // columns)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, (24 + 88 * bands) * MM), layout="constrained")
+        axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True, sharey=True)
+        for i in range(bands * columns):
+            for j, (measure, label) in enumerate(ALIKE.items()):
+                place = axes[i // columns * 2 + j, i % columns]
+                if i >= len(levels):
+                    place.set_visible(False)
+                    continue
+                _alike(place, here[here["sparsity"] == levels[i]], measure, colours)
+                place.set_title(f"{100 * levels[i]:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
+                place.set_ylabel(label if i % columns == 0 else "")
+                place.tick_params(labelbottom=j == 1)
+        axes[0, 0].set_ylim(0, 1.03)
+        axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
+        lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
+        figure.legend(
+            handles=lines, loc="outside upper center", ncols=min(5, len(lines)), title=series, title_fontsize=8
+        )
+        tickets = {"color": "#555555", "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
+        grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
+        for text, dashes in CHANCE.values():
+            grey.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
+        unit = here["axis"].iloc[0].replace("_", " ")
+        named = f"Pre-training {unit}: each checkpoint beside the one before it"  # of the x axes, above the legend
+        figure.legend(handles=grey, loc="outside lower center", ncols=len(grey), title=named, title_fontsize=7)
+    return figure
+
+
+def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, str]) -> None:
+    for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
+        found = part.groupby("position_b")[measure].mean()
+        marker, size, dashes = ("o", 1.8, "-") if pattern == "global" else ("^", 2.5, "--")
+        style = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}
+        axes.plot(found.index.to_numpy(), found, color=colours[group], **style)
+    for suffix, (_, dashes) in CHANCE.items():
+        found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
+        style = {"color": "#555555", "linewidth": 1, "linestyle": dashes, "zorder": 2}
+        if len(found) == 1:  # of one point there is no line
+            axes.axhline(found.iloc[0], **style)
+        else:
+            axes.plot(found.index.to_numpy(), found, **style)
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def _said(text: str) -> Figure:
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, 20 * MM))
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
 
 
 def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:

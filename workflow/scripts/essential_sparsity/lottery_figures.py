@@ -81,7 +81,7 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
     `table`: the table `similarity`. Lines are means over the pairs of a kind, bands their range; chance is that of
     one-shot and ticket. Raises ValueError when there is nothing to draw.
     """
-    rows = table[(table["model"] == model) & (table["scope"] == "model")]
+    rows = table[(table["model_a"] == model) & (table["scope"] == "model") & table["between"].isin(BETWEEN)]
     if rows.empty:
         raise ValueError(f"There is nothing to draw: no masks of {model} were compared.")
     with mpl.rc_context(RC):
@@ -97,8 +97,11 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
                 axes.fill_between(x, found["min"], found["max"], color=colour, alpha=0.15, linewidth=0)
             for suffix, (text, dashes) in CHANCE.items():
                 found = rows[rows["between"] == "pattern"].groupby("sparsity")[measure + suffix].mean()
-                style = {"color": "#555555", "linestyle": dashes, "linewidth": 1}
-                handles[text] = axes.plot(100 * found.index.to_numpy(), found, label=text, zorder=2, **style)[0]
+                style = {"color": "#555555", "linestyle": dashes, "linewidth": 1, "label": text, "zorder": 2}
+                if len(found) == 1:  # of one level there is no line
+                    handles[text] = axes.axhline(found.iloc[0], **style)
+                else:
+                    handles[text] = axes.plot(100 * found.index.to_numpy(), found, **style)[0]
             axes.set_ylabel(name)
             axes.set_ylim(0, 1.03)
         _sparsity_axis(axes, rows["sparsity"])
@@ -108,7 +111,8 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
 
 
 def _signed(value: float, scale: float) -> str:
-    return f"{value:+.1f}".replace("-", "−") if scale > 1 else f"{value:+.3f}".replace("-", "−")
+    said = f"{value:+.1f}" if scale > 1 else f"{value:+.3f}"
+    return said.replace("-", "−") if float(said) else said[1:]  # no sign before a zero
 
 
 def _sparsity_axis(axes: Axes, levels: pd.Series) -> None:

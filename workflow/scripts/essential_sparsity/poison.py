@@ -3,13 +3,30 @@
 Published series carry such mistakes: many step revisions hold the weights of another step, wholly or in one shard.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 NEAR = 1e-3  # of the usual distance between neighbours: nearer than this, no training step lies between two of them
+
+
+def marks(members: Sequence[Mapping[str, Any]], found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Model -> why it is left out. `found`: model -> table `fingerprints`; lines of one checkpoint are not checked."""
+    lines: dict[tuple, list[Mapping]] = {}
+    for member in members:
+        lines.setdefault((member["series"], member["line"]), []).append(member)
+    marked = {}
+    for (_, name), line in lines.items():
+        if len(line) > 1:
+            try:
+                reasons = check_series([(member["position"], found[member["model"]]) for member in line])
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            marked |= {m["model"]: reasons[m["position"]] for m in line if m["position"] in reasons}
+    return marked
 
 
 def check_series(checkpoints: Iterable[tuple[float, pd.DataFrame]]) -> dict[float, str]:

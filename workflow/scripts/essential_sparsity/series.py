@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from essential_sparsity.grid import ConfigError, hint, read_table, read_tables
+from essential_sparsity.grid import ConfigError, hint, level, read_table, read_tables
 
 RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
@@ -174,6 +174,25 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
                 line = model.removesuffix(f"-{row['value']}")
                 found.append(key | {"line": line, "axis": row["axis"], "position": row["position"]})
     return found
+
+
+def mask_levels(config: dict) -> list[str]:
+    """The sparsities at which masks of neighbouring checkpoints are compared, sorted. ConfigError."""
+    given = config["studies"]["mask_sparsities"]
+    for value in given:
+        if abs(value * 1000 - round(value * 1000)) > 1e-6:
+            raise ConfigError(
+                f"the configuration, studies.mask_sparsities: {value} has more than three decimals; round it to {value:.3f}."
+            )
+    return sorted(map(level, given))
+
+
+def lines(members: list[dict]) -> dict[str, list[dict]]:
+    """Line -> its checkpoints, of the lines that have neighbouring ones: two checkpoints or more."""
+    found: dict[str, list[dict]] = {}
+    for member in members:
+        found.setdefault(member["line"], []).append(member)
+    return {line: checkpoints for line, checkpoints in sorted(found.items()) if len(checkpoints) > 1}
 
 
 def used(config: dict) -> dict[str, tuple[dict[str, dict], list[str]]]:

@@ -8,6 +8,7 @@ matrix and draws the places inside (`…_matrix`): what is above it is agreement
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from essential_sparsity.prunable import PrunableWeight
 
 CHUNK = 1 << 17  # bytes compared at once: two of them and their intersection stay in a core's cache
 COUNTS = ["n", "pruned_a", "pruned_b", "pruned_both"]
+PLACE = ("series", "group", "line", "axis", "position_a", "position_b")  # of neighbouring checkpoints only
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:
@@ -39,7 +41,7 @@ def _pieces(bits: np.ndarray) -> Iterator[np.ndarray]:
 def compare(
     weights: Sequence[PrunableWeight], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """Similarity of two masks of the same model: one row for the model, one per layer, one per matrix.
+    """Similarity of two masks of weights of the same names and shapes: a row for the model, one per layer and per matrix.
 
     `a`, `b`: tensor name -> packed mask. Columns: scope (model, layer, matrix), part (blank, number, tensor), layer and
     role (None where they do not apply), the counts `COUNTS`, and those of `measures`.
@@ -57,6 +59,17 @@ def compare(
     parts = [frame.astype({"layer": "Int64"} | dict.fromkeys(COUNTS, int)) for frame in (whole, layers, matrices)]
     frame = pd.concat(parts, ignore_index=True)
     return pd.concat([frame.drop(columns="by_matrix"), measures(frame[COUNTS], frame["by_matrix"])], axis=1)
+
+
+def key(between: str, sparsity: str, a: tuple, b: tuple, place: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The columns that say which two masks a row of table `similarity` compares.
+
+    `a`, `b`: (model, pattern, task, seed). `place`: where two neighbouring checkpoints stand, `PLACE`.
+    """
+    sides = {"a": a, "b": b}
+    names = ("model", "pattern", "task", "seed")
+    found = {f"{name}_{side}": value for side in sides for name, value in zip(names, sides[side], strict=True)}
+    return {"between": between, "sparsity": float(sparsity)} | dict.fromkeys(PLACE) | found | dict(place or {})
 
 
 def measures(counts: pd.DataFrame, by_matrix: pd.Series) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity import emergence, poison
+from essential_sparsity import emergence
 from essential_sparsity.metrics import METRICS
 
 
@@ -28,19 +28,6 @@ def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.Dat
                 rows.append({**member, "measure": f"{measure} {knee.task}", "value": value})
     frame = pd.DataFrame(rows)
     return frame.assign(tensor=emergence.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), kind=None)
-
-
-def marks(members: Sequence[Mapping[str, Any]], found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Model -> why it is left out of fits. `found`: model -> table `fingerprints`; lines of one checkpoint are not checked."""
-    lines: dict[tuple, list[Mapping]] = {}
-    for member in members:
-        lines.setdefault((member["series"], member["line"]), []).append(member)
-    marked = {}
-    for line in lines.values():
-        if len(line) > 1:
-            reasons = poison.check_series([(member["position"], found[member["model"]]) for member in line])
-            marked |= {m["model"]: reasons[m["position"]] for m in line if m["position"] in reasons}
-    return marked
 
 
 def abruptness(trajectory: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:

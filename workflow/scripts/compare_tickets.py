@@ -1,0 +1,43 @@
+"""Compare masks of one model: one-shot against lottery ticket, tickets of two tasks, tickets of two seeds."""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from essential_sparsity import chains, cli, grid, packed, similarity, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
+    parser.add_argument("--results", required=True, type=Path, help="folder that holds checkpoints, spectra, tickets")
+    parser.add_argument("--allow-pickle", nargs="*", default=[], help="models that may be read from a pickle")
+    parser.add_argument("--out", required=True, help="rows of the table similarity to write")
+    args = parser.parse_args(argv)
+    asked = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
+    for model, sparsity, *pair in chains.pairs(grid.expand(**args.grid)):
+        asked[model][sparsity].append(pair)
+    frames = [tables.empty("similarity")]
+    for model, levels in asked.items():
+        frames += compared(args.results, model, levels, model in args.allow_pickle)
+    tables.write(pd.concat(frames), "similarity", args.out)
+
+
+def compared(results: Path, model: str, levels: dict[str, list], allow_pickle: bool) -> list[pd.DataFrame]:
+    """Rows of all pairs of one model; at any time only the masks of one sparsity are held, packed."""
+    seeds = {seed for pairs in levels.values() for _, *pair in pairs for _, task, seed in pair if not task}
+    masks = packed.Masks(results, model, list(levels), seeds, allow_pickle)
+    rows = []
+    for sparsity, pairs in levels.items():
+        held = {mask: masks.bits(sparsity, mask) for mask in {mask for _, *pair in pairs for mask in pair}}
+        for between, a, b in pairs:
+            key = similarity.key(between, sparsity, (model, *a), (model, *b))
+            rows.append(similarity.compare(masks.weights, held[a], held[b]).assign(**key))
+    return rows
+
+
+if __name__ == "__main__":
+    cli.run(main)
