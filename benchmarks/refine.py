@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import pandas as pd
 import yaml
 
-from essential_sparsity import checkpoints, evaluation, files, grid, knees, refinement, tables
+from essential_sparsity import checkpoints, evaluation, files, grid, knees, refinement, tables, tsv
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 0.02
@@ -29,7 +29,7 @@ CURVES = [  # model, task, pattern, last level, step of the coarse grid
 
 def uniform(model, task, pattern, last):
     """The tables `runs` and `items` of one curve on the uniform grid."""
-    _, tasks, _ = grid.read_tables(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
+    _, tasks, _ = tsv.read_tables(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
     manifest = ROOT / "results/checkpoints" / model / "manifest.json"
     data = ROOT / "results/datasets" / tasks[task]["dataset"] / "manifest.json"
     runs, items = [], []

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import (
     chains,
     codefiles,
+    configuration,
     grid,
     references,
     resources,
@@ -19,7 +20,7 @@ from essential_sparsity import (
 )
 
 try:
-    grid.check_config(
+    configuration.check_config(
         config, "the configuration (config/config.yaml, --configfile and --config)"
     )
     TABLES = series.read(config)
@@ -32,7 +33,7 @@ try:
     chains.check(config, TASKS, "the configuration")
     REFERENCES = references.read(config, MODELS, TASKS)
     ROUNDS = rounds.read() if "refine" in config else []
-except grid.ConfigError as error:
+except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
@@ -54,7 +55,7 @@ try:
         MODELS, {*USED_MODELS, *members}, "model", LOCKED, config["models"]
     )
     revisions.apply_(DATASETS, USED_DATASETS, "dataset", LOCKED, config["tasks"])
-except grid.ConfigError as error:
+except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 SHARE = config["lottery"]["share"]
 TICKETS = chains.tickets(JOBS, SHARE)

@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from essential_sparsity import evaluation, formats, grid, tasks
+from essential_sparsity import evaluation, formats, tasks, tsv
 from essential_sparsity.tasks import _labels, _vitmae, image_classification, question_answering, text_similarity
 
 ROOT = Path(__file__).parents[2]
-ROWS = {row["task"]: row for row in grid.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task")}
+ROWS = {row["task"]: row for row in tsv.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task")}
 DRAW = np.random.default_rng(0)
 
 
@@ -109,7 +109,7 @@ def test_a_glue_task_is_fine_tuned_from_the_files_of_its_repository(task, tmp_pa
     by_item = data.set_index("item").loc[outcome.items["item"]]
     assert set(by_item["split"]) == {settings["eval_split"]}
     assert len(outcome.items) == 20
-    names = settings["metrics"].split(",") if settings["metrics"] else grid.KINDS[settings["kind"]][1]
+    names = settings["metrics"].split(",") if settings["metrics"] else tsv.KINDS[settings["kind"]][1]
     assert tuple(outcome.metrics) == tuple(names)
     items = outcome.items
     if settings["kind"] == "text-classification":

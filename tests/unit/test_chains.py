@@ -2,7 +2,7 @@
 
 import pytest
 
-from essential_sparsity import chains, grid
+from essential_sparsity import chains, configuration, grid
 
 TASKS = {"fine": {"protocol": "finetune"}, "also": {"protocol": "finetune"}, "probed": {"protocol": "probe"}}
 
@@ -30,7 +30,7 @@ def jobs(**changes):
     ],
 )
 def test_what_a_chain_cannot_make_is_refused(changed, message):
-    with pytest.raises(grid.ConfigError, match=message):
+    with pytest.raises(configuration.ConfigError, match=message):
         chains.check(changed, TASKS, "c")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity import grid
+from essential_sparsity import configuration, grid, tsv
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,8 +27,8 @@ def study(tmp_path, monkeypatch):
             path.write_text(text.replace(old, new, 1))
 
         def read(self):
-            grid.check_config(self.config, "config/config.yaml")
-            models, tasks, _ = grid.read_tables(self.config)
+            configuration.check_config(self.config, "config/config.yaml")
+            models, tasks, _ = tsv.read_tables(self.config)
             grid.validate(self.config, models, tasks, "config/config.yaml")
             return grid.expand(self.config["grid"], {name: row["levels_per_job"] for name, row in tasks.items()})
 
@@ -82,19 +82,21 @@ def test_the_shipped_configuration_is_good(study):
 )
 def test_a_wrong_grid(study, changed, message):
     study.config["grid"] = [changed]
-    with pytest.raises(grid.ConfigError, match=message):
+    with pytest.raises(configuration.ConfigError, match=message):
         study.read()
 
 
 def test_an_unknown_key_at_the_top(study):
     study.config["tolerence"] = 0.01
-    with pytest.raises(grid.ConfigError, match=r"config/config\.yaml: unknown key 'tolerence'"):
+    with pytest.raises(configuration.ConfigError, match=r"config/config\.yaml: unknown key 'tolerence'"):
         study.read()
 
 
 def test_a_missing_table(study):
     study.config["models"] = "config/modells.tsv"
-    with pytest.raises(grid.ConfigError, match=r"config/modells\.tsv: there is no such file \(config key 'models'\)"):
+    with pytest.raises(
+        configuration.ConfigError, match=r"config/modells\.tsv: there is no such file \(config key 'models'\)"
+    ):
         study.read()
 
 
@@ -205,7 +207,7 @@ def test_a_missing_table(study):
 )
 def test_a_wrong_table(study, file, old, new, message):
     study.replace(file, old, new)
-    with pytest.raises(grid.ConfigError, match=message):
+    with pytest.raises(configuration.ConfigError, match=message):
         study.read()
 
 
@@ -213,7 +215,9 @@ def test_tasks_that_share_a_dataset_describe_one_source(study):
     study.replace(
         "tasks.tsv", "finetune\tmovie-reviews\tpackage\tmovie-reviews", "finetune\tmovie-reviews\tpackage\tws353"
     )
-    with pytest.raises(grid.ConfigError, match=r"'reviews-finetune', column id: 'ws353' but the task 'reviews-probe'"):
+    with pytest.raises(
+        configuration.ConfigError, match=r"'reviews-finetune', column id: 'ws353' but the task 'reviews-probe'"
+    ):
         study.read()
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import check_dense
-from essential_sparsity import files, grid, references, tables
+from essential_sparsity import configuration, files, references, tables, tsv
 
 HEADER = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
 ROW = "minilm\tws353\tspearman\t0.729\t0.002\tplain transformers\n"
@@ -16,7 +16,7 @@ CONFIG = {"models": "config/models.tsv", "tasks": "config/tasks.tsv", "packages"
 def read(tmp_path, text):
     path = tmp_path / "references.tsv"
     path.write_text(HEADER + text)
-    models, tasks, _ = grid.read_tables(CONFIG)
+    models, tasks, _ = tsv.read_tables(CONFIG)
     return references.read(CONFIG | {"references": str(path)}, models, tasks)
 
 
@@ -39,7 +39,7 @@ def test_rows_by_model_and_task(tmp_path):
     ],
 )
 def test_a_mistake_is_named(tmp_path, old, new, message):
-    with pytest.raises(grid.ConfigError, match=message):
+    with pytest.raises(configuration.ConfigError, match=message):
         read(tmp_path, ROW.replace(old, new))
 
 

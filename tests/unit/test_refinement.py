@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from essential_sparsity import grid, knees, refinement, rounds
+from essential_sparsity import configuration, grid, knees, refinement, rounds
 
 
 def runs_at(levels, pattern="global"):
@@ -79,5 +79,5 @@ def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):
 def test_a_damaged_file_of_rounds_is_named(tmp_path, text):
     path = tmp_path / "rounds.json"
     path.write_text(text)
-    with pytest.raises(grid.ConfigError, match=r"rounds\.json.*[dD]elete it"):
+    with pytest.raises(configuration.ConfigError, match=r"rounds\.json.*[dD]elete it"):
         rounds.read(str(path))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from essential_sparsity import grid, resources
+from essential_sparsity import configuration, resources
 
-TASK = dict.fromkeys(grid.load_schema("tasks")["properties"]) | {
+TASK = dict.fromkeys(configuration.load_schema("tasks")["properties"]) | {
     "kind": "text-classification", "protocol": "finetune", "n_train": 60_000, "n_eval": 2_000, "epochs": 3.0,
     "batch_size": 32, "max_length": 128,
 }  # fmt: skip

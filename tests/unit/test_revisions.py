@@ -2,7 +2,7 @@
 
 import pytest
 
-from essential_sparsity import grid, revisions
+from essential_sparsity import configuration, revisions
 
 COMMIT = "0123456789" * 4
 
@@ -26,7 +26,7 @@ def test_commits_and_other_sources_stay_as_they_are():
 
 def test_a_branch_without_commit_is_refused_with_the_command_that_finds_it():
     locked = {("dataset", "team/model", "main"): COMMIT}  # a data set of that name is another repository
-    with pytest.raises(grid.ConfigError, match=r"models.tsv: team/model at 'main'.*make lock"):
+    with pytest.raises(configuration.ConfigError, match=r"models.tsv: team/model at 'main'.*make lock"):
         revisions.apply_(rows(id="team/model:part"), ["m"], "model", locked, "models.tsv")
 
 

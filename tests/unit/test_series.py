@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity import grid, revisions, series
+from essential_sparsity import configuration, grid, revisions, series
 
 ROW = {
     "model": "berts-0",
@@ -47,7 +47,7 @@ def test_a_plain_row_stands_for_itself():
     ],
 )
 def test_what_a_series_row_lacks_is_named(change, told):
-    with pytest.raises(grid.ConfigError, match=told):
+    with pytest.raises(configuration.ConfigError, match=told):
         series.members_of(ROW | change, "models.tsv, 'berts-0'")
 
 
@@ -68,7 +68,7 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
     found = series.studied({"models": "models.tsv", "studies": {"series": ["wiki-bert"]}}, models)
     assert {member["line"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
     assert ("wiki-bert-10", "results/pretraining/wiki-bert-10/losses.parquet") in series.losses(found, models)
-    with pytest.raises(grid.ConfigError, match=r"wiki-brt.*did you mean 'wiki-bert'"):
+    with pytest.raises(configuration.ConfigError, match=r"wiki-brt.*did you mean 'wiki-bert'"):
         series.studied({"models": "models.tsv", "studies": {"series": ["wiki-brt"]}}, models)
 
 
@@ -83,7 +83,7 @@ def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
     assert series.mask_levels({"studies": {"mask_sparsities": [0.5, 0.25, 0.125]}}) == ["0.125", "0.250", "0.500"]
     assert series.mask_levels({"studies": {"mask_sparsities": []}}) == []
     with pytest.raises(
-        grid.ConfigError, match=r"studies.mask_sparsities: 0.3333 has more than three decimals; .* 0\.333"
+        configuration.ConfigError, match=r"studies.mask_sparsities: 0.3333 has more than three decimals; .* 0\.333"
     ):
         series.mask_levels({"studies": {"mask_sparsities": [0.3333]}})
 
@@ -115,22 +115,22 @@ PRETRAINING = {
     ],
 )
 def test_what_a_pretraining_lacks_is_named(change, told):
-    with pytest.raises(grid.ConfigError, match=told):
+    with pytest.raises(configuration.ConfigError, match=told):
         series.check_pretraining("pretraining.tsv, 'p'", PRETRAINING | change, {"t": {"dataset": "d"}})
 
 
 def test_a_step_without_checkpoint_is_refused():
     member = {"source": "pretraining", "id": "p", "axis": "step", "value": "15"}
-    with pytest.raises(grid.ConfigError, match="no checkpoint at step 15; it has one every 10 steps"):
+    with pytest.raises(configuration.ConfigError, match="no checkpoint at step 15; it has one every 10 steps"):
         series.check_member("models.tsv, 'm'", member, {"p": PRETRAINING})
-    with pytest.raises(grid.ConfigError, match="no pre-training 'q'"):
+    with pytest.raises(configuration.ConfigError, match="no pre-training 'q'"):
         series.check_member("models.tsv, 'm'", member | {"id": "q"}, {"p": PRETRAINING})
 
 
 @pytest.mark.parametrize("preset", sorted(path.name for path in Path("config").glob("*.yaml")))
 def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
     paths = ["config/config.yaml"] + ([f"config/{preset}"] if preset != "config.yaml" else [])
-    config = grid.read_config(*paths)
+    config = configuration.read_config(*paths)
     found = series.read(config)
     config["grid"] = series.expand_blocks(config["grid"], found.members)
     grid.validate(config, found.models, found.tasks, preset)
@@ -143,6 +143,6 @@ def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
 
 def test_presets_that_need_no_lock_are_pinned_to_commits():
     for preset in ("config", "lottery", "language", "nm", "vicuna"):
-        config = grid.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
+        config = configuration.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
         for kind, (rows, names) in series.used(config).items():
             assert revisions.unlocked(rows, names, kind, {}) == [], preset

@@ -13,7 +13,7 @@ import torch
 import transformers
 import yaml
 
-from essential_sparsity import evaluation, formats, grid, tasks
+from essential_sparsity import evaluation, formats, tasks, tsv
 from essential_sparsity.tasks import lm_eval as suites
 from essential_sparsity.tasks import perplexity
 
@@ -207,7 +207,7 @@ def test_fewer_items_of_each_task(gpt, data):
 
 def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path):
     """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects, five examples of the split `dev` each."""
-    row = next(row for row in grid.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
+    row = next(row for row in tsv.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
     for path in (Path(lm_eval.tasks.__file__).parent / "mmlu/default").glob("mmlu_*.yaml"):
         subject = yaml.load(path.read_text(), yaml.BaseLoader)["dataset_name"]
         for split, n in (("test", 2), ("dev", 5), ("validation", 1)):

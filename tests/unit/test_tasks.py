@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
-from essential_sparsity import grid, tasks
+from essential_sparsity import tasks, tsv
 from essential_sparsity.metrics import METRICS
 from essential_sparsity.tasks import (
     _labels,
@@ -53,9 +53,9 @@ def load(folder, auto_class="AutoModel"):
 
 
 def test_kinds_and_protocols_are_those_of_the_configuration():
-    assert tasks.kinds() == sorted(grid.KINDS)
+    assert tasks.kinds() == sorted(tsv.KINDS)
     offered = {(kind, protocol) for kind in tasks.kinds() for protocol in tasks.load(kind).AUTO_CLASS}
-    assert offered == {(kind, protocol) for protocol, (kinds, _) in grid.PROTOCOLS.items() for kind in kinds}
+    assert offered == {(kind, protocol) for protocol, (kinds, _) in tsv.PROTOCOLS.items() for kind in kinds}
 
 
 def test_unknown_kind_and_protocol_are_refused_with_what_exists():
@@ -464,7 +464,7 @@ def test_every_metric_is_described(bert, llama, vit, mlm):
     ):
         prepared = module.prepare(folder, data, settings, 0)
         outcome = module.run(load(folder, auto_class), prepared, settings, 0, "cpu")
-        assert tuple(outcome.metrics) == grid.KINDS[settings["kind"]][1]
+        assert tuple(outcome.metrics) == tsv.KINDS[settings["kind"]][1]
         assert list(outcome.items) == ["item", "score", "second_score", "prediction", "target", "weight"]
         found |= set(outcome.metrics)
     assert found <= set(METRICS)

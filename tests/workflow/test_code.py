@@ -14,6 +14,8 @@ SCRIPTS = ROOT / "workflow/scripts"
 ORDER = [
     "files",
     "metrics",
+    "configuration",
+    "tsv",
     "grid",
     "rounds",
     "series",
@@ -104,9 +106,9 @@ def test_code_list_equals_the_real_imports(program):
 
 
 def test_every_task_kind_has_a_module_and_no_module_is_left_over():
-    from essential_sparsity import grid
+    from essential_sparsity import tsv
 
-    assert {kind.replace("-", "_") for kind in grid.KINDS} == set(KINDS)
+    assert {kind.replace("-", "_") for kind in tsv.KINDS} == set(KINDS)
 
 
 def test_modules_import_only_those_left_of_them():

@@ -8,14 +8,14 @@ import csv
 
 from huggingface_hub import HfApi, errors
 
-from essential_sparsity import cli, files, grid, revisions, series
+from essential_sparsity import cli, configuration, files, revisions, series
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="configuration whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
-    config = grid.read_config(*["config/config.yaml", *([args.config] if args.config else [])])
+    config = configuration.read_config(*["config/config.yaml", *([args.config] if args.config else [])])
     locked = revisions.read(config["revisions"])
     wanted = series.used(config)
     missing = [key for kind, (rows, names) in wanted.items() for key in revisions.unlocked(rows, names, kind, locked)]

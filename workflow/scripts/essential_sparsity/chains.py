@@ -6,7 +6,8 @@ Standard library and `grid` only: every parse of the Snakefile imports this modu
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from essential_sparsity.grid import ConfigError, Job, level, sparsities
+from essential_sparsity.configuration import ConfigError
+from essential_sparsity.grid import Job, level, sparsities
 
 PATTERN = "lth"
 TRAINED = (PATTERN, "deletion")  # patterns that are about training: without it they are not defined

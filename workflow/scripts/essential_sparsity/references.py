@@ -6,7 +6,8 @@ Standard library and `grid` only: every parse of the Snakefile imports this modu
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from essential_sparsity.grid import KINDS, ConfigError, hint, read_table
+from essential_sparsity.configuration import ConfigError, hint
+from essential_sparsity.tsv import KINDS, read_table
 
 COLUMNS = ("metric", "value", "tolerance", "source")
 

@@ -6,7 +6,8 @@ A branch can move, and a study must not move with it. Standard library and `grid
 import re
 from collections.abc import Iterable, Mapping
 
-from essential_sparsity.grid import ConfigError, read_table
+from essential_sparsity.configuration import ConfigError
+from essential_sparsity.tsv import read_table
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Locked = dict[tuple[str, str, str], str]  # (kind, repository, revision) -> commit; kind is model or dataset

@@ -7,7 +7,7 @@ are computed already stay as they are. Standard library only.
 from pathlib import Path
 
 from essential_sparsity import files
-from essential_sparsity.grid import ConfigError, check
+from essential_sparsity.configuration import ConfigError, check
 
 FILE = "results/rounds.json"
 ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}

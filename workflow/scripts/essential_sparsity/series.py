@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from essential_sparsity.grid import ConfigError, hint, level, read_table, read_tables
+from essential_sparsity.configuration import ConfigError, hint
+from essential_sparsity.grid import level
+from essential_sparsity.tsv import read_table, read_tables
 
 RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
