@@ -185,8 +185,14 @@ def test_chance_is_seen_beside_a_single_sparsity():
         assert all(len(line.get_xdata()) == 2 for line in axes.lines[-2:])
 
 
-def test_nothing_to_draw_is_an_error():
-    with pytest.raises(ValueError, match="no lottery ticket of m on u was evaluated"):
-        lottery_figures.difference(table(*study(0.1)), "m", "u")
+def test_a_ticket_without_a_defined_metric_is_a_sentence_not_an_error():
+    figure = lottery_figures.difference(table(*study(0.1)), "m", "u")
+    assert_readable(figure)
+    assert [text.get_text() for text in figure.texts] == [
+        "Nothing to compare for m on u: no metric is defined for a ticket and its one-shot mask."
+    ]
+
+
+def test_masks_that_were_not_compared_are_an_error():
     with pytest.raises(ValueError, match="no masks of n were compared"):
         lottery_figures.similarity(masks_compared(), "n")

@@ -36,6 +36,11 @@ CASES = {
         {"dense": {0.0: 0.9}, "nm2": {0.5: 0.8}}
         | dict.fromkeys(("global", "layerwise", "erk", "erk-random", "random", "nm4", "nm8", "nm16", "lth"), GLOBAL)
     ),
+    "controls at one level": runs_of(
+        {"dense": {0.0: 0.838}, "global": GLOBAL, "lth": GLOBAL}
+        | {name: {0.5: 0.72} for name in ("deletion", "erk", "layer-shuffle", "random")},
+        seeds=3,
+    ),
     "blow-up": runs_of(
         {"dense": {0.0: 16.2}, "global": {0.1: 16.3, 0.2: 18.2, 0.3: 28.8, 0.4: 75, 0.5: 5.9e3, 0.6: 1.7e5}},
         metric="perplexity",

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from essential_sparsity import emergence
 from essential_sparsity.bins import INFINITY_BIN, counts_of, describe_bins
-from essential_sparsity.style import MM, RC
+from essential_sparsity.style import MM, RC, sentence
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
@@ -123,7 +123,7 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
     one_shot = here[here["pattern_a"] == "global"]
     levels = sorted(one_shot["sparsity"].unique())
     if not levels:
-        return _said(
+        return sentence(
             f"Nothing to compare in {series}: no two checkpoints of a training are left (see trajectory.parquet)."
         )
     groups = sorted(here["group"].unique(), key=_natural)
@@ -175,13 +175,6 @@ def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, s
     axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
     axes.grid(axis="y", color="#dddddd", linewidth=0.4)
     axes.set_axisbelow(True)
-
-
-def _said(text: str) -> Figure:
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, 20 * MM))
-        figure.text(0.5, 0.5, text, ha="center", va="center")
-    return figure
 
 
 def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:

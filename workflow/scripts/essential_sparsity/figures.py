@@ -35,6 +35,7 @@ STYLES = {  # pattern -> colour, marker
 }
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
+WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
 
@@ -59,9 +60,8 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     styles = _styles(patterns)
     labels = {"model": model, "task": task} | (labels or {})
     title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
-    lines = title.count("\n") + -(-(len(patterns) + 2 * (not dense.empty)) // 2)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(85 * MM, (54.5 + 3.6 * lines) * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, pattern in enumerate(patterns):
@@ -74,8 +74,18 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         _axes_of_curve(axes, means, dense, metric)
         figure.suptitle(title, fontsize=8)
         heading = "Pattern — essential sparsity ◇ (95 % interval)"
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, title=heading, title_fontsize=7)
+        columns = _columns([handle.get_label() for handle in handles])
+        lines = title.count("\n") + -(-len(handles) // columns)
+        figure.set_size_inches(85 * MM, (54.5 + 3.6 * lines) * MM)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
+
+
+def _columns(labels: list[str]) -> int:
+    """Columns of a legend that is as wide as the figure: two where the longest entries of both fit beside each other."""
+    half = -(-len(labels) // 2)
+    widest = [max(map(len, part), default=0) for part in (labels[:half], labels[half:])]
+    return 2 if sum(widest) <= WIDEST_LEGEND else 1
 
 
 def models(

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from essential_sparsity.figures import PERCENT, STYLES
 from essential_sparsity.metrics import METRICS
-from essential_sparsity.style import MM, RC
+from essential_sparsity.style import MM, RC, sentence
 
 BETWEEN = {  # what the masks differ in -> legend entry, colour, marker
     "pattern": ("one-shot and ticket", "#0072B2", "o"),
@@ -31,12 +31,14 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     """Quality of tickets minus quality of one-shot masks over sparsity, with 95 % intervals, and means of two ranges.
 
     `table`: the table `differences`; with several metrics, the one that stands first in `metrics.METRICS` is drawn.
-    Raises ValueError when there is nothing to draw.
+    A sentence where no difference is defined.
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_a"] == "lth")]
     rows = rows[rows["pattern_b"] == "global"]
     if rows.empty:
-        raise ValueError(f"There is nothing to draw: no lottery ticket of {model} on {task} was evaluated.")
+        return sentence(
+            f"Nothing to compare for {model} on {task}: no metric is defined for a ticket and its one-shot mask."
+        )
     metric = next(known for name, known in METRICS.items() if name in set(rows["metric"]))
     rows = rows[rows["metric"] == metric.name]
     scale = 100 if metric.name in PERCENT or metric.scale == "log" else 1

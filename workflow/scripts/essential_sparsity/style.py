@@ -25,6 +25,14 @@ RC = {
 }
 
 
+def sentence(text: str) -> Figure:
+    """A sentence in the place of a figure, where there is nothing to draw: the other figures are drawn all the same."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, 20 * MM))
+        figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Write SVG, PNG (300 dpi) or PDF by the path's suffix, without time stamps: the same figure, the same bytes."""
     kind = Path(path).suffix.lower()
