@@ -1,6 +1,6 @@
 """Speed of fine-tuning and of evaluation, against the loop that one would write first, in the same run.
 
-    python benchmarks/evaluate.py [--results FOLDER] [--json FILE] [--mnli] [--train 96] [--eval 192] [--levels 2]
+    python benchmarks/evaluate.py [--results FOLDER] [--json FILE] [--mnli] [--train 320] [--eval 640] [--levels 2]
 
 MiniLM-L6 on movie reviews, both from the results of `make demo`; a GPU is used where there is one. Seconds are those of one
 processor thread, or of the clock on a GPU. The peer's loop pads to max_length, in float32, with AdamW that is not fused,
@@ -200,8 +200,8 @@ def mnli(folder, given, seconds, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
-    parser.add_argument("--train", type=int, default=96, help="training items")
-    parser.add_argument("--eval", type=int, default=192, help="evaluated items")
+    parser.add_argument("--train", type=int, default=320, help="training items")
+    parser.add_argument("--eval", type=int, default=640, help="evaluated items")
     parser.add_argument("--levels", type=int, default=2, help="sparsities in one job")
     parser.add_argument(
         "--mnli", action="store_true", help="a minute more: time what MNLI's size costs beside the model"
