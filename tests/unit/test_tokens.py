@@ -140,6 +140,24 @@ def test_a_damaged_file_is_made_again(place, bert, tmp_path, tokenised, capsys):
     assert path.read_bytes() == good
 
 
+def test_the_folder_can_be_deleted_while_rows_are_in_use(bert, tmp_path):
+    prepare, cache = tasks.load("text-classification").prepare, tmp_path / "cache"
+    expected = plain(prepare(bert, tiny.reviews(), tiny.FINETUNE, 0, cache))
+    read_back = prepare(bert, tiny.reviews(), tiny.FINETUNE, 0, cache)
+    (path,) = cache.iterdir()
+    path.write_bytes(b"")  # worse than deleted: what is mapped would be gone
+    shutil.rmtree(cache)
+    assert plain(read_back) == expected
+
+
+def test_a_folder_that_cannot_be_written_costs_the_keeping_alone(bert, tmp_path, capsys):
+    prepare, cache = tasks.load("text-classification").prepare, tmp_path / "cache"
+    cache.write_text("a file where the folder should be")
+    expected = plain(prepare(bert, tiny.reviews(), tiny.FINETUNE, 0))
+    assert plain(prepare(bert, tiny.reviews(), tiny.FINETUNE, 0, cache)) == expected
+    assert "could not be kept" in capsys.readouterr().out
+
+
 def test_numbers_of_any_size_come_back(tmp_path):
     rows = {"small": [[1, 2], [], [3]], "negative": [[-1], [200], [0, 70_000]], "large": [[1 << 40], [], []]}
     columns = tokens._columns([["a", "b", "c"]], lambda start, texts: rows)

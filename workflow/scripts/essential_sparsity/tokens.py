@@ -1,8 +1,8 @@
 """Tokenised texts as flat arrays, made once and kept: all runs with the same tokenizer and texts read the same file.
 
 A file is named by everything that decides its content (tokenizer, versions, options, texts), so that it is never stale,
-whoever wrote it; two jobs that start together write the same bytes. It is mapped into memory, not read: what one job
-touches is there for all jobs of its node.
+whoever wrote it; two jobs that start together write the same bytes. It is read, not mapped into memory: on a network file
+system a mapped file that is deleted or replaced takes the process with it.
 """
 
 import hashlib
@@ -85,8 +85,12 @@ def cached(
             return Tokens(read(path))
         except (OSError, ValueError, pa.ArrowException) as error:
             print(f"{path} is damaged ({error}): the texts are tokenised again.", flush=True)
-    write(path, _columns(texts, encode))
-    return Tokens(read(path))
+    columns = _columns(texts, encode)
+    try:
+        write(path, columns)
+    except OSError as error:
+        print(f"The tokenised texts could not be kept in {path} ({error}); the next job tokenises again.", flush=True)
+    return Tokens(columns)
 
 
 def identity(tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -110,9 +114,8 @@ def write(path: Path, columns: Columns) -> None:
 
 
 def read(path: Path) -> Columns:
-    """The columns of a file, mapped into memory. Raises ValueError when they are not the ones that were written."""
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
+    """The columns of a file. Raises ValueError when they are not the ones that were written."""
+    table = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
     arrays = {name: table[name].chunk(0) for name in table.column_names}
     columns = {name: (array.offsets.to_numpy(), array.values.to_numpy()) for name, array in arrays.items()}
     if (table.schema.metadata or {}).get(b"sha256") != _digest(columns).encode():
