@@ -34,8 +34,12 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import checkpoints, evaluation, masks, resume, tasks, training
+from essential_sparsity import tasks
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import masks
+from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import _labels
+from essential_sparsity.training import finetuning, resume
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LENGTH, BATCH, RATE = 128, 32, 2e-5  # 128: what run_glue.py of transformers pads to
@@ -81,21 +85,21 @@ def settings(args, **changed):
 def ours(manifests, levels, given, work):
     """Seconds of a job as `prune_eval.py` does it, but for the imports and the two tables."""
     clock = Clock()
-    step = clock.timed("model", training.Trainer.training_step)
+    step = clock.timed("model", finetuning.Trainer.training_step)
     forward = clock.timed("evaluating", tasks.forward)
     prepare = clock.timed("preparing", tasks.load(given["kind"]).prepare)
     optimiser = clock.timed("model", torch.optim.AdamW.step)
-    epoch = clock.timed("epochs", training.Trainer._run_epoch)
+    epoch = clock.timed("epochs", finetuning.Trainer._run_epoch)
     with (
         clock.on("job"),
-        mock.patch.object(training.Trainer, "training_step", lambda *args: step(*args)),
+        mock.patch.object(finetuning.Trainer, "training_step", lambda *args: step(*args)),
         mock.patch.object(torch.optim.AdamW, "step", lambda *args, **kwargs: optimiser(*args, **kwargs)),
-        mock.patch.object(training.Trainer, "_run_epoch", lambda *args, **kwargs: epoch(*args, **kwargs)),
-        mock.patch.object(training, "train_", clock.timed("training", training.train_)),
+        mock.patch.object(finetuning.Trainer, "_run_epoch", lambda *args, **kwargs: epoch(*args, **kwargs)),
+        mock.patch.object(finetuning, "train_", clock.timed("training", finetuning.train_)),
         mock.patch.object(tasks, "forward", forward),
         mock.patch.object(tasks.load(given["kind"]), "prepare", prepare),
     ):
-        folder, data = (checkpoints.verified_folder(path) for path in manifests)
+        folder, data = (loading.verified_folder(path) for path in manifests)
         frame = pd.read_parquet(data / "data.parquet")
         place = resume.Work.of_job(work, *manifests)
         cache = work / "tokens"  # empty: this is the first job of its task
@@ -111,7 +115,7 @@ def peer(manifests, levels, given):
     with clock.on("job"):
         for level in levels:
             with clock.on("preparing"):
-                folder, data = (checkpoints.verified_folder(path) for path in manifests)
+                folder, data = (loading.verified_folder(path) for path in manifests)
                 frame, _ = _labels.labelled(pd.read_parquet(data / "data.parquet"), given)
                 train, evaluated = tasks.split(frame, given, 0)
                 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -121,13 +125,13 @@ def peer(manifests, levels, given):
                                            max_length=LENGTH, return_tensors="pt"), part["target"].tolist()))
                     for part in (train, evaluated)
                 ]  # fmt: skip
-                plan = masks.plan("global", checkpoints.prunable_parameters(model), [level], 0)
+                plan = masks.plan("global", loading.prunable_parameters(model), [level], 0)
                 pruned = dict(plan.masks(level))
                 plan.prune_(level)
             with clock.on("training"):
                 optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=False, foreach=False)
                 schedule = transformers.get_linear_schedule_with_warmup(optimiser, 0, len(batches[0]))
-                weights = checkpoints.parameters(model)
+                weights = loading.parameters(model)
                 model.train()
                 for batch in batches[0]:
                     batch = {key: value.to(DEVICE) for key, value in batch.items()}
@@ -237,8 +241,8 @@ def main():
     print("seconds, ours:", {key: round(value, 2) for key, value in sorted(mine.items())})
     print("seconds, peer:", {key: round(value, 2) for key, value in sorted(theirs.items())})
     if args.mnli:
-        folder = checkpoints.verified_folder(manifests[0])
-        frame = pd.read_parquet(checkpoints.verified_folder(manifests[1]) / "data.parquet")
+        folder = loading.verified_folder(manifests[0])
+        frame = pd.read_parquet(loading.verified_folder(manifests[1]) / "data.parquet")
         tokenised = tasks.load(given["kind"]).prepare(folder, frame, given, 0).train
         around, job = mnli(folder, given | {"tokenised": tokenised}, mine, args)
         rows.append({"name": "outside_share_mnli", "ours": around / job, "peer": None, "ratio": None})

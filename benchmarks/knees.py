@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import numpy as np
 from scipy.stats import norm
 
-from essential_sparsity import bootstrap, knees, readings
-from essential_sparsity.metrics import METRICS
+from essential_sparsity.curves import bootstrap, knees, readings
+from essential_sparsity.curves.metrics import METRICS
 
 EPSILON = 0.01
 LEVELS = np.round(np.arange(0, 0.96, 0.05), 3)

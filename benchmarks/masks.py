@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import torch
 from torch.nn.utils import prune
 
-from essential_sparsity import masks
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning import masks
 
 LEVELS = [i / 10 for i in range(10)]
 BERT_BLOCK = [(768, 768)] * 4 + [(3072, 768), (768, 3072)]

@@ -16,7 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import pandas as pd
 import yaml
 
-from essential_sparsity import checkpoints, evaluation, files, grid, knees, refinement, tables, tsv
+from essential_sparsity import files, tables
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.curves import knees
+from essential_sparsity.runs import evaluation
+from essential_sparsity.study import grid, refinement, tsv
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 0.02
@@ -35,8 +39,8 @@ def uniform(model, task, pattern, last):
     runs, items = [], []
     for which, levels in (("dense", [0.0]), (pattern, [i * WIDTH for i in range(1, round(last / WIDTH) + 1)])):
         found = evaluation.evaluate(
-            checkpoints.verified_folder(manifest),
-            pd.read_parquet(checkpoints.verified_folder(data) / "data.parquet"),
+            loading.verified_folder(manifest),
+            pd.read_parquet(loading.verified_folder(data) / "data.parquet"),
             tasks[task],
             which,
             [round(level, 3) for level in levels],

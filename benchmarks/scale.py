@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import pandas as pd
 
-from essential_sparsity import grid, kept, tables
+from essential_sparsity import tables
+from essential_sparsity.runs import kept
+from essential_sparsity.study import grid
 
 ROOT = Path(__file__).parents[1]
 MODEL, TASK = "splade-tiny", "ws353"

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import numpy as np
 import torch
 
-from essential_sparsity import similarity, tickets
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning import similarity, tickets
 
 BERT_BLOCK = [(768, 768)] * 4 + [(3072, 768), (768, 3072)]
 SPARSITY = 0.3

@@ -7,9 +7,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import (
+from essential_sparsity import codefiles
+from essential_sparsity.study import (
     chains,
-    codefiles,
     configuration,
     grid,
     references,

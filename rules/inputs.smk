@@ -63,7 +63,7 @@ def task_program(wildcards, name="prune_eval"):
     """
     modules = [codefiles.task_module(TASKS[wildcards.task]["kind"])]
     if wildcards.get("pattern") == chains.PATTERN:
-        modules.append("essential_sparsity.tickets")
+        modules.append("essential_sparsity.pruning.tickets")
     return codefiles.program(f"workflow/scripts/{name}.py", *modules)
 
 

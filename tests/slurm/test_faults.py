@@ -202,7 +202,7 @@ def test_clocks_that_differ(study, expected):
     study.forget(ONE, TWO)
     study.fate(ONE, "past")
     study.fate(TWO, "past")
-    code = study.folder / "workflow/scripts/essential_sparsity/masks.py"
+    code = study.folder / "workflow/scripts/essential_sparsity/pruning/masks.py"
     os.utime(code, (time.time() + 86400,) * 2)
     head = study.on_slurm(check=False)
     assert head.process.returncode == 1

@@ -14,7 +14,10 @@ from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from essential_sparsity import evaluation, formats, tasks, tsv
+from essential_sparsity import tasks
+from essential_sparsity.acquire import formats
+from essential_sparsity.runs import evaluation
+from essential_sparsity.study import tsv
 from essential_sparsity.tasks import _labels, _vitmae, image_classification, question_answering, text_similarity
 
 ROOT = Path(__file__).parents[2]

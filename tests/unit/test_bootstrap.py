@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from essential_sparsity import bootstrap, knees, readings
-from essential_sparsity.metrics import METRICS
+from essential_sparsity.curves import bootstrap, knees, readings
+from essential_sparsity.curves.metrics import METRICS
 
 N, LEVELS = 60, 4
 RNG = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from essential_sparsity import chains, configuration, grid
+from essential_sparsity.study import chains, configuration, grid
 
 TASKS = {"fine": {"protocol": "finetune"}, "also": {"protocol": "finetune"}, "probed": {"protocol": "probe"}}
 

@@ -12,8 +12,9 @@ import transformers as hf
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from essential_sparsity import checkpoints, files
-from essential_sparsity.checkpoints import CheckpointError, describe, iter_prunable, load_model, verified_folder
+from essential_sparsity import files
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints.loading import CheckpointError, describe, iter_prunable, load_model, verified_folder
 
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -95,13 +96,13 @@ def test_streams_the_tensors_that_transformers_loads(tmp_path, name, shards):
     assert index.exists() == shards
     on_disk = files.read_json(index)["weight_map"] if shards else load_file(tmp_path / "model.safetensors")
     model = getattr(hf, class_name).from_pretrained(tmp_path)
-    expected = checkpoints.parameters(model)
+    expected = loading.parameters(model)
     if stored_name:
         assert stored_name in on_disk
         assert stored_name not in expected
     streamed = {weight.name: (weight, tensor.clone()) for weight, tensor in iter_prunable(tmp_path)}
     assert [weight for weight, _ in sorted(streamed.values(), key=lambda pair: pair[0].name)] == (
-        checkpoints.find_prunable(model)
+        loading.find_prunable(model)
     )
     for name, parameter in expected.items():
         assert streamed[name][1].dtype == torch.float32
@@ -113,7 +114,7 @@ def test_streams_checkpoints_stored_under_the_names_in_memory(tmp_path, name):
     """As saved with `save_original_format=False`: nothing is to be renamed or merged."""
     class_name, config, _ = SAVED[name]
     save(tmp_path, class_name, config, save_original_format=False)
-    expected = checkpoints.parameters(getattr(hf, class_name).from_pretrained(tmp_path))
+    expected = loading.parameters(getattr(hf, class_name).from_pretrained(tmp_path))
     streamed = {weight.name: tensor.clone() for weight, tensor in iter_prunable(tmp_path)}
     assert streamed.keys() == expected.keys()
     assert all(torch.equal(streamed[name], expected[name]) for name in expected)
@@ -137,7 +138,7 @@ def test_hub_checkpoints_without_their_prefix_and_with_old_buffers(tmp_path, cla
         tensors["h.0.attn.bias"] = torch.ones(1, 1, 32, 32)
 
     rewrite(tmp_path, as_on_the_hub)
-    expected = checkpoints.parameters(getattr(hf, class_name).from_pretrained(tmp_path))
+    expected = loading.parameters(getattr(hf, class_name).from_pretrained(tmp_path))
     streamed = {weight.name: tensor.clone() for weight, tensor in iter_prunable(tmp_path)}
     assert streamed.keys() == expected.keys()
     assert all(torch.equal(streamed[name], expected[name]) for name in expected)
@@ -327,7 +328,7 @@ def test_pickles_are_refused_unless_allowed_and_never_run_code(tmp_path, bert, n
     assert describe(bert, allow_pickle=True) == facts
     streamed = {weight.name: tensor.clone() for weight, tensor in iter_prunable(bert, allow_pickle=True)}
     assert all(torch.equal(streamed[name], expected[name]) for name in expected)
-    loaded = checkpoints.parameters(load_model(bert, "AutoModel", allow_pickle=True))
+    loaded = loading.parameters(load_model(bert, "AutoModel", allow_pickle=True))
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
     torch.save(tensors | {"payload": Payload(tmp_path / "made")}, bert / "pytorch_model.bin")
@@ -358,7 +359,7 @@ def test_load_model_refuses_a_head_that_is_not_stored_unless_allowed(bert):
         load_model(bert, "AutoModelForSequenceClassification")
     model = load_model(bert, "AutoModelForSequenceClassification", allow_new=("classifier",), num_labels=3)
     assert model.classifier.out_features == 3
-    assert checkpoints.find_prunable(model) == checkpoints.find_prunable(load_model(bert, "AutoModel"))
+    assert loading.find_prunable(model) == loading.find_prunable(load_model(bert, "AutoModel"))
 
 
 def test_one_prefix_may_be_given_as_text(bert):

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from test_figures import LONG, assert_readable
 
-from essential_sparsity import differences, lottery_figures, tables
+from essential_sparsity import tables
+from essential_sparsity.curves import differences
+from essential_sparsity.figures import tickets
 
 N = 400
 LEVELS = (0.2, 0.4, 0.6, 0.8)
@@ -124,7 +126,7 @@ def test_the_table_can_be_written_and_read(tmp_path):
 
 @pytest.mark.parametrize("labels", [None, LONG], ids=["short", "long"])
 def test_differences_are_readable_in_one_column(labels):
-    figure = lottery_figures.difference(table(*study(0.1)), "m", "t", labels)
+    figure = tickets.difference(table(*study(0.1)), "m", "t", labels)
     assert figure.get_figwidth() * 25.4 == pytest.approx(85)
     assert_readable(figure)
     said = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -137,13 +139,13 @@ def test_differences_are_readable_in_one_column(labels):
     [(-0.04, 100, "0.0"), (0.0, 100, "0.0"), (0.04, 1, "+0.040"), (-1.26, 100, "−1.3"), (-0.0004, 1, "0.000")],
 )
 def test_a_difference_that_rounds_to_zero_has_no_sign(value, scale, said):
-    assert lottery_figures._signed(value, scale) == said
+    assert tickets._signed(value, scale) == said
 
 
 def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
     found = table(*study(0.1))
     wide = found.assign(low=found["low"] - 2, high=found["high"] + 2)
-    figure = lottery_figures.difference(wide, "m", "t")
+    figure = tickets.difference(wide, "m", "t")
     assert_readable(figure)
     assert figure.axes[0].get_ylim()[1] < 40
     assert "axis is cut: bars from −20" in figure.axes[0].get_xlabel()
@@ -151,7 +153,7 @@ def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
 
 def test_one_level_alone_is_drawn():
     found = table(*study(0.1))
-    assert_readable(lottery_figures.difference(found[found["sparsity_to"] == 0.6][:1], "m", "t"))
+    assert_readable(tickets.difference(found[found["sparsity_to"] == 0.6][:1], "m", "t"))
 
 
 def masks_compared(kinds=("pattern", "task", "seed")):
@@ -170,23 +172,23 @@ def masks_compared(kinds=("pattern", "task", "seed")):
 @pytest.mark.parametrize("kinds", [("pattern",), ("pattern", "task", "seed")])
 @pytest.mark.parametrize("label", [None, LONG["model"]], ids=["short", "long"])
 def test_similarity_is_readable_in_one_column(kinds, label):
-    figure = lottery_figures.similarity(masks_compared(kinds), "m", label)
+    figure = tickets.similarity(masks_compared(kinds), "m", label)
     assert figure.get_figwidth() * 25.4 == pytest.approx(85)
     assert_readable(figure)
     said = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert said == {lottery_figures.BETWEEN[kind][0] for kind in kinds} | {"chance", "chance within each matrix"}
+    assert said == {tickets.BETWEEN[kind][0] for kind in kinds} | {"chance", "chance within each matrix"}
 
 
 def test_chance_is_seen_beside_a_single_sparsity():
     table = masks_compared()
-    figure = lottery_figures.similarity(table[table["sparsity"] == 0.4], "m")
+    figure = tickets.similarity(table[table["sparsity"] == 0.4], "m")
     assert_readable(figure)
     for axes in figure.axes:
         assert all(len(line.get_xdata()) == 2 for line in axes.lines[-2:])
 
 
 def test_a_ticket_without_a_defined_metric_is_a_sentence_not_an_error():
-    figure = lottery_figures.difference(table(*study(0.1)), "m", "u")
+    figure = tickets.difference(table(*study(0.1)), "m", "u")
     assert_readable(figure)
     assert [text.get_text() for text in figure.texts] == [
         "Nothing to compare for m on u: no metric is defined for a ticket and its one-shot mask."
@@ -195,4 +197,4 @@ def test_a_ticket_without_a_defined_metric_is_a_sentence_not_an_error():
 
 def test_masks_that_were_not_compared_are_an_error():
     with pytest.raises(ValueError, match="no masks of n were compared"):
-        lottery_figures.similarity(masks_compared(), "n")
+        tickets.similarity(masks_compared(), "n")

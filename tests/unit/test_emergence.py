@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy.stats import kurtosis
 
-from essential_sparsity import emergence, spectrum
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.emergence import measures
+from essential_sparsity.pruning import spectrum
 
 
 def weights(dtype, seed=0):
@@ -37,9 +38,9 @@ def dense(values, measure):
 def test_measures_equal_a_dense_computation(dtype):
     values = weights(dtype)
     frame = spectrum.build((PrunableWeight(n, 0, n, "mlp", tuple(v.shape), 1), v) for n, v in values.items())
-    found = emergence.measures(frame).set_index(["tensor", "measure"])["value"]
-    values[emergence.WHOLE] = torch.cat([value.flatten() for value in values.values()])
-    assert set(found.index) == {(tensor, measure) for tensor in values for measure in emergence.MEASURES}
+    found = measures.measures(frame).set_index(["tensor", "measure"])["value"]
+    values[measures.WHOLE] = torch.cat([value.flatten() for value in values.values()])
+    assert set(found.index) == {(tensor, measure) for tensor in values for measure in measures.MEASURES}
     for (tensor, measure), value in found.items():
         exact = measure == "zeros" or dtype != torch.float32
         # The places of weights inside a float32 bin are not known; few weights make the kurtosis of `b`.
@@ -54,7 +55,7 @@ def test_measures_equal_a_dense_computation(dtype):
 def test_kurtosis_of_normal_weights_is_three():
     w = torch.randn(400, 500, generator=torch.Generator().manual_seed(1))
     frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", tuple(w.shape), 1), w)])
-    found = emergence.measures(frame).set_index(["tensor", "measure"])["value"]
+    found = measures.measures(frame).set_index(["tensor", "measure"])["value"]
     assert found["a", "kurtosis"] == pytest.approx(kurtosis(w.numpy().ravel(), fisher=False), rel=1e-3)
     assert found["a", "below 0.01 std"] == pytest.approx(0.00798, rel=0.1)
 
@@ -68,7 +69,7 @@ def noise(seed, size=0.01):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_jump_is_found_where_it_is(seed):
-    found = emergence.conclude(X, 0.2 + 1e-5 * X + 0.3 * (X >= 1200) + noise(seed))
+    found = measures.conclude(X, 0.2 + 1e-5 * X + 0.3 * (X >= 1200) + noise(seed))
     assert found["conclusion"] == "abrupt"
     assert found["jump_at"] == pytest.approx(1175, abs=51)
     assert found["jump_at_low"] <= 1175 <= found["jump_at_high"]
@@ -88,25 +89,25 @@ def test_a_jump_is_found_where_it_is(seed):
     ids=["line", "saturating", "logistic", "hinge"],
 )
 def test_smooth_change_is_not_called_abrupt(smooth, seed):
-    assert emergence.conclude(X, smooth(X) + noise(seed))["conclusion"] == "gradual"
+    assert measures.conclude(X, smooth(X) + noise(seed))["conclusion"] == "gradual"
 
 
 def test_noise_alone_is_nothing():
-    found = [emergence.conclude(X, 0.5 + noise(seed))["conclusion"] for seed in range(20)]
+    found = [measures.conclude(X, 0.5 + noise(seed))["conclusion"] for seed in range(20)]
     assert found.count("nothing") >= 16
     assert "abrupt" not in found
 
 
 def test_a_random_walk_is_hardly_ever_called_abrupt():
     walks = [np.cumsum(noise(seed)) for seed in range(60)]
-    found = [emergence.conclude(X, walk) for walk in walks]
+    found = [measures.conclude(X, walk) for walk in walks]
     assert sum(row["conclusion"] == "abrupt" for row in found) <= 1
-    assert sum(row["evidence_jump"] > emergence.CONVINCING for row in found) > 1, "evidence alone would say so"
+    assert sum(row["evidence_jump"] > measures.CONVINCING for row in found) > 1, "evidence alone would say so"
 
 
 def test_a_constant_and_a_short_series_have_no_fit():
-    assert emergence.conclude(X, np.zeros(len(X)))["conclusion"] == "nothing"
-    assert emergence.conclude(X[:5], X[:5])["conclusion"] == "too few checkpoints"
+    assert measures.conclude(X, np.zeros(len(X)))["conclusion"] == "nothing"
+    assert measures.conclude(X[:5], X[:5])["conclusion"] == "too few checkpoints"
 
 
 def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones():
@@ -118,7 +119,7 @@ def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones()
     ]
     rows.append(rows[0] | {"position": 3, "value": 9.0, "marked": "the same weights as 2"})
     rows.append(rows[3] | {"position": 3, "value": 0.0})
-    found = emergence.contrasts(pd.DataFrame(rows)).iloc[0]
+    found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
     assert (found["group_a"], found["group_b"], found["n_positions"]) == ("less", "more", 3)
     assert found["difference"] == pytest.approx(-0.1)
     assert found["low"] == pytest.approx(-0.1)

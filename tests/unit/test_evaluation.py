@@ -9,7 +9,10 @@ import tiny_models as tiny
 import torch
 
 import prune_eval
-from essential_sparsity import checkpoints, evaluation, files, tables, tasks, training
+from essential_sparsity import files, tables, tasks
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.runs import evaluation
+from essential_sparsity.training import finetuning
 
 LEVELS = [0.3, 0.5, 0.8]
 CASES = {
@@ -55,13 +58,13 @@ def test_a_walk_over_levels_equals_a_fresh_run_of_each(folders, case, pattern):
 def trained(monkeypatch):
     """Weights of each model as training left them, in the order of training."""
     found = []
-    train_ = training.train_
+    train_ = finetuning.train_
 
     def keep(model, *args):
         train_(model, *args)
         found.append({name: value.clone() for name, value in model.state_dict().items()})
 
-    monkeypatch.setattr(training, "train_", keep)
+    monkeypatch.setattr(finetuning, "train_", keep)
     return found
 
 
@@ -89,11 +92,11 @@ def test_dense_is_the_model_as_it_is_stored(folders):
     ((level, outcome),) = evaluate(folders, "perplexity", "dense", [0.0])
     saver, data, settings = CASES["perplexity"]
     task = tasks.load("perplexity")
-    model = checkpoints.load_model(folders[saver], task.AUTO_CLASS["zero-shot"])
+    model = loading.load_model(folders[saver], task.AUTO_CLASS["zero-shot"])
     prepared = task.prepare(folders[saver], data(), settings, 0)
     assert outcome.metrics == task.run(model, prepared, settings, 0, "cpu").metrics
     assert (level.k, level.keep, level.group) == (0, None, None)
-    assert level.n == sum(parameter.numel() for parameter in checkpoints.parameters(model).values())
+    assert level.n == sum(parameter.numel() for parameter in loading.parameters(model).values())
     assert level == evaluate(folders, "perplexity", "global", [0.0])[0][0]
 
 
@@ -121,8 +124,8 @@ def test_training_with_other_masks_than_the_level_counts_is_an_error(folders, mo
     masks_of = evaluation.masks.Plan.masks
     monkeypatch.setattr(evaluation.masks.Plan, "masks", lambda self, s: list(masks_of(self, s))[1:])
     monkeypatch.setattr(evaluation.masks.Plan, "prune_", lambda self, s: evaluation.Level(s, self.n // 2, self.n))
-    monkeypatch.setattr(training, "train_", lambda *args: None)
-    with pytest.raises(training.TrainingError, match="Training held"):
+    monkeypatch.setattr(finetuning, "train_", lambda *args: None)
+    with pytest.raises(finetuning.TrainingError, match="Training held"):
         evaluate(folders, "finetune", sparsities=[0.5])
 
 
@@ -133,7 +136,7 @@ def test_training_with_other_masks_than_the_level_counts_is_an_error(folders, mo
 def job(folders):
     """Arguments of a run of prune_eval.py over two levels of a tiny model, with manifests as fetching writes them."""
     root, model = folders["root"], folders[tiny.save_bert]
-    described = checkpoints.describe(model)
+    described = loading.describe(model)
 
     def listed(folder):
         return [

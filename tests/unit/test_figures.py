@@ -7,7 +7,10 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from essential_sparsity import emergence, emergence_figures, figures, heatmap, knees, style, summary, tables
+from essential_sparsity import tables
+from essential_sparsity.curves import knees
+from essential_sparsity.emergence import measures
+from essential_sparsity.figures import curves, emergence, heat_maps, style, summary
 
 LEVELS = np.arange(10) / 10
 LONG = {"model": "SmolLM2-135M-Instruct (4-bit GGUF, dequantised to float32)", "task": "Encyclopaedia leads " * 5}
@@ -54,7 +57,7 @@ CASES = {
 
 def draw(runs: pd.DataFrame, **kwargs):
     table = tables.empty("knees") if set(runs["pattern"]) == {"dense"} else knees.table(runs)[0]
-    return figures.curve(runs, table, "m", "t", **kwargs)
+    return curves.curve(runs, table, "m", "t", **kwargs)
 
 
 def legend(figure) -> list[str]:
@@ -109,7 +112,7 @@ def test_the_legend_holds_the_essential_sparsity_and_the_tolerance():
 
 def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
     figure = draw(CASES["plain"])
-    line = next(line for line in figure.axes[0].lines if line.get_color() == figures.STYLES["global"][0])
+    line = next(line for line in figure.axes[0].lines if line.get_color() == curves.STYLES["global"][0])
     assert line.get_xdata().tolist() == pytest.approx(list(range(0, 100, 10)))
     assert line.get_ydata()[0] == pytest.approx(90 * 0.999)
     assert line.get_ydata()[-1] == pytest.approx(50 * 0.999)
@@ -134,9 +137,9 @@ def test_a_random_pattern_does_not_flatten_the_rest():
 
 
 def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
-    names = [*figures.STYLES, "nm16", "nm32", "wanda", "sparsegpt"]
-    assert len(set(figures._styles(names).values())) == len(names)
-    assert figures._styles(["nm16", "global"])["global"] == figures.STYLES["global"]
+    names = [*curves.STYLES, "nm16", "nm32", "wanda", "sparsegpt"]
+    assert len(set(curves._styles(names).values())) == len(names)
+    assert curves._styles(["nm16", "global"])["global"] == curves.STYLES["global"]
 
 
 def test_nothing_to_draw_is_said():
@@ -165,7 +168,7 @@ BERT = {
 @pytest.mark.parametrize("n_layers", [1, 6, 30, 96])
 @pytest.mark.parametrize("roles", [BERT, {"fc": "mlp"}], ids=["bert", "one role"])
 def test_heat_maps_are_readable(n_layers, roles):
-    figure = heatmap.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")
+    figure = heat_maps.heat_map(layer_rows(n_layers, roles), "m", "global", 0.3, "A model with a rather long name")
     assert 84 < figure.get_figwidth() * 25.4 < 181
     assert_readable(figure)
 
@@ -173,7 +176,7 @@ def test_heat_maps_are_readable(n_layers, roles):
 def test_heat_map_shows_rates_and_shares():
     rows = layer_rows(2, {"q": "attention", "up": "mlp"})
     experts = rows[rows["role"] == "up"].assign(tensor=["0.second", "1.second"])  # adds to the same cell
-    figure = heatmap.heat_map(pd.concat([rows, experts]), "m", "global", 0.3)
+    figure = heat_maps.heat_map(pd.concat([rows, experts]), "m", "global", 0.3)
     rate, share = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:2])
     assert rate == pytest.approx(np.array([[10, 11], [10, 10.5]]))
     pruned = np.array([[10, 11], [40, 42]])
@@ -183,7 +186,7 @@ def test_heat_map_shows_rates_and_shares():
 
 def test_heat_map_of_a_level_that_is_not_there_names_the_others():
     with pytest.raises(ValueError, match=r"no sparsity 0\.5 of m, global; it has: 0\.300"):
-        heatmap.heat_map(layer_rows(2, BERT), "m", "global", 0.5)
+        heat_maps.heat_map(layer_rows(2, BERT), "m", "global", 0.5)
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
@@ -232,11 +235,11 @@ def test_durations(seconds, text):
 def test_models_of_a_task_are_drawn_together():
     runs = pd.concat([CASES["plain"].assign(model=name) for name in ("m", "n", "other")])
     labels = {"m": "Small ViT, masked autoencoding, step 600", "n": "Small ViT, self-distillation, step 600"}
-    figure = figures.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
+    figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
     assert_readable(figure)
     assert [text.split(" — ")[0] for text in legend(figure)] == list(labels.values())
     with pytest.raises(ValueError, match="nothing to draw"):
-        figures.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
+        curves.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
 
 
 def trajectory_of(groups, marked=None) -> pd.DataFrame:
@@ -245,7 +248,7 @@ def trajectory_of(groups, marked=None) -> pd.DataFrame:
         | {"measure": measure, "value": 0.3 + 1e-4 * step, "marked": marked if step == 200 else None}
         for group in groups
         for step in range(0, 1000, 100)
-        for measure in emergence.MEASURES
+        for measure in measures.MEASURES
     ]
     return pd.DataFrame(rows)
 
@@ -257,13 +260,13 @@ def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(marked):
     fitted = pd.DataFrame({"series": "s", "group": groups[:1], "measure": "hoyer", "conclusion": "abrupt"})
     fitted = fitted.assign(jump_at=450.0, jump_at_low=400.0, jump_at_high=500.0)
     for log in (losses, losses[:0]):
-        figure = emergence_figures.trajectory(trajectory_of(groups, marked), fitted, log, "s")
+        figure = emergence.trajectory(trajectory_of(groups, marked), fitted, log, "s")
         assert_readable(figure)
         assert legend(figure)[:3] == groups[::-1], "in the order of their numbers"
         assert ("left out: repeated weights" in legend(figure)) == (marked is not None)
         assert "abrupt change (95 % interval)" in legend(figure)
     with pytest.raises(ValueError, match="no series 'other'"):
-        emergence_figures.trajectory(trajectory_of(groups), fitted, losses, "other")
+        emergence.trajectory(trajectory_of(groups), fitted, losses, "other")
 
 
 def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 1000, 100)) -> pd.DataFrame:
@@ -293,7 +296,7 @@ def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 100
 def test_masks_of_neighbouring_checkpoints_are_drawn_beside_chance(levels, patterns):
     groups = ["100 % of the data", "50 % of the data", "9 % of the data"]
     table = masks_of_neighbours(groups, levels, patterns)
-    figure = emergence_figures.neighbours(table, "s")
+    figure = emergence.neighbours(table, "s")
     assert_readable(figure)
     assert legend(figure) == groups[::-1]
     grey = [text.get_text() for text in figure.legends[1].get_texts()]
@@ -311,7 +314,7 @@ def test_masks_of_neighbouring_checkpoints_are_drawn_beside_chance(levels, patte
 
 
 def test_chance_is_seen_beside_a_single_pair_of_checkpoints():
-    figure = emergence_figures.neighbours(masks_of_neighbours(["all"], [0.5], steps=range(0, 200, 100)), "s")
+    figure = emergence.neighbours(masks_of_neighbours(["all"], [0.5], steps=range(0, 200, 100)), "s")
     assert_readable(figure)
     for line in figure.axes[0].lines[-2:]:
         assert len(line.get_xdata()) == 2
@@ -319,19 +322,19 @@ def test_chance_is_seen_beside_a_single_pair_of_checkpoints():
 
 def test_a_series_without_two_sound_checkpoints_says_so():
     table = masks_of_neighbours(["all"], [0.5])
-    figure = emergence_figures.neighbours(table, "other")
+    figure = emergence.neighbours(table, "other")
     assert_readable(figure)
     assert "Nothing to compare in other" in figure.texts[0].get_text()
 
 
 def test_distributions_of_layers_are_shares_of_the_weights():
-    from essential_sparsity import spectrum
-    from essential_sparsity.prunable import PrunableWeight
+    from essential_sparsity.checkpoints.prunable import PrunableWeight
+    from essential_sparsity.pruning import spectrum
 
     values = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 0.02
     weights = [(PrunableWeight(f"l{i}", i, "a", "mlp", (64, 64), 1), values) for i in range(5)]
     frames = {f"{share} % of the data": spectrum.build(weights) for share in (100, 50)}
-    figure = emergence_figures.distributions(frames, "a series")
+    figure = emergence.distributions(frames, "a series")
     assert_readable(figure)
     found = figure.axes[0].patches[0].get_data().values
-    assert found.sum() / emergence_figures.BINS_PER_DECADE == pytest.approx(1, abs=0.01)
+    assert found.sum() / emergence.BINS_PER_DECADE == pytest.approx(1, abs=0.01)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from essential_sparsity import convert, formats, readers
-from essential_sparsity.sources import SourceError
+from essential_sparsity.acquire import conversion, formats, readers
+from essential_sparsity.acquire.sources import SourceError
 
 
 def frame_of(tmp_path, name, content, format_name, **settings):
@@ -254,7 +254,7 @@ WANTED = ["config.json", "merges.txt", "spiece.model", "tokenizer.json", "vocab.
     ],
 )
 def test_one_set_of_weights_is_chosen(weights, allowed, chosen):
-    assert convert.transformers_files(REPOSITORY + weights, allowed) == sorted(WANTED + chosen)
+    assert conversion.transformers_files(REPOSITORY + weights, allowed) == sorted(WANTED + chosen)
 
 
 @pytest.mark.parametrize(
@@ -267,13 +267,13 @@ def test_one_set_of_weights_is_chosen(weights, allowed, chosen):
 )
 def test_models_that_cannot_be_used_are_refused(names, message):
     with pytest.raises(SourceError, match=message):
-        convert.transformers_files(names)
+        conversion.transformers_files(names)
 
 
 def test_a_converted_format_needs_exactly_one_file():
-    assert convert.only_file(["a.gguf", "README.md"], ".gguf") == ["a.gguf"]
+    assert conversion.only_file(["a.gguf", "README.md"], ".gguf") == ["a.gguf"]
     with pytest.raises(SourceError, match=r"one \.gguf file among a\.gguf, b\.gguf, found 2"):
-        convert.only_file(["a.gguf", "b.gguf"], ".gguf")
+        conversion.only_file(["a.gguf", "b.gguf"], ".gguf")
 
 
 HIDDEN, LAYERS, PATCH = 64, 2, 2
@@ -333,7 +333,7 @@ def fetch_model(tmp_path, path, format_name):
     work = tmp_path / "key/.fetching"
     work.mkdir(parents=True, exist_ok=True)
     settings = {"source": "path", "id": str(path), "format": format_name}
-    return convert.fetch_model("key", settings, work)
+    return conversion.fetch_model("key", settings, work)
 
 
 def test_dinov2_is_taken_out_of_its_graph(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity import configuration, grid, tsv
+from essential_sparsity.study import configuration, grid, tsv
 
 ROOT = Path(__file__).parents[2]
 

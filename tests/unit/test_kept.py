@@ -12,7 +12,10 @@ from test_tables import run_rows
 
 import collect_runs
 import ticket
-from essential_sparsity import codefiles, files, grid, kept, tables, tickets
+from essential_sparsity import codefiles, files, tables
+from essential_sparsity.pruning import tickets
+from essential_sparsity.runs import kept
+from essential_sparsity.study import grid
 
 RUNS, ITEMS = b"PAR1 runs", b"PAR1 items"
 FINETUNED = {"kind": "text-classification", "n_train": 10, "allow_pickle": False}

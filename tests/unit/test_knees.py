@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from essential_sparsity import knees, tables
-from essential_sparsity.metrics import METRICS
+from essential_sparsity import tables
+from essential_sparsity.curves import knees
+from essential_sparsity.curves.metrics import METRICS
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)

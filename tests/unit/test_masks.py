@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
-from essential_sparsity import masks, parallel, spectrum, thresholds
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning import masks, parallel, spectrum, thresholds
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 UNSTRUCTURED = ["global", "layerwise", "random", "erk", "erk-random"]

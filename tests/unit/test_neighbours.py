@@ -12,8 +12,11 @@ from safetensors.torch import load_file, save_file
 
 import compare_checkpoints
 import measure_pretraining
-from essential_sparsity import checkpoints, files, neighbours, tables, tickets
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity import files, tables
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.emergence import neighbours
+from essential_sparsity.pruning import tickets
 
 SHAPES = {"0.a": (0, (24, 16)), "1.a": (1, (30, 40))}
 WEIGHTS = [PrunableWeight(name, layer, "a", "mlp", shape, 1) for name, (layer, shape) in SHAPES.items()]
@@ -137,7 +140,7 @@ def test_checkpoints_of_other_tensors_are_refused_by_name(change, told):
 def change(folder, make):
     """The checkpoint's prunable weights as one vector, changed by `make`."""
     stored = load_file(folder / "model.safetensors")
-    names = [weight.name for weight, _ in checkpoints.iter_prunable(folder)]
+    names = [weight.name for weight, _ in loading.iter_prunable(folder)]
     flat = make(torch.cat([stored[name].reshape(-1) for name in names]))
     for name in names:
         part, flat = flat[: stored[name].numel()], flat[stored[name].numel() :]
@@ -216,7 +219,7 @@ def ticket_of(root, step, seed=0, **other):
     """A stored ticket of 40 % of a checkpoint, and its place in the list of those asked for."""
     generator = torch.Generator().manual_seed(10 * step + seed)
     folder = root / f"step-{step}"
-    masks = {w.name: torch.rand(w.shape, generator=generator) < 0.4 for w, _ in checkpoints.iter_prunable(folder)}
+    masks = {w.name: torch.rand(w.shape, generator=generator) < 0.4 for w, _ in loading.iter_prunable(folder)}
     made = {
         "model": f"run-{step}",
         "task": "t",

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from essential_sparsity import parallel, spectrum
+from essential_sparsity.pruning import parallel, spectrum
 
 
 @pytest.fixture(params=[1, 3])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from essential_sparsity import fingerprints, poison
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity.checkpoints import fingerprints
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.emergence import poison
 
 STEPS = [0, 10, 20, 30, 40, 50, 60]
 

@@ -14,7 +14,8 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
-from essential_sparsity import checkpoints, objectives, pretraining
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.emergence import objectives, pretraining
 
 SETTINGS = {
     "objective": "masked-lm",
@@ -94,9 +95,9 @@ def test_checkpoints_are_saved_from_the_first_step_and_load(tmp_path, objective)
     losses = trained(tmp_path, settings)
     assert np.isfinite(losses["loss"]).all()
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-0", "step-2", "step-4"]
-    facts = checkpoints.describe(tmp_path / "step-4")
+    facts = loading.describe(tmp_path / "step-4")
     assert facts["n_prunable"] == 2 * 12 * 16 * 16
-    model = checkpoints.load_model(tmp_path / "step-4", "AutoModel", allow_new=("pooler.",))
+    model = loading.load_model(tmp_path / "step-4", "AutoModel", allow_new=("pooler.",))
     first, last = (load_file(tmp_path / f"step-{step}" / "model.safetensors") for step in (0, 4))
     assert any(not torch.equal(first[name], last[name]) for name in first)
     if objective in VISION:

@@ -13,7 +13,7 @@ import transformers as hf
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from essential_sparsity.prunable import CheckpointError, find_prunable, parameters
+from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable, parameters
 
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}

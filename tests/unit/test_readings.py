@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
-from essential_sparsity import readings
+from essential_sparsity.curves import readings
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)

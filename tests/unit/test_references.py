@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import check_dense
-from essential_sparsity import configuration, files, references, tables, tsv
+from essential_sparsity import files, tables
+from essential_sparsity.study import configuration, references, tsv
 
 HEADER = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
 ROW = "minilm\tws353\tspearman\t0.729\t0.002\tplain transformers\n"

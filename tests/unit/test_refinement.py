@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from essential_sparsity import configuration, grid, knees, refinement, rounds
+from essential_sparsity.curves import knees
+from essential_sparsity.study import configuration, grid, refinement, rounds
 
 
 def runs_at(levels, pattern="global"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from essential_sparsity import configuration, resources
+from essential_sparsity.study import configuration, resources
 
 TASK = dict.fromkeys(configuration.load_schema("tasks")["properties"]) | {
     "kind": "text-classification", "protocol": "finetune", "n_train": 60_000, "n_eval": 2_000, "epochs": 3.0,

@@ -11,7 +11,9 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from essential_sparsity import evaluation, resume, seals, tasks, training
+from essential_sparsity import seals, tasks
+from essential_sparsity.runs import evaluation
+from essential_sparsity.training import finetuning, resume
 
 SETTINGS = tiny.FINETUNE | {"n_train": 22, "epochs": 3}  # batches of 8, 8 and 6, with dropout
 STEPS = 9
@@ -51,7 +53,7 @@ def steps(monkeypatch):
         if state.global_step == done["stop"]:
             raise Stopped
 
-    monkeypatch.setattr(training.Watch, "on_step_end", count, raising=False)
+    monkeypatch.setattr(finetuning.Watch, "on_step_end", count, raising=False)
     return done
 
 
@@ -264,7 +266,7 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
     found = run(folders["texts"], place=work(tmp_path))
     assert "parts now" not in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "parts", 2)
+        patch.setattr(finetuning.Trainer, "parts", 2)
         assert same(found, run(folders["texts"]))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from essential_sparsity import configuration, revisions
+from essential_sparsity.study import configuration, revisions
 
 COMMIT = "0123456789" * 4
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity import configuration, grid, revisions, series
+from essential_sparsity.study import configuration, grid, revisions, series
 
 ROW = {
     "model": "berts-0",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from essential_sparsity import similarity, tables, tickets
-from essential_sparsity.prunable import PrunableWeight
+from essential_sparsity import tables
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning import similarity, tickets
 
 SHAPES = {"0.a": (0, (24, 16)), "0.b": (0, (7, 5)), "1.a": (1, (16, 41)), "2.a": (2, (300, 400))}
 WEIGHTS = [PrunableWeight(name, layer, name[2:], "mlp", shape, 1) for name, (layer, shape) in SHAPES.items()]

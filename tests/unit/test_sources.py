@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity import archives, files, sources
-from essential_sparsity.sources import SourceError
+from essential_sparsity import files
+from essential_sparsity.acquire import archives, sources
+from essential_sparsity.acquire.sources import SourceError
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 PAIRS = b"# word word human\nlove\tsex\t6.77\ntiger\tcat\t7.35\n"

@@ -13,7 +13,10 @@ import torch
 import transformers
 import yaml
 
-from essential_sparsity import evaluation, formats, tasks, tsv
+from essential_sparsity import tasks
+from essential_sparsity.acquire import formats
+from essential_sparsity.runs import evaluation
+from essential_sparsity.study import tsv
 from essential_sparsity.tasks import lm_eval as suites
 from essential_sparsity.tasks import perplexity
 

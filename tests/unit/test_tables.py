@@ -5,7 +5,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from essential_sparsity import costs, tables
+from essential_sparsity import tables
+from essential_sparsity.tables import costs
 
 TABLES = ["costs", "differences", "items", "knees", "layers", "runs", "similarity", "spectrum"]
 

@@ -17,8 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
-from essential_sparsity import tasks, tsv
-from essential_sparsity.metrics import METRICS
+from essential_sparsity import tasks
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.study import tsv
 from essential_sparsity.tasks import (
     _labels,
     _text,

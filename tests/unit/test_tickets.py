@@ -12,9 +12,12 @@ from safetensors.numpy import save_file
 
 import prune_eval
 import ticket
-from essential_sparsity import checkpoints, evaluation, lottery, masks, tickets, training
-from essential_sparsity.prunable import PrunableWeight
-from essential_sparsity.spectrum import level_count
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning import masks, tickets
+from essential_sparsity.pruning.spectrum import level_count
+from essential_sparsity.runs import evaluation, lottery
+from essential_sparsity.training import finetuning
 
 SETTINGS = tiny.FINETUNE | {"epochs": 1}
 
@@ -67,14 +70,14 @@ def test_rounds_prune_exactly_and_contain_one_another(chain):
 def test_the_first_round_ranks_the_trained_weights_and_later_ones_start_from_the_pretrained(folder, monkeypatch):
     """Recomputed by hand: train with the mask held, sort the trained magnitudes of what remains."""
     starts, trained = [], []
-    train_ = training.train_
+    train_ = finetuning.train_
 
     def watch(model, *args):
-        starts.append({name: p.detach().clone() for name, p in checkpoints.parameters(model).items()})
+        starts.append({name: p.detach().clone() for name, p in loading.parameters(model).items()})
         train_(model, *args)
-        trained.append({name: p.detach().clone() for name, p in checkpoints.parameters(model).items()})
+        trained.append({name: p.detach().clone() for name, p in loading.parameters(model).items()})
 
-    monkeypatch.setattr(training, "train_", watch)
+    monkeypatch.setattr(finetuning, "train_", watch)
     first, level = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
     second, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, first, 0.4, 0)
     magnitudes = flat(trained[0]).abs()
@@ -89,7 +92,7 @@ def test_the_first_round_ranks_the_trained_weights_and_later_ones_start_from_the
 def test_a_ticket_is_not_the_one_shot_mask_and_depends_on_the_seed(folder, chain):
     other, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 1)
     again, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
-    model = checkpoints.load_model(folder, "AutoModel", allow_new=("pooler.",))
+    model = loading.load_model(folder, "AutoModel", allow_new=("pooler.",))
     one_shot = dict(evaluation.make_plan(model, "global", [0.2], 0, None, None).masks(0.2))
     assert torch.equal(flat(again), flat(chain[0][0]))
     assert not torch.equal(flat(other), flat(chain[0][0]))
@@ -137,7 +140,7 @@ def test_a_round_that_would_have_to_bring_weights_back_is_an_error():
 def test_diverged_training_says_so():
     weights = some_weights()
     weights[1][1][0, 0] = float("nan")
-    with pytest.raises(training.TrainingError, match="b: training diverged to NaN or infinity: lower learning_rate"):
+    with pytest.raises(finetuning.TrainingError, match="b: training diverged to NaN or infinity: lower learning_rate"):
         lottery.prune_smallest(weights, {}, 0.5, 0)
 
 
@@ -275,13 +278,13 @@ def evaluate(folder, pattern, sparsity, **options):
 def trained(monkeypatch):
     """Prunable weights of each model as training left them."""
     found = []
-    train_ = training.train_
+    train_ = finetuning.train_
 
     def keep(model, *args):
         train_(model, *args)
-        found.append({name: p.detach().clone() for name, p in checkpoints.parameters(model).items()})
+        found.append({name: p.detach().clone() for name, p in loading.parameters(model).items()})
 
-    monkeypatch.setattr(training, "train_", keep)
+    monkeypatch.setattr(finetuning, "train_", keep)
     return found
 
 
@@ -313,9 +316,9 @@ def test_a_ticket_of_another_sparsity_is_refused(folder, chain):
 
 def test_deletion_starts_from_the_one_shot_mask_and_lets_it_train(folder, trained, monkeypatch):
     starts = []
-    load_trainable = training.load_trainable
+    load_trainable = finetuning.load_trainable
     monkeypatch.setattr(
-        training, "load_trainable", lambda *a, **k: starts.append(load_trainable(*a, **k)) or starts[-1]
+        finetuning, "load_trainable", lambda *a, **k: starts.append(load_trainable(*a, **k)) or starts[-1]
     )
     level, _ = evaluate(folder, "deletion", 0.5)
     same, _ = evaluate(folder, "global", 0.5)

@@ -9,7 +9,9 @@ import pytest
 import tiny_models as tiny
 import transformers
 
-from essential_sparsity import evaluation, tasks, tokens
+from essential_sparsity import tasks
+from essential_sparsity.runs import evaluation
+from essential_sparsity.tasks import tokens
 
 PAIRS = tiny.reviews(40).assign(text_a=lambda frame: frame["text"], text_b=lambda frame: frame["text"].str[::-1])
 ANSWERS = [{"text": ["film"], "answer_start": [context.index("film")]} for context in PAIRS["text"] + " film"]

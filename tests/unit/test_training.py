@@ -8,8 +8,10 @@ import tiny_models as tiny
 import torch
 import transformers
 
-from essential_sparsity import checkpoints, masks, training
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import masks
 from essential_sparsity.tasks import text_classification
+from essential_sparsity.training import finetuning
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
@@ -26,9 +28,9 @@ def prepared(folder):
 
 def pruned(folder, prepared, sparsity=0.5, seed=0):
     """(model ready to train, its masks)."""
-    model = training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options)
-    parameters = checkpoints.parameters(model)
-    weights = [(weight, parameters[weight.name].data) for weight in checkpoints.find_prunable(model)]
+    model = finetuning.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options)
+    parameters = loading.parameters(model)
+    weights = [(weight, parameters[weight.name].data) for weight in loading.find_prunable(model)]
     plan = masks.plan("global", weights, [sparsity], seed)
     held = dict(plan.masks(sparsity))
     plan.prune_(sparsity)
@@ -36,7 +38,7 @@ def pruned(folder, prepared, sparsity=0.5, seed=0):
 
 
 def train(model, prepared, held, seed=0, **changed):
-    training.train_(model, prepared.train, prepared.collate, tiny.FINETUNE | changed, seed, held, "cpu")
+    finetuning.train_(model, prepared.train, prepared.collate, tiny.FINETUNE | changed, seed, held, "cpu")
 
 
 def state(model):
@@ -45,9 +47,9 @@ def state(model):
 
 def test_mask_is_held_while_every_other_weight_trains(folder, prepared):
     model, held = pruned(folder, prepared)
-    before = {name: value.clone() for name, value in checkpoints.parameters(model).items()}
+    before = {name: value.clone() for name, value in loading.parameters(model).items()}
     train(model, prepared, held)
-    for name, parameter in checkpoints.parameters(model).items():
+    for name, parameter in loading.parameters(model).items():
         assert (parameter[held[name]] == 0).all()
         assert (parameter[~held[name]] != before[name][~held[name]]).float().mean() > 0.9
 
@@ -59,7 +61,7 @@ def test_a_lost_mask_is_an_error(folder, prepared, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "register_hook", lambda self, hook: NoHook())
     model, held = pruned(folder, prepared)
-    with pytest.raises(training.TrainingError, match=r"encoder\.layer\.0.* pruned weights are not zero.*not held"):
+    with pytest.raises(finetuning.TrainingError, match=r"encoder\.layer\.0.* pruned weights are not zero.*not held"):
         train(model, prepared, held)
 
 
@@ -68,17 +70,17 @@ def test_a_mask_lost_at_the_very_end_is_an_error_too(folder, prepared, monkeypat
     name = next(iter(held))
 
     def spoil(self, args, state, control, **kwargs):
-        checkpoints.parameters(model)[name].data.fill_(0.5)
+        loading.parameters(model)[name].data.fill_(0.5)
 
-    monkeypatch.setattr(training.Watch, "on_train_end", spoil)
-    with pytest.raises(training.TrainingError, match=name):
+    monkeypatch.setattr(finetuning.Watch, "on_train_end", spoil)
+    with pytest.raises(finetuning.TrainingError, match=name):
         train(model, prepared, held)
 
 
 def test_weights_that_are_not_zero_under_their_mask_are_refused_before_training(folder, prepared):
     model, _ = pruned(folder, prepared, sparsity=0.2)
     _, held = pruned(folder, prepared, sparsity=0.5)
-    with pytest.raises(training.TrainingError, match="not zero"):
+    with pytest.raises(finetuning.TrainingError, match="not zero"):
         train(model, prepared, held)
 
 
@@ -93,7 +95,7 @@ def test_optimiser_moments_of_pruned_weights_stay_zero(folder, prepared, monkeyp
                 for key in ("exp_avg", "exp_avg_sq")
             ]
 
-    monkeypatch.setattr(training.Watch, "on_train_end", look)
+    monkeypatch.setattr(finetuning.Watch, "on_train_end", look)
     model, held = pruned(folder, prepared)
     train(model, prepared, held)
     assert set(seen) == set(held)
@@ -107,7 +109,7 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
         optimisers.append(optimizer)
         rates.append(lr_scheduler.get_last_lr()[0])
 
-    monkeypatch.setattr(training.Watch, "on_step_end", look, raising=False)
+    monkeypatch.setattr(finetuning.Watch, "on_step_end", look, raising=False)
     model, held = pruned(folder, prepared)
     train(model, prepared, held)
     steps = 2 * 24 // 8
@@ -123,12 +125,13 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
 def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_processors(monkeypatch, cores, workers):
     """Asked of the arguments alone: they cannot be made where there is no GPU."""
     monkeypatch.setattr(
-        training.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
+        finetuning.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
     )
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     settings = tiny.FINETUNE | {"autocast": "bf16"}
     gpu, processor = (
-        training.training_arguments(settings, 0, torch.device(device), "work", texts=True) for device in ("cuda", "cpu")
+        finetuning.training_arguments(settings, 0, torch.device(device), "work", texts=True)
+        for device in ("cuda", "cpu")
     )
     assert (gpu.bf16, gpu.fp16, gpu.dataloader_pin_memory, gpu._n_gpu) == (True, False, True, 1)
     assert (gpu.dataloader_num_workers, gpu.dataloader_persistent_workers) == (workers, workers > 0)
@@ -138,9 +141,9 @@ def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_processors(monkeypatch, 
 
 
 def test_models_are_loaded_with_the_fused_attention_of_torch(folder, prepared):
-    model = training.load_trainable(folder, AUTO_CLASS, 0, prepared.model_options)
+    model = finetuning.load_trainable(folder, AUTO_CLASS, 0, prepared.model_options)
     assert model.config._attn_implementation == "sdpa"
-    assert checkpoints.load_model(folder, "AutoModel").config._attn_implementation == "sdpa"
+    assert loading.load_model(folder, "AutoModel").config._attn_implementation == "sdpa"
 
 
 def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, prepared):
@@ -167,26 +170,26 @@ def test_training_leaves_no_files(folder, prepared, tmp_path, monkeypatch):
 
 def test_divergence_is_told_apart_from_a_lost_mask(folder, prepared):
     model, held = pruned(folder, prepared)
-    with pytest.raises(training.TrainingError, match="diverged to NaN: lower learning_rate"):
+    with pytest.raises(finetuning.TrainingError, match="diverged to NaN: lower learning_rate"):
         train(model, prepared, held, learning_rate=1e38)
 
 
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "batch_size"])
 def test_a_missing_setting_is_named(folder, prepared, key):
     model, held = pruned(folder, prepared)
-    with pytest.raises(training.TrainingError, match=f"'tiny': column '{key}' is empty"):
+    with pytest.raises(finetuning.TrainingError, match=f"'tiny': column '{key}' is empty"):
         train(model, prepared, held, **{key: None})
 
 
 def test_masks_of_another_model_are_refused(folder, prepared):
     model, held = pruned(folder, prepared)
-    with pytest.raises(training.TrainingError, match=r"does not have: elsewhere\.weight"):
+    with pytest.raises(finetuning.TrainingError, match=r"does not have: elsewhere\.weight"):
         train(model, prepared, held | {"elsewhere.weight": next(iter(held.values()))})
 
 
 def test_only_the_head_is_new_and_the_seed_decides_it(folder, prepared):
     first, again, other = (
-        training.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
+        finetuning.load_trainable(folder, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
     )
     stored = transformers.AutoModel.from_pretrained(folder).state_dict()
     for name, value in first.base_model.state_dict().items():
@@ -200,8 +203,8 @@ def test_only_the_head_is_new_and_the_seed_decides_it(folder, prepared):
 def test_a_classifier_that_the_checkpoint_brings_is_replaced(tmp_path, prepared, n_labels):
     tiny.save_bert(tmp_path, auto_class=AUTO_CLASS, num_labels=n_labels)
     brought = getattr(transformers, AUTO_CLASS).from_pretrained(tmp_path).classifier.weight
-    model = training.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
-    fresh = training.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
+    model = finetuning.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
+    fresh = finetuning.load_trainable(tmp_path, AUTO_CLASS, 0, prepared.model_options)
     assert model.classifier.weight.shape == (2, 16)
     assert torch.equal(model.classifier.weight, fresh.classifier.weight)
     assert not torch.equal(model.classifier.weight, brought[:2])
@@ -211,7 +214,7 @@ def test_a_classifier_that_the_checkpoint_brings_is_replaced(tmp_path, prepared,
 def test_a_missing_pooler_may_be_new_and_is_seeded(tmp_path, prepared):
     tiny.save_bert(tmp_path, auto_class="AutoModelForMaskedLM")
     first, again, other = (
-        training.load_trainable(tmp_path, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
+        finetuning.load_trainable(tmp_path, AUTO_CLASS, seed, prepared.model_options) for seed in (0, 0, 1)
     )
     weights = [model.bert.pooler.dense.weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -224,7 +227,7 @@ def test_a_16_bit_checkpoint_is_masked_in_its_dtype_and_trained_in_float32(tmp_p
     assert model.dtype == torch.bfloat16
     train(model, prepared, held)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert all((parameter[held[name]] == 0).all() for name, parameter in checkpoints.parameters(model).items())
+    assert all((parameter[held[name]] == 0).all() for name, parameter in loading.parameters(model).items())
 
 
 # --- too little memory
@@ -274,7 +277,7 @@ def test_a_batch_in_parts_trains_to_the_same_weights(without_dropout, monkeypatc
 
 def test_parts_count_by_their_targets_not_by_their_number(without_dropout):
     """Of six rows in parts of four and two; of tokens, where most are ignored; and shifted ones of a language model."""
-    trainer = object.__new__(training.Trainer)
+    trainer = object.__new__(finetuning.Trainer)
     for labels, shifted, counted in [
         (torch.tensor([0, 1, -100]), False, 2),
         (torch.tensor([[5, -100, 7], [-100, -100, 1]]), False, 3),
@@ -292,7 +295,7 @@ def test_dropout_is_drawn_again_after_the_attempt_that_failed(folder, prepared, 
         Small(patch, 4)
         train(found, prepared, held)
     known, held = pruned(folder, prepared)
-    monkeypatch.setattr(training.Trainer, "parts", 2)
+    monkeypatch.setattr(finetuning.Trainer, "parts", 2)
     train(known, prepared, held)
     assert all(torch.equal(value, state(found)[name]) for name, value in state(known).items())
 

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from essential_sparsity import tables, tickets
+from essential_sparsity import tables
+from essential_sparsity.pruning import tickets
 
 LIBRARY = "workflow/scripts/essential_sparsity"
 GRID = {
@@ -95,12 +96,12 @@ def test_nothing_changed_and_everything_touched_run_nothing(chained):
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("similarity", ALIKE),
-        ("differences", COMPARED),
-        ("knees", COMPARED | {"knees": 1, "plot_curve": 1, "plot_similarity": 1, "tabulate_knees": 1}),
-        ("lottery_figures", {"plot_difference": 1, "plot_similarity": 1}),
-        ("lottery", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
-        ("tickets", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
+        ("pruning/similarity", ALIKE),
+        ("curves/differences", COMPARED),
+        ("curves/knees", COMPARED | {"knees": 1, "plot_curve": 1, "plot_similarity": 1, "tabulate_knees": 1}),
+        ("figures/tickets", {"plot_difference": 1, "plot_similarity": 1}),
+        ("runs/lottery", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
+        ("pruning/tickets", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
     ],
 )
 def test_rounds_run_again_only_when_the_code_of_rounds_changed(chained, module, expected):

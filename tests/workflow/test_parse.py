@@ -150,7 +150,7 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
                 for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")
             ]
             script = "prune_eval" if name == "prune_eval" else name
-            loaded = {"prune_eval": [*extra, "essential_sparsity.tickets"], "ticket": extra}.get(name, [])
+            loaded = {"prune_eval": [*extra, "essential_sparsity.pruning.tickets"], "ticket": extra}.get(name, [])
             files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *loaded)
             for file in files:
                 for module in re.findall(r"^\s*(?:import|from) (\w+)", Path(file).read_text(), re.MULTILINE):
@@ -182,7 +182,7 @@ def test_dry_run_of_a_good_config_is_quick_enough_to_type_often(workspace):
 
 
 def test_code_from_the_future_stops_the_parse_before_jobs_compute_in_vain(workspace):
-    file = workspace.folder / "workflow/scripts/essential_sparsity/masks.py"
+    file = workspace.folder / "workflow/scripts/essential_sparsity/pruning/masks.py"
     os.utime(file, (time.time() + 3600,) * 2)
     output = workspace.snakemake("--dry-run", check=False)
     assert "masks.py (and 0 more) has a modification time in the future" in output

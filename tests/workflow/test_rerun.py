@@ -31,13 +31,13 @@ def test_touching_everything_runs_nothing(finished):
 
 
 def test_editing_knee_code_runs_knees_and_what_follows(finished):
-    with finished.edit(f"{LIBRARY}/knees.py", '"""', '"""Edited. '):
+    with finished.edit(f"{LIBRARY}/curves/knees.py", '"""', '"""Edited. '):
         assert finished.planned() == {"knees": 1, "plot_curve": 1, "tabulate_knees": 1}
     assert finished.planned() == {}, "an edit taken back must leave nothing to do"
 
 
 def test_editing_mask_code_runs_evaluations(finished):
-    with finished.edit(f"{LIBRARY}/masks.py", '"""', '"""Edited. '):
+    with finished.edit(f"{LIBRARY}/pruning/masks.py", '"""', '"""Edited. '):
         planned = finished.planned()
     assert planned["prune_eval"] == 10
     assert "fetch_model" not in planned

@@ -110,12 +110,14 @@ def test_figures_are_drawn(studied):
 
 def test_nothing_runs_again_but_what_changed(studied):
     assert studied.planned() == {}
-    with studied.edit("workflow/scripts/essential_sparsity/emergence.py", "CONVINCING = 0.9", "CONVINCING = 0.95"):
+    with studied.edit(
+        "workflow/scripts/essential_sparsity/emergence/measures.py", "CONVINCING = 0.9", "CONVINCING = 0.95"
+    ):
         assert studied.planned() == {
             "trajectory": 1, "plot_trajectory": 1, "plot_distributions": 1, "plot_neighbours": 1,
         }  # fmt: skip
     again = {"compare_checkpoints": 2, "collect_similarity": 1, "plot_neighbours": 1, "plot_similarity": 2}
-    with studied.edit("workflow/scripts/essential_sparsity/neighbours.py", '"""', '"""Edited. '):
+    with studied.edit("workflow/scripts/essential_sparsity/emergence/neighbours.py", '"""', '"""Edited. '):
         assert studied.planned() == again
     with studied.edit("config/config.yaml", "- 0.3\n  - 0.5\n", "- 0.3\n  - 0.5\n  - 0.7\n"):
         assert studied.planned() == again

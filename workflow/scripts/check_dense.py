@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 
-from essential_sparsity import cli, files, references, tables
+from essential_sparsity import cli, files, tables
+from essential_sparsity.study import references
 
 
 def main(argv: list[str] | None = None) -> None:

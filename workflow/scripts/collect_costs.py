@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import cli, costs, grid, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.study import grid
+from essential_sparsity.tables import costs
 
 
 def main(argv: list[str] | None = None) -> None:

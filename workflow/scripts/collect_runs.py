@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import chains, cli, grid, kept, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.runs import kept
+from essential_sparsity.study import chains, grid
 
 
 def main(argv: list[str] | None = None) -> None:

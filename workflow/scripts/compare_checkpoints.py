@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import cli, neighbours, packed, poison, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.emergence import neighbours, poison
+from essential_sparsity.pruning import packed
 
 
 def main(argv: list[str] | None = None) -> None:

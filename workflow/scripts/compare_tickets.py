@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import chains, cli, grid, packed, similarity, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.pruning import packed, similarity
+from essential_sparsity.study import chains, grid
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,7 +3,10 @@
 import argparse
 import json
 
-from essential_sparsity import chains, cli, differences, grid, items, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.curves import differences
+from essential_sparsity.study import chains, grid
+from essential_sparsity.tables import items
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import cli, formats, sources
+from essential_sparsity import cli
+from essential_sparsity.acquire import formats, sources
 
 
 def main(argv: list[str] | None = None) -> None:

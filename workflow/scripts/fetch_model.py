@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import cli, fetching
+from essential_sparsity import cli
+from essential_sparsity.acquire import fetching
 
 
 def main(argv: list[str] | None = None) -> None:

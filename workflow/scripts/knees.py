@@ -3,7 +3,9 @@
 import argparse
 import json
 
-from essential_sparsity import cli, items, knees, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.curves import knees
+from essential_sparsity.tables import items
 
 
 def main(argv: list[str] | None = None) -> None:

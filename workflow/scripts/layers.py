@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import cli, masks, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.pruning import masks
 
 
 def main(argv: list[str] | None = None) -> None:

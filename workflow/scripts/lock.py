@@ -8,7 +8,8 @@ import csv
 
 from huggingface_hub import HfApi, errors
 
-from essential_sparsity import cli, configuration, files, revisions, series
+from essential_sparsity import cli, files
+from essential_sparsity.study import configuration, revisions, series
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from essential_sparsity import cli, fetching, measuring
+from essential_sparsity import cli
+from essential_sparsity.acquire import fetching
+from essential_sparsity.pruning import measuring
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, files, refinement, tables
+from essential_sparsity import cli, files, tables
+from essential_sparsity.study import refinement
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from essential_sparsity import cli, lottery_figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import style, tickets
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     table = tables.read(args.differences, "differences")
-    style.save(lottery_figures.difference(table, args.model, args.task, args.labels), args.out)
+    style.save(tickets.difference(table, args.model, args.task, args.labels), args.out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, emergence_figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import emergence, style
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     pairs = [entry.split("=", 1) for entry in args.spectra]
     spectra = {group: tables.read(path, "spectrum") for group, path in pairs}
-    style.save(emergence_figures.distributions(spectra, f"{args.series}: last checkpoints"), args.out)
+    style.save(emergence.distributions(spectra, f"{args.series}: last checkpoints"), args.out)
 
 
 if __name__ == "__main__":

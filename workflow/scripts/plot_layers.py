@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, heatmap, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import heat_maps, style
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     layers = tables.read(args.layers, "layers")
-    style.save(heatmap.heat_map(layers, args.model, args.pattern, args.sparsity, args.label), args.out)
+    style.save(heat_maps.heat_map(layers, args.model, args.pattern, args.sparsity, args.label), args.out)
 
 
 if __name__ == "__main__":

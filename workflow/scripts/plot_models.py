@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from essential_sparsity import cli, figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import curves, style
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
-    drawn = figures.models(runs, knees, args.task, "global", args.labels["models"], args.labels["task"])
+    drawn = curves.models(runs, knees, args.task, "global", args.labels["models"], args.labels["task"])
     style.save(drawn, args.out)
 
 

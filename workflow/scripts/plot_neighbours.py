@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, emergence_figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import emergence, style
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     table = tables.read(args.similarity, "similarity")
-    style.save(emergence_figures.neighbours(table, args.series), args.out)
+    style.save(emergence.neighbours(table, args.series), args.out)
 
 
 if __name__ == "__main__":

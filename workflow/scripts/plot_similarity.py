@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, lottery_figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import style, tickets
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     table = tables.read(args.similarity, "similarity")
-    style.save(lottery_figures.similarity(table, args.model, args.label), args.out)
+    style.save(tickets.similarity(table, args.model, args.label), args.out)
 
 
 if __name__ == "__main__":

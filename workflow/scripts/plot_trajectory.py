@@ -4,7 +4,8 @@ import argparse
 
 import pandas as pd
 
-from essential_sparsity import cli, emergence_figures, style, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import emergence, style
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
         line, path = entry.split("=", 1)
         losses.append(tables.read(path, "losses").assign(line=line))
     trajectory, abruptness = tables.read(args.trajectory, "trajectory"), tables.read(args.abruptness, "abruptness")
-    style.save(emergence_figures.trajectory(trajectory, abruptness, pd.concat(losses), args.series), args.out)
+    style.save(emergence.trajectory(trajectory, abruptness, pd.concat(losses), args.series), args.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ import torch
 import transformers
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import checkpoints, cli, files, objectives, pretraining, sources, tables
+from essential_sparsity import cli, files, tables
+from essential_sparsity.acquire import sources
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.emergence import objectives, pretraining
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(args: argparse.Namespace, out: Path) -> None:
     """Train, then write the log of losses and, last of all, the manifest."""
-    data = pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet")
+    data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
     tokenizer = None
     if args.tokenizer:
         tokenizer = transformers.AutoTokenizer.from_pretrained(Path(args.tokenizer[0]).parent, local_files_only=True)

@@ -15,9 +15,12 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import checkpoints, cli, codefiles, evaluation, files, kept, resume, tables
+from essential_sparsity import cli, codefiles, files, tables
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.runs import evaluation, kept
+from essential_sparsity.training import resume
 
-TICKETS = "essential_sparsity.tickets"
+TICKETS = "essential_sparsity.pruning.tickets"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -70,8 +73,8 @@ def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.Dat
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
     found = evaluation.evaluate(
-        checkpoints.verified_folder(args.manifest),
-        pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet"),
+        loading.verified_folder(args.manifest),
+        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
         {**args.settings, "task": args.task},
         args.pattern,
         [float(level) for level in args.sparsities.split("+")],

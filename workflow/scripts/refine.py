@@ -8,7 +8,8 @@ Each round is one ordinary run of the command given: killed, it is taken up agai
 import subprocess
 import sys
 
-from essential_sparsity import cli, files, rounds
+from essential_sparsity import cli, files
+from essential_sparsity.study import rounds
 
 NEXT = "results/next_round.json"
 MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings

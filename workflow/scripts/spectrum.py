@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, measuring
+from essential_sparsity import cli
+from essential_sparsity.pruning import measuring
 
 
 def main(argv: list[str] | None = None) -> None:

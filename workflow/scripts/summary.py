@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from essential_sparsity import cli, summary, tables
+from essential_sparsity import cli, tables
+from essential_sparsity.figures import summary
 
 
 def main(argv: list[str] | None = None) -> None:

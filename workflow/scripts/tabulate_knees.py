@@ -2,7 +2,8 @@
 
 import argparse
 
-from essential_sparsity import cli, files, summary, tables
+from essential_sparsity import cli, files, tables
+from essential_sparsity.figures import summary
 
 
 def main(argv: list[str] | None = None) -> None:

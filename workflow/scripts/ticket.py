@@ -15,7 +15,11 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 import essential_sparsity
-from essential_sparsity import checkpoints, cli, codefiles, files, kept, lottery, resume, tickets
+from essential_sparsity import cli, codefiles, files
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import tickets
+from essential_sparsity.runs import kept, lottery
+from essential_sparsity.training import resume
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,8 +83,8 @@ def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.M
         raise ValueError(f"Round {args.round} starts with {int(args.round > 1)} ticket, not {len(args.previous)}.")
     before = tickets.read(args.previous[0], chain | {"round": args.round - 1}).masks() if args.previous else {}
     masks, level = lottery.ticket(
-        checkpoints.verified_folder(args.manifest),
-        pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet"),
+        loading.verified_folder(args.manifest),
+        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
         {**args.settings, "task": args.task},
         before,
         float(args.sparsity),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import checkpoints, cli, pretraining
+from essential_sparsity import cli
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.emergence import pretraining
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         "--out", required=True, type=Path, help="tokenizer.json to write; its configuration goes beside it"
     )
     args = parser.parse_args(argv)
-    data = pd.read_parquet(checkpoints.verified_folder(args.data) / "data.parquet")
+    data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
     pretraining.train_tokenizer(pretraining.subset(data, 1.0)["text"].tolist(), args.size, args.out.parent)
 
 

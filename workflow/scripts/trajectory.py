@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import cli, emergence, poison, tables, trajectories
+from essential_sparsity import cli, tables
+from essential_sparsity.emergence import measures, poison, trajectories
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         losses.append(tables.read(path, "losses").assign(line=line))
     tables.write(trajectory, "trajectory", args.trajectory)
     tables.write(trajectories.abruptness(trajectory, pd.concat(losses)), "abruptness", args.abruptness)
-    tables.write(emergence.contrasts(trajectory), "contrasts", args.contrasts)
+    tables.write(measures.contrasts(trajectory), "contrasts", args.contrasts)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import files, memory
+from essential_sparsity import files
+from essential_sparsity.training import memory
 
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
@@ -70,7 +71,7 @@ class Prepared:
 def kinds() -> list[str]:
     """The kinds that exist: `text-similarity` is module text_similarity.py; names with a leading `_` are helpers."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+    return sorted(name.replace("_", "-") for name in names if not name.startswith("_") and name != "tokens")
 
 
 def load(kind: str) -> ModuleType:

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from essential_sparsity import tokens
-from essential_sparsity.tasks import TaskError
-from essential_sparsity.tokens import Tokens
+from essential_sparsity.tasks import TaskError, tokens
+from essential_sparsity.tasks.tokens import Tokens
 
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 

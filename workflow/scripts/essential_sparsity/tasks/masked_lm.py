@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import files, tasks, tokens
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity import files, tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
 
 AUTO_CLASS = {"zero-shot": "AutoModelForMaskedLM"}
 EVAL_BATCH_SIZE = 32

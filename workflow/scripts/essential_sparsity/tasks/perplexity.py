@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from essential_sparsity import tasks, tokens
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
 
 AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
 EVAL_BATCH_SIZE = 1

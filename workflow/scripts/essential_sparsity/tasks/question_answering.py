@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import tasks, tokens
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
-from essential_sparsity.tokens import Rows, Tokens
+from essential_sparsity import tasks
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
+from essential_sparsity.tasks.tokens import Rows, Tokens
 
 AUTO_CLASS = {"finetune": "AutoModelForQuestionAnswering"}
 EVAL_BATCH_SIZE = 32

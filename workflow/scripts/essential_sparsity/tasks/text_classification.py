@@ -12,7 +12,7 @@ import torch
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
-from essential_sparsity.tokens import Rows
+from essential_sparsity.tasks.tokens import Rows
 
 AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32

@@ -15,7 +15,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
-from essential_sparsity.tokens import Rows
+from essential_sparsity.tasks.tokens import Rows
 
 AUTO_CLASS = {"zero-shot": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
 EVAL_BATCH_SIZE = 32

@@ -1,0 +1,1 @@
+"""Checkpoints: which weights are prunable, how they are stored, how they are loaded."""

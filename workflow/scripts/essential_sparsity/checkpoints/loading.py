@@ -1,0 +1,199 @@
+"""Checkpoint folders: verify, describe, load, and stream their prunable weights. Nothing is written here."""
+
+import contextlib
+import glob
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from essential_sparsity import files
+from essential_sparsity.checkpoints import stored
+from essential_sparsity.checkpoints.prunable import (
+    CheckpointError,
+    PrunableWeight,
+    find_prunable,
+    parameters,
+    prunable_parameters,
+)
+
+__all__ = [
+    "CheckpointError",
+    "PrunableWeight",
+    "describe",
+    "find_prunable",
+    "iter_prunable",
+    "load_model",
+    "parameters",
+    "prunable_parameters",
+    "verified_folder",
+]
+
+
+def verified_folder(manifest_path: str | Path) -> Path:
+    """The folder of a manifest, after checking size and SHA-256 of every file that it lists.
+
+    Raises CheckpointError naming the first file that is missing or differs, and what to do.
+    """
+    manifest_path = Path(manifest_path)
+    manifest = files.read_json(manifest_path)
+    folder = _folder(manifest, manifest_path)
+    for entry in manifest["files"]:
+        path = folder / entry["path"]
+        again = f"Delete {manifest_path.parent} and run again to fetch it anew."
+        if manifest["source"] == "hub":
+            again = f"Delete {folder} from the Hugging Face cache and {manifest_path.parent}, and run again."
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; {manifest_path} lists it. {again}")
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise CheckpointError(f"{path} has {size} bytes; {manifest_path} lists {entry['size']}. {again}")
+        if files.sha256_file(path) != entry["sha256"]:
+            raise CheckpointError(f"{path} does not have the SHA-256 that {manifest_path} lists. {again}")
+    return folder
+
+
+def _folder(manifest: dict, manifest_path: Path) -> Path:
+    if manifest.get("folder"):
+        own = manifest["source"] == "path" and "model" in manifest  # a user's own folder; all else lies beside it
+        return Path(manifest["folder"]) if own else manifest_path.parent / manifest["folder"]
+    try:
+        wanted = [glob.escape(entry["path"]) for entry in manifest["files"]]  # the rest was never downloaded
+        return Path(
+            snapshot_download(
+                manifest["id"], revision=manifest["revision"], local_files_only=True, allow_patterns=wanted
+            )
+        )
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise CheckpointError(
+            f"{manifest['id']} at revision {manifest['revision']} is not in the Hugging Face cache of this machine. "
+            f"Delete {manifest_path.parent} and run again where the hub can be reached, or set HF_HOME to its cache."
+        ) from error
+
+
+def load_model(
+    folder: str | Path,
+    auto_class: str,
+    *,
+    dtype: str | torch.dtype | None = None,
+    allow_new: Iterable[str] = (),
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    **kwargs: Any,
+) -> PreTrainedModel:
+    """Load a model, in eval mode, refusing to make up any weight that the checkpoint does not hold.
+
+    auto_class  name in transformers, such as "AutoModelForCausalLM"
+    dtype       default: the dtype in which the prunable weights are stored, whatever config.json says
+    allow_new   prefixes of parameters that may be new or of another shape, such as "classifier"; with or without the
+                base model's own prefix (`pooler` also allows `bert.pooler.dense.weight`)
+
+    Raises CheckpointError for missing parameters, other shapes, files that cannot be read, and pickles not allowed.
+    """
+    allow_new = (allow_new,) if isinstance(allow_new, str) else tuple(allow_new)
+    with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
+        dtype = dtype or checkpoint.dtype
+    loader = getattr(transformers, auto_class, None)
+    if loader is None:
+        raise CheckpointError(f"transformers has no class named {auto_class}; expected one such as AutoModel.")
+    try:
+        with _quiet():
+            model, info = loader.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=None if allow_pickle else True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # so that all of them can be named; refused below
+                output_loading_info=True,
+                **kwargs,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded with {auto_class}: {error}") from error
+
+    def refused(names: Iterable[str]) -> list[str]:
+        prefix = f"{model.base_model_prefix}."
+        return sorted(n for n in names if not any(t.startswith(allow_new) for t in (n, n.removeprefix(prefix))))
+
+    if missing := refused(info["missing_keys"]):
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} parameters of {type(model).__name__} ({stored.some(missing)}); they "
+            "would be random. Use a checkpoint that was trained for this, or allow them as new where they are trained."
+        )
+    shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
+    if wrong := refused(shapes):
+        found, expected = shapes[wrong[0]]
+        raise CheckpointError(
+            f"{folder}: {wrong[0]} is stored as {found} but {type(model).__name__} expects {expected}. "
+            "config.json does not belong to these weights: fetch both again."
+        )
+    return model
+
+
+def describe(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> dict[str, Any]:
+    """Facts about a checkpoint for its manifest; headers are read, weights are not.
+
+    n_total counts the parameters of the base model (no head) that the checkpoint holds, tied ones once.
+    """
+    with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
+        base, config = checkpoint.model.base_model, checkpoint.model.config
+        names: dict[int, list[str]] = {}
+        for name, parameter in base.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(checkpoint.prefix + name)
+        weights = find_prunable(checkpoint.model)
+        return {
+            "dtype": str(checkpoint.dtype).removeprefix("torch."),
+            "architecture": (config.architectures or [type(checkpoint.model).__name__])[0],
+            "model_type": config.model_type,
+            "n_total": sum(p.numel() for p in base.parameters() if checkpoint.names.intersection(names[id(p)])),
+            "n_prunable": sum(math.prod(weight.shape) for weight in weights),
+            "n_prunable_tensors": len(weights),
+            "prunable_set": files.sha256_text(
+                "".join(f"{weight.name} {'x'.join(map(str, weight.shape))}\n" for weight in weights)
+            ),
+        }
+
+
+def iter_prunable(
+    folder: str | Path, *, trust_remote_code: bool = False, allow_pickle: bool = False
+) -> Iterator[tuple[PrunableWeight, torch.Tensor]]:
+    """Yield each prunable weight and its tensor, in the stored dtype, with one tensor in memory at a time.
+
+    The order is the same for one file and for shards. In the rare checkpoint that mixes dtypes all come in the widest,
+    which is exact. Tensors may be views of the file: do not write to them.
+    """
+    with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
+        weights = {checkpoint.prefix + weight.name: weight for weight in find_prunable(checkpoint.model)}
+        for part in checkpoint.parts:
+            for target, tensor in part.tensors(checkpoint.model).items():
+                weight = weights.get(target)
+                if weight is None:
+                    continue
+                if tuple(tensor.shape) != weight.shape:
+                    raise CheckpointError(
+                        f"{folder}: {weight.name} is stored as {tuple(tensor.shape)} but its config.json makes it "
+                        f"{weight.shape}. They do not belong together: fetch both again."
+                    )
+                yield weight, tensor.to(checkpoint.dtype)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and its report of dropped heads: what matters is raised as an error."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

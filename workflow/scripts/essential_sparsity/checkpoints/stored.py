@@ -1,0 +1,196 @@
+"""The tensors of a checkpoint folder, found in its files' headers and read one at a time, under their names in memory.
+
+transformers renames modules while loading and merges experts into one tensor; its own tables and converters are used,
+so that a name, a shape and every bit are those of the loaded model.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import is_zipfile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+
+from essential_sparsity import files
+from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # safetensors' names
+FETCH_AGAIN = "Delete the file and fetch the checkpoint again."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a checkpoint file, not read yet."""
+
+    key: str
+    dtype: str
+    read: Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one step of loading makes: `targets` in memory out of `entries` on disk.
+
+    Without a converter it is one entry under one name; with one, several may become one (experts) or one several.
+    """
+
+    targets: tuple[str, ...]
+    entries: list[Entry]
+    converter: WeightConverter | None
+
+    def tensors(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+        """Read the entries and make the tensors; to be called once. `model` may be on the meta device."""
+        if self.converter is None:
+            return {self.targets[0]: self.entries[0].read()}
+        made = self.converter.convert(self.targets[0], model=model, config=model.config)
+        return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An opened checkpoint: its base model on the meta device, the parts that make its prunable weights in a fixed
+    order, the names of all parameters that it holds, and the path of the base model inside `model`."""
+
+    model: PreTrainedModel
+    parts: list[Part]
+    names: set[str]
+    prefix: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the prunable weights; float32 where they mix, which holds all of them exactly."""
+        dtypes = {DTYPES[entry.dtype] for part in self.parts for entry in part.entries}
+        return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+@contextlib.contextmanager
+def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> Iterator[Stored]:
+    """Open a checkpoint for as long as the context lasts; headers are read, weights are not.
+
+    Raises CheckpointError for files that are missing, corrupt, quantised, pickled (unless allowed) or that do not hold
+    every prunable weight as float32, float16 or bfloat16.
+    """
+    folder = Path(folder)
+    _refuse_quantised(folder)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"{folder} has no model that transformers can build: {error}") from error
+    prefix = next(f"{path}." if path else "" for path, module in model.named_modules() if module is model.base_model)
+    wanted = {prefix + weight.name for weight in find_prunable(model)}
+    with contextlib.ExitStack() as stack:
+        parts = _plan(model, _entries(folder, allow_pickle, stack))
+        names = {target for part in parts for target in part.targets}
+        if missing := sorted(wanted - names):
+            raise CheckpointError(
+                f"{folder} lacks {len(missing)} of the {len(wanted)} prunable weights of {type(model).__name__} "
+                f"({some(missing)}). The files are incomplete, quantised, or do not belong to this config.json."
+            )
+        prunable = [part for part in parts if wanted.intersection(part.targets)]
+        for entry in (entry for part in prunable for entry in part.entries):
+            if entry.dtype not in DTYPES:
+                raise CheckpointError(
+                    f"{folder}: {entry.key} is stored as {entry.dtype}. Only float32, float16 and bfloat16 have the "
+                    "magnitudes that pruning ranks: use the checkpoint before it was quantised or converted."
+                )
+        yield Stored(model, prunable, names, prefix)
+
+
+def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> list[Part]:
+    """Which entries make which parameters: steps 1 and 2 of transformers' own loading loop
+    (`core_model_loading.convert_and_load_state_dict_in_model`), without reading anything."""
+    conversions = get_model_conversion_mapping(model)
+    renamings = [c for c in conversions if isinstance(c, WeightRenaming)]
+    converters = [c for c in conversions if isinstance(c, WeightConverter)]
+    by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
+    expected = model.state_dict()
+    parts: dict[str, Part] = {}
+    for key in sorted(entries, key=dot_natural_key):  # experts are stacked in this order
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, expected)
+        if name not in expected and key in expected:
+            name, pattern = rename_source_key(key, [], [], model.base_model_prefix, expected)
+        if name not in expected:
+            continue
+        if pattern is None:
+            parts.setdefault(name, Part((name,), [entries[key]], None))
+            continue
+        if name not in parts:
+            converter = deepcopy(by_pattern[pattern])
+            first = converter.target_patterns[0]
+            parts[name] = Part(tuple(name.replace(first, t) for t in converter.target_patterns), [], converter)
+        parts[name].entries.append(entries[key])
+        parts[name].converter.add_tensor(name, key, pattern, entries[key].read)
+    return list(parts.values())
+
+
+def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for path in _weight_files(folder, allow_pickle):
+        if path.suffix == ".safetensors":
+            try:
+                handle = stack.enter_context(safe_open(path, framework="pt"))
+                for key in handle.keys():  # noqa: SIM118 (not a dict)
+                    read = functools.partial(handle.get_tensor, key)
+                    entries[key] = Entry(key, handle.get_slice(key).get_dtype(), read)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is cut short or corrupt ({error}). {FETCH_AGAIN}") from error
+            continue
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # not before 1.6
+        except Exception as error:  # torch raises whatever the bytes lead it to
+            raise CheckpointError(f"{path} cannot be read as plain weights ({error}). {FETCH_AGAIN}") from error
+        for key, tensor in ((key, value) for key, value in state.items() if isinstance(value, torch.Tensor)):
+            entries[key] = Entry(key, names.get(tensor.dtype, str(tensor.dtype)), lambda tensor=tensor: tensor)
+    return entries
+
+
+def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
+    """The files that transformers would read, in its order of preference."""
+    for name in ("model.safetensors", *(("pytorch_model.bin",) if allow_pickle else ())):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            shards = [folder / shard for shard in sorted(set(files.read_json(index).get("weight_map", {}).values()))]
+            if absent := [shard.name for shard in shards if not shard.is_file()]:
+                raise CheckpointError(f"{index} lists files that are not there: {some(absent)}. Fetch them again.")
+            return shards
+    if not allow_pickle and list(folder.glob("pytorch_model*.bin")):
+        raise CheckpointError(
+            f"{folder} has only pickled weights (pytorch_model.bin), which can run code when they are opened. Use a "
+            "revision with model.safetensors, or set allow_pickle for this model if you trust its source."
+        )
+    raise CheckpointError(f"{folder} has no weights: expected model.safetensors or model.safetensors.index.json.")
+
+
+def _refuse_quantised(folder: Path) -> None:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: a checkpoint is a folder with config.json and weights.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}). {FETCH_AGAIN}") from error
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if method := part.get("quantization_config") or part.get("compression_config"):
+            kind = method.get("quant_method", "unnamed method") if isinstance(method, dict) else method
+            raise CheckpointError(
+                f"{path} says that the weights are quantised ({kind}). Codes have no magnitudes to rank: use the "
+                "float32, float16 or bfloat16 checkpoint that it was made from."
+            )
+
+
+def some(names: list[str]) -> str:
+    """The first three of a list of names, for a message."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""Curves of quality over sparsity: metrics, resampling, readings, knees, differences. Pure functions over arrays and frames."""

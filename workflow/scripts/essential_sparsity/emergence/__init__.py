@@ -1,0 +1,1 @@
+"""Sparsity along pre-training: measures, change points, suspect checkpoints, and the pre-trainings made here."""

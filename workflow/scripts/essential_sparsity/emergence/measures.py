@@ -1,0 +1,256 @@
+"""How sparse a checkpoint has become, from its spectrum alone; and whether that came abruptly along a series.
+
+A fixed threshold confounds sparsity with scale: at an initial standard deviation of 0.02, 38 % of the weights already
+lie below 0.01. So measures that do not depend on scale stand beside the counts below thresholds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import ruptures
+from scipy.optimize import curve_fit
+
+from essential_sparsity import files
+from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bins
+
+THRESHOLDS = (1e-2, 1e-3, 1e-4, 1e-5)
+SHARES = (0.5, 0.1, 0.01)  # of the standard deviation
+MEASURES = (
+    *(f"below {threshold:g}" for threshold in THRESHOLDS),
+    *(f"below {share:g} std" for share in SHARES),
+    "zeros",
+    "hoyer",
+    "gini",
+    "kurtosis",
+    "std",
+)
+WHOLE = "all"  # the name of all prunable tensors together
+SHAPES = {"constant": 1, "line": 2, "hinge": 4, "logistic": 4, "cubic": 4, "jump": 5}  # parameters of each
+CONVINCING = 0.9  # evidence from which a series is called abrupt
+OUTLIER = 4  # robust standard deviations of the usual change: what a random walk hardly does in a hundred checkpoints
+AGAINST_NOTHING = 6  # units of Akaike's criterion: five shapes are tried, some with a free place
+FEWEST = 8  # checkpoints for which shapes are compared
+EDGE = 3  # checkpoints on either side of a jump, at least
+REPLICATES = 1000
+
+
+def measures(spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Columns tensor, measure, value: of each prunable tensor and of all together (`all`), from the table `spectrum`.
+
+    Fractions for `below …` (|w| < threshold, or < share · std) and `zeros`; Hoyer's and Gini's sparsity in 0…1 (Hurley and
+    Rickard 2009); kurtosis and std about zero (the spectrum has no signs). A float32 bin is 1/128 of its magnitude wide:
+    within a bin weights count as spread evenly, which leaves relative errors of 1 % over the square root of the number of
+    weights that matter: 1e-5 in a million. 16-bit bins are exact.
+    """
+    dtype = spectrum["dtype"].iloc[0]
+    low = describe_bins(dtype)[: INFINITY_BIN[dtype]]
+    width = np.append(np.diff(low), 0.0) if dtype == "float32" else np.zeros(len(low))
+    parts = {tensor: counts_of(rows)[: len(low)] for tensor, rows in spectrum.groupby("tensor", sort=True)}
+    parts[WHOLE] = sum(parts.values(), np.zeros(len(low), dtype=np.int64))
+    rows = [
+        (tensor, name, value)
+        for tensor, counts in parts.items()
+        for name, value in _measured(counts, low, width).items()
+    ]
+    return pd.DataFrame(rows, columns=["tensor", "measure", "value"])
+
+
+def _measured(counts: np.ndarray, low: np.ndarray, width: np.ndarray) -> dict[str, float]:
+    n = counts.sum()
+    middle = low + width / 2
+    first = (counts * middle).sum()
+    second = (counts * (middle**2 + width**2 / 12)).sum()  # of weights spread evenly over their bin
+    fourth = (counts * (middle**4 + middle**2 * width**2 / 2 + width**4 / 80)).sum()
+    std = np.sqrt(second / n)
+    found = {f"below {t:g}": _below(counts, low, width, t) / n for t in THRESHOLDS}
+    found |= {f"below {share:g} std": _below(counts, low, width, share * std) / n for share in SHARES}
+    if second == 0:
+        return found | {"zeros": 1.0, "hoyer": np.nan, "gini": np.nan, "kurtosis": np.nan, "std": 0.0}
+    rank = np.cumsum(counts) - (counts - 1) / 2  # mean rank of a bin's weights, from 1
+    return found | {
+        "zeros": counts[0] / n,
+        "hoyer": (np.sqrt(n) - first / np.sqrt(second)) / (np.sqrt(n) - 1),
+        "gini": float((counts * middle * (2 * rank - n - 1)).sum() / (n * first)),
+        "kurtosis": float(fourth * n / second**2),
+        "std": float(std),
+    }
+
+
+def _below(counts: np.ndarray, low: np.ndarray, width: np.ndarray, threshold: float) -> float:
+    """Weights with |w| < threshold."""
+    whole = low + width <= threshold if width.any() else low < threshold
+    inside = (low < threshold) & ~whole
+    share = (threshold - low[inside]) / np.where(width[inside] > 0, width[inside], 1)
+    return float(counts[whole].sum() + (counts[inside] * share).sum())
+
+
+def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
+    """Is there a jump in y(x)? Columns of table `abruptness` for one measure along one series.
+
+    Least-squares fits of six shapes (constant, line, hinge, logistic, cubic, and two lines with a jump between them) are
+    weighed by Akaike's criterion with the small-sample correction. `abrupt`: the jump has CONVINCING evidence against
+    all smooth shapes, its size is not 0 within the interval, and the change across it stands out from that between other
+    neighbours (`jump_outlier`, in robust standard deviations), which a random walk's does not; `nothing`: a constant is
+    not worse than the best shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %)
+    resample blocks of the jump fit's residuals. `change_point`: the best single break into two lines by `ruptures`
+    (dynamic programming). Steps of one
+    training are not independent: the evidence is a description, not a test over trainings.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    empty = dict.fromkeys(
+        ["change_point", "jump_at", "jump_at_low", "jump_at_high", "jump", "jump_low", "jump_high", "jump_outlier"]
+    )
+    empty |= {f"evidence_{shape}": None for shape in SHAPES} | {"n_checkpoints": len(x), "rise_10_90": None}
+    if len(x) < FEWEST:
+        return empty | {"conclusion": "too few checkpoints"}
+    if np.ptp(y) <= 1e-12 * max(np.abs(y).max(), 1e-30):
+        return empty | {"conclusion": "nothing"}
+    t, scaled = (x - x[0]) / (x[-1] - x[0]), (y - y.mean()) / np.ptp(y)
+    projections, breaks = _jump_projections(t)
+    errors = np.array([((scaled - p @ scaled) ** 2).sum() for p in projections])
+    best = int(errors.argmin())
+    width, logistic = _logistic(t, scaled)
+    squares = {
+        "constant": ((scaled - scaled.mean()) ** 2).sum(),
+        "line": _polynomial(t, scaled, 1),
+        "cubic": _polynomial(t, scaled, 3),
+        "hinge": min(_hinge(t, scaled, t[b]) for b in range(2, len(t) - 2)),
+        "logistic": logistic,
+        "jump": errors[best],
+    }
+    scores = {shape: _aicc(value, len(t), SHAPES[shape] + 1) for shape, value in squares.items()}
+    least = min(scores.values())
+    weights = {shape: np.exp(-(score - least) / 2) for shape, score in scores.items()}
+    total = sum(weights.values())
+    result = empty | {f"evidence_{shape}": float(weight / total) for shape, weight in weights.items()}
+    chosen, sizes = _resampled(t, scaled, projections, breaks, best)
+    scale, middles = np.ptp(y), (x[:-1] + x[1:]) / 2  # of the gap before checkpoint b: middles[b - 1]
+    places = np.quantile(middles[chosen - 1], [0.025, 0.975], method="nearest")
+    low, high = scale * np.quantile(sizes, [0.025, 0.975])
+    result |= {"jump_at": float(middles[breaks[best] - 1]), "jump": float(scale * _jump(t, scaled, breaks[best]))}
+    result |= {"jump_at_low": float(places[0]), "jump_at_high": float(places[1])}
+    result |= {"jump_low": float(low), "jump_high": float(high)}
+    signal = np.column_stack([scaled, t, np.ones(len(t))])
+    found = ruptures.Dynp(model="linear", min_size=EDGE, jump=1).fit(signal).predict(n_bkps=1)[0]
+    result |= {"change_point": float(middles[found - 1])}
+    result |= {"rise_10_90": None if width is None else float(width * (x[-1] - x[0]))}
+    changes = np.diff(y) - np.median(np.diff(y))
+    usual = 1.4826 * np.median(np.abs(changes))
+    change = abs(changes[breaks[best] - 1])
+    result |= {"jump_outlier": float(change / usual) if usual > 0 else None}
+    real = (low > 0 or high < 0) and change > OUTLIER * usual
+    if scores["constant"] <= least + AGAINST_NOTHING:
+        conclusion = "nothing"
+    elif result["evidence_jump"] >= CONVINCING and real:
+        conclusion = "abrupt"
+    else:
+        conclusion = "gradual"
+    return result | {"conclusion": conclusion}
+
+
+def _aicc(squares: float, n: int, parameters: int) -> float:
+    return (
+        n * np.log(max(squares / n, 1e-12)) + 2 * parameters + 2 * parameters * (parameters + 1) / (n - parameters - 1)
+    )
+
+
+def _polynomial(t: np.ndarray, y: np.ndarray, degree: int) -> float:
+    return float(((y - np.polynomial.Polynomial.fit(t, y, degree)(t)) ** 2).sum())
+
+
+def _hinge(t: np.ndarray, y: np.ndarray, at: float) -> float:
+    design = np.column_stack([np.ones(len(t)), t, np.clip(t - at, 0, None)])
+    return float(((y - design @ np.linalg.lstsq(design, y)[0]) ** 2).sum())
+
+
+def _logistic(t: np.ndarray, y: np.ndarray) -> tuple[float | None, float]:
+    """(from 10 % to 90 % of the rise, as a share of the series; sum of squares) of the best logistic curve."""
+
+    def curve(t, low, rise, at, width):
+        return low + rise / (1 + np.exp(-np.clip((t - at) / width, -50, 50)))
+
+    best = (None, float(((y - y.mean()) ** 2).sum()))
+    spacing = 1 / (len(t) - 1)
+    for at in (0.1, 0.3, 0.5, 0.7, 0.9):
+        for width in (0.02, 0.15):
+            try:
+                bounds = ([-np.inf, -np.inf, -0.5, spacing / 2], [np.inf, np.inf, 1.5, 1.0])  # narrower is a jump
+                found, _ = curve_fit(curve, t, y, [y[0], y[-1] - y[0], at, max(width, spacing)], bounds=bounds)
+            except RuntimeError:
+                continue
+            squares = float(((y - curve(t, *found)) ** 2).sum())
+            if squares < best[1]:
+                best = (float(found[3] * 2 * np.log(9)), squares)
+    return best
+
+
+def _jump_projections(t: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Projections (breaks, n, n) onto two lines, and the first checkpoint after each break."""
+    breaks = list(range(EDGE, len(t) - EDGE + 1))
+    found = []
+    for b in breaks:
+        after = np.arange(len(t)) >= b
+        design = np.column_stack([~after, ~after * t, after, after * t]).astype(float)
+        found.append(design @ np.linalg.pinv(design))
+    return np.array(found), breaks
+
+
+def _jump(t: np.ndarray, y: np.ndarray, b: int) -> float:
+    """Size of the jump between two lines at the middle of the gap before checkpoint b."""
+    at = (t[b - 1] + t[b]) / 2
+    before, after = (np.polynomial.Polynomial.fit(t[part], y[part], 1)(at) for part in (slice(b), slice(b, None)))
+    return after - before
+
+
+def _resampled(
+    t: np.ndarray, y: np.ndarray, projections: np.ndarray, breaks: list[int], best: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """First checkpoint after the jump, and the jump's size, under resampled blocks of residuals."""
+    fitted = projections[best] @ y
+    left, n = y - fitted, len(y)
+    block = max(2, round(n ** (1 / 3)))
+    generator = files.rng(0, "abruptness")
+    starts = generator.integers(0, n - block + 1, (REPLICATES, -(-n // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(REPLICATES, -1)[:, :n]
+    made = fitted + left[index]
+    errors = np.stack([((made - made @ p) ** 2).sum(axis=1) for p in projections])
+    chosen = np.array(breaks)[errors.argmin(axis=0)]
+    return chosen, np.array([_jump(t, row, b) for row, b in zip(made, chosen, strict=True)])
+
+
+def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
+    """How the groups of a series differ, per measure and tensor: mean difference over the steps that both have.
+
+    `trajectory`: the table. Lines of a group (seeds) are averaged at each position; marked checkpoints are left out. The
+    interval (95 %) resamples blocks of positions: it says how steady a difference is along the series, not over seeds.
+    """
+    kept = trajectory[trajectory["marked"].isna() & trajectory["value"].notna()]
+    keys = ["series", "measure", "tensor"]
+    rows = []
+    for key, part in kept.groupby(keys, sort=True):
+        values = part.pivot_table(index="position", columns="group", values="value", aggfunc="mean")
+        names = sorted(values.columns)
+        for i, a in enumerate(names):
+            for b in names[i + 1 :]:
+                both = values[[a, b]].dropna()
+                if both.empty:
+                    continue
+                difference = (both[a] - both[b]).to_numpy()
+                means = _block_means(difference)
+                low, high = np.quantile(means, [0.025, 0.975]) if len(both) > 1 else (None, None)
+                rows.append(
+                    dict(zip(keys, key, strict=True))
+                    | {"group_a": a, "group_b": b, "n_positions": len(both), "difference": difference.mean()}
+                    | {"low": low, "high": high}
+                    | {"last_position": both.index[-1], "last_a": both[a].iloc[-1], "last_b": both[b].iloc[-1]}
+                )
+    return pd.DataFrame(rows)
+
+
+def _block_means(values: np.ndarray) -> np.ndarray:
+    n = len(values)
+    block = max(1, round(n ** (1 / 3)))
+    starts = files.rng(0, "contrasts").integers(0, n - block + 1, (REPLICATES, -(-n // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(REPLICATES, -1)[:, :n]
+    return values[index].mean(axis=1)

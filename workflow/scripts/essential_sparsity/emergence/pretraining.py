@@ -1,0 +1,240 @@
+"""Pre-training from scratch with a checkpoint every n steps, taken up again where it was killed.
+
+`transformers.Trainer` trains (AdamW, linear warm-up and decay). Everything random about an item (which sample, which
+tokens are masked) follows from its place in the training, the rest from torch's generator, whose state is saved: on a
+processor a training that was killed ends with the bits that it would have had.
+"""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tokenizers
+import torch
+import transformers
+
+from essential_sparsity import files
+from essential_sparsity.emergence import objectives
+from essential_sparsity.tasks import image_classification
+from essential_sparsity.training.finetuning import seed32
+
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+WEIGHT_DECAY = 0.01
+COMPLETE = "complete"  # the last file of a state that can be resumed from
+LOGS = 5  # of the loss, between two checkpoints
+
+
+class PretrainingError(ValueError):
+    """A pre-training cannot be done as its row says."""
+
+
+def subset(data: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """A random share of the training samples; a smaller one is part of a larger one, whatever the seed."""
+    if "split" in data:
+        data = data[data["split"] == "train"]
+    order = np.argsort([files.sha256_text(f"fraction\0{item}") for item in data["item"]])
+    return data.iloc[np.sort(order[: max(1, math.floor(fraction * len(data) + 0.5))])]
+
+
+def train_tokenizer(texts: Sequence[str], size: int, folder: Path) -> None:
+    """Train a lower-case WordPiece tokenizer as BERT's and save it where `AutoTokenizer` reads it."""
+    pieces = tokenizers.BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=list(SPECIAL.values()))
+    pieces = tokenizers.BertWordPieceTokenizer(vocab=pieces.get_vocab(), lowercase=True)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=pieces._tokenizer, **SPECIAL).save_pretrained(folder)
+
+
+class Visits(torch.utils.data.Dataset):
+    """Sample number `visit(i)` at place i of the training: pass after pass, each in an order of its own."""
+
+    def __init__(self, samples: torch.Tensor, labels: torch.Tensor | None, length: int, seed: int):
+        self.samples, self.labels, self.length, self.seed = samples, labels, length, seed
+        self.orders: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        turn, index = divmod(place, len(self.samples))
+        if turn not in self.orders:
+            self.orders = {turn: files.rng(self.seed, "pre-training order", str(turn)).permutation(len(self.samples))}
+        index = int(self.orders[turn][index])
+        if self.labels is None:
+            return {"input_ids": self.samples[index], "place": place}
+        return {"pixel_values": self.samples[index], "labels": self.labels[index]}
+
+
+def text_samples(texts: Sequence[str], tokenizer: Any, length: int) -> torch.Tensor:
+    """Token ids (n, length): the texts in their order, joined by [SEP], cut into pieces that start with [CLS]."""
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    ids = np.concatenate([[*row, tokenizer.sep_token_id] for row in encoded])
+    count = len(ids) // (length - 1)
+    if count == 0:
+        raise PretrainingError(
+            f"The data hold {len(ids)} tokens, fewer than one sequence of {length}. Take more of them."
+        )
+    pieces = ids[: count * (length - 1)].reshape(count, length - 1)
+    return torch.from_numpy(np.insert(pieces, 0, tokenizer.cls_token_id, axis=1))
+
+
+def masking(tokenizer: Any, rate: float, seed: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
+    """Collate with transformers' masking (80 % mask, 10 % random, 10 % kept), drawn anew at each place of the training."""
+    collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=rate, seed=0)
+
+    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+        drawn = files.named_seed(seed, "masked tokens", str(rows[0]["place"])) % 2**63
+        collator.generator = torch.Generator().manual_seed(drawn)
+        return collator([{"input_ids": row["input_ids"]} for row in rows])
+
+    return collate
+
+
+def prepare(
+    data: pd.DataFrame, settings: Mapping[str, Any], tokenizer: Any
+) -> tuple[objectives.Objective, Visits, Callable[[list], dict]]:
+    """The model to train, its samples and how they are batched. Initial weights depend on seed and shape alone."""
+    data = subset(data, settings["data_fraction"])
+    length, seed = settings["steps"] * settings["batch_size"], settings["seed"]
+    transformers.set_seed(seed32(seed, "initial weights"))
+    if settings["objective"] == "masked-lm":
+        samples = text_samples(data["text"].tolist(), tokenizer, settings["max_length"])
+        tokens = {"size": len(tokenizer), "pad": tokenizer.pad_token_id}
+        collate = masking(tokenizer, settings["mask_rate"], seed)
+        return objectives.MaskedLM(settings, tokens), Visits(samples, None, length, seed), collate
+    names = sorted(data["label"].dropna().unique())
+    pixels = torch.stack([image_classification.decode(image, settings["image_size"]) for image in data["image"]])
+    shift, scale = objectives.IMAGE_MEAN[0], objectives.IMAGE_STD[0]
+    labels = torch.tensor([names.index(label) for label in data["label"]])
+    make = {
+        "supervised": lambda: objectives.Supervised(settings, len(names)),
+        "masked-autoencoding": lambda: objectives.MaskedAutoencoding(settings),
+        "self-distillation": lambda: objectives.SelfDistillation(settings),
+    }[settings["objective"]]
+    samples = Visits(pixels.sub_(shift).div_(scale), labels, length, seed)
+    return make(), samples, torch.utils.data.default_collate
+
+
+class Keep(transformers.TrainerCallback):
+    """Saves the backbone every n steps, each folder whole or absent, and marks states that can be resumed from."""
+
+    def __init__(self, objective: objectives.Objective, every: int, out: Path, side: Callable[[Path], None]):
+        self.objective, self.every, self.out, self.side = objective, every, out, side
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self.save(0, state)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.objective.after_step(state.global_step / state.max_steps)
+        if state.global_step % self.every == 0:
+            self.save(state.global_step, state)
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def save(self, step: int, state) -> None:
+        if not state.is_world_process_zero:
+            return
+        target = self.out / f"step-{step}"
+        work = self.out / f".step-{step}.tmp"
+        shutil.rmtree(work, ignore_errors=True)
+        self.objective.backbone().save_pretrained(work)
+        self.side(work)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+
+
+def train(
+    objective: objectives.Objective,
+    samples: Visits,
+    collate: Callable[[list], dict],
+    settings: Mapping[str, Any],
+    out: Path,
+    side: Callable[[Path], None],
+    processes: int = 1,
+) -> pd.DataFrame:
+    """Train; write `out/step-{n}`; return the loss log: columns step, loss, learning_rate.
+
+    The state of an interrupted training lies in `out/state`. It is used when it is of the same settings and code
+    versions, else deleted. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `processes`: of this training,
+    started by `accelerate launch`; they share each batch.
+    """
+    folder = out / "state"
+    resume = resumable(folder, {**settings, "torch": torch.__version__, "transformers": transformers.__version__})
+    if settings["batch_size"] % processes:
+        raise PretrainingError(f"batch_size = {settings['batch_size']} cannot be shared by {processes} GPUs evenly.")
+    every, cuda = settings["checkpoint_every"], torch.cuda.is_available()
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings["steps"],
+        per_device_train_batch_size=settings["batch_size"] // processes,
+        learning_rate=settings["learning_rate"],
+        warmup_steps=settings["warmup_steps"],
+        lr_scheduler_type="linear",
+        weight_decay=WEIGHT_DECAY,
+        adam_epsilon=1e-8,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        seed=seed32(settings["seed"], "pre-training"),
+        train_sampling_strategy="sequential",
+        bf16=cuda and torch.cuda.is_bf16_supported(),
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        logging_steps=max(1, every // LOGS),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(
+        model=objective,
+        args=arguments,
+        train_dataset=samples,
+        data_collator=collate,
+        callbacks=[Keep(objective, every, out, side)],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    transformers.utils.logging.disable_progress_bar()
+    if resume is None:
+        transformers.set_seed(arguments.seed)
+    else:
+        print(f"resumed at step {resume.name.removeprefix('checkpoint-')}", flush=True)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    frame = pd.DataFrame([{name: entry[name] for name in ("step", "loss", "learning_rate")} for entry in log])
+    if not np.isfinite(frame["loss"].to_numpy(float)).all():
+        step = int(frame.loc[~np.isfinite(frame["loss"]), "step"].iloc[0])
+        raise PretrainingError(
+            f"The loss is not finite from step {step} on: lower learning_rate or raise warmup_steps."
+        )
+    return frame.astype({"step": "int64", "loss": "float64", "learning_rate": "float64"})
+
+
+def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
+    """The last whole state of a training of these settings; anything else in `folder` is deleted."""
+    mark = folder / "settings.json"
+    if not (mark.is_file() and files.read_json(mark) == dict(made)):
+        shutil.rmtree(folder, ignore_errors=True)
+        files.write_json(mark, dict(made))
+        return None
+    states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    whole = [path for path in states if (path / COMPLETE).is_file()]
+    for path in set(states) - set(whole):
+        shutil.rmtree(path)
+    return whole[-1] if whole else None

@@ -1,0 +1,49 @@
+"""The tables of a study along series: `trajectory`, `abruptness`, `contrasts`, from what was measured per checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.emergence import measures
+
+
+def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table `trajectory` (without `marked`) of one checkpoint; `member`: its row of the series."""
+    about = spectrum.drop_duplicates("tensor").set_index("tensor")[["layer", "kind"]]
+    found = measures.measures(spectrum).join(about, on="tensor")
+    return found.assign(layer=found["layer"].astype("Int64"), **member)
+
+
+def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table `trajectory` from table `knees`: essential sparsity (global) and dense value of each task."""
+    order = {name: i for i, name in enumerate(METRICS)}
+    first = knees[knees["pattern"] == "global"].assign(order=knees["metric"].map(order)).sort_values("order")
+    first = first.drop_duplicates(["model", "task"])
+    rows = []
+    for member in members:
+        for knee in first[first["model"] == member["model"]].itertuples():
+            for measure, value in (("essential sparsity", knee.tolerance), ("dense", knee.dense)):
+                rows.append({**member, "measure": f"{measure} {knee.task}", "value": value})
+    frame = pd.DataFrame(rows)
+    return frame.assign(tensor=measures.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), kind=None)
+
+
+def abruptness(trajectory: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """Table `abruptness`: one row per line and measure of all prunable weights, and of the loss of its pre-training.
+
+    `losses`: table of that name with the column `line` in place of `pretraining`.
+    """
+    whole = trajectory[(trajectory["tensor"] == measures.WHOLE) & trajectory["marked"].isna()]
+    rows = []
+    for key, part in whole.groupby(["series", "group", "line"], sort=True):
+        here = dict(zip(("series", "group", "line"), key, strict=True))
+        for measure, values in part.dropna(subset="value").groupby("measure", sort=True):
+            values = values.sort_values("position")
+            rows.append(here | {"measure": measure} | measures.conclude(values["position"], values["value"]))
+        logged = losses[losses["line"] == here["line"]]
+        logged = logged[logged["step"].isin(part["position"])].sort_values("step")
+        if len(logged):
+            rows.append(here | {"measure": "loss"} | measures.conclude(logged["step"], logged["loss"]))
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""What a person looks at: curves, heat maps, tickets, emergence, and the summary in words."""

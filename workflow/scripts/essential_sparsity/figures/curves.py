@@ -1,0 +1,239 @@
+"""Curves for print and report: quality against sparsity, one line per pattern.
+
+Sized for one or two columns of a journal (85 and 180 mm), nothing smaller than 7 pt, colours of Okabe and Ito (told
+apart with any colour vision) together with a marker each. The same data give the same bytes.
+"""
+
+import textwrap
+from itertools import cycle
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from essential_sparsity.curves import knees
+from essential_sparsity.curves.metrics import METRICS, Metric
+from essential_sparsity.figures.style import MM, RC
+
+STYLES = {  # pattern -> colour, marker
+    "global": ("#0072B2", "o"),
+    "layerwise": ("#D55E00", "s"),
+    "erk": ("#009E73", "^"),
+    "erk-random": ("#555555", "v"),
+    "random": ("#999999", "x"),
+    "lth": ("#CC79A7", "P"),
+    "layer-shuffle": ("#56B4E9", ">"),
+    "deletion": ("#E69F00", "X"),
+    "nm4": ("#E69F00", "D"),
+    "nm8": ("#56B4E9", "p"),
+    "nm2": ("#000000", "d"),
+}
+OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
+PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
+WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
+BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
+
+
+def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
+    """Quality against sparsity for every pattern of one model and task, with the essential sparsity of each marked.
+
+    `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title. With
+    several metrics, the one that stands first in `metrics.METRICS` is drawn. The line is the mean over seeds on the
+    fitted scale, the band their range. Raises ValueError when there is no run with a defined metric.
+    """
+    runs = runs[(runs["model"] == model) & (runs["task"] == task)]
+    means = knees.level_means(runs)
+    if means.empty:
+        raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    means = means[means["metric"] == metric.name]
+    found = knee_table[
+        (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
+    ].set_index("pattern")
+    dense = means[means["pattern"] == "dense"]
+    patterns = sorted(set(means["pattern"]) - {"dense"}, key=_order)
+    styles = _styles(patterns)
+    labels = {"model": model, "task": task} | (labels or {})
+    title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
+    with mpl.rc_context(RC):
+        figure = Figure(layout="constrained")
+        axes = figure.add_subplot()
+        handles = []
+        for rank, pattern in enumerate(patterns):
+            points = pd.concat([dense, means[means["pattern"] == pattern]])
+            knee = found.loc[pattern] if pattern in found.index else None
+            handles.append(_draw_pattern(axes, points, metric, pattern, styles[pattern], knee, rank))
+        if not dense.empty:
+            epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
+            handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
+        _axes_of_curve(axes, means, dense, metric)
+        figure.suptitle(title, fontsize=8)
+        heading = "Pattern — essential sparsity ◇ (95 % interval)"
+        columns = _columns([handle.get_label() for handle in handles])
+        lines = title.count("\n") + -(-len(handles) // columns)
+        figure.set_size_inches(85 * MM, (54.5 + 3.6 * lines) * MM)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
+    return figure
+
+
+def _columns(labels: list[str]) -> int:
+    """Columns of a legend that is as wide as the figure: two where the longest entries of both fit beside each other."""
+    half = -(-len(labels) // 2)
+    widest = [max(map(len, part), default=0) for part in (labels[:half], labels[half:])]
+    return 2 if sum(widest) <= WIDEST_LEGEND else 1
+
+
+def models(
+    runs: pd.DataFrame, knee_table: pd.DataFrame, task: str, pattern: str, labels: dict[str, str], title: str
+) -> Figure:
+    """Quality against sparsity for every model of one task under one pattern, with the essential sparsity of each marked.
+
+    `labels`: model -> name; models without one are not drawn. Means and ranges over seeds as in `curve`. Raises
+    ValueError when there is no run with a defined metric.
+    """
+    runs = runs[(runs["task"] == task) & runs["model"].isin(labels) & runs["pattern"].isin(["dense", pattern])]
+    means = knees.level_means(runs)
+    if means.empty:
+        raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    means = means[means["metric"] == metric.name]
+    wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
+    found = knee_table[wanted].set_index("model")
+    names = [name for name in labels if name in set(means["model"])]
+    styles = dict(zip(names, cycle(STYLES.values()), strict=False))
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(85 * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
+        axes = figure.add_subplot()
+        handles = []
+        for rank, name in enumerate(names):
+            knee = found.loc[name] if name in found.index else None
+            points = means[means["model"] == name].sort_values("sparsity")
+            handles.append(_draw_pattern(axes, points, metric, labels[name], styles[name], knee, rank))
+        _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
+        figure.suptitle(textwrap.fill(title, 54), fontsize=8)
+        heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
+        figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
+    return figure
+
+
+def _draw_pattern(
+    axes: Axes,
+    points: pd.DataFrame,
+    metric: Metric,
+    pattern: str,
+    style: tuple[str, str],
+    knee: pd.Series | None,
+    rank: int,
+) -> Line2D:
+    """One pattern's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
+    colour, marker = style
+    x = 100 * points["sparsity"].to_numpy()
+    low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
+    edge = {"markerfacecolor": colour, "markeredgecolor": colour if marker in "x" else "white", "markeredgewidth": 0.4}
+    if marker == "x":
+        edge["markeredgewidth"] = 1.0
+    axes.plot(x, mean, color=colour, marker=marker, zorder=3, **edge)
+    if points["n_seeds"].max() > 1:
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+    text = pattern
+    if knee is not None and pd.notna(knee["tolerance"]):
+        s = 100 * knee["tolerance"]
+        text = f"{pattern} — {s:.0f} %" if s >= 1 else f"{pattern} — below 1 %"
+        height = 0.02 + 0.028 * rank
+        axes.plot(s, height, "|", transform=axes.get_xaxis_transform(), color=colour, markersize=5, zorder=4)
+        if pd.notna(low_end := knee["tolerance_low"]):
+            open_end = pd.isna(knee["tolerance_high"])
+            high_end = knee["tolerance_high"] if not open_end else points["sparsity"].max()
+            ends = np.array([100 * low_end, 100 * high_end])
+            axes.plot(ends, [height] * 2, transform=axes.get_xaxis_transform(), color=colour, linewidth=1.6, zorder=4)
+            text += f" (≥ {ends[0]:.0f})" if open_end else f" ({ends[0]:.0f}–{ends[1]:.0f})"
+        at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
+        axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
+    elif knee is not None:
+        text = f"{pattern} — {str(knee['reason']).partition(':')[0]}"
+    return Line2D([], [], color=colour, marker=marker, label=text, **edge)
+
+
+def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
+    """The dense level and the tolerance below it; returns their legend entries."""
+    dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
+    axes.axhline(dense, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+    axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
+    if metric.scale == "log":
+        tolerance = f"{100 * np.expm1(epsilon):.2g} %"
+    elif metric.name in PERCENT:
+        tolerance = f"{100 * epsilon:.3g} point{'' if np.isclose(epsilon, 0.01) else 's'}"
+    else:
+        tolerance = f"{epsilon:.3g}"
+    unit = " %" if metric.name in PERCENT else ""
+    return [
+        Line2D([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=f"dense: {dense:.3g}{unit}"),
+        Patch(color="black", alpha=0.13, linewidth=0, label=f"tolerance: {tolerance}"),
+    ]
+
+
+def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
+    """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
+    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 20) + 2)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+    scale = "log axis" if metric.scale == "log" else "%" if metric.name in PERCENT else ""
+    axes.set_ylabel(f"{metric.label} ({scale})" if scale else metric.label)
+    told = ""
+    values = _shown(means["quality"], metric)
+    if metric.scale == "log":
+        low, high = values.min(), values.max()
+        end = high
+        if not dense.empty and high > BLOW_UP * _shown(dense["quality"], metric)[0]:
+            end = BLOW_UP * _shown(dense["quality"], metric)[0]
+            told = f"\nvertical axis ends at {BLOW_UP} × dense; highest value: {_short(high)}"
+        low, end = low / 1.12, end * 1.07
+        axes.set_yscale("log")
+        axes.set_ylim(low, end)
+        axes.yaxis.set_major_locator(ticker.FixedLocator(_log_ticks(low, end)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    else:
+        shaped = _shown(means.loc[~means["pattern"].isin(["random", "erk-random"]), "quality"], metric)
+        low, high = (shaped.min(), shaped.max()) if len(set(means["pattern"]) - {"dense", "random"}) else (0, 0)
+        cut = low - 0.35 * (high - low)
+        if high > low and values.min() < low - (high - low):
+            axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
+            told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
+    axes.set_xlabel(f"Sparsity (% of prunable weights pruned){told}")
+
+
+def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
+    """Quality back in the metric's unit, as the axis shows it."""
+    return np.array([metric.value(value) for value in quality]) * (100 if metric.name in PERCENT else 1)
+
+
+def _styles(patterns: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each pattern: fixed for the known ones, so that figures can be compared."""
+    spare = cycle(OTHERS)
+    return {pattern: STYLES.get(pattern) or next(spare) for pattern in patterns}
+
+
+def _order(pattern: str) -> tuple[int, str]:
+    return (list(STYLES).index(pattern) if pattern in STYLES else len(STYLES), pattern)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends of a logarithmic axis: 1, 2, 5 of each decade, or evenly spaced on a short one."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) < 3:
+        ticks = [tick for tick in ticker.MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:e}".startswith("1")]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")

@@ -1,0 +1,212 @@
+"""Figures of studies along series: measures over steps per group, and the weights of each layer at the end."""
+
+import re
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from essential_sparsity.emergence import measures
+from essential_sparsity.figures.style import MM, RC, sentence
+from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bins
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
+DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
+SHOWN = {  # measure -> label of its panel
+    "below 0.01": "|w| < 0.01 (% of weights)",
+    "below 0.001": "|w| < 0.001 (% of weights)",
+    "below 0.1 std": "|w| < 0.1 std (% of weights)",
+    "hoyer": "Hoyer sparsity",
+    "kurtosis": "Kurtosis about zero",
+}
+BINS_PER_DECADE = 12
+ALIKE = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned sets (IoU)"}
+CHANCE = {"_chance": ("chance", (0, (4, 2))), "_chance_matrix": ("chance within each matrix", (0, (1, 1.5)))}
+
+
+def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
+    """One panel per measure of all prunable weights, and the training loss; one line per training, coloured by group.
+
+    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `line`.
+    Checkpoints that are left out of fits are crossed; a vertical line marks an abrupt change, with its interval as a band.
+    """
+    here = table[(table["series"] == series) & (table["tensor"] == measures.WHOLE)]
+    if here.empty:
+        raise ValueError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
+    groups = sorted(here["group"].unique(), key=_natural)
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
+    panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
+    fitted = abruptness[abruptness["series"] == series]
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, 112 * MM), layout="constrained")
+        axes = list(figure.subplots(2, 3).flat)
+        for place, measure in zip(axes, panels, strict=False):
+            _panel(
+                place,
+                here[here["measure"] == measure],
+                colours,
+                SHOWN.get(measure, measure),
+                "%" in SHOWN.get(measure, ""),
+            )
+            _abrupt(place, fitted[fitted["measure"] == measure], colours)
+        if not losses.empty:
+            for line, part in losses.groupby("line", sort=True):
+                group = here.loc[here["line"] == line, "group"]
+                if len(group):
+                    axes[len(panels)].plot(part["step"], part["loss"], color=colours[group.iloc[0]], linewidth=0.8)
+            _labels(axes[len(panels)], "Training loss")
+            _abrupt(axes[len(panels)], fitted[fitted["measure"] == "loss"], colours)
+        for place in axes[len(panels) + (not losses.empty) :]:
+            place.set_visible(False)
+        unit = here["axis"].iloc[0].replace("_", " ")
+        figure.supxlabel(f"Pre-training {unit}", fontsize=7)
+        handles = [
+            Line2D([], [], color=colour, marker="o", markersize=2.5, label=group) for group, colour in colours.items()
+        ]
+        if (fitted["conclusion"] == "abrupt").any():
+            handles.append(Line2D([], [], color="#555555", linestyle="--", label="abrupt change (95 % interval)"))
+        if here["marked"].notna().any():
+            handles.append(
+                Line2D([], [], color="#555555", marker="x", linestyle="none", label="left out: repeated weights")
+            )
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
+    return figure
+
+
+def _natural(name: str) -> list:
+    """Sorts 10 before 100, both after 9."""
+    return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in re.split(r"(\d+\.?\d*)", name)]
+
+
+def _varies(here: pd.DataFrame, measure: str) -> bool:
+    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("line").size().max() > 1
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
+    factor = 100 if percent else 1
+    for (group, _), part in rows.dropna(subset="value").groupby(["group", "line"], sort=True):
+        part = part.sort_values("position")
+        kept, wrong = part[part["marked"].isna()], part[part["marked"].notna()]
+        axes.plot(
+            kept["position"], factor * kept["value"], color=colours[group], marker="o", markersize=1.8, linewidth=0.9
+        )
+        axes.plot(wrong["position"], factor * wrong["value"], "x", color=colours[group], markersize=4)
+    _labels(axes, label)
+
+
+def _labels(axes: Axes, label: str) -> None:
+    axes.set_title(label, fontsize=7, loc="left")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+
+
+def _abrupt(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    for row in rows[rows["conclusion"] == "abrupt"].itertuples():
+        axes.axvline(row.jump_at, color=colours[row.group], linestyle="--", linewidth=0.8)
+        axes.axvspan(row.jump_at_low, row.jump_at_high, color=colours[row.group], alpha=0.12, linewidth=0)
+
+
+def neighbours(table: pd.DataFrame, series: str) -> Figure:
+    """How alike the masks of each checkpoint and of the one before it are: cosine above overlap, a column per sparsity.
+
+    `table`: the table `similarity`. One line per training, coloured by group, at the later checkpoint of each pair;
+    lottery tickets (means over tasks and seeds) are dashed. Levels that only tickets have are left to the table.
+    """
+    here = table[(table["between"] == "checkpoint") & (table["series"] == series) & (table["scope"] == "model")]
+    one_shot = here[here["pattern_a"] == "global"]
+    levels = sorted(one_shot["sparsity"].unique())
+    if not levels:
+        return sentence(
+            f"Nothing to compare in {series}: no two checkpoints of a training are left (see trajectory.parquet)."
+        )
+    groups = sorted(here["group"].unique(), key=_natural)
+    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    columns = 2 if len(levels) == 4 else min(3, len(levels))
+    bands = -(-len(levels) // columns)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, (24 + 88 * bands) * MM), layout="constrained")
+        axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True, sharey=True)
+        for i in range(bands * columns):
+            for j, (measure, label) in enumerate(ALIKE.items()):
+                place = axes[i // columns * 2 + j, i % columns]
+                if i >= len(levels):
+                    place.set_visible(False)
+                    continue
+                _alike(place, here[here["sparsity"] == levels[i]], measure, colours)
+                place.set_title(f"{100 * levels[i]:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
+                place.set_ylabel(label if i % columns == 0 else "")
+                place.tick_params(labelbottom=j == 1)
+        axes[0, 0].set_ylim(0, 1.03)
+        axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
+        lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
+        figure.legend(
+            handles=lines, loc="outside upper center", ncols=min(5, len(lines)), title=series, title_fontsize=8
+        )
+        tickets = {"color": "#555555", "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
+        grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
+        for text, dashes in CHANCE.values():
+            grey.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
+        unit = here["axis"].iloc[0].replace("_", " ")
+        named = f"Pre-training {unit}: each checkpoint beside the one before it"  # of the x axes, above the legend
+        figure.legend(handles=grey, loc="outside lower center", ncols=len(grey), title=named, title_fontsize=7)
+    return figure
+
+
+def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, str]) -> None:
+    for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
+        found = part.groupby("position_b")[measure].mean()
+        marker, size, dashes = ("o", 1.8, "-") if pattern == "global" else ("^", 2.5, "--")
+        style = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}
+        axes.plot(found.index.to_numpy(), found, color=colours[group], **style)
+    for suffix, (_, dashes) in CHANCE.items():
+        found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
+        style = {"color": "#555555", "linewidth": 1, "linestyle": dashes, "zorder": 2}
+        if len(found) == 1:  # of one point there is no line
+            axes.axhline(found.iloc[0], **style)
+        else:
+            axes.plot(found.index.to_numpy(), found, **style)
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """Share of weights per decade of |w|, one panel per layer; `spectra`: group -> table `spectrum` of its checkpoint."""
+    edges = np.linspace(-6, 1, 7 * BINS_PER_DECADE + 1)
+    layers = sorted(set().union(*(frame["layer"].unique() for frame in spectra.values())))
+    columns = min(4, len(layers))
+    rows = -(-len(layers) // columns)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(180 * MM, (28 + 38 * rows) * MM), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for place, layer in zip(axes.flat, layers, strict=False):
+            for i, (group, frame) in enumerate(sorted(spectra.items(), key=lambda pair: _natural(pair[0]))):
+                heights = _density(frame[frame["layer"] == layer], edges)
+                style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.1}
+                place.stairs(heights, 10**edges, label=group if layer == layers[0] else None, **style)
+            place.set_title(f"block {layer}", fontsize=7, loc="left")
+            place.set_xscale("log")
+            place.set_xlim(1e-5, 1)
+            place.set_ylim(bottom=0)
+        for place in axes.flat[len(layers) :]:
+            place.set_visible(False)
+        figure.supxlabel("Weight magnitude |w|", fontsize=7)
+        figure.supylabel("Share of the block's weights per decade", fontsize=7)
+        figure.legend(loc="outside upper center", ncols=len(spectra), title=title, title_fontsize=8)
+    return figure
+
+
+def _density(frame: pd.DataFrame, edges: np.ndarray) -> np.ndarray:
+    dtype = frame["dtype"].iloc[0]
+    low = describe_bins(dtype)[: INFINITY_BIN[dtype]]
+    counts = sum(counts_of(rows) for _, rows in frame.groupby("tensor"))[: len(low)]
+    with np.errstate(divide="ignore"):
+        found, _ = np.histogram(np.log10(low), bins=edges, weights=counts)
+    return found / counts.sum() * BINS_PER_DECADE

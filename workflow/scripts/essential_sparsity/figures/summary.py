@@ -1,0 +1,128 @@
+"""What a run found and cost, as plain text for a terminal."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from essential_sparsity.curves.metrics import METRICS
+
+WIDTH = 110
+SHORTEST = 8  # a name is cut no shorter than this
+
+
+def knee_lines(knees: pd.DataFrame) -> list[str]:
+    """The table `knees` as aligned lines of at most 110 characters; sparsities in per cent, a dash for none."""
+    header = ["model", "task", "pattern", "metric", "dense", "essential", "95 %", "last", "kneedle", "hinge", "note"]
+    rows = []
+    for row in headline(knees).sort_values(["model", "task", "pattern"]).to_dict("records"):
+        percents = [_percent(row[name]) for name in ("tolerance", "last_compliant", "kneedle", "hinge")]
+        percents.insert(1, interval(row["tolerance_low"], row["tolerance_high"]))
+        dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
+        notes = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
+        notes += ["comes back in"] if row["n_exits"] > 1 else []
+        notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
+        names = [row[name] for name in ("model", "task", "pattern", "metric")]
+        rows.append([*names, dense, *percents, ", ".join(notes)])
+    return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`61–75 %`; `≥ 61 %` where the upper end lies beyond the levels; a dash for none."""
+    if pd.isna(low):
+        return "–"
+    return f"≥ {100 * low:.0f} %" if pd.isna(high) else f"{100 * low:.0f}–{100 * high:.0f} %"
+
+
+def headline(knees: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each curve's first metric, in the order of `metrics.METRICS`."""
+    order = {name: i for i, name in enumerate(METRICS)}
+    first = knees["metric"].map(order).groupby([knees["model"], knees["task"]]).transform("min")
+    return knees[knees["metric"].map(order) == first]
+
+
+def cost_lines(costs: pd.DataFrame) -> list[str]:
+    """The table `costs` summed by rule, the longest first, as aligned lines."""
+    by_rule = costs.groupby("rule").agg(
+        jobs=("wall_s", "size"),
+        wall=("wall_s", "sum"),
+        longest=("wall_s", "max"),
+        cpu=("cpu_s", lambda seconds: seconds.sum(min_count=1)),
+        memory=("max_rss_mb", "max"),
+    )
+    rows = [
+        [
+            rule,
+            f"{row['jobs']:.0f}",
+            duration(row["wall"]),
+            duration(row["longest"]),
+            duration(row["cpu"]),
+            "–" if pd.isna(row["memory"]) else f"{row['memory'] / 1000:.1f} GB",
+        ]
+        for rule, row in by_rule.sort_values("wall", ascending=False).iterrows()
+    ]
+    rows.append(["all", str(len(costs)), duration(costs["wall_s"].sum()), "", duration(costs["cpu_s"].sum()), ""])
+    return _aligned(["rule", "jobs", "time", "longest job", "CPU time", "most memory"], rows, left={0})
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 20 s`, `5 h 07 min`; a dash when it was not measured."""
+    if pd.isna(seconds):
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _percent(sparsity: float | None) -> str:
+    return "–" if pd.isna(sparsity) else f"{100 * sparsity:.1f} %"
+
+
+def _aligned(
+    header: list[str], rows: list[list[str]], left: set[int], shrink: Sequence[tuple[int, ...]] = ()
+) -> list[str]:
+    """Columns two blanks apart; until the lines fit, those of `shrink` give way, group by group, the widest first."""
+    table = [header, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    for group in shrink:
+        while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[column] for column in group) > SHORTEST:
+            widths[max(group, key=lambda column: widths[column])] -= 1
+    lines = []
+    for row in table:
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            fitting = cell if len(cell) <= width else cell[: width - 1] + "…"
+            cells.append(fitting.ljust(width) if column in left else fitting.rjust(width))
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def folders(results: Path, pattern: str) -> list[tuple[Path, int]]:
+    """Folders below `results` that hold files matching a pattern, and how many each holds."""
+    return sorted(Counter(path.parent for path in results.glob(pattern) if path.is_file()).items())
+
+
+def report_table(knees: pd.DataFrame) -> pd.DataFrame:
+    """The table `knees` for a reader: sparsities in per cent with one decimal, a dash for none, reasons in words."""
+    ordered = knees.sort_values(["model", "task", "metric", "pattern"])
+    readings = {
+        "essential sparsity": "tolerance",
+        "last compliant": "last_compliant",
+        "kneedle": "kneedle",
+        "hinge": "hinge",
+    }
+    return pd.DataFrame(
+        {name: ordered[name] for name in ("model", "task", "pattern", "metric")}
+        | {"dense": ordered["dense"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")}
+        | {label: ordered[column].map(_percent) for label, column in readings.items()}
+        | {
+            "95 % interval": [
+                interval(*ends) for ends in zip(ordered["tolerance_low"], ordered["tolerance_high"], strict=True)
+            ]
+        }
+        | {"shape": ordered["shape"].fillna("–")}
+        | {"levels": ordered["n_levels"], "seeds": ordered["n_seeds"], "items": ordered["n_items"]}
+        | {"note": ordered["reason"].fillna("")}
+    )

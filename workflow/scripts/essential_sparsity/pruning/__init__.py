@@ -1,0 +1,1 @@
+"""Which weights are pruned: spectrum, thresholds, allocation, masks, and how alike two masks are."""

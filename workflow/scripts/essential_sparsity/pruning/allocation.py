@@ -1,0 +1,55 @@
+"""How many weights a pattern prunes of each matrix, or of each group: counts, not places."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from essential_sparsity.study.grid import NM_PATTERN, PATTERNS
+
+
+def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
+    """Pruned weights per matrix under Erdős–Rényi densities (Mocanu et al. 2018; Evci et al. 2020), adding to k.
+
+    The density of a matrix is proportional to (inputs + outputs) / (inputs · outputs), capped at 1 with the excess
+    given to the others. Counts are steps of one rising path over sparsity, so they never fall as k rises: masks nest.
+    Raises ValueError when k is out of range.
+    """
+    sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
+    raw = np.array([(shape[-2] + shape[-1]) / (shape[-2] * shape[-1]) for shape in shapes])
+    if not 0 <= k <= sizes.sum():
+        raise ValueError(f"cannot prune {k} of {sizes.sum()} weights")
+
+    def counts(sparsity: float) -> np.ndarray:
+        keep, capped = (1 - sparsity) * sizes.sum(), np.zeros(len(sizes), dtype=bool)
+        while True:
+            free = ~capped
+            scale = (keep - sizes[capped].sum()) / (raw[free] * sizes[free]).sum() if free.any() else 0.0
+            density = np.where(capped, 1.0, max(scale, 0.0) * raw)
+            over = free & (density > 1)
+            if not over.any():
+                return np.floor((1 - density) * sizes + 0.5).astype(np.int64)
+            capped |= over
+
+    low, high = 0.0, 1.0
+    if k == 0:
+        return [0] * len(sizes)
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if counts(middle).sum() < k else (low, middle)
+    result, above = counts(low), counts(high)
+    for i in range(len(sizes)):  # matrices of one shape step together: the last few go to the first in order of name
+        result[i] += min(above[i] - result[i], k - result.sum())
+    return [int(count) for count in result]
+
+
+def nm_pruned(pattern: str, sparsity: float) -> tuple[int, int]:
+    """(pruned, group) of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4 inputs. ValueError when it does not fit."""
+    match = NM_PATTERN.fullmatch(pattern)
+    if not match:
+        raise ValueError(f"unknown pattern {pattern!r}: expected one of {', '.join(PATTERNS)}, or nm2, nm4, nm8, …")
+    group = int(match[1])
+    pruned = sparsity * group
+    if not 0 <= sparsity <= 1 or abs(pruned - round(pruned)) > 1e-6:
+        raise ValueError(
+            f"{pattern} prunes whole weights of every {group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
+        )
+    return round(pruned), group

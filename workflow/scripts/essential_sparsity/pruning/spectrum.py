@@ -1,0 +1,116 @@
+"""The magnitude spectrum: one exact histogram per tensor, from which every pruning threshold is read.
+
+The magnitude of a floating-point number orders like its bits without the sign. Of a 16-bit float these 15 bits are the
+whole magnitude; of a float32 the upper 15 are. So 32,768 bins per tensor, filled in one read of the weights, give the
+boundary bin of any level, globally and per matrix, and the counts below any threshold.
+"""
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import torch
+
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.pruning.bins import BINS, INFINITY_BIN, describe_bins, histograms
+from essential_sparsity.pruning.parallel import flat_chunks, in_order, spans
+
+DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def level_count(sparsity: float, n: int) -> int:
+    """Number of weights pruned at a sparsity: floor(s·n + 1/2), in exact decimal arithmetic.
+
+    Raises ValueError outside [0, 1].
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity {sparsity} is outside [0, 1]")
+    return int((Fraction(str(float(sparsity))) * n + Fraction(1, 2)).__floor__())
+
+
+def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
+    """Count the weights of each magnitude bin: int64 array of 32,768.
+
+    Raises ValueError, naming the tensor, for a dtype that has no magnitudes and for NaN or infinity.
+    """
+    if weight.dtype not in DTYPES:
+        raise ValueError(
+            f"{name} is stored as {str(weight.dtype).removeprefix('torch.')}: only float32, float16 and bfloat16 weights "
+            "have magnitudes to rank. Give an unquantised checkpoint."
+        )
+    counts = sum(in_order(_counts, spans(weight)), torch.zeros(BINS, dtype=torch.int64, device=weight.device))
+    if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
+        raise ValueError(f"{name} holds NaN or infinity: the checkpoint is broken, fetch it again or leave it out.")
+    return counts.cpu().numpy()
+
+
+def _counts(span: tuple[int, torch.Tensor]) -> torch.Tensor:
+    counts = torch.zeros(BINS, dtype=torch.int64, device=span[1].device)
+    for _, piece in flat_chunks(span[1]):
+        halves = piece.view(torch.int16)
+        if piece.dtype == torch.float32:
+            halves = halves[1::2]  # the upper half of each float32 (little-endian)
+        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+    return counts
+
+
+def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFrame:
+    """Histogram every prunable tensor: one row per non-empty bin, sorted by tensor and bin.
+
+    Columns: tensor, layer, role, kind, shape (`384x1536`), input_dim, dtype, bin, count. One tensor is held at a time.
+    """
+    frames = []
+    for weight, values in weights:
+        counts = histogram(values, weight.name)
+        bins = np.flatnonzero(counts)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "tensor": weight.name,
+                    "layer": weight.layer,
+                    "role": weight.role,
+                    "kind": weight.kind,
+                    "shape": "x".join(map(str, weight.shape)),
+                    "input_dim": weight.input_dim,
+                    "dtype": DTYPES[values.dtype],
+                    "bin": bins.astype(np.int32),
+                    "count": counts[bins],
+                }
+            )
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    dtypes = sorted(frame["dtype"].unique())
+    if len(dtypes) > 1:
+        first = frame.drop_duplicates("dtype").set_index("dtype")["tensor"]
+        raise ValueError(
+            f"prunable weights are stored in different dtypes ({', '.join(f'{d}: {first[d]}' for d in dtypes)}): their "
+            "magnitudes cannot be ranked together. Save the checkpoint in one dtype."
+        )
+    return frame.sort_values(["tensor", "bin"], ignore_index=True)
+
+
+def boundary(counts: np.ndarray, k: int) -> tuple[int, int]:
+    """The bin that holds the k-th smallest magnitude and how many of that bin's weights are pruned (1 ≤ rank).
+
+    `counts`: int64 of 32,768; 1 ≤ k ≤ counts.sum().
+    """
+    cumulative = np.cumsum(counts)
+    index = int(np.searchsorted(cumulative, k))
+    return index, int(k - (cumulative[index] - counts[index]))
+
+
+def near_zero(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Weights with |w| below a threshold, per tensor, from the spectrum alone: columns tensor, n, below, boundary.
+
+    `below` counts whole bins under the threshold's bin; `boundary` counts the bin that straddles it (0 when the
+    threshold is a bin edge), so the true count lies in [below, below + boundary].
+    """
+    edges = describe_bins(frame["dtype"].iloc[0])
+    split = int(np.searchsorted(edges[: INFINITY_BIN[frame["dtype"].iloc[0]]], threshold, side="left"))
+    straddles = edges[split] > threshold
+    rows = []
+    for tensor, counts in histograms(frame).items():
+        whole = int(counts[: split - 1 if straddles else split].sum())
+        rows.append((tensor, int(counts.sum()), whole, int(counts[split - 1]) if straddles else 0))
+    return pd.DataFrame(rows, columns=["tensor", "n", "below", "boundary"])

@@ -1,0 +1,1 @@
+"""One job: evaluate a pruned model, find a ticket, keep what is finished."""

@@ -1,0 +1,119 @@
+"""One job: a model, a task and a pattern over one or more sparsities, with everything shared loaded once."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import transformers
+
+import essential_sparsity
+from essential_sparsity import tasks
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import masks
+from essential_sparsity.pruning.masks import Level
+from essential_sparsity.tasks import Outcome
+from essential_sparsity.training import finetuning, resume
+
+
+def evaluate(
+    folder: str | Path,
+    data: pd.DataFrame,
+    settings: Mapping[str, Any],
+    pattern: str,
+    sparsities: Sequence[float],
+    seed: int,
+    spectrum: pd.DataFrame | None = None,
+    device: torch.device | str = "cpu",
+    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
+    work: resume.Work | None = None,
+    cache: Path | None = None,
+) -> Iterator[tuple[Level, Outcome]]:
+    """Yield (Level, Outcome) per sparsity, ascending.
+
+    `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
+    model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
+    loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
+    holds the masks but for `deletion`: there the zeros train like any other weight, and the Level says how sparse the
+    model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask. `work`: where
+    fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
+    folder of tokenised texts.
+    """
+    task = tasks.load(settings["kind"])
+    auto_class = tasks.auto_class(settings)
+    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    prepared = task.prepare(folder, data, settings, seed, cache)
+    sparsities = sorted(sparsities)
+    if settings["protocol"] == "finetune":
+        pristine = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+        for sparsity in sparsities:
+            model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine
+            plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum, tickets)
+            pruned = dict(plan.masks(sparsity))
+            level = plan.prune_(sparsity)
+            held = {} if pattern in masks.FREE else pruned
+            place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity)
+            finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
+            check_count(pruned, level)
+            yield level, task.run(model, prepared, settings, seed, device)
+        return
+    # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
+    model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+    plan = make_plan(model.to(device), pattern, sparsities, seed, spectrum, tickets)
+    for sparsity in sparsities:
+        level = plan.prune_(sparsity)
+        yield level, task.run(model, prepared, settings, seed, device)
+
+
+def make_plan(
+    model: torch.nn.Module,
+    pattern: str,
+    sparsities: Sequence[float],
+    seed: int,
+    spectrum: pd.DataFrame | None,
+    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None,
+) -> masks.Plan:
+    """The plan over the model's own weights, which it zeroes in place."""
+    return masks.plan(pattern, loading.prunable_parameters(model), sparsities, seed, spectrum, tickets)
+
+
+def check_count(pruned: Mapping[str, torch.Tensor], level: Level) -> None:
+    """The masks that training was given are the ones that the level counts."""
+    count = sum(int(mask.sum()) for mask in pruned.values())
+    if count != level.k:
+        raise finetuning.TrainingError(f"Training held {count} pruned weights, but the level has {level.k}.")
+
+
+def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protocol: str) -> pd.DataFrame:
+    """One row per metric of table `runs`, but for the key columns model, task, pattern and seed.
+
+    Raises ValueError when the model that was loaded has other prunable weights than its manifest says.
+    """
+    if level.n != manifest["n_prunable"]:
+        raise ValueError(
+            f"{level.n} prunable weights were loaded, but the manifest counts {manifest['n_prunable']}: this version "
+            "of the workflow or of transformers finds other weights. Delete the manifest's folder and run again."
+        )
+    return pd.DataFrame(
+        {
+            "metric": list(outcome.metrics),
+            "value": pd.Series(list(outcome.metrics.values()), dtype="float64"),
+            "sparsity": level.sparsity,
+            "protocol": protocol,
+            "n_items": len(outcome.items),
+            "sparsity_actual": level.k / level.n,
+            "sparsity_total": level.k / manifest["n_total"],
+            "k": level.k,
+            "n_prunable": level.n,
+            "n_total": manifest["n_total"],
+            "keep": pd.array([level.keep] * len(outcome.metrics), dtype="Int64"),
+            "group": pd.array([level.group] * len(outcome.metrics), dtype="Int64"),
+            "dtype": manifest["dtype"],
+            "weights_sha256": manifest["weights_sha256"],
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "workflow": essential_sparsity.__version__,
+        }
+    )

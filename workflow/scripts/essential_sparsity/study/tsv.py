@@ -1,0 +1,194 @@
+"""The tables of config/: models, tasks, packages and the like, read and checked row by row.
+
+Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
+"""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
+
+KINDS = {  # kind of task -> model types it can evaluate, its usual metrics, columns it needs
+    "text-classification": (
+        ("encoder", "decoder"),
+        ("accuracy", "chance_corrected_accuracy"),
+        ("n_train", "n_eval", "max_length"),
+    ),
+    "image-classification": (
+        ("vision",),
+        ("accuracy", "chance_corrected_accuracy"),
+        ("n_train", "n_eval", "image_size"),
+    ),
+    "text-similarity": (("encoder", "decoder"), ("spearman",), ("max_length",)),
+    "question-answering": (("encoder", "decoder"), ("token_f1", "exact_match"), ("n_train", "n_eval", "max_length")),
+    "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
+    "lm-eval": (("decoder",), ("accuracy", "normalised_accuracy"), ("suite", "shots", "max_length")),
+    "masked-lm": (("encoder",), ("pseudo_perplexity", "masked_accuracy"), ("n_eval", "max_length")),
+}
+FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metrics` names them
+    "text-classification": ("matthews", "f1"),
+    "image-classification": ("matthews", "f1"),
+    "text-similarity": ("pearson",),
+}
+CLASSIFICATION = ("text-classification", "image-classification")
+PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
+    "zero-shot": (("text-similarity", "perplexity", "masked-lm", "lm-eval"), ()),
+    "probe": (CLASSIFICATION, ()),
+    "knn": (CLASSIFICATION, ()),
+    "finetune": (
+        (*CLASSIFICATION, "text-similarity", "question-answering"),
+        ("n_train", "n_eval", "epochs", "learning_rate", "batch_size"),
+    ),
+}
+HELD_OUT = "held-out"  # in the column eval_split: the training rows that `held_out` keeps from training
+assert all(metric in METRICS for _, metrics, _ in KINDS.values() for metric in metrics)
+
+
+def parse_cell(text: str, types: list[str]) -> Any:
+    """A table cell as the type that the schema gives its column; blank is None; unparsable stays text for the check."""
+    text = text.strip()
+    if text == "":
+        return None
+    if "boolean" in types and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind, convert in (("integer", int), ("number", float)):
+        if kind in types:
+            try:
+                return convert(text)
+            except ValueError:
+                continue
+    return text
+
+
+def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
+    """Read and check a tab-separated table; `key` is the column whose values must be unique (None: no such column).
+
+    Raises ConfigError naming file, row (line number), column, value and expectation.
+    """
+    schema = load_schema(schema_name)
+    properties = schema["properties"]
+    types = {
+        column: [rule["type"]] if isinstance(rule["type"], str) else rule["type"] for column, rule in properties.items()
+    }
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"{path}: there is no such file (config key {schema_name!r}). Paths are relative to the repository root."
+        )
+    with open(path, encoding="utf-8", newline="") as handle:
+        lines = [(number, line) for number, line in enumerate(handle, 1) if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise ConfigError(
+            f"{path}: the table is empty; expected a header line with the columns {', '.join(properties)}"
+        )
+    header = [name.strip() for name in lines[0][1].rstrip("\r\n").split("\t")]
+    for column in header:
+        if column not in properties:
+            raise ConfigError(
+                f"{path}, header: unknown column {column!r}{hint(column, properties)} Known columns: {', '.join(properties)}."
+            )
+    if missing := [column for column in schema["required"] if column not in header]:
+        raise ConfigError(f"{path}, header: the column {missing[0]!r} is missing.")
+    if repeated := sorted({column for column in header if header.count(column) > 1}):
+        raise ConfigError(f"{path}, header: the column {repeated[0]!r} stands there twice.")
+    rows, seen = [], {}
+    for number, cells in zip(
+        (n for n, _ in lines[1:]), csv.reader((line for _, line in lines[1:]), delimiter="\t"), strict=True
+    ):
+        if len(cells) > len(header):
+            raise ConfigError(
+                f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs."
+            )
+        cells += [""] * (len(header) - len(cells))
+        row = dict.fromkeys(properties)
+        row |= {column: parse_cell(cell, types[column]) for column, cell in zip(header, cells, strict=True)}
+        check(row, schema, f"{path}, line {number}", "column")
+        if key and row[key] in seen:
+            raise ConfigError(
+                f"{path}, line {number}, column {key}: {row[key]!r} stands there already on line {seen[row[key]]}; ids are unique."
+            )
+        seen[row[key] if key else number] = number
+        rows.append(row)
+    return rows
+
+
+def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list[dict]]]:
+    """The models, tasks (each by id) and packages (rows by key, in order of preference) that a config names."""
+    models = {row["model"]: row for row in read_table(config["models"], "models", "model")}
+    tasks = {row["task"]: row for row in read_table(config["tasks"], "tasks", "task")}
+    packages = defaultdict(list)
+    for row in read_table(config["packages"], "packages", None):
+        packages[row["package"]].append(row)
+    for path, rows in ((config["models"], models), (config["tasks"], tasks)):
+        for name, row in rows.items():
+            check_source(f"{path}, {name!r}", row, packages)
+    datasets = {}
+    for name, row in tasks.items():
+        check_task(f"{config['tasks']}, {name!r}", row)
+        source = {column: row[column] for column in ("source", "id", "revision", "format", "columns")}
+        first, known = datasets.setdefault(row["dataset"], (name, source))
+        if source != known:
+            differing = next(column for column in source if source[column] != known[column])
+            raise ConfigError(
+                f"{config['tasks']}, {name!r}, column {differing}: {source[differing]!r} but the task {first!r} gives the same "
+                f"dataset {row['dataset']!r} {known[differing]!r}. Rows that share a dataset describe one source."
+            )
+    return models, tasks, dict(packages)
+
+
+def check_source(where: str, row: dict, packages: dict) -> None:
+    """The columns source, id and revision fit each other."""
+    if row["source"] == "package" and row["id"] not in packages:
+        raise ConfigError(
+            f"{where}, column id: there is no package {row['id']!r} in the packages table{hint(row['id'], packages)}"
+        )
+    if row["source"] == "hub" and not row["revision"]:
+        raise ConfigError(
+            f"{where}, column revision: blank, but a hub source needs the commit hash of the revision, so that a later run reads the same weights."
+        )
+    if row["source"] != "hub" and row["revision"]:
+        raise ConfigError(
+            f"{where}, column revision: {row['revision']!r}, but only hub sources have one (a package's version stands in the packages table)."
+        )
+
+
+def check_task(where: str, row: dict) -> None:
+    """A task's protocol and columns fit its kind."""
+    kinds, columns = PROTOCOLS[row["protocol"]]
+    if row["kind"] not in kinds:
+        raise ConfigError(
+            f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}"
+        )
+    given = (
+        {"n_train", "n_eval", "windows"} if row["eval_split"] else set()
+    )  # the split says what; blank means all of it
+    for column in (*KINDS[row["kind"]][2], *columns):
+        if row[column] is None and column not in given:
+            raise ConfigError(
+                f"{where}, column {column}: blank, but {row['kind']} with protocol {row['protocol']} needs a value."
+            )
+    if row["protocol"] != "zero-shot" and row["n_train"] is None and row["minutes_per_level"] is None:
+        raise ConfigError(
+            f"{where}, column minutes_per_level: blank, but without n_train the time of a job cannot be worked out; give it."
+        )
+    if row["held_out"] and row["protocol"] == "zero-shot":
+        raise ConfigError(f"{where}, column held_out: {row['held_out']}, but with protocol zero-shot nothing trains.")
+    if row["eval_split"] == HELD_OUT and not row["held_out"]:
+        raise ConfigError(
+            f"{where}, column held_out: blank, but eval_split is {HELD_OUT}; give the share of the training rows that is "
+            "kept from training and evaluated, e.g. 0.1."
+        )
+    if (row["kind"] == "lm-eval") != (row["format"] == "lm-eval"):
+        raise ConfigError(
+            f"{where}, column format: {row['format']!r}, but kind {row['kind']}; the kind lm-eval reads the format lm-eval, and "
+            "no other kind does."
+        )
+    known = (*KINDS[row["kind"]][1], *FURTHER_METRICS.get(row["kind"], ()))
+    for metric in row["metrics"].split(",") if row["metrics"] else ():
+        if metric not in known:
+            raise ConfigError(
+                f"{where}, column metrics: {metric!r} is no metric of {row['kind']}{hint(metric, known)} "
+                f"Known: {', '.join(known)}, joined by commas."
+            )

@@ -1,0 +1,287 @@
+"""Fine-tuning with a held mask: pruned weights stay exactly zero through every step.
+
+Protocol of the paper: AdamW, linear decay to 0, no warm-up, weight decay 0, epsilon 1e-8, the same settings at every
+sparsity, the mask found once on the pre-trained weights. Judged at the last step, never at the best epoch.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from essential_sparsity import files
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.training import memory, resume
+
+MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
+
+
+class TrainingError(ValueError):
+    """Fine-tuning cannot start as configured, or did not hold its mask."""
+
+
+def load_trainable(
+    folder: str | Path, auto_class: str, seed: int, options: Mapping[str, Any], **load: Any
+) -> transformers.PreTrainedModel:
+    """The pre-trained model in its stored dtype under a new head, initialised by the seed.
+
+    Only the head (and a pooler, which some pre-trained checkpoints lack) may be new. A classifier that the checkpoint
+    brings is replaced too: its labels are another task's.
+    """
+    transformers.set_seed(seed32(seed, "head"))
+    allow_new = new_parts(folder, auto_class)
+    model = loading.load_model(folder, auto_class, allow_new=allow_new, **options, **load)
+    for name, part in model.named_children():
+        if name != model.base_model_prefix:
+            for parameter in part.parameters():
+                parameter._is_hf_initialized = False  # transformers' initialisers skip parameters that were loaded
+            part.apply(model._init_weights)
+    return model
+
+
+def new_parts(folder: str | Path, auto_class: str) -> tuple[str, ...]:
+    """Prefixes of the parameters that may be new: everything beside the base model, and the base model's pooler."""
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model = getattr(transformers, auto_class).from_config(config)
+    beside = (f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
+    return ("pooler.", *beside)
+
+
+def train_(
+    model: transformers.PreTrainedModel,
+    rows: Sequence[Mapping[str, Any]],
+    collate: Callable[[list], dict[str, Any]],
+    settings: Mapping[str, Any],
+    seed: int,
+    masks: Mapping[str, torch.Tensor],
+    device: torch.device | str,
+    work: resume.Work | None = None,
+) -> None:
+    """Fine-tune `model` in place, in float32, on `rows` (dicts with `labels`), holding `masks`.
+
+    `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
+    Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
+    `work`: where checkpoints are kept, and what decides `rows`; a training that was killed goes on from the last one.
+    Where memory does not suffice for a batch, it goes through in parts that add up to the same gradient.
+    Raises TrainingError when a pruned weight is not exactly zero after an epoch or at the end.
+    """
+    for key in ("epochs", "learning_rate", "batch_size"):
+        if settings.get(key) is None:
+            raise TrainingError(f"Task {settings.get('task')!r}: column {key!r} is empty, but fine-tuning needs it.")
+    device = torch.device(device)
+    model.float().to(device)
+    held = hold(model, masks)
+    progress = work and resume.Progress(identified(work, model, rows, settings, seed, masks, device))
+    with contextlib.ExitStack() as stack:
+        folder = work.folder if work else stack.enter_context(tempfile.TemporaryDirectory())
+        for _, _, _, hook in held:
+            stack.callback(hook.remove)
+        arguments = training_arguments(settings, seed, device, str(folder), texts="input_ids" in rows[0])
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Watch(held)]
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        if progress:
+            trainer.follow(stack.enter_context(progress))
+        transformers.set_seed(arguments.seed)
+        trainer.train(resume_from_checkpoint=progress and progress.checkpoint and str(progress.checkpoint))
+    check_held(held)
+
+
+def identified(
+    work: resume.Work,
+    model: transformers.PreTrainedModel,
+    rows: Sequence,
+    settings: Mapping[str, Any],
+    seed: int,
+    masks: Mapping[str, torch.Tensor],
+    device: torch.device,
+) -> resume.Work:
+    """The work with all that decides the trained bits, but for the rows' content, which its caller names."""
+    return resume.Work(
+        work.folder,
+        {
+            **work.identity,
+            "settings": dict(settings),
+            "seed": seed,
+            "rows": len(rows),
+            "weights": resume.digest(model.state_dict()),
+            "masks": resume.digest(masks),
+            "code": resume.code(settings["kind"]),
+            **resume.versions(device.type),
+        },
+    )
+
+
+class Trainer(transformers.Trainer):
+    """Trains on batches of the configured size, cut into `parts` where memory asks for it.
+
+    The Trainer's own accumulation of gradients would cut the data set instead: batches that do not divide would change,
+    and models that take loss arguments without using them (BERT's classifier) would add the losses instead of
+    averaging them.
+    """
+
+    parts = 1
+    progress: resume.Progress | None = None
+
+    def follow(self, progress: resume.Progress) -> None:
+        """Go on from, and write, the checkpoints of this progress."""
+        self.progress, self.parts = progress, progress.parts
+        self.add_callback(progress)
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """The gradient of the mean loss of a batch, tried again in twice as many parts when memory runs out."""
+        rows = rows_of(inputs)
+        generators = [torch, torch.cuda] if self.args.device.type == "cuda" else [torch]
+        states = [generator.get_rng_state() for generator in generators]
+        while True:
+            try:
+                if self.parts == 1:
+                    return super().training_step(model, inputs, num_items_in_batch)
+                return self._in_parts(model, inputs, rows)
+            except RuntimeError as error:
+                if not memory.ran_out(error) or self.parts >= rows:
+                    raise
+            self.parts *= 2
+            if self.progress:
+                self.progress.parts = self.parts
+            print(f"Out of memory: batches of {rows} go through in {self.parts} parts from here.", flush=True)
+            model.zero_grad()
+            memory.free()
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_rng_state(state)
+
+    def _in_parts(self, model, inputs: Mapping[str, Any], rows: int) -> torch.Tensor:
+        """As one batch, to rounding: each part's mean loss counts by its share of the batch's targets."""
+        model.train()
+        size = -(-rows // self.parts)
+        parts = [
+            {key: value[start : start + size] if torch.is_tensor(value) else value for key, value in inputs.items()}
+            for start in range(0, rows, size)
+        ]
+        counts = [self._targets(part) for part in parts]
+        total = torch.zeros((), device=self.args.device)
+        for part, count in zip(parts, counts, strict=True):
+            if count:
+                loss = self.compute_loss(model, self._prepare_inputs(part)) * (count / sum(counts))
+                self.accelerator.backward(loss)
+                total += loss.detach()
+        return total
+
+    def _targets(self, part: Mapping[str, Any]) -> int:
+        """What a part's loss is the mean of: labels that are not ignored, else rows."""
+        labels = part.get("labels")
+        if labels is None:
+            return rows_of(part)
+        return int((labels[..., 1:] if self._loss_shifts_labels else labels).ne(-100).sum())
+
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Not counted: it would walk through all parameters at every step."""
+        return 0
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The weights under their names in memory: `save_pretrained` writes others, which loading would then skip."""
+        os.makedirs(output_dir, exist_ok=True)
+        torch.save(self.model.state_dict(), Path(output_dir) / transformers.utils.WEIGHTS_NAME)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Every weight, or an error."""
+        path = Path(resume_from_checkpoint) / transformers.utils.WEIGHTS_NAME
+        self.model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def rows_of(batch: Mapping[str, Any]) -> int:
+    """Rows of a batch, all of whose tensors have them first."""
+    return len(next(value for value in batch.values() if torch.is_tensor(value)))
+
+
+def hold(model: transformers.PreTrainedModel, masks: Mapping[str, torch.Tensor]) -> list[tuple]:
+    """Mask the gradients of pruned weights: (name, parameter, mask, hook) of each.
+
+    A gradient of exactly zero from the first step keeps AdamW's moments, and so its update, at zero (decay is 0).
+    Zeroing the weights after each step instead would let the moments drift, and would clip the gradient of the kept
+    weights by a norm that counts gradients thrown away.
+    """
+    parameters = loading.parameters(model)
+    unknown = sorted(set(masks) - set(parameters))
+    if unknown:
+        raise TrainingError(f"Masks name weights that the model does not have: {', '.join(unknown[:3])} …")
+    held = []
+    for name, mask in masks.items():
+        parameter = parameters[name]
+        mask = mask.to(parameter.device)
+        hook = parameter.register_hook(lambda gradient, mask=mask: gradient.masked_fill(mask, 0.0))
+        held.append((name, parameter, mask, hook))
+    check_held(held)
+    return held
+
+
+def check_held(held: Sequence[tuple]) -> None:
+    """Raise TrainingError, naming the tensor, unless every masked weight is exactly zero."""
+    for name, parameter, mask, _ in held:
+        wrong = parameter.detach()[mask] != 0
+        if bool(wrong.any()):
+            finite = bool(torch.isfinite(parameter).all())
+            cause = "The mask was not held." if finite else "Training diverged to NaN: lower learning_rate."
+            raise TrainingError(f"{name}: {int(wrong.sum())} of {int(mask.sum())} pruned weights are not zero. {cause}")
+
+
+class Watch(transformers.TrainerCallback):
+    """Checks the masks after each epoch, so that a long training does not run on without them."""
+
+    def __init__(self, held: Sequence[tuple]):
+        self.held = held
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        check_held(self.held)
+
+
+def training_arguments(
+    settings: Mapping[str, Any], seed: int, device: torch.device, folder: str, texts: bool
+) -> transformers.TrainingArguments:
+    """The protocol above; nothing is saved, reported or evaluated on the way."""
+    gpu = device.type == "cuda"
+    autocast = settings.get("autocast") if gpu else None
+    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if gpu else 0
+    arguments = transformers.TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=float(settings["epochs"]),
+        learning_rate=float(settings["learning_rate"]),
+        per_device_train_batch_size=int(settings["batch_size"]),
+        optim="adamw_torch_fused",  # the same update in one pass over memory: a quarter of a small model's step
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        weight_decay=0.0,
+        adam_epsilon=1e-8,
+        max_grad_norm=1.0,
+        seed=seed32(seed, "training"),
+        data_seed=seed32(seed, "order"),
+        train_sampling_strategy="group_by_length" if texts else "random",  # batches of like length hold little padding
+        bf16=autocast == "bf16",
+        fp16=autocast == "fp16",
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        dataloader_num_workers=workers,  # as many as there are idle processors; the order of the batches is the same
+        dataloader_persistent_workers=workers > 0,
+        remove_unused_columns=False,
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would wait for the GPU at every step; divergence shows in the weights
+        report_to="none",
+        disable_tqdm=True,
+    )
+    # One GPU, even where the node shows more: DataParallel would multiply the batch size, and with it the protocol.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def seed32(seed: int, purpose: str) -> int:
+    """A seed in the range that torch, NumPy and transformers all take."""
+    return files.named_seed(seed, purpose) % 2**32
