@@ -27,21 +27,10 @@ include: "rules/figures.smk"
 rule all:
     default_target: True
     input:
-        expand(
-            "results/tables/{table}.parquet",
-            table=["runs", "knees", "comparisons", "layers", "costs"],
-        ),
-        expand(
-            "results/tables/{table}.parquet",
-            table=(["differences"] if TICKETS else [])
-            + (["similarity"] if SIMILARITIES else []),
-        ),
-        expand(
-            "results/tables/{table}.parquet",
-            table=["trajectory", "abruptness", "contrasts"] if STUDIED else [],
-        ),
-        "results/figures/knees.csv",
+        [f"{OUT}/tables/{table}.parquet" for table in study_tables()],
         RUN_FILES,  # a lost run is computed again although its tables are there
+        ITEM_FILES,
+        f"{OUT}/figures/knees.csv",
         CURVE_FIGURES,
         MODEL_FIGURES,
         DIFFERENCE_FIGURES,

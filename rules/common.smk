@@ -1,4 +1,4 @@
-# Read and check the configuration, constrain the wildcards, name the input and resource functions.
+# The study that the configuration asks for, the wildcards' values, and the code that each rule depends on.
 import json
 import re
 import sys
@@ -7,117 +7,74 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import codefiles
-from essential_sparsity.study import (
-    chains,
-    configuration,
-    grid,
-    references,
-    resources,
-    revisions,
-    rounds,
-    series,
-)
+from essential_sparsity import codefiles, files
+from essential_sparsity.study import chains, configuration, grid, resources, series
+from essential_sparsity.study import study as studies
 
 try:
-    configuration.check_config(
-        config, "the configuration (config/config.yaml, --configfile and --config)"
+    STUDY = studies.read(
+        configuration.settled(
+            config,
+            workflow.overwrite_configfiles,
+            workflow.config_settings.config or {},
+        ),
+        "the configuration (config/config.yaml, --configfile and --config)",
+        looking=workflow.is_main_process,
     )
-    TABLES = series.read(config)
-    MODELS, TASKS, PACKAGES = TABLES.models, TABLES.tasks, TABLES.packages
-    PRETRAININGS = TABLES.pretrainings
-    config["grid"] = series.expand_blocks(config["grid"], TABLES.members)
-    MEMBERS = series.studied(config, MODELS)
-    MASK_LEVELS = series.mask_levels(config)
-    grid.validate(config, MODELS, TASKS, "the configuration")
-    chains.check(config, TASKS, "the configuration")
-    REFERENCES = references.read(config, MODELS, TASKS)
-    ROUNDS = rounds.read() if "refine" in config else []
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-LEVELS_PER_JOB = {task: row["levels_per_job"] for task, row in TASKS.items()}
-JOBS = grid.expand(config["grid"], LEVELS_PER_JOB, ROUNDS)
-DATASETS = {row["dataset"]: row for row in TASKS.values()}
-CURVES = sorted({(job.model, job.task) for job in JOBS})
-RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
-ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
-USED_MODELS = sorted({job.model for job in JOBS})
-STUDIED = sorted({member["series"] for member in MEMBERS})
-LINES = series.lines(MEMBERS) if MASK_LEVELS else {}  # whose neighbours are compared
-NEIGHBOURED = sorted({line[0]["series"] for line in LINES.values()})
-MEMBER_LOSSES = series.losses(MEMBERS, MODELS)
-USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
-try:
-    LOCKED = revisions.read(config["revisions"])
-    members = [member["model"] for member in MEMBERS]
-    revisions.apply_(
-        MODELS, {*USED_MODELS, *members}, "model", LOCKED, config["models"]
-    )
-    revisions.apply_(DATASETS, USED_DATASETS, "dataset", LOCKED, config["tasks"])
-except configuration.ConfigError as error:
-    raise WorkflowError(str(error)) from None
-SHARE = config["lottery"]["share"]
-TICKETS = chains.tickets(JOBS, SHARE)
-CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
-CHAINED_MODELS = sorted({model for model, _ in CHAINED})
-TICKET = f"results/tickets/{chains.TICKET}"
-LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
-
+STORE, OUT, CONFIG = studies.STORE, STUDY.folder, STUDY.given
+MODELS, TASKS, DATASETS = STUDY.models, STUDY.tasks, STUDY.datasets
 RUN = grid.RUN
+RUN_FILES = [f"{STORE}/runs/{job.path}.parquet" for job in STUDY.jobs]
+ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
+TICKET = f"{STORE}/tickets/{chains.TICKET}"
+MEASURED = {model for models in STUDY.measured_only.values() for model in models}
 
 
-# Checkpoints that are measured only: all those of a pre-training in one job. Those that the grid prunes have jobs of
-# their own, so that another step in a series re-runs no evaluation.
-MADE = series.made_here(MODELS, {*members} - {*USED_MODELS})
-MEASURED = {model for models in MADE.values() for model in models}
-FETCHED = "|".join(re.escape(model) for model in MODELS if model not in MEASURED)
+def one_of(names):
+    """A regular expression of literal names."""
+    return "|".join(map(re.escape, names)) or "none"
 
 
 wildcard_constraints:
-    model="|".join(map(re.escape, MODELS)),
-    task="|".join(map(re.escape, TASKS)),
-    dataset="|".join(map(re.escape, DATASETS)),
-    pretraining="|".join(map(re.escape, PRETRAININGS)),
-    line="|".join(map(re.escape, LINES)) or "none",
-    pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
+    model=one_of(MODELS),
+    task=one_of(TASKS),
+    dataset=one_of(DATASETS),
+    pretraining=one_of(STUDY.pretrainings),
+    line=one_of(STUDY.lines),
+    series=one_of(STUDY.studied),
+    pattern=f"dense|{one_of(grid.PATTERNS)}|nm[0-9]+",
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",
-
-
-def program(name):
-    """A program and the library modules that it imports (what its results depend on), as relative paths."""
-    return codefiles.program(f"workflow/scripts/{name}.py")
 
 
 # Snakemake throws away what a job computed when an input is newer than the clock of the job's node. Each job reads
 # these lines on its node before it computes.
 if ahead := codefiles.from_the_future(
     [
-        *map(str, Path("workflow").rglob("*.*")),
-        *(f"results/checkpoints/{name}/manifest.json" for name in USED_MODELS),
-        *(f"results/datasets/{name}/manifest.json" for name in USED_DATASETS),
+        *(f"{STORE}/checkpoints/{name}/manifest.json" for name in STUDY.used_models),
+        *(f"{STORE}/datasets/{name}/manifest.json" for name in STUDY.used_datasets),
     ]
 ):
     raise WorkflowError(
         f"{ahead[0]} (and {len(ahead) - 1} more) has a modification time in the future of this machine's clock; jobs here "
         "would compute in vain. Set the clock right, or give the files the present time: "
-        "find workflow results -newermt now -exec touch {} +"
+        "find results -newermt now -exec touch {} +"
     )
 
 
-def schema(*names):
-    """The schemas of the tables that a program writes or reads."""
-    return [f"workflow/schemas/tables/{name}.yaml" for name in names]
+def program(name):
+    """The file of a program."""
+    return f"workflow/scripts/{name}.py"
 
 
-def grid_json():
-    """The grid as one command-line argument: its cross products stay short however many runs they name."""
-    used = sorted({job.task for job in JOBS})
-    return json.dumps(
-        {
-            "blocks": config["grid"],
-            "levels_per_job": {task: LEVELS_PER_JOB[task] for task in used},
-            "rounds": ROUNDS,
-        }
-    )
+def code(name):
+    """A param: the digest of a program's code, computed when a job needs it."""
+    return lambda wildcards: codefiles.digest(name)
+
+
+def study_tables():
+    """The tables that this study asks for, as their schemas say."""
+    return STUDY.tables()

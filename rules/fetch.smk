@@ -6,42 +6,43 @@ localrules:
 
 rule fetch_model:
     input:
-        code=program("fetch_model"),
         made=made_here,
     output:
-        manifest="results/checkpoints/{model}/manifest.json",
+        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
     log:
-        "results/logs/fetch_model/{model}.log",
+        f"{STORE}/logs/fetch_model/{{model}}.log",
     benchmark:
-        "results/benchmarks/fetch_model/{model}.tsv"
+        f"{STORE}/benchmarks/fetch_model/{{model}}.tsv"
     wildcard_constraints:
-        model=FETCHED,
+        model=one_of(model for model in MODELS if model not in MEASURED),
     conda:
         "../envs/fetch.yaml"
     params:
-        settings=lambda wildcards: source_settings(MODELS[wildcards.model]),
+        program=program("fetch_model"),
+        code=code("fetch_model"),
+        settings=lambda wildcards: STUDY.source(MODELS[wildcards.model]),
     message:
         "Fetching the model {wildcards.model}"
     shell:
-        "python {input.code[0]} --model {wildcards.model} --settings {params.settings:q} "
+        "python {params.program} --model {wildcards.model} --settings {params.settings:q} "
         "--manifest {output.manifest} 2>&1 | tee {log}"
 
 
 rule fetch_dataset:
-    input:
-        code=program("fetch_dataset"),
     output:
-        manifest="results/datasets/{dataset}/manifest.json",
+        manifest=f"{STORE}/datasets/{{dataset}}/manifest.json",
     log:
-        "results/logs/fetch_dataset/{dataset}.log",
+        f"{STORE}/logs/fetch_dataset/{{dataset}}.log",
     benchmark:
-        "results/benchmarks/fetch_dataset/{dataset}.tsv"
+        f"{STORE}/benchmarks/fetch_dataset/{{dataset}}.tsv"
     conda:
         "../envs/fetch.yaml"
     params:
-        settings=lambda wildcards: source_settings(DATASETS[wildcards.dataset]),
+        program=program("fetch_dataset"),
+        code=code("fetch_dataset"),
+        settings=lambda wildcards: STUDY.source(DATASETS[wildcards.dataset]),
     message:
         "Fetching the data {wildcards.dataset}"
     shell:
-        "python {input.code[0]} --dataset {wildcards.dataset} --settings {params.settings:q} "
+        "python {params.program} --dataset {wildcards.dataset} --settings {params.settings:q} "
         "--manifest {output.manifest} 2>&1 | tee {log}"

@@ -6,38 +6,40 @@ localrules:
     tabulate_knees,
 
 
-CURVE_FIGURES = [f"results/figures/curves/{model}/{task}.svg" for model, task in CURVES]
-MODELS_OF = grid.models_of(JOBS, "global")
+CURVE_FIGURES = [
+    f"{OUT}/figures/curves/{model}/{task}.svg" for model, task in STUDY.curves
+]
+MODELS_OF = grid.models_of(STUDY.jobs, "global")
 MODEL_FIGURES = [
-    f"results/figures/models/{task}.svg"
+    f"{OUT}/figures/models/{task}.svg"
     for task, models in MODELS_OF.items()
     if len(models) > 1
 ]
 LAYER_FIGURES = [
-    f"results/figures/layers/{model}.svg"
-    for model in USED_MODELS
+    f"{OUT}/figures/layers/{model}.svg"
+    for model in STUDY.used_models
     if MODELS[model]["position"] is None
 ]
 
 
 rule plot_curve:
     input:
-        code=program("plot_curve"),
-        schema=schema("runs", "knees"),
-        runs="results/tables/runs.parquet",
-        knees="results/tables/knees.parquet",
+        runs=f"{OUT}/tables/runs.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
     output:
         figure=report(
-            "results/figures/curves/{model}/{task}.svg",
+            f"{OUT}/figures/curves/{{model}}/{{task}}.svg",
             caption="../workflow/report/curve.rst",
             category="Curves",
             labels={"model": "{model}", "task": "{task}"},
         ),
     log:
-        "results/logs/plot_curve/{model}/{task}.log",
+        f"{OUT}/logs/plot_curve/{{model}}/{{task}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
+        program=program("plot_curve"),
+        code=code("plot_curve"),
         labels=lambda wildcards: json.dumps(
             {
                 "model": MODELS[wildcards.model]["label"],
@@ -47,28 +49,28 @@ rule plot_curve:
     message:
         "Drawing the curves of {wildcards.model} on {wildcards.task}"
     shell:
-        "python {input.code[0]} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
+        "python {params.program} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_models:
     input:
-        code=program("plot_models"),
-        schema=schema("runs", "knees"),
-        runs="results/tables/runs.parquet",
-        knees="results/tables/knees.parquet",
+        runs=f"{OUT}/tables/runs.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
     output:
         figure=report(
-            "results/figures/models/{task}.svg",
+            f"{OUT}/figures/models/{{task}}.svg",
             caption="../workflow/report/models.rst",
             category="Curves",
             labels={"model": "all", "task": "{task}"},
         ),
     log:
-        "results/logs/plot_models/{task}.log",
+        f"{OUT}/logs/plot_models/{{task}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
+        program=program("plot_models"),
+        code=code("plot_models"),
         labels=lambda wildcards: json.dumps(
             {
                 "models": {
@@ -81,53 +83,54 @@ rule plot_models:
     message:
         "Drawing the curves of all models on {wildcards.task}"
     shell:
-        "python {input.code[0]} --runs {input.runs} --knees {input.knees} --task {wildcards.task} "
+        "python {params.program} --runs {input.runs} --knees {input.knees} --task {wildcards.task} "
         "--labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_layers:
     input:
-        code=program("plot_layers"),
-        schema=schema("layers"),
-        layers="results/tables/layers.parquet",
+        layers=f"{OUT}/tables/layers.parquet",
     output:
         figure=report(
-            "results/figures/layers/{model}.svg",
+            f"{OUT}/figures/layers/{{model}}.svg",
             caption="../workflow/report/layers.rst",
             category="Where the pruned weights sit",
             labels={"model": "{model}"},
         ),
     log:
-        "results/logs/plot_layers/{model}.log",
+        f"{OUT}/logs/plot_layers/{{model}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        sparsity=LAYER_SPARSITY,
+        program=program("plot_layers"),
+        code=code("plot_layers"),
+        sparsity=CONFIG["figures"]["layers_sparsity"],
         label=lambda wildcards: MODELS[wildcards.model]["label"],
     message:
         "Drawing where the pruned weights of {wildcards.model} sit"
     shell:
-        "python {input.code[0]} --layers {input.layers} --model {wildcards.model} --pattern global "
+        "python {params.program} --layers {input.layers} --model {wildcards.model} --pattern global "
         "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule tabulate_knees:
     input:
-        code=program("tabulate_knees"),
-        schema=schema("knees"),
-        knees="results/tables/knees.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
     output:
         table=report(
-            "results/figures/knees.csv",
+            f"{OUT}/figures/knees.csv",
             caption="../workflow/report/knees.rst",
             category="Essential sparsity",
             labels={"table": "all curves"},
         ),
     log:
-        "results/logs/tabulate_knees.log",
+        f"{OUT}/logs/tabulate_knees.log",
     conda:
         "../envs/analyse.yaml"
+    params:
+        program=program("tabulate_knees"),
+        code=code("tabulate_knees"),
     message:
         "Writing the table of knees for the report"
     shell:
-        "python {input.code[0]} --knees {input.knees} --out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --knees {input.knees} --out {output.table} 2>&1 | tee {log}"

@@ -1,44 +1,25 @@
 # Named functions of inputs, params and resources, in the order of the pipeline; Snakemake calls them per job.
 
 
-def source_settings(row):
-    """What fetching a table row depends on, as JSON."""
-    settings = {
-        key: row.get(key)
-        for key in ("source", "id", "revision", "format", "columns", "allow_pickle")
-    }
-    if row["source"] == "pretraining":
-        settings |= {
-            "source": "path",
-            "id": f"results/pretraining/{row['id']}/step-{row['value']}",
-        }
-    settings["packages"] = PACKAGES[row["id"]] if row["source"] == "package" else []
-    return json.dumps(settings, sort_keys=True)
-
-
 def made_here(wildcards):
     """The manifest of the pre-training that a checkpoint comes from; none for checkpoints that are fetched."""
     row = MODELS[wildcards.model]
-    return (
-        f"results/pretraining/{row['id']}/manifest.json"
-        if row["source"] == "pretraining"
-        else []
-    )
+    if row["source"] != "pretraining":
+        return []
+    return f"{STORE}/pretraining/{row['id']}/manifest.json"
 
 
 def tokenizer_of(wildcards):
     """The tokenizer of a pre-training on text."""
-    row = PRETRAININGS[wildcards.pretraining]
-    return (
-        f"results/pretraining/tokenizers/{row['dataset']}-{row['vocabulary']}/tokenizer.json"
-        if row["objective"] == "masked-lm"
-        else []
-    )
+    row = STUDY.pretrainings[wildcards.pretraining]
+    if row["objective"] != "masked-lm":
+        return []
+    return f"{STORE}/pretraining/tokenizers/{row['dataset']}-{row['vocabulary']}/tokenizer.json"
 
 
 def pretraining_settings(wildcards):
     """What a pre-training depends on, as JSON."""
-    row = PRETRAININGS[wildcards.pretraining]
+    row = STUDY.pretrainings[wildcards.pretraining]
     return json.dumps(
         {key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True
     )
@@ -47,34 +28,38 @@ def pretraining_settings(wildcards):
 def pretraining_minutes(wildcards, attempt):
     """Time of a pre-training, more with each attempt; what an attempt did is not lost."""
     return attempt * resources.pretraining_minutes(
-        PRETRAININGS[wildcards.pretraining],
-        gpu=config["resources"]["gpu"],
-        threads=config["resources"]["threads"],
+        STUDY.pretrainings[wildcards.pretraining],
+        gpu=CONFIG["resources"]["gpu"],
+        threads=CONFIG["resources"]["threads"],
     )
 
 
-DENSE = "results/dense/{model}/{task}/seed{seed}.json"
+def dataset_of(wildcards):
+    """The manifest of a task's data."""
+    return f"{STORE}/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json"
 
 
-def task_program(wildcards, name="prune_eval"):
-    """A program with the modules that it loads by name: that of the task's kind, and that of tickets for pattern lth.
-
-    So editing another kind's code, or that of tickets, re-runs nothing here.
-    """
-    modules = [codefiles.task_module(TASKS[wildcards.task]["kind"])]
-    if wildcards.get("pattern") == chains.PATTERN:
-        modules.append("essential_sparsity.pruning.tickets")
-    return codefiles.program(f"workflow/scripts/{name}.py", *modules)
-
-
-RUN_SETTINGS = "dataset kind protocol metrics eval_split held_out n_train n_eval epochs learning_rate batch_size max_length context windows positions suite shots image_size autocast".split()
+def run_code(wildcards):
+    """The code of an evaluation: its program's, its kind's and its pattern's, so that another kind's re-runs nothing."""
+    return STUDY.code("prune_eval", wildcards.task, wildcards.pattern)
 
 
 def run_settings(wildcards):
     """What a run's numbers depend on beside its wildcards, as JSON."""
-    settings = {key: TASKS[wildcards.task][key] for key in RUN_SETTINGS}
-    settings["allow_pickle"] = MODELS[wildcards.model]["allow_pickle"]
-    return json.dumps(settings, sort_keys=True)
+    return STUDY.settings(wildcards.task)
+
+
+# Params that decide no number take `output`, so that Snakemake does not compare them.
+def run_permissions(wildcards, output):
+    """What a run may do and what it is told about, which decides no number: options of the program."""
+    row = TASKS[wildcards.task]
+    found = ["--allow-pickle"] if MODELS[wildcards.model]["allow_pickle"] else []
+    if row["metrics"]:
+        found += ["--metrics", row["metrics"]]
+    if (wildcards.model, wildcards.task) in STUDY.expected:
+        found += ["--references", CONFIG["references"]]
+        found += ["--disagreement", CONFIG.get("dense_check", "stop")]
+    return found
 
 
 def run_mem_mb(wildcards, attempt):
@@ -88,29 +73,30 @@ def run_minutes(wildcards, attempt):
         MODELS[wildcards.model],
         TASKS[wildcards.task],
         levels=wildcards.sparsity.count("+") + 1,
-        gpu=config["resources"]["gpu"],
-        threads=config["resources"]["threads"],
+        gpu=CONFIG["resources"]["gpu"],
+        threads=CONFIG["resources"]["threads"],
     )
 
 
-def dense_checked(wildcards):
-    """The comparison of the dense run with its reference, which runs of a (model, task) that has one wait for."""
+def dense_first(wildcards):
+    """The dense run that must agree with its reference before runs of a (model, task) that has one start."""
     if (
         wildcards.get("pattern") == "dense"
-        or (wildcards.model, wildcards.task) not in REFERENCES
+        or (wildcards.model, wildcards.task) not in STUDY.expected
     ):
         return []
-    return DENSE.format(**wildcards)
+    dense = {**wildcards, "pattern": "dense", "sparsity": grid.level(0)}
+    return f"{STORE}/runs/{RUN}.parquet".format(**dense)
 
 
 def ticket_before(wildcards, suffix):
-    """The mask with which a round starts, as input with this suffix; the first round has none."""
-    before = chains.previous(wildcards.sparsity, SHARE)
+    """The mask with which an iteration starts, as input with this suffix; the first has none."""
+    before = chains.previous(wildcards.sparsity, STUDY.share)
     return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
 
 
 def tickets_of_run(wildcards, suffix):
-    """The masks that a run of prune_eval applies, level by level; only pattern lth reads any."""
+    """The masks that a run applies, level by level; only lottery tickets have any."""
     levels = (
         wildcards.sparsity.split("+") if wildcards.pattern == chains.PATTERN else []
     )
@@ -123,45 +109,45 @@ def tickets_compared(suffix):
     """The masks that the table of similarity compares, beside the one-shot masks."""
     wanted = {
         (job.model, job.task, job.seed, name)
-        for job in JOBS
+        for job in STUDY.jobs
         if job.pattern == chains.PATTERN
-        for name in job.levels
+        for name in job.asked
     }
     return [
-        f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
+        f"{STORE}/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
     ]
 
 
 def files_of_line(pattern):
     """An input function: this file of each checkpoint of the training that the wildcard `line` names."""
     return lambda wildcards: [
-        pattern.format(model=member["model"]) for member in LINES[wildcards.line]
+        pattern.format(model=member["model"]) for member in STUDY.lines[wildcards.line]
     ]
-
-
-def shared_tickets(line):
-    """The tickets of a training's checkpoints that two of them or more have."""
-    return chains.of_several(JOBS, [member["model"] for member in LINES[line]])
 
 
 def tickets_of_line(suffix):
-    """An input function: `shared_tickets` of the wildcard `line`, with this suffix."""
+    """An input function: the tickets that two checkpoints or more of a training have, with this suffix."""
     return lambda wildcards: [
-        f"results/tickets/{chains.path(ticket)}{suffix}"
-        for ticket in shared_tickets(wildcards.line)
+        f"{STORE}/tickets/{chains.path(ticket)}{suffix}"
+        for ticket in STUDY.shared_tickets(wildcards.line)
     ]
 
 
-def pruned_levels():
-    """Model -> pattern -> sparsities whose pruned weights are counted per matrix, as JSON: neither tasks nor seeds matter."""
-    levels = {
-        model: {"global": {grid.level(config["figures"]["layers_sparsity"])}}
-        for model in USED_MODELS
-    }
-    for job in JOBS:
-        if job.pattern not in (
-            "dense",
-            chains.PATTERN,
-        ):  # tickets are not in the spectra
-            levels[job.model].setdefault(job.pattern, set()).update(job.levels)
-    return json.dumps(levels, default=sorted, sort_keys=True)
+def labels_of(wildcards):
+    """What figures call a model and a task, as JSON."""
+    return json.dumps(
+        {
+            "model": MODELS[wildcards.model]["label"],
+            "task": TASKS[wildcards.task]["label"],
+        }
+    )
+
+
+def study_json(wildcards, output):
+    """The configuration, for programs that work out the study themselves; what of it counts is another param."""
+    return json.dumps(STUDY.given)
+
+
+def digest_of(*values):
+    """SHA-256 of values as JSON: what a program works out itself, as a param that Snakemake compares."""
+    return files.sha256_text(json.dumps(values, sort_keys=True))

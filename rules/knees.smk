@@ -1,57 +1,56 @@
 # The dedicated analysis rule: from the runs and their items to the essential sparsity of each curve, with intervals.
 localrules:
-    knees,
-    next_round,
+    fit_knees,
+    choose_levels,
 
 
-rule knees:
+rule fit_knees:
     input:
-        code=program("knees"),
-        schema=schema("runs", "items", "knees", "comparisons"),
-        runs="results/tables/runs.parquet",
-        per_item=ITEM_FILES,
+        grid=f"{OUT}/grid.parquet",
+        runs=f"{OUT}/tables/runs.parquet",
     output:
-        knees="results/tables/knees.parquet",
-        comparisons="results/tables/comparisons.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
+        comparisons=f"{OUT}/tables/comparisons.parquet",
     log:
-        "results/logs/knees.log",
+        f"{OUT}/logs/fit_knees.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        grid=grid_json(),
+        program=program("fit_knees"),
+        code=code("fit_knees"),
         epsilon=json.dumps(
             {
-                name: row["epsilon"]
-                for name, row in sorted(TASKS.items())
-                if row["epsilon"]
+                task: TASKS[task]["epsilon"]
+                for task in sorted({task for _, task in STUDY.curves})
+                if TASKS[task]["epsilon"]
             }
         ),
-        compare=config["knees"]["compare"],
+        compare=CONFIG["knees"]["compare"],
     message:
         "Fitting the knees"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --runs {input.runs} --items results/items "
+        "python {params.program} --grid {input.grid} --runs {input.runs} "
         "--epsilon {params.epsilon:q} --compare {params.compare} "
         "--knees {output.knees} --comparisons {output.comparisons} 2>&1 | tee {log}"
 
 
-# `make refine` asks for this until it is empty, and appends it to results/rounds.json, which the grid includes.
-rule next_round:
+# `make refine` asks for this until it is empty, and appends it to the rounds of the study, which the grid includes.
+rule choose_levels:
     input:
-        code=program("next_round"),
-        schema=schema("runs", "knees"),
-        runs="results/tables/runs.parquet",
-        knees="results/tables/knees.parquet",
+        runs=f"{OUT}/tables/runs.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
     output:
-        levels="results/next_round.json",
+        levels=f"{OUT}/next_round.json",
     log:
-        "results/logs/next_round.log",
+        f"{OUT}/logs/choose_levels.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        width=config.get("refine", {}).get("width", 0),
+        program=program("choose_levels"),
+        code=code("choose_levels"),
+        width=(CONFIG.get("refine") or {}).get("width", 0),
     message:
         "Looking for the levels that would sharpen the knees"
     shell:
-        "python {input.code[0]} --runs {input.runs} --knees {input.knees} --width {params.width} "
+        "python {params.program} --runs {input.runs} --knees {input.knees} --width {params.width} "
         "--out {output.levels} 2>&1 | tee {log}"

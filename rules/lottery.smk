@@ -1,105 +1,94 @@
-# Lottery tickets: one job per round of iterative magnitude pruning. Then what a ticket gains.
+# Lottery tickets: one job per iteration of magnitude pruning. Then what a ticket gains.
 localrules:
-    differences,
+    measure_differences,
     plot_difference,
 
 
 DIFFERENCE_FIGURES = [
-    f"results/figures/differences/{model}/{task}.svg"
-    for model, task in chains.beside_one_shot(JOBS)
+    f"{OUT}/figures/differences/{model}/{task}.svg"
+    for model, task in chains.beside_one_shot(STUDY.jobs)
 ]
 
 
-# A mask may pass 1 MB, above which Snakemake compares times instead of contents. So its time is ignored, and its
-# SHA-256 is an input beside it wherever the mask is.
-rule ticket:
+rule find_ticket:
     input:
-        code=lambda wildcards: task_program(wildcards, "ticket"),
-        manifest="results/checkpoints/{model}/manifest.json",
-        data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
-        dense=ancient(dense_checked),
+        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
+        data=dataset_of,
+        dense=dense_first,
         previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
         previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
     output:
         ticket=f"{TICKET}.safetensors",
         digest=f"{TICKET}.sha256",
     log:
-        f"results/logs/ticket/{chains.TICKET}.log",
+        f"{STORE}/logs/find_ticket/{chains.TICKET}.log",
     benchmark:
-        f"results/benchmarks/ticket/{chains.TICKET}.tsv"
+        f"{STORE}/benchmarks/find_ticket/{chains.TICKET}.tsv"
     wildcard_constraints:
         sparsity=r"[0-9]\.[0-9]{3}",
     conda:
         "../envs/evaluate.yaml"
-    threads: config["resources"]["threads"]
+    threads: CONFIG["resources"]["threads"]
     resources:
-        gpu=config["resources"]["gpu"],
+        gpu=CONFIG["resources"]["gpu"],
         mem_mb=run_mem_mb,
         runtime=run_minutes,
     params:
+        program=program("find_ticket"),
+        code=lambda wildcards: STUDY.code("find_ticket", wildcards.task),
         settings=run_settings,
-        share=SHARE,
-        round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
-        work=f"results/work/ticket/{chains.TICKET}",
-        tokens="results/tokens/{task}",
-        threads=config["resources"]["threads"],
+        permissions=run_permissions,
+        share=STUDY.share,
+        iteration=lambda wildcards: len(chains.rounds(wildcards.sparsity, STUDY.share)),
+        work=f"{STORE}/work/find_ticket/{chains.TICKET}",
+        tokens=f"{STORE}/tokens/{{task}}",
     shell:
-        "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
-        "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
-        "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
-        "--work {params.work} --tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
+        "python {params.program} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
+        "--sparsity {wildcards.sparsity} --iteration {params.iteration} --share {params.share} "
+        "--settings {params.settings:q} --code {params.code} --manifest {input.manifest} --data {input.data} "
+        "--dense {input.dense} --previous {input.previous} {params.permissions:q} --work {params.work} "
+        "--tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
 
 
-rule differences:
+rule measure_differences:
     input:
-        code=program("differences"),
-        schema=schema("runs", "items", "differences"),
-        runs="results/tables/runs.parquet",
-        per_item=[
-            f"results/items/{job.path}.parquet"
-            for job in JOBS
-            if (job.model, job.task) in CHAINED
-        ],
+        grid=f"{OUT}/grid.parquet",
+        runs=f"{OUT}/tables/runs.parquet",
     output:
-        table="results/tables/differences.parquet",
+        table=f"{OUT}/tables/differences.parquet",
     log:
-        "results/logs/differences.log",
+        f"{OUT}/logs/measure_differences.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        grid=grid_json(),
+        program=program("measure_differences"),
+        code=code("measure_differences"),
     message:
         "Comparing lottery tickets and controls with one-shot pruning"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --runs {input.runs} --items results/items "
-        "--out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --runs {input.runs} --out {output.table} 2>&1 | tee {log}"
 
 
 rule plot_difference:
     input:
-        code=program("plot_difference"),
-        schema=schema("differences"),
-        differences="results/tables/differences.parquet",
+        differences=f"{OUT}/tables/differences.parquet",
     output:
         figure=report(
-            "results/figures/differences/{model}/{task}.svg",
+            f"{OUT}/figures/differences/{{model}}/{{task}}.svg",
             caption="../workflow/report/difference.rst",
             category="Lottery tickets",
             labels={"model": "{model}", "shows": "gain on {task}"},
         ),
     log:
-        "results/logs/plot_difference/{model}/{task}.log",
+        f"{OUT}/logs/plot_difference/{{model}}/{{task}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        labels=lambda wildcards: json.dumps(
-            {
-                "model": MODELS[wildcards.model]["label"],
-                "task": TASKS[wildcards.task]["label"],
-            }
-        ),
+        program=program("plot_difference"),
+        code=code("plot_difference"),
+        labels=labels_of,
     message:
         "Drawing what tickets of {wildcards.model} gain on {wildcards.task}"
     shell:
-        "python {input.code[0]} --differences {input.differences} --model {wildcards.model} "
+        "python {params.program} --differences {input.differences} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"

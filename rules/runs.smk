@@ -1,68 +1,42 @@
-# Runs: the dense one first where it can be compared with what is known, then the sparse ones.
-localrules:
-    check_dense,
+# Runs: prune, evaluate. Where a dense value is known, the dense run comes first and must agree.
 
 
-# Prune, evaluate: the expensive rule. One job walks the levels of its path token for one model, task, pattern and seed.
-# Its work folder is no output, which Snakemake would delete when the job fails: fine-tuning goes on from there.
+# The expensive rule. One job walks the levels of its path token for one model, task, pattern and seed. Its work folder is
+# no output, which Snakemake would delete when the job fails: fine-tuning goes on from there. `update`: a run that is there
+# and made of the same is taken as it is.
 rule prune_eval:
     input:
-        code=task_program,
-        schema=schema("spectrum", "runs", "items"),
-        manifest="results/checkpoints/{model}/manifest.json",
-        data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
-        # All that decides a spectrum (manifest, code) is an input here too; the file itself may pass 1 MB, above which
-        # Snakemake compares times instead of contents, so its time is ignored.
-        spectrum=ancient("results/spectra/{model}.parquet"),
+        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
+        data=dataset_of,
+        dense=dense_first,
+        # A mask may pass 1 MB, above which Snakemake compares times instead of contents: its time is ignored, and its
+        # SHA-256, of the same job, stands beside it.
         tickets=ancient(lambda wildcards: tickets_of_run(wildcards, ".safetensors")),
-        # What it says is not part of a result: a reference that is reworded re-runs nothing.
-        dense=ancient(dense_checked),
         ticket_digests=lambda wildcards: tickets_of_run(wildcards, ".sha256"),
     output:
-        runs=f"results/runs/{RUN}.parquet",
-        per_item=f"results/items/{RUN}.parquet",
+        runs=update(f"{STORE}/runs/{RUN}.parquet"),
+        per_item=update(f"{STORE}/items/{RUN}.parquet"),
     log:
-        f"results/logs/prune_eval/{RUN}.log",
+        f"{STORE}/logs/prune_eval/{RUN}.log",
     benchmark:
-        f"results/benchmarks/prune_eval/{RUN}.tsv"
+        f"{STORE}/benchmarks/prune_eval/{RUN}.tsv"
     conda:
         "../envs/evaluate.yaml"
-    threads: config["resources"]["threads"]
+    threads: CONFIG["resources"]["threads"]
     resources:
-        gpu=config["resources"]["gpu"],
+        gpu=CONFIG["resources"]["gpu"],
         mem_mb=run_mem_mb,
         runtime=run_minutes,
     params:
+        program=program("prune_eval"),
+        code=run_code,
         settings=run_settings,
-        work=f"results/work/prune_eval/{RUN}",
-        tokens="results/tokens/{task}",
-        threads=config["resources"]["threads"],
+        permissions=run_permissions,
+        work=f"{STORE}/work/prune_eval/{RUN}",
+        tokens=f"{STORE}/tokens/{{task}}",
     shell:
-        "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
-        "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
-        "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --tickets {input.tickets} --threads {params.threads} "
-        "--work {params.work} --tokens {params.tokens} --runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
-
-
-# A disagreement fails, and so stops what waits for it. `update` keeps the comparison before it: finished runs stay.
-rule check_dense:
-    input:
-        code=program("check_dense"),
-        schema=schema("runs"),
-        runs="results/runs/{model}/{task}/dense/0.000/seed{seed}.parquet",
-    output:
-        compared=update(DENSE),
-    log:
-        "results/logs/check_dense/{model}/{task}/seed{seed}.log",
-    conda:
-        "../envs/analyse.yaml"
-    params:
-        expected=lambda wildcards: json.dumps(
-            REFERENCES[wildcards.model, wildcards.task]
-        ),
-        disagreement=config.get("dense_check", "stop"),
-    message:
-        "Comparing dense {wildcards.model} on {wildcards.task}, seed {wildcards.seed}, with its reference"
-    shell:
-        "python {input.code[0]} --runs {input.runs} --place '{wildcards.model} {wildcards.task} seed {wildcards.seed}' "
-        "--expected {params.expected:q} --disagreement {params.disagreement} --out {output.compared} 2>&1 | tee {log}"
+        "python {params.program} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
+        "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} --code {params.code} "
+        "--manifest {input.manifest} --data {input.data} --dense {input.dense} --tickets {input.tickets} "
+        "{params.permissions:q} --work {params.work} --tokens {params.tokens} "
+        "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"

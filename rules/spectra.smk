@@ -1,18 +1,16 @@
 # The magnitude spectrum of each checkpoint: its weights are read once, every threshold comes from here.
-rule spectrum:
+rule measure_spectrum:
     input:
-        code=program("spectrum"),
-        schema=schema("spectrum", "fingerprints"),
-        manifest="results/checkpoints/{model}/manifest.json",
+        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
     output:
-        spectrum="results/spectra/{model}.parquet",
-        fingerprints="results/fingerprints/{model}.parquet",
+        spectrum=f"{STORE}/spectra/{{model}}.parquet",
+        fingerprints=f"{STORE}/fingerprints/{{model}}.parquet",
     log:
-        "results/logs/spectrum/{model}.log",
+        f"{STORE}/logs/measure_spectrum/{{model}}.log",
     benchmark:
-        "results/benchmarks/spectrum/{model}.tsv"
+        f"{STORE}/benchmarks/measure_spectrum/{{model}}.tsv"
     wildcard_constraints:
-        model=FETCHED,
+        model=one_of(model for model in MODELS if model not in MEASURED),
     conda:
         "../envs/evaluate.yaml"
     threads: 2
@@ -21,9 +19,11 @@ rule spectrum:
         runtime=lambda wildcards, attempt: attempt
         * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
     params:
-        pickle=lambda wildcards: (
+        program=program("measure_spectrum"),
+        code=code("measure_spectrum"),
+        pickle=lambda wildcards, output: (
             "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
         ),
     shell:
-        "python {input.code[0]} --manifest {input.manifest} --out {output.spectrum} "
+        "python {params.program} --manifest {input.manifest} --out {output.spectrum} "
         "--fingerprints {output.fingerprints} {params.pickle} 2>&1 | tee {log}"

@@ -5,105 +5,100 @@ localrules:
 
 
 SERIES_FIGURES = expand(
-    "results/figures/{shown}/{series}.svg",
+    f"{OUT}/figures/{{shown}}/{{series}}.svg",
     shown=["trajectory", "distributions"],
-    series=STUDIED,
+    series=STUDY.studied,
 )
 
 
-rule trajectory:
+rule measure_series:
     input:
-        code=program("trajectory"),
-        schema=schema(
-            "spectrum",
-            "fingerprints",
-            "knees",
-            "losses",
-            "trajectory",
-            "abruptness",
-            "contrasts",
-        ),
-        spectra=[f"results/spectra/{member['model']}.parquet" for member in MEMBERS],
-        fingerprints=[
-            f"results/fingerprints/{member['model']}.parquet" for member in MEMBERS
+        spectra=[
+            f"{STORE}/spectra/{member['model']}.parquet" for member in STUDY.members
         ],
-        knees="results/tables/knees.parquet",
-        losses=[path for _, path in MEMBER_LOSSES],
+        fingerprints=[
+            f"{STORE}/fingerprints/{member['model']}.parquet"
+            for member in STUDY.members
+        ],
+        knees=f"{OUT}/tables/knees.parquet",
+        losses=[path for _, path in STUDY.losses],
     output:
-        trajectory="results/tables/trajectory.parquet",
-        abruptness="results/tables/abruptness.parquet",
-        contrasts="results/tables/contrasts.parquet",
+        trajectory=f"{OUT}/tables/trajectory.parquet",
+        abruptness=f"{OUT}/tables/abruptness.parquet",
+        contrasts=f"{OUT}/tables/contrasts.parquet",
     log:
-        "results/logs/trajectory.log",
+        f"{OUT}/logs/measure_series.log",
     benchmark:
-        "results/benchmarks/trajectory/all.tsv"
+        f"{OUT}/benchmarks/measure_series/all.tsv"
     conda:
         "../envs/analyse.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * int(10 + len(MEMBERS) / 4),
+        runtime=lambda wildcards, attempt: attempt * int(10 + len(STUDY.members) / 4),
     params:
-        members=json.dumps(MEMBERS, sort_keys=True),
-        losses=[f"{line}={path}" for line, path in MEMBER_LOSSES],
+        program=program("measure_series"),
+        code=code("measure_series"),
+        members=json.dumps(STUDY.members, sort_keys=True),
+        losses=[f"{line}={path}" for line, path in STUDY.losses],
     shell:
-        "python {input.code[0]} --members {params.members:q} --results results --knees {input.knees} "
+        "python {params.program} --members {params.members:q} --results {params.store} --knees {input.knees} "
         "--losses {params.losses:q} --trajectory {output.trajectory} --abruptness {output.abruptness} "
         "--contrasts {output.contrasts} 2>&1 | tee {log}"
 
 
 rule plot_trajectory:
     input:
-        code=program("plot_trajectory"),
-        schema=schema("trajectory", "abruptness", "losses"),
-        trajectory="results/tables/trajectory.parquet",
-        abruptness="results/tables/abruptness.parquet",
-        losses=[path for _, path in MEMBER_LOSSES],
+        trajectory=f"{OUT}/tables/trajectory.parquet",
+        abruptness=f"{OUT}/tables/abruptness.parquet",
+        losses=[path for _, path in STUDY.losses],
     output:
         figure=report(
-            "results/figures/trajectory/{series}.svg",
+            f"{OUT}/figures/trajectory/{{series}}.svg",
             caption="../workflow/report/trajectory.rst",
             category="Emergence",
             labels={"series": "{series}", "shows": "measures over steps"},
         ),
     log:
-        "results/logs/plot_trajectory/{series}.log",
+        f"{OUT}/logs/plot_trajectory/{{series}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        losses=[f"{line}={path}" for line, path in MEMBER_LOSSES],
+        program=program("plot_trajectory"),
+        code=code("plot_trajectory"),
+        losses=[f"{line}={path}" for line, path in STUDY.losses],
     message:
         "Drawing the series {wildcards.series}"
     shell:
-        "python {input.code[0]} --trajectory {input.trajectory} --abruptness {input.abruptness} "
+        "python {params.program} --trajectory {input.trajectory} --abruptness {input.abruptness} "
         "--losses {params.losses:q} --series {wildcards.series} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_distributions:
     input:
-        code=program("plot_distributions"),
-        schema=schema("spectrum"),
         spectra=lambda wildcards: [
-            f"results/spectra/{model}.parquet"
-            for _, model in series.last_of(MEMBERS, wildcards.series)
+            f"{STORE}/spectra/{model}.parquet"
+            for _, model in series.last_of(STUDY.members, wildcards.series)
         ],
     output:
         figure=report(
-            "results/figures/distributions/{series}.svg",
+            f"{OUT}/figures/distributions/{{series}}.svg",
             caption="../workflow/report/distributions.rst",
             category="Emergence",
             labels={"series": "{series}", "shows": "weights of each layer"},
         ),
     log:
-        "results/logs/plot_distributions/{series}.log",
+        f"{OUT}/logs/plot_distributions/{{series}}.log",
     conda:
         "../envs/analyse.yaml"
     params:
+        program=program("plot_distributions"),
+        code=code("plot_distributions"),
         spectra=lambda wildcards: [
             f"{group}=results/spectra/{model}.parquet"
-            for group, model in series.last_of(MEMBERS, wildcards.series)
+            for group, model in series.last_of(STUDY.members, wildcards.series)
         ],
     message:
         "Drawing the weights of each layer in {wildcards.series}"
     shell:
-        "python {input.code[0]} --spectra {params.spectra:q} --series {wildcards.series} "
+        "python {params.program} --spectra {params.spectra:q} --series {wildcards.series} "
         "--out {output.figure} 2>&1 | tee {log}"

@@ -1,78 +1,114 @@
-# Runs -> results/tables. The programs expand the grid themselves: 10,000 paths do not fit on a command line.
+# The grid and its runs -> tables of the study. Programs read the grid from its table: 10,000 paths are no argument.
 localrules:
+    tabulate_grid,
     collect_runs,
     collect_costs,
-    layers,
+    check_references,
+    count_layers,
+
+
+rule tabulate_grid:
+    output:
+        grid=f"{OUT}/grid.parquet",
+    log:
+        f"{OUT}/logs/tabulate_grid.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("tabulate_grid"),
+        code=code("tabulate_grid"),
+        digest=lambda wildcards: STUDY.digest(),
+        study=study_json,
+    message:
+        "Writing the grid"
+    shell:
+        "python {params.program} --study {params.study:q} --digest {params.digest} --out {output.grid} 2>&1 | tee {log}"
 
 
 rule collect_runs:
     input:
-        code=program("collect_runs"),
-        schema=schema("runs"),
+        grid=f"{OUT}/grid.parquet",
         runs=RUN_FILES,
     output:
-        table="results/tables/runs.parquet",
+        table=f"{OUT}/tables/runs.parquet",
     log:
-        "results/logs/collect_runs.log",
+        f"{OUT}/logs/collect_runs.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        grid=grid_json(),
-        share=SHARE,
+        program=program("collect_runs"),
+        code=code("collect_runs"),
+        work=f"{STORE}/work",
     message:
         "Collecting the runs"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --runs results/runs "
-        "--share {params.share} --work results/work --out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --work {params.work} --out {output.table} 2>&1 | tee {log}"
 
 
+# Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.
 rule collect_costs:
     input:
-        code=program("collect_costs"),
-        schema=schema("costs"),
-        # Not the benchmark files themselves: a lost one is no reason to spend GPU hours again.
-        runs=RUN_FILES,
+        runs=f"{OUT}/tables/runs.parquet",
     output:
-        table="results/tables/costs.parquet",
+        table=f"{OUT}/tables/costs.parquet",
     log:
-        "results/logs/collect_costs.log",
+        f"{OUT}/logs/collect_costs.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        grid=grid_json(),
-        others=expand("fetch_dataset/{dataset}", dataset=USED_DATASETS)
-        + expand(
-            "{rule}/{model}",
-            rule=["fetch_model", "spectrum"],
-            model=USED_MODELS,
-        )
-        + expand("measure_pretraining/{made}", made=MADE)
-        + expand(
-            "pretrain/{made}",
-            made=series.made_here(MODELS, {*USED_MODELS, *members}),
-        )
-        + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS],
+        program=program("collect_costs"),
+        code=code("collect_costs"),
+        study=study_json,
+        benchmarks=f"{STORE}/benchmarks",
     message:
         "Collecting the costs"
     shell:
-        "python {input.code[0]} --grid {params.grid:q} --benchmarks results/benchmarks "
-        "--others {params.others} --out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --study {params.study:q} --benchmarks {params.benchmarks} "
+        "--out {output.table} 2>&1 | tee {log}"
 
 
-rule layers:
+# A disagreement fails here too, although runs that are finished stay.
+rule check_references:
     input:
-        code=program("layers"),
-        schema=schema("spectrum", "layers"),
-        spectra=expand("results/spectra/{model}.parquet", model=USED_MODELS),
+        runs=f"{OUT}/tables/runs.parquet",
     output:
-        table="results/tables/layers.parquet",
+        table=f"{OUT}/tables/references.parquet",
     log:
-        "results/logs/layers.log",
+        f"{OUT}/logs/check_references.log",
     conda:
-        "../envs/evaluate.yaml"
+        "../envs/analyse.yaml"
     params:
-        levels=pruned_levels(),
+        program=program("check_references"),
+        code=code("check_references"),
+        expected=lambda wildcards: digest_of(
+            [STUDY.expected[curve] for curve in STUDY.referred]
+        ),
+        references=CONFIG.get("references"),
+        disagreement=CONFIG.get("dense_check", "stop"),
+    message:
+        "Comparing dense runs with their references"
+    shell:
+        "python {params.program} --runs {input.runs} --references {params.references} "
+        "--disagreement {params.disagreement} --out {output.table} 2>&1 | tee {log}"
+
+
+rule count_layers:
+    input:
+        grid=f"{OUT}/grid.parquet",
+        spectra=[f"{STORE}/spectra/{model}.parquet" for model in STUDY.used_models],
+    output:
+        table=f"{OUT}/tables/layers.parquet",
+    log:
+        f"{OUT}/logs/count_layers.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("count_layers"),
+        code=code("count_layers"),
+        sparsity=CONFIG["figures"]["layers_sparsity"],
+        spectra=f"{STORE}/spectra",
     message:
         "Counting where the pruned weights sit"
     shell:
-        "python {input.code[0]} --levels {params.levels:q} --spectra results/spectra --out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --spectra {params.spectra} --sparsity {params.sparsity} "
+        "--out {output.table} 2>&1 | tee {log}"

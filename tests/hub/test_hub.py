@@ -273,7 +273,7 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
     (tmp_path / "revisions.tsv").write_text((root / "config/revisions.tsv").read_text())
     block = {"models": ["berts"], "tasks": ["words"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}
     config = {name: str(tmp_path / f"{name}.tsv") for name in ("models", "tasks", "revisions")}
-    (tmp_path / "study.yaml").write_text(json.dumps(config | {"grid": [block], "studies": {"series": ["berts"]}}))
+    (tmp_path / "study.yaml").write_text(json.dumps(config | {"grid": [block], "emergence": {"series": ["berts"]}}))
     command = [sys.executable, "workflow/scripts/lock.py", "--config", str(tmp_path / "study.yaml")]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ticket
 import torch
 from test_tables import run_rows
 
 import collect_runs
-import ticket
 from essential_sparsity import codefiles, files, tables
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import kept

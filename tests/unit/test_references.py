@@ -2,10 +2,10 @@
 
 import json
 
+import check_dense
 import pandas as pd
 import pytest
 
-import check_dense
 from essential_sparsity import files, tables
 from essential_sparsity.study import configuration, references, tsv
 

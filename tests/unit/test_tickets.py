@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
+import ticket
 import tiny_models as tiny
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import prune_eval
-import ticket
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning import masks, tickets

@@ -46,9 +46,9 @@ def studied(tmp_path_factory):
     tasks = workspace.folder / "config/tasks.tsv"
     row = re.compile(r"^(reviews-long\t.*)\t1500\t1000\t2\t", flags=re.MULTILINE)
     tasks.write_text(row.sub(r"\1\t24\t40\t1\t", tasks.read_text()))
-    studies = {"series": ["tiny"], "mask_sparsities": [0.3, 0.5]}
+    emergence = {"series": ["tiny"], "mask_sparsities": [0.3, 0.5]}
     lottery = {"share": 0.5}
-    workspace.configure(grid=[STUDY, TICKETS], studies=studies, lottery=lottery, knees={"compare": ["model"]})
+    workspace.configure(grid=[STUDY, TICKETS], emergence=emergence, lottery=lottery, knees={"compare": ["model"]})
     planned = workspace.planned()
     expected = {"train_tokenizer": 1, "pretrain": 2, "fetch_model": 3, "spectrum": 3, "prune_eval": 8, "ticket": 2}
     expected |= {"compare_checkpoints": 2, "compare_tickets": 1, "collect_similarity": 1, "plot_neighbours": 1}

@@ -1,30 +1,36 @@
-"""Collect the tables of all runs of a grid into one table; what their jobs kept in case they end badly is then cleared."""
+"""Collect the runs of a grid into one table; what their jobs kept in case they end badly is then cleared.
+
+A run that was made of something else than the configuration asks for is refused by name.
+"""
 
 import argparse
-import json
 from pathlib import Path
 
+import pandas as pd
+
 from essential_sparsity import cli, tables
-from essential_sparsity.runs import kept
-from essential_sparsity.study import chains, grid
+from essential_sparsity.runs import finished
+from essential_sparsity.tables import runs
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
-    parser.add_argument("--runs", required=True, help="folder of the runs")
-    parser.add_argument(
-        "--share", type=float, required=True, help="share of the weights that each round of a ticket prunes"
-    )
+    parser.add_argument("--grid", required=True, help="table of the grid")
     parser.add_argument("--work", type=Path, required=True, help="folder of what the programs keep")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
-    jobs = grid.expand(**args.grid)
-    tables.write(tables.collect([f"{args.runs}/{job.path}.parquet" for job in jobs], "runs"), "runs", args.out)
-    rounds = chains.tickets(jobs, args.share)
-    kept.clear(
-        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{chains.path(made)}" for made in rounds]
-    )
+    grid = tables.read(args.grid, "grid")
+    tables.write(runs.collect(grid), "runs", args.out)
+    finished.clear(args.work, [*(f"prune_eval/{job}" for job in grid["job"].unique()), *iterations(args.work, grid)])
+
+
+def iterations(work: Path, grid: pd.DataFrame) -> list[str]:
+    """The work folders of the tickets of a grid and of the iterations before each."""
+    found = []
+    for ticket in grid["ticket"].dropna().unique():
+        last = work / "find_ticket" / ticket.partition("/tickets/")[2].removesuffix(".sha256")
+        found += [path.relative_to(work).as_posix() for path in last.parent.glob("*") if path.name <= last.name]
+    return sorted(set(found))
 
 
 if __name__ == "__main__":

@@ -9,29 +9,29 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.pruning import packed, similarity
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import chains, study
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
-    parser.add_argument("--results", required=True, type=Path, help="folder that holds checkpoints, spectra, tickets")
-    parser.add_argument("--allow-pickle", nargs="*", default=[], help="models that may be read from a pickle")
+    parser.add_argument("--study", required=True, type=json.loads, help="JSON: the configuration")
+    parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    asked = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
-    for model, sparsity, *pair in chains.pairs(grid.expand(**args.grid)):
-        asked[model][sparsity].append(pair)
+    asked = study.read(args.study)
+    wanted = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
+    for model, sparsity, *pair in chains.pairs(asked.jobs):
+        wanted[model][sparsity].append(pair)
     frames = [tables.empty("similarity")]
-    for model, levels in asked.items():
-        frames += compared(args.results, model, levels, model in args.allow_pickle)
+    for model, levels in wanted.items():
+        frames += compared(args.store, model, levels, asked.models[model]["allow_pickle"])
     tables.write(pd.concat(frames), "similarity", args.out)
 
 
-def compared(results: Path, model: str, levels: dict[str, list], allow_pickle: bool) -> list[pd.DataFrame]:
+def compared(store: Path, model: str, levels: dict[str, list], allow_pickle: bool) -> list[pd.DataFrame]:
     """Rows of all pairs of one model; at any time only the masks of one sparsity are held, packed."""
     seeds = {seed for pairs in levels.values() for _, *pair in pairs for _, task, seed in pair if not task}
-    masks = packed.Masks(results, model, list(levels), seeds, allow_pickle)
+    masks = packed.Masks(store, model, list(levels), seeds, allow_pickle)
     rows = []
     for sparsity, pairs in levels.items():
         held = {mask: masks.bits(sparsity, mask) for mask in {mask for _, *pair in pairs for mask in pair}}

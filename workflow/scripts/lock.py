@@ -9,16 +9,17 @@ import csv
 from huggingface_hub import HfApi, errors
 
 from essential_sparsity import cli, files
-from essential_sparsity.study import configuration, revisions, series
+from essential_sparsity.study import configuration, revisions, study
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="configuration whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
-    config = configuration.read_config(*["config/config.yaml", *([args.config] if args.config else [])])
+    config = configuration.read_config("config/config.yaml", *([args.config] if args.config else []))
     locked = revisions.read(config["revisions"])
-    wanted = series.used(config)
+    asked = study.unlocked(config)
+    wanted = {"model": (asked.models, asked.named_models), "dataset": (asked.datasets, asked.used_datasets)}
     missing = [key for kind, (rows, names) in wanted.items() for key in revisions.unlocked(rows, names, kind, locked)]
     api = HfApi()
     for kind, repository, revision in missing:

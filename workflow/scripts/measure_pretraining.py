@@ -7,19 +7,23 @@ from pathlib import Path
 from essential_sparsity import cli
 from essential_sparsity.acquire import fetching
 from essential_sparsity.pruning import measuring
+from essential_sparsity.study import study
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", required=True, type=json.loads, help="JSON: {MODEL: settings of its source}")
-    parser.add_argument("--results", required=True, type=Path, help="folder of the results")
+    parser.add_argument("--study", required=True, type=json.loads, help="JSON: the configuration")
+    parser.add_argument("--pretraining", required=True, help="row of the pre-training table")
+    parser.add_argument("--store", required=True, type=Path, help="folder of the store")
     args = parser.parse_args(argv)
-    for model, settings in args.models.items():
-        manifest = args.results / f"checkpoints/{model}/manifest.json"
-        fetching.fetch(model, settings, manifest)
-        places = [f"{args.results}/{place}/{model}.parquet" for place in ("spectra", "fingerprints")]
+    asked = study.read(args.study)
+    models = asked.measured_only[args.pretraining]
+    for model in models:
+        manifest = args.store / f"checkpoints/{model}/manifest.json"
+        fetching.fetch(model, json.loads(asked.source(asked.models[model])), manifest)
+        places = [f"{args.store}/{place}/{model}.parquet" for place in ("spectra", "fingerprints")]
         measuring.measure(manifest, *places)
-    print(f"{len(args.models)} checkpoints measured")
+    print(f"{len(models)} checkpoints measured")
 
 
 if __name__ == "__main__":

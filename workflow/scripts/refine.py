@@ -9,9 +9,8 @@ import subprocess
 import sys
 
 from essential_sparsity import cli, files
-from essential_sparsity.study import rounds
+from essential_sparsity.study import configuration, refinement
 
-NEXT = "results/next_round.json"
 MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
 
 
@@ -19,14 +18,16 @@ def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
+    folder = f"results/{configuration.of_command(command)['study']}"
+    asked = f"{folder}/next_round.json"
     for _ in range(MOST):
-        _run([*command, "--", NEXT])  # after `--`: `--quiet` would swallow it
-        levels = files.read_json(NEXT)
+        _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it
+        levels = files.read_json(asked)
         if not levels:
             break
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
-        rounds.add(levels)
+        refinement.add(f"{folder}/rounds.json", levels)
     _run(command)
 
 

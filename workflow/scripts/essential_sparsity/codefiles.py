@@ -1,23 +1,33 @@
-"""Which files a program's results depend on: itself and every library module that it imports, found in its source.
+"""Which code a program's results depend on, as one digest: the program and every library module that it imports.
 
-Snakemake compares small inputs by content, so a rule that lists these files re-runs when, and only when, code that it
-really uses has changed. Standard library only: the Snakefile reads it while parsing.
+The digest is of syntax trees, so comments, docstrings and layout do not count. Nor does what is declared rather than
+computed: the version, what a kind of task says of itself, and the registry of patterns; the part of these that decides a
+result is a setting of the run. Of the tables that the code names, columns and version count, not the words about them.
+Standard library and PyYAML only: the Snakefile reads it while parsing.
 """
 
 import ast
+import json
 import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from essential_sparsity import files
 
 PACKAGE = "essential_sparsity"
+SCRIPTS = Path(__file__).parents[1]
+TABLES = SCRIPTS.parent / "schemas" / "tables"
+DECLARED = {"__version__", "KIND"}  # top-level names whose values are no code
+REGISTRIES = {f"{PACKAGE}.patterns"}
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def module_file(root: Path, module: str) -> Path | None:
-    """The file of a dotted module under `root`, or None when it is not one of ours."""
-    path = root / Path(*module.split("."))
+def module_file(module: str) -> Path | None:
+    """The file of a dotted module below workflow/scripts, or None when it is not one of ours."""
+    path = SCRIPTS / Path(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
@@ -25,37 +35,66 @@ def module_file(root: Path, module: str) -> Path | None:
 
 
 @cache
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a source file, without docstrings."""
+    parsed = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                del node.body[0]
+    return parsed
+
+
+@cache
 def imports(path: Path) -> tuple[str, ...]:
     """Dotted names that a source file imports anywhere in it, from this package only, parents included."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
     ours = {name for name in names if name.split(".")[0] == PACKAGE}
-    return tuple(sorted(ours | {name.rpartition(".")[0] for name in ours if "." in name}))
+    return tuple(sorted(ours | {".".join(name.split(".")[:i]) for name in ours for i in range(1, name.count(".") + 1)}))
 
 
-@cache
-def program(path: str, *extra: str) -> list[str]:
-    """A program's file first, then its library modules, sorted, as paths relative to the working directory.
-
-    `extra`: dotted modules that it loads by name at run time (a task's own module).
-    """
-    script = Path(path)
-    return [path, *modules(script.parent, *imports(script), *extra)]
-
-
-def modules(root: Path, *names: str) -> list[str]:
-    """The files of dotted modules under `root` and of all that they import, sorted."""
+def modules(*names: str) -> list[Path]:
+    """The files of dotted modules and of all of ours that they import, sorted; without the registries."""
     found, todo = set(), list(names)
     while todo:
-        file = module_file(root, todo.pop())
+        name = todo.pop()
+        file = None if name in REGISTRIES else module_file(name)
         if file and file not in found:
             found.add(file)
             todo += imports(file)
-    return sorted(map(str, found))
+    return sorted(found)
+
+
+@cache
+def program(name: str, *extra: str) -> tuple[Path, ...]:
+    """The file of a program of workflow/scripts first, then those of its library modules.
+
+    `extra`: dotted modules that it loads by name at run time: that of a kind of task, of a pattern's score.
+    """
+    script = SCRIPTS / f"{name}.py"
+    return (script, *modules(*imports(script), *extra))
+
+
+@cache
+def digest(name: str, *extra: str) -> str:
+    """SHA-256 of the code of `program(name, *extra)` and of the tables that it names."""
+    return _digest(program(name, *extra))
+
+
+@cache
+def digest_of(*names: str) -> str:
+    """SHA-256 of the code of dotted modules and of all of ours that they import, and of the tables that they name."""
+    return _digest(modules(*names))
 
 
 def task_module(kind: str) -> str:
@@ -63,12 +102,58 @@ def task_module(kind: str) -> str:
     return f"{PACKAGE}.tasks.{kind.replace('-', '_')}"
 
 
-def digest(paths: Iterable[str]) -> str:
-    """SHA-256 of the content of code files, in this order."""
-    return files.sha256_text("".join(files.sha256_file(path) for path in paths))
+def _digest(paths: Iterable[Path]) -> str:
+    paths = list(paths)
+    named = set().union(*(texts(path) for path in paths))
+    parts = [f"{path.relative_to(SCRIPTS).as_posix()}\0{essence(path)}" for path in paths]
+    parts += [table_essence(name) for name in sorted(named & set(tables()))]
+    return files.sha256_text("\0".join(parts))
+
+
+@cache
+def essence(path: Path) -> str:
+    """SHA-256 of a source file's syntax tree without docstrings and declarations."""
+    body = [node for node in tree(path).body if not DECLARED.intersection(_targets(node))]
+    return files.sha256_text(ast.dump(ast.Module(body, [])))
+
+
+@cache
+def texts(path: Path) -> frozenset[str]:
+    """The string constants of a source file."""
+    return frozenset(
+        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+@cache
+def tables() -> tuple[str, ...]:
+    """The tables that have a schema."""
+    return tuple(sorted(path.stem for path in TABLES.glob("*.yaml")))
+
+
+@cache
+def described(name: str) -> dict:
+    """What the schema of a table says."""
+    return yaml.load((TABLES / f"{name}.yaml").read_text(encoding="utf-8"), Loader)
+
+
+@cache
+def table_essence(name: str) -> str:
+    """What of a table's schema decides the files: name, version, key, and name, type and unit of each column."""
+    said = described(name)
+    columns = {
+        column: [field["type"], field.get("nullable", False), field.get("unit", "")]
+        for column, field in said["columns"].items()
+    }
+    return json.dumps([name, said["version"], said["key"], list(columns.items())])
 
 
 def from_the_future(paths: Iterable[str]) -> list[str]:
     """Those of the files (if they are there) whose modification time is more than a minute ahead of this machine's clock."""
     now = time.time()
     return [str(path) for path in map(Path, paths) if path.is_file() and path.stat().st_mtime > now + 60]
+
+
+def _targets(node: ast.stmt) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}

@@ -45,6 +45,7 @@ SCOPE = {  # pattern -> (what is ranked together, is the ranking random)
     "deletion": ("all", False),
     "lth": ("given", False),
 }
+FOUND = {"lth"}  # patterns whose masks are found by training
 FREE = {"deletion"}  # patterns whose pruned weights train on from zero instead of being held there
 
 

@@ -77,7 +77,7 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str, str, Mask, Mask]]:
     found: dict[tuple[str, str], list[Mask]] = {}
     for job in jobs:
         if job.pattern == PATTERN:
-            for name in job.levels:
+            for name in job.asked:
                 found.setdefault((job.model, name), []).append((PATTERN, job.task, job.seed))
     result = []
     for (model, name), masks in found.items():
@@ -94,7 +94,7 @@ def of_several(jobs: Iterable[Job], models: Iterable[str]) -> list[Round]:
     wanted, found = set(models), {}
     for job in jobs:
         if job.pattern == PATTERN and job.model in wanted:
-            for name in job.levels:
+            for name in job.asked:
                 found.setdefault((job.task, job.seed, name), set()).add(job.model)
     return sorted((model, *rest) for rest, owners in found.items() if len(owners) > 1 for model in owners)
 
@@ -104,7 +104,7 @@ def beside_one_shot(jobs: Iterable[Job]) -> list[tuple[str, str]]:
     runs: dict[str, set[tuple]] = {PATTERN: set(), "global": set()}
     for job in jobs:
         if job.pattern in runs:
-            runs[job.pattern].update((job.model, job.task, job.seed, name) for name in job.levels)
+            runs[job.pattern].update((job.model, job.task, job.seed, name) for name in job.asked)
     return sorted({(model, task) for model, task, _, _ in runs[PATTERN] & runs["global"]})
 
 

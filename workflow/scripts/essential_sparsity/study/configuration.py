@@ -3,7 +3,9 @@
 Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
-from collections.abc import Iterable
+import argparse
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -65,15 +67,63 @@ def check_config(config: dict, where: str) -> None:
     check(config, load_schema("config"), where)
 
 
-def read_config(*paths: str) -> dict:
-    """One configuration from files, later ones replacing keys of earlier ones as `--configfile` does. ConfigError."""
+def read_file(path: str | os.PathLike) -> dict:
+    """The keys of one configuration file. ConfigError where it cannot be read."""
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds {found!r:.60}; expected keys and values, such as `study: my-study`.")
+    return found
+
+
+def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str, Any]) -> dict:
+    """The configuration as Snakemake merges it, with what merging cannot say.
+
+    `paths`: the files that were named beside config/config.yaml, later ones first in rank; `given`: keys from the command
+    line. An empty mapping in a file switches a key off, as null does. The last file must name its study: its tables would
+    overwrite those of another one. Raises ConfigError.
+    """
+    merged = dict(merged)
+    for path in paths:
+        found = read_file(path)
+        merged |= {key: None for key, value in found.items() if value == {} and key not in given}
+    if paths and "study" not in {**found, **given}:
+        raise ConfigError(
+            f"{path}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
+            f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
+        )
+    return merged
+
+
+def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
+    """One configuration from files, later ones replacing keys of earlier ones as `--configfile` does. ConfigError.
+
+    `given`: keys that replace those of all files, as `--config` does.
+    """
     merged: dict = {}
     for path in paths:
-        try:
-            found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}).") from error
-        for key, value in found.items():
-            merged[key] = {**merged[key], **value} if isinstance(value, dict) and key in merged else value
-    check_config(merged, " and ".join(paths))
+        _update(merged, read_file(path))
+    _update(merged, given or {})
+    merged = settled(merged, paths[1:], given or {})
+    check_config(merged, " and ".join(map(str, paths)))
     return merged
+
+
+def of_command(command: Sequence[str]) -> dict:
+    """The configuration that a snakemake command names by `--configfile` and `--config`. ConfigError."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    parser.add_argument("--config", "-C", nargs="+", action="extend", default=[])
+    named, _ = parser.parse_known_args(list(command))
+    given = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in named.config)}
+    return read_config("config/config.yaml", *named.configfile, given=given)
+
+
+def _update(merged: dict, found: Mapping[str, Any]) -> None:
+    for key, value in found.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            _update(merged[key], value)
+        else:
+            merged[key] = value

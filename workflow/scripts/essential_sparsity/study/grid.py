@@ -3,28 +3,32 @@
 Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.tsv import KINDS
 
 PATTERNS = ("global", "layerwise", "random", "erk", "erk-random", "layer-shuffle", "deletion", "lth")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
+LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
 NM_PATTERN = re.compile(r"nm([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, order=True)
 class Job:
-    """What one prune_eval job computes: consecutive levels of one curve for one seed."""
+    """What one prune_eval job computes: some levels of one curve for one seed. The grid asks for those in `asked`."""
 
     model: str
     task: str
     pattern: str
     levels: tuple[str, ...]
     seed: int
+    asked: tuple[str, ...]
 
     @property
     def token(self) -> str:
@@ -33,7 +37,7 @@ class Job:
 
     @property
     def path(self) -> str:
-        """Where the job's files lie below results/runs, results/items, …, without suffix."""
+        """Where the job's files lie below runs/, items/, … of the store, without suffix."""
         return RUN.format(model=self.model, task=self.task, pattern=self.pattern, sparsity=self.token, seed=self.seed)
 
 
@@ -47,6 +51,10 @@ def sparsities(block: dict, where: str) -> list[str]:
     given = block["sparsities"]
     if isinstance(given, dict):
         steps = round((given["to"] - given["from"]) / given["step"])
+        if given["to"] < given["from"]:
+            raise ConfigError(
+                f"{where}.sparsities: from {given['from']} to {given['to']} runs backwards; swap the two."
+            )
         given = [
             round(given["from"] + i * given["step"], 6)
             for i in range(steps + 1)
@@ -85,12 +93,20 @@ def check_pattern(pattern: str, levels: list[str], where: str) -> None:
                 )
 
 
-def expand(blocks: list[dict], levels_per_job: dict[str, int], rounds: Iterable[list[dict]] = ()) -> list[Job]:
+Curve = tuple[str, str, str, int]  # model, task, pattern, seed
+
+
+def expand(
+    blocks: list[dict],
+    levels_per_job: dict[str, int],
+    rounds: Iterable[list[dict]] = (),
+    stored: Callable[[Curve], Iterable[str]] = lambda curve: (),
+) -> list[Job]:
     """All jobs of a grid, sorted: the union of the blocks' cross products, with one dense job per (model, task, seed).
 
-    `levels_per_job`: task -> how many consecutive levels of a curve one job walks. `rounds`: levels added to single
-    curves afterwards (`refinement`), as jobs of their own; those of curves that are not in the grid are left out.
-    Blocks must have passed `validate`.
+    `levels_per_job`: task -> how many levels of a curve one job walks. `rounds`: levels added to single curves
+    afterwards (`refinement`); those of curves that are not in the grid are left out. `stored`: the level tokens of the
+    runs that a curve has already. Blocks must have passed `validate`.
     """
     curves = defaultdict(set)
     for i, block in enumerate(blocks):
@@ -101,21 +117,53 @@ def expand(blocks: list[dict], levels_per_job: dict[str, int], rounds: Iterable[
                     curves[model, task, "dense", seed].add(level(0))
                     for pattern in block["patterns"]:
                         curves[model, task, pattern, seed].update(levels)
-    jobs = []
-
-    def add(model: str, task: str, pattern: str, seed: int, levels: Iterable[str]) -> None:
-        ordered, size = sorted(levels), levels_per_job[task]
-        jobs.extend(Job(model, task, pattern, tuple(ordered[i : i + size]), seed) for i in range(0, len(ordered), size))
-
-    for curve, levels in curves.items():
-        add(*curve, levels)
     for added in rounds:
         wanted = {(entry["model"], entry["task"], entry["pattern"]): entry["levels"] for entry in added}
         for curve, levels in curves.items():
-            new = set(wanted.get(curve[:3], ())) - levels
-            add(*curve, new)
-            levels |= new
-    return sorted(jobs)
+            levels.update(wanted.get(curve[:3], ()))
+    return sorted(
+        Job(*curve[:3], chunk, curve[3], tuple(name for name in chunk if name in levels))
+        for curve, levels in curves.items()
+        for chunk in chunks(levels, levels_per_job[curve[1]], stored(curve))
+    )
+
+
+def chunks(levels: Collection[str], size: int, stored: Iterable[str] = ()) -> list[tuple[str, ...]]:
+    """Levels of one curve as the chunks that jobs walk: those that are stored as they are, the others anew.
+
+    So a level that is added runs alone, and one that is taken away changes nothing. While jobs finish, the chunks stay
+    the same: each new one is a whole chunk of those that were missing.
+    """
+    wanted, found = set(levels), []
+    known = [tuple(token.split("+")) for token in stored]
+    for chunk in sorted(known, key=lambda chunk: (-len(wanted.intersection(chunk)), chunk)):
+        if not wanted.isdisjoint(chunk):
+            found.append(chunk)
+            wanted.difference_update(chunk)
+    left = sorted(wanted)
+    return [*found, *(tuple(left[i : i + size]) for i in range(0, len(left), size))]
+
+
+def stored_in(root: str) -> Callable[[Curve], list[str]]:
+    """A function from a curve to the level tokens of its runs below the folder `root`; each folder is listed once."""
+
+    @cache
+    def listed(model: str, task: str, pattern: str) -> dict[str, set[str]]:
+        place = os.path.join(root, model, task, pattern)
+        tokens = [token for token in _names(place) if all(LEVEL.fullmatch(name) for name in token.split("+"))]
+        return {token: set(_names(os.path.join(place, token))) for token in tokens}
+
+    def stored(curve: Curve) -> list[str]:
+        return [token for token, names in listed(*curve[:3]).items() if f"seed{curve[3]}.parquet" in names]
+
+    return stored
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def models_of(jobs: Iterable[Job], pattern: str) -> dict[str, list[str]]:

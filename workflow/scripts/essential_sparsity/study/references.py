@@ -3,6 +3,7 @@
 Standard library and `grid` only: every parse of the Snakefile imports this module.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,31 @@ def read(config: dict, models: dict, tasks: dict) -> Expected:
             raise ConfigError(f"{where}: stands there twice; a dense model has one reference per task and metric.")
         rows.append({column: row[column] for column in COLUMNS})
     return found
+
+
+def rows(path: str, model: str, task: str) -> list[dict[str, Any]]:
+    """The rows with the COLUMNS of one model and task, from a table that `read` has checked."""
+    found = read_table(path, "references", None)
+    return [{c: row[c] for c in COLUMNS} for row in found if (row["model"], row["task"]) == (model, task)]
+
+
+def check(place: str, runs: Any, expected: Iterable[Mapping[str, Any]], disagreement: str) -> list[dict[str, Any]]:
+    """Compare a dense run (rows of table `runs`) with its references; the rows of `compare`.
+
+    Raises ValueError with an explanation for each that disagrees, or warns, as `disagreement` says (stop, warn).
+    """
+    values = {row.metric: None if row.value != row.value else row.value for row in runs.itertuples()}
+    compared = compare(values, expected)
+    wrong = [explanation(place, row) for row in compared if not row["agrees"]]
+    if wrong and disagreement == "stop":
+        raise ValueError(
+            "\n".join(wrong)
+            + "\nThe sparse runs of this curve are not started. Mend the cause, correct the row of the "
+            "references table, or set `dense_check: warn`."
+        )
+    for line in wrong:
+        print(f"warning: {line}", file=sys.stderr)
+    return compared
 
 
 def compare(values: Mapping[str, float | None], expected: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -153,13 +153,13 @@ def expand_blocks(blocks: list[dict], members: Mapping[str, list[str]]) -> list[
 
 
 def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
-    """The checkpoints of the series that `studies.series` names: series, group, line, model, axis, position. ConfigError."""
+    """The checkpoints of the series that `emergence.series` names: series, group, line, model, axis, position. ConfigError."""
     known = sorted({row["series"] for row in models.values() if row["series"]})
     found = []
-    for name in config["studies"]["series"]:
+    for name in config["emergence"]["series"]:
         if name not in known:
             raise ConfigError(
-                f"the configuration, studies.series: unknown series {name!r}{hint(name, known)} The column series of "
+                f"the configuration, emergence.series: unknown series {name!r}{hint(name, known)} The column series of "
                 f"{config['models']} has: {', '.join(known) or 'none'}."
             )
         for model, row in models.items():
@@ -180,11 +180,11 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
 
 def mask_levels(config: dict) -> list[str]:
     """The sparsities at which masks of neighbouring checkpoints are compared, sorted. ConfigError."""
-    given = config["studies"]["mask_sparsities"]
+    given = config["emergence"]["mask_sparsities"]
     for value in given:
         if abs(value * 1000 - round(value * 1000)) > 1e-6:
             raise ConfigError(
-                f"the configuration, studies.mask_sparsities: {value} has more than three decimals; round it to {value:.3f}."
+                f"the configuration, emergence.mask_sparsities: {value} has more than three decimals; round it to {value:.3f}."
             )
     return sorted(map(level, given))
 
@@ -197,21 +197,10 @@ def lines(members: list[dict]) -> dict[str, list[dict]]:
     return {line: checkpoints for line, checkpoints in sorted(found.items()) if len(checkpoints) > 1}
 
 
-def used(config: dict) -> dict[str, tuple[dict[str, dict], list[str]]]:
-    """What a configuration uses: {"model": (rows, names), "dataset": (rows, names)}; for `make lock`. Raises ConfigError."""
-    found = read(config)
-    blocks = expand_blocks(config["grid"], found.members)
-    names = {name for block in blocks for name in block["models"]}
-    names |= {member["model"] for member in studied(config, found.models)}
-    datasets = {row["dataset"]: row for row in found.tasks.values()}
-    asked = {found.tasks[name]["dataset"] for block in blocks for name in block["tasks"]}
-    return {"model": (found.models, sorted(names)), "dataset": (datasets, sorted(asked))}
-
-
-def losses(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:
-    """(line, file of its losses) of the lines that are pre-trained here."""
+def pretrained(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:
+    """(line, pre-training) of the lines that are pre-trained here, sorted."""
     made = {m["line"]: models[m["model"]]["id"] for m in members if models[m["model"]]["source"] == "pretraining"}
-    return [(line, f"results/pretraining/{name}/losses.parquet") for line, name in sorted(made.items())]
+    return sorted(made.items())
 
 
 def made_here(models: Mapping[str, dict], names: Iterable[str]) -> dict[str, list[str]]:

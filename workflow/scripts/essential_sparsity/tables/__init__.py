@@ -174,6 +174,9 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
         raise ValueError(f"{path} is not a whole Parquet file ({str(error).strip()}). {again}") from error
     if table.schema.equals(expected, check_metadata=True):
         return table
+    # what is said of a column may be reworded; what it is may not
+    if table.schema.equals(expected) and _meant(table.schema) == _meant(expected):
+        return table.cast(expected)
     found = {entry.decode(): value.decode() for entry, value in (table.schema.metadata or {}).items()}
     if found.get("table") != name:
         raise ValueError(f"{path} does not hold the table {name!r} but {found.get('table')!r}. {again}")
@@ -183,6 +186,12 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
         )
     differing = sorted({field.name for field in set(table.schema) ^ set(expected)})
     raise ValueError(f"{path}: columns of the table {name!r} differ from its schema: {', '.join(differing)}. {again}")
+
+
+def _meant(of: pa.Schema) -> tuple:
+    """Table, version and units of a schema."""
+    whole = of.metadata or {}
+    return whole.get(b"table"), whole.get(b"version"), [(field.metadata or {}).get(b"unit") for field in of]
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

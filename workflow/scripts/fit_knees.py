@@ -5,14 +5,13 @@ import json
 
 from essential_sparsity import cli, tables
 from essential_sparsity.curves import knees
-from essential_sparsity.tables import items
+from essential_sparsity.tables import runs
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
+    parser.add_argument("--grid", required=True, help="table of the grid")
     parser.add_argument("--runs", required=True, help="table of runs")
-    parser.add_argument("--items", required=True, help="folder of the evaluated items")
     parser.add_argument(
         "--epsilon",
         type=json.loads,
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
-    read = items.reader(args.grid, args.items)
+    read = runs.items(tables.read(args.grid, "grid"))
     found, comparisons = knees.table(tables.read(args.runs, "runs"), read, args.epsilon, args.compare)
     tables.write(found, "knees", args.knees)
     tables.write(comparisons, "comparisons", args.comparisons)

@@ -1,17 +1,17 @@
-"""What a job has finished is not computed twice, although Snakemake may delete it.
+"""What a job has finished is not computed twice.
 
-It deletes what a job wrote whenever the job ends badly after all: because another member of its group failed, because
-it was cancelled, or its node or the head lost, between its last line and Snakemake's note of it. So the program keeps
-hard links of its outputs in its work folder, sealed with all that decides them, and takes them back when it is started
-again. They are cleared once the results have been collected. Standard library only.
+Snakemake starts a job again whenever something before it had to be made anew, and deletes what a job wrote whenever the
+job ends badly after all: because another member of its group failed, because it was cancelled, or its node or the head
+lost, between its last line and Snakemake's note of it. So a program first looks at what lies where its outputs belong;
+and it keeps hard links of its outputs in its work folder, sealed with all that decides them, and takes them back when it
+is started again. They are cleared once the results have been collected. Standard library only.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from typing import Any
 from essential_sparsity import files, seals
 
 FOLDER = "kept"  # below a job's work folder
-PLACES = ("work", "tokens")  # arguments that say where a job keeps things, which decide nothing
 
 
 @dataclass(frozen=True)
-class Kept:
+class Finished:
     """Where the outputs of a job are kept, what decides them (as JSON), and where they belong, by name."""
 
     folder: Path
@@ -31,23 +30,18 @@ class Kept:
     outputs: Mapping[str, Path]
 
     @classmethod
-    def of_job(
-        cls,
-        args: argparse.Namespace,
-        reads: Sequence[str],
-        writes: Sequence[str],
-        **more: Any,
-    ) -> "Kept":
-        """That of a program with these arguments.
+    def of_job(cls, work: Path, identity: Mapping[str, Any], outputs: Mapping[str, Path]) -> "Finished":
+        """That of a job with this work folder."""
+        return cls(work / FOLDER, json.loads(json.dumps(identity)), outputs)
 
-        `reads`, `writes`: those that name files which it reads (their content counts, not their paths) and its outputs.
-        `more`: what else decides the outputs (code, versions, the device).
-        """
-        asked = {name: value for name, value in vars(args).items() if name not in (*writes, *PLACES)}
-        for name in reads:
-            asked[name] = [files.sha256_file(path) for path in listed(asked[name])]
-        identity = json.loads(json.dumps(asked | more))
-        return cls(args.work / FOLDER, identity, {name: Path(getattr(args, name)) for name in writes})
+    def there(self, whole: Callable[[], bool]) -> bool:
+        """Whether the outputs lie where they belong and are `whole`: theirs is the time of now then, for Snakemake."""
+        if not all(path.is_file() for path in self.outputs.values()) or not whole():
+            return False
+        for path in self.outputs.values():
+            os.utime(path)
+        print(f"Not computed again: {self._told()}, made of the same before.", flush=True)
+        return True
 
     def take_back(self) -> bool:
         """Put the outputs where they belong, if an attempt before has kept them whole; otherwise say why not."""
@@ -61,9 +55,9 @@ class Kept:
         for name, path in self.outputs.items():
             link(self.folder / name, path)
             os.utime(path)  # as if just made: Snakemake compares it with the inputs
-        told = " and ".join(map(str, self.outputs.values()))
         print(
-            f"Not computed again: {told}, taken back from {self.folder} where an attempt before left them.", flush=True
+            f"Not computed again: {self._told()}, taken back from {self.folder} where an attempt before left them.",
+            flush=True,
         )
         return True
 
@@ -78,10 +72,8 @@ class Kept:
             print(f"The results are written, but could not be kept in {self.folder} for another attempt ({error}).")
             shutil.rmtree(self.folder, ignore_errors=True)
 
-
-def listed(given: str | list[str] | None) -> list[str]:
-    """The paths that one argument names: one, several or none."""
-    return given if isinstance(given, list) else [given] if given else []
+    def _told(self) -> str:
+        return " and ".join(map(str, self.outputs.values()))
 
 
 def link(source: Path, target: Path) -> None:

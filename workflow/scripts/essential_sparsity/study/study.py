@@ -1,0 +1,292 @@
+"""A study: all that one configuration asks for, worked out once, for the Snakefile and for the programs.
+
+Runs, checkpoints and data lie in the store, shared by all studies and found by their keys; what a person opens lies in
+`results/{study}/`. Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from essential_sparsity import codefiles, files
+from essential_sparsity.study import (
+    chains,
+    configuration,
+    grid,
+    local,
+    references,
+    revisions,
+    rounds,
+    series,
+)
+from essential_sparsity.study.configuration import ConfigError
+from essential_sparsity.study.tsv import KINDS
+
+RESULTS = "results"
+STORE = f"{RESULTS}/store"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SOURCE = ("source", "id", "revision", "format", "columns", "allow_pickle", "content")
+# The columns of a task that its numbers depend on; `metrics` chooses among numbers that are there.
+RUN_SETTINGS = [
+    "dataset",
+    "kind",
+    "protocol",
+    "eval_split",
+    "held_out",
+    "n_train",
+    "n_eval",
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "max_length",
+    "context",
+    "windows",
+    "positions",
+    "suite",
+    "shots",
+    "image_size",
+    "autocast",
+]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a configuration asks for. Rows of tables by id, series expanded, revisions replaced by commits.
+
+    `jobs`: the evaluations. `members`: the checkpoints of the series that are studied. `expected`: reference values by
+    (model, task). `given`: the configuration as `read` takes it.
+    """
+
+    name: str
+    given: dict[str, Any]
+    models: dict[str, dict]
+    tasks: dict[str, dict]
+    packages: dict[str, list[dict]]
+    pretrainings: dict[str, dict]
+    datasets: dict[str, dict]
+    jobs: list[grid.Job]
+    members: list[dict]
+    mask_levels: list[str]
+    expected: references.Expected
+
+    @property
+    def folder(self) -> str:
+        """What a person opens."""
+        return f"{RESULTS}/{self.name}"
+
+    @property
+    def share(self) -> float:
+        """Share of the weights that an iteration of a lottery ticket prunes."""
+        return self.given["lottery"]["share"]
+
+    @cached_property
+    def curves(self) -> list[tuple[str, str]]:
+        """(model, task) of the grid, sorted."""
+        return sorted({(job.model, job.task) for job in self.jobs})
+
+    @cached_property
+    def used_models(self) -> list[str]:
+        """Models of the grid, sorted."""
+        return sorted({job.model for job in self.jobs})
+
+    @cached_property
+    def named_models(self) -> list[str]:
+        """Models of the grid and of the series that are studied, sorted."""
+        return sorted({*self.used_models, *(member["model"] for member in self.members)})
+
+    @cached_property
+    def used_datasets(self) -> list[str]:
+        """Data sets of the grid, sorted."""
+        return sorted({self.tasks[job.task]["dataset"] for job in self.jobs})
+
+    @cached_property
+    def tickets(self) -> list[chains.Round]:
+        """Every iteration of lottery tickets that the grid needs, sorted."""
+        return chains.tickets(self.jobs, self.share)
+
+    @cached_property
+    def referred(self) -> list[tuple[str, str]]:
+        """(model, task) of the grid with reference values, sorted."""
+        return [curve for curve in self.curves if curve in self.expected]
+
+    @cached_property
+    def chained(self) -> list[tuple[str, str]]:
+        """(model, task) with lottery tickets, sorted."""
+        return sorted({(model, task) for model, task, _, _ in self.tickets})
+
+    @cached_property
+    def studied(self) -> list[str]:
+        """The series that are studied, sorted."""
+        return sorted({member["series"] for member in self.members})
+
+    @cached_property
+    def lines(self) -> dict[str, list[dict]]:
+        """The trainings whose neighbouring checkpoints' masks are compared, each with its checkpoints."""
+        return series.lines(self.members) if self.mask_levels else {}
+
+    @property
+    def neighboured(self) -> list[str]:
+        """The series with such trainings, sorted."""
+        return sorted({members[0]["series"] for members in self.lines.values()})
+
+    @property
+    def chained_models(self) -> list[str]:
+        """Models with lottery tickets, sorted."""
+        return sorted({model for model, _ in self.chained})
+
+    @cached_property
+    def losses(self) -> list[tuple[str, str]]:
+        """(training, file of its losses) of the studied trainings that are made here."""
+        made = series.pretrained(self.members, self.models)
+        return [(line, f"{STORE}/pretraining/{name}/losses.parquet") for line, name in made]
+
+    def shared_tickets(self, line: str) -> list[chains.Round]:
+        """The tickets of a training's checkpoints that two of them or more have."""
+        return chains.of_several(self.jobs, [member["model"] for member in self.lines[line]])
+
+    def tables(self) -> list[str]:
+        """The tables of the study, as their schemas say when they are asked for."""
+        asked = {
+            "always": True,
+            "never": False,  # by itself: parts and files of the store
+            "tickets": bool(self.tickets),
+            "masks": bool(self.tickets or self.lines),
+            "series": bool(self.members),
+            "references": bool(self.referred),
+        }
+        return [name for name in codefiles.tables() if asked[codefiles.described(name)["asked"]]]
+
+    @cached_property
+    def measured_only(self) -> dict[str, list[str]]:
+        """Pre-training made here -> its checkpoints that are studied but not pruned: one job measures all of them."""
+        return series.made_here(self.models, {*self.named_models} - {*self.used_models})
+
+    def benchmarks(self) -> list[str]:
+        """The jobs whose costs are told, as rule/name: where their benchmark files lie, without suffix."""
+        made = series.made_here(self.models, self.named_models)
+        return [
+            *(f"prune_eval/{job.path}" for job in self.jobs),
+            *(f"find_ticket/{chains.path(ticket)}" for ticket in self.tickets),
+            *(f"fetch_dataset/{dataset}" for dataset in self.used_datasets),
+            *(f"{rule}/{model}" for rule in ("fetch_model", "measure_spectrum") for model in self.used_models),
+            *(f"measure_pretraining/{name}" for name in self.measured_only),
+            *(f"pretrain/{name}" for name in made),
+        ]
+
+    def source(self, row: Mapping[str, Any]) -> str:
+        """What fetching a table's row depends on, as JSON."""
+        settings = {key: row.get(key) for key in SOURCE}
+        if row["source"] == "pretraining":
+            settings |= {"source": "path", "id": f"{STORE}/pretraining/{row['id']}/step-{row['value']}"}
+        settings["packages"] = self.packages[row["id"]] if row["source"] == "package" else []
+        return json.dumps(settings, sort_keys=True)
+
+    def settings(self, task: str) -> str:
+        """What the numbers of a task's runs depend on beside their keys, as JSON."""
+        row = self.tasks[task]
+        found = {key: row[key] for key in RUN_SETTINGS}
+        return json.dumps(found | {"threads": self.given["resources"]["threads"]}, sort_keys=True)
+
+    def code(self, program: str, task: str, pattern: str = "") -> str:
+        """Digest of the code that a job of `prune_eval` or `find_ticket` uses: that of its kind and pattern included."""
+        modules = [codefiles.task_module(self.tasks[task]["kind"])]
+        if pattern == chains.PATTERN:
+            modules.append("essential_sparsity.pruning.tickets")
+        return codefiles.digest(program, *modules)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The grid as rows of table `grid`: one per run, with where its files lie and what it must have been made of."""
+        found, texts = [], {}
+        for job in self.jobs:
+            task = self.tasks[job.task]
+            if job.task not in texts:
+                texts[job.task] = files.sha256_text(self.settings(job.task))
+            for name in job.asked:
+                ticket = (job.model, job.task, job.seed, name) if job.pattern == chains.PATTERN else None
+                found.append(
+                    {
+                        "model": job.model,
+                        "task": job.task,
+                        "pattern": job.pattern,
+                        "sparsity": float(name),
+                        "seed": job.seed,
+                        "metrics": task["metrics"] or ",".join(KINDS[task["kind"]][1]),
+                        "named": task["metrics"] is not None,
+                        "job": job.path,
+                        "run": f"{STORE}/runs/{job.path}.parquet",
+                        "items": f"{STORE}/items/{job.path}.parquet",
+                        "checkpoint": f"{STORE}/checkpoints/{job.model}/manifest.json",
+                        "dataset": f"{STORE}/datasets/{task['dataset']}/manifest.json",
+                        "ticket": f"{STORE}/tickets/{chains.path(ticket)}.sha256" if ticket else None,
+                        "settings_sha256": texts[job.task],
+                        "code_sha256": self.code("prune_eval", job.task, job.pattern),
+                    }
+                )
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of `rows`: whether the grid's table is the one that is asked for."""
+        return files.sha256_text(json.dumps(self.rows(), sort_keys=True))
+
+
+def read(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
+    """Read and check what a configuration asks for.
+
+    `looking` = False, for jobs on other machines: neither the store nor the files that rows name are looked at, for the
+    head has done so. Raises ConfigError naming file, place, value and expectation.
+    """
+    study = unlocked(config, where, looking)
+    locked = revisions.read(config["revisions"])
+    revisions.apply_(study.models, study.named_models, "model", locked, config["models"])
+    revisions.apply_(study.datasets, study.used_datasets, "dataset", locked, config["tasks"])
+    rows = [study.models[name] for name in study.named_models] + [study.datasets[name] for name in study.used_datasets]
+    localise([row for row in rows if row["source"] == "path"], looking)
+    return study
+
+
+def unlocked(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
+    """What `read` gives, before branches of hub repositories are replaced by commits: for `make lock`. ConfigError."""
+    configuration.check_config(config, where)
+    check_name(config["study"], where)
+    tables = series.read(config)
+    expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
+    grid.validate(expanded, tables.models, tables.tasks, where)
+    chains.check(expanded, tables.tasks, where)
+    added = rounds.read(f"{RESULTS}/{config['study']}/rounds.json") if config.get("refine") else []
+    sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
+    stored = grid.stored_in(f"{STORE}/runs") if looking else lambda curve: ()
+    return Study(
+        name=config["study"],
+        given=config,
+        models=tables.models,
+        tasks=tables.tasks,
+        packages=tables.packages,
+        pretrainings=tables.pretrainings,
+        datasets={row["dataset"]: row for row in tables.tasks.values()},
+        jobs=grid.expand(expanded["grid"], sizes, added, stored),
+        members=series.studied(expanded, tables.models),
+        mask_levels=series.mask_levels(expanded),
+        expected=references.read(expanded, tables.models, tables.tasks),
+    )
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a study's name that is no folder of its own. ConfigError."""
+    if not NAME.fullmatch(name) or name == os.path.basename(STORE):
+        raise ConfigError(
+            f"{where}, study: {name!r} names a folder of {RESULTS}/: letters, digits, '.', '_' and '-', and not "
+            f"{os.path.basename(STORE)!r}, which holds what all studies share."
+        )
+
+
+def localise(rows: Sequence[dict], looking: bool) -> None:
+    """Put the digest of their content beside the paths of rows, in place, and homes in the place of `~`. ConfigError."""
+    for row in rows:
+        row["id"] = os.path.expanduser(row["id"])
+    found = local.contents([row["id"] for row in rows], look=looking)
+    for row in rows:
+        row["content"] = found[row["id"]]

@@ -1,0 +1,89 @@
+"""The runs of a grid in one table, checked against what the grid asks for; and their evaluated items."""
+
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+
+from essential_sparsity import tables
+from essential_sparsity.tables import provenance
+
+KEY = ["model", "task", "pattern", "sparsity", "seed"]
+SHOWN = 5  # stale files that a message names
+
+
+def collect(grid: pd.DataFrame) -> pd.DataFrame:
+    """The rows of table `runs` that a grid (table `grid`) asks for, of the metrics that its tasks name.
+
+    Raises ValueError naming the files that were made of something else than the configuration asks for, and what; and
+    for a metric that a run does not have.
+    """
+    found = tables.collect(grid["run"].drop_duplicates(), "runs")
+    joined = grid.merge(found.drop(columns="items_sha256"), on=KEY, how="left", suffixes=("_asked", ""))
+    if (missing := joined["metric"].isna()).any():
+        first = joined[missing].iloc[0]
+        raise ValueError(
+            f"{first['run']} has no run at sparsity {first['sparsity']}, which its name promises. Delete it and run again."
+        )
+    _refuse_stale(joined)
+    return _chosen(grid, found)
+
+
+def _chosen(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the metrics that are wanted of each run."""
+    wanted = grid.assign(metric=grid["metrics"].str.split(",")).explode("metric")[[*KEY, "metric", "named", "run"]]
+    joined = wanted.merge(found, on=[*KEY, "metric"], how="left")
+    lacking = joined[joined["digest"].isna() & joined["named"]]
+    if len(lacking):
+        first = lacking.iloc[0]
+        raise ValueError(
+            f"{first['run']} has no metric {first['metric']!r}, which the task {first['task']!r} asks for in the column "
+            "metrics: it is not defined on this data. Leave it out."
+        )
+    return joined[joined["digest"].notna()].drop(columns=["named", "run"])
+
+
+def _refuse_stale(joined: pd.DataFrame) -> None:
+    """`joined`: each row of table `runs` beside what the grid asks for."""
+    asked = {
+        "settings_sha256": joined["settings_sha256_asked"],
+        "code_sha256": joined["code_sha256_asked"],
+        "checkpoint_sha256": joined["checkpoint"].map(provenance.of_manifest),
+        "data_sha256": joined["dataset"].map(provenance.of_manifest),
+    }
+    tickets = joined["ticket"].dropna()
+    asked["ticket_sha256"] = tickets.map(provenance.of_ticket).reindex(joined.index)
+    other = pd.DataFrame(
+        {
+            column: (joined[column] != values) & ~(joined[column].isna() & values.isna())
+            for column, values in asked.items()
+        }
+    )
+    if not other.to_numpy().any():
+        return
+    stale = joined[other.any(axis=1)].assign(why=other.apply(lambda row: ", ".join(_names(row)), axis=1))
+    stale = stale.drop_duplicates("run")
+    told = [f"  {row['run']}: other {row['why']}" for _, row in stale.head(SHOWN).iterrows()]
+    more = f"\n  and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
+    raise ValueError(
+        f"{len(stale)} of {joined['run'].nunique()} files of runs were made of something else than the configuration asks "
+        "for now; nothing is tabulated from them:\n"
+        + "\n".join(told)
+        + more
+        + "\nRun the same command again: it computes "
+        "them anew. Should it find nothing to do, delete these files first."
+    )
+
+
+def _names(row: pd.Series) -> Iterator[str]:
+    return (provenance.PARTS[column] for column in row.index[row.to_numpy()])
+
+
+def items(grid: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A function from rows of table `runs` to the rows of table `items` of their jobs, which `grid` (table) says where."""
+    places = grid.set_index(KEY)["items"]
+
+    def read(runs: pd.DataFrame) -> pd.DataFrame:
+        wanted = pd.MultiIndex.from_frame(runs[KEY].drop_duplicates())
+        return tables.collect(sorted(set(places.reindex(wanted))), "items")
+
+    return read

@@ -1,0 +1,122 @@
+"""One iteration of magnitude pruning: train under the previous iteration's mask, prune, store the mask."""
+
+import argparse
+import importlib
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as in prune_eval.py: a ticket is trained as it is evaluated
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import pandas as pd
+import torch
+import transformers
+from threadpoolctl import threadpool_limits
+
+import essential_sparsity
+from essential_sparsity import cli, files, tables
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import tickets
+from essential_sparsity.runs import finished, lottery
+from essential_sparsity.tables import provenance
+from essential_sparsity.training import resume
+
+REFERENCES = "essential_sparsity.study.references"  # loaded by name: it decides no number
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="row of the models table")
+    parser.add_argument("--task", required=True, help="row of the tasks table, of protocol finetune")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--sparsity", required=True, help="pruned after this iteration, for instance 0.300")
+    parser.add_argument("--iteration", type=int, required=True, help="its number in the chain, from 1")
+    parser.add_argument("--share", type=float, required=True, help="share of the original weights that each prunes")
+    parser.add_argument("--settings", required=True, help="JSON: the task's columns that decide numbers, and threads")
+    parser.add_argument("--code", required=True, help="digest of the code")
+    parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
+    parser.add_argument("--data", required=True, help="manifest.json of the data set")
+    parser.add_argument("--previous", nargs="*", default=[], help="ticket of the iteration before; none for the first")
+    parser.add_argument("--dense", nargs="*", default=[], help="the dense run, where it has to agree with references")
+    parser.add_argument("--references", help="table of the values that dense runs have to agree with")
+    parser.add_argument("--disagreement", choices=["stop", "warn"], default="stop", help="what a disagreement does")
+    parser.add_argument("--allow-pickle", action="store_true", help="read a pickle checkpoint, with weights_only")
+    parser.add_argument("--metrics", help="metrics that will be tabulated, joined by commas: refused where undefined")
+    parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
+    parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
+    parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
+    parser.add_argument("--digest", required=True, type=Path, help="file to write with its SHA-256, as sha256sum does")
+    args = parser.parse_args(argv)
+    for dense in args.dense:
+        references = importlib.import_module(REFERENCES)
+        expected = references.rows(args.references, args.model, args.task)
+        place = f"{args.model} {args.task} seed {args.seed}"
+        references.check(place, tables.read(dense, "runs"), expected, args.disagreement)
+    settings = json.loads(args.settings)
+    torch.set_num_threads(settings["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    done = work = None
+    if args.work:
+        done = finished.Finished.of_job(args.work, made_of(args), {"out": args.out, "digest": args.digest})
+        work = resume.Work.of_job(args.work / "training", args.manifest, args.data)
+    if not (done and done.take_back()):
+        with threadpool_limits(settings["threads"]):
+            masks, record = prune(args, settings, work)
+        tickets.write(args.out, masks, record)
+        with files.atomic(args.digest) as temporary:
+            temporary.write_text(f"{files.sha256_file(args.out)}  {args.out.name}\n")
+        if done:
+            done.keep()
+        place = f"{args.model} {args.task} seed {args.seed}, iteration {record['iteration']}"
+        print(f"{place}: {record['k']:,} of {record['n']:,} weights are pruned")
+    if work:
+        work.clear()
+
+
+def made_of(args: argparse.Namespace) -> dict:
+    """What decides the ticket."""
+    return {
+        **{name: getattr(args, name) for name in ("model", "task", "seed", "sparsity", "iteration", "share", "code")},
+        "settings": json.loads(args.settings),
+        "checkpoint": provenance.of_manifest(args.manifest),
+        "data": provenance.of_manifest(args.data),
+        "previous": [files.sha256_file(path) for path in args.previous],
+        **resume.versions(resume.device()),
+    }
+
+
+def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) -> tuple[lottery.Masks, dict]:
+    """The masks after the iteration, and their provenance."""
+    chain = {
+        "model": args.model,
+        "task": args.task,
+        "seed": args.seed,
+        "share": args.share,
+        "settings": settings,
+        "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
+    }
+    if len(args.previous) != (args.iteration > 1):
+        raise ValueError(
+            f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
+        )
+    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}).masks() if args.previous else {}
+    masks, level = lottery.ticket(
+        loading.verified_folder(args.manifest),
+        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
+        {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
+        before,
+        float(args.sparsity),
+        args.seed,
+        resume.device(),
+        work,
+        args.tokens,
+    )
+    made = {"iteration": args.iteration, "sparsity": level.sparsity, "k": level.k, "n": level.n}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return masks, chain | made | versions | {"workflow": essential_sparsity.__version__}
+
+
+if __name__ == "__main__":
+    cli.run(main)
