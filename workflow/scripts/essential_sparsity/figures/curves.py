@@ -1,10 +1,5 @@
-"""Curves for print and report: quality against sparsity, one line per pattern.
+"""Curves for print and report: quality against sparsity, one line per pattern or model."""
 
-Sized for one or two columns of a journal (85 and 180 mm), nothing smaller than 7 pt, colours of Okabe and Ito (told
-apart with any colour vision) together with a marker each. The same data give the same bytes.
-"""
-
-import textwrap
 from itertools import cycle
 
 import matplotlib as mpl
@@ -17,24 +12,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity.curves import knees
-from essential_sparsity.curves.metrics import METRICS, Metric
-from essential_sparsity.figures.style import MM, RC
+from essential_sparsity.curves.metrics import Metric
+from essential_sparsity.figures import style
+from essential_sparsity.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PERCENT, PURPLE, SKY, VERMILLION
 
 STYLES = {  # pattern -> colour, marker
-    "global": ("#0072B2", "o"),
-    "layerwise": ("#D55E00", "s"),
-    "erk": ("#009E73", "^"),
-    "erk-random": ("#555555", "v"),
+    "global": (BLUE, "o"),
+    "layerwise": (VERMILLION, "s"),
+    "erk": (GREEN, "^"),
+    "erk-random": (GREY, "v"),
     "random": ("#999999", "x"),
-    "lth": ("#CC79A7", "P"),
-    "layer-shuffle": ("#56B4E9", ">"),
-    "deletion": ("#E69F00", "X"),
-    "nm4": ("#E69F00", "D"),
-    "nm8": ("#56B4E9", "p"),
-    "nm2": ("#000000", "d"),
+    "lth": (PURPLE, "P"),
+    "layer-shuffle": (SKY, ">"),
+    "deletion": (ORANGE, "X"),
+    "nm4": (ORANGE, "D"),
+    "nm8": (SKY, "p"),
+    "nm2": (BLACK, "d"),
 }
-OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
-PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
+OTHERS = [(PURPLE, "h"), (SKY, "8"), (ORANGE, "<"), (GREEN, "X"), (VERMILLION, "d")]
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -50,7 +45,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
-    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    metric = style.shown_metric(set(means["metric"]))
     means = means[means["metric"] == metric.name]
     found = knee_table[
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
@@ -59,8 +54,8 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     patterns = sorted(set(means["pattern"]) - {"dense"}, key=_order)
     styles = _styles(patterns)
     labels = {"model": model, "task": task} | (labels or {})
-    title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
-    with mpl.rc_context(RC):
+    title = style.title(labels["model"], labels["task"])
+    with mpl.rc_context(style.RC):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
@@ -76,7 +71,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         heading = "Pattern — essential sparsity ◇ (95 % interval)"
         columns = _columns([handle.get_label() for handle in handles])
         lines = title.count("\n") + -(-len(handles) // columns)
-        figure.set_size_inches(85 * MM, (54.5 + 3.6 * lines) * MM)
+        figure.set_size_inches(style.COLUMN * style.MM, (54.5 + 3.6 * lines) * style.MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
 
@@ -100,14 +95,14 @@ def models(
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
-    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    metric = style.shown_metric(set(means["metric"]))
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
     found = knee_table[wanted].set_index("model")
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(STYLES.values()), strict=False))
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(85 * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
+    with mpl.rc_context(style.RC):
+        figure = Figure(figsize=(style.COLUMN * style.MM, (58 + 3.6 * len(names)) * style.MM), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
@@ -115,7 +110,7 @@ def models(
             points = means[means["model"] == name].sort_values("sparsity")
             handles.append(_draw_pattern(axes, points, metric, labels[name], styles[name], knee, rank))
         _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
-        figure.suptitle(textwrap.fill(title, 54), fontsize=8)
+        figure.suptitle(style.title(title), fontsize=8)
         heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
@@ -126,12 +121,12 @@ def _draw_pattern(
     points: pd.DataFrame,
     metric: Metric,
     pattern: str,
-    style: tuple[str, str],
+    look: tuple[str, str],
     knee: pd.Series | None,
     rank: int,
 ) -> Line2D:
     """One pattern's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
-    colour, marker = style
+    colour, marker = look
     x = 100 * points["sparsity"].to_numpy()
     low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
     edge = {"markerfacecolor": colour, "markeredgecolor": colour if marker in "x" else "white", "markeredgewidth": 0.4}
@@ -162,7 +157,7 @@ def _draw_pattern(
 def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
     """The dense level and the tolerance below it; returns their legend entries."""
     dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
-    axes.axhline(dense, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+    axes.axhline(dense, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=2)
     axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
     if metric.scale == "log":
         tolerance = f"{100 * np.expm1(epsilon):.2g} %"
@@ -172,18 +167,15 @@ def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> l
         tolerance = f"{epsilon:.3g}"
     unit = " %" if metric.name in PERCENT else ""
     return [
-        Line2D([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=f"dense: {dense:.3g}{unit}"),
+        Line2D([], [], color="black", linewidth=0.8, linestyle=style.DENSE, label=f"dense: {dense:.3g}{unit}"),
         Patch(color="black", alpha=0.13, linewidth=0, label=f"tolerance: {tolerance}"),
     ]
 
 
 def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
     """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
-    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 20) + 2)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
-    axes.set_axisbelow(True)
+    style.sparsity_axis(axes, -2, max(100 * means["sparsity"].max(), 20) + 2)
+    style.guides(axes, 5)
     scale = "log axis" if metric.scale == "log" else "%" if metric.name in PERCENT else ""
     axes.set_ylabel(f"{metric.label} ({scale})" if scale else metric.label)
     told = ""
@@ -207,7 +199,7 @@ def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric:
         if high > low and values.min() < low - (high - low):
             axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
-    axes.set_xlabel(f"Sparsity (% of prunable weights pruned){told}")
+    axes.set_xlabel(axes.get_xlabel() + told)
 
 
 def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
