@@ -1,4 +1,5 @@
 # Read and check the configuration, constrain the wildcards, name the input and resource functions.
+import itertools
 import json
 import re
 import sys
@@ -44,9 +45,13 @@ RUN_FILES = [f"results/runs/{job.path}.parquet" for job in JOBS]
 ITEM_FILES = [f"results/items/{job.path}.parquet" for job in JOBS]
 USED_MODELS = sorted({job.model for job in JOBS})
 STUDIED = sorted({member["series"] for member in MEMBERS})
-LINES = series.lines(MEMBERS) if MASK_LEVELS else {}  # whose neighbours are compared
-NEIGHBOURED = sorted({line[0]["series"] for line in LINES.values()})
-MEMBER_LOSSES = series.losses(MEMBERS, MODELS)
+TRAININGS = {
+    name: list(checkpoints)
+    for name, checkpoints in itertools.groupby(MEMBERS, lambda member: member["line"])
+}
+COMPARED = series.lines(MEMBERS) if MASK_LEVELS else {}  # whose neighbours are
+NEIGHBOURED = sorted({checkpoints[0]["series"] for checkpoints in COMPARED.values()})
+LOSSES = dict(series.losses(MEMBERS, MODELS))  # training -> its table
 USED_DATASETS = sorted({TASKS[job.task]["dataset"] for job in JOBS})
 try:
     LOCKED = revisions.read(config["revisions"])
@@ -79,7 +84,7 @@ wildcard_constraints:
     task="|".join(map(re.escape, TASKS)),
     dataset="|".join(map(re.escape, DATASETS)),
     pretraining="|".join(map(re.escape, PRETRAININGS)),
-    line="|".join(map(re.escape, LINES)) or "none",
+    training="|".join(map(re.escape, TRAININGS)) or "none",
     pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",

@@ -132,23 +132,24 @@ def tickets_compared(suffix):
     ]
 
 
-def files_of_line(pattern):
-    """An input function: this file of each checkpoint of the training that the wildcard `line` names."""
+def files_of_training(pattern):
+    """An input function: this file of each checkpoint of the training that the wildcard `training` names."""
     return lambda wildcards: [
-        pattern.format(model=member["model"]) for member in LINES[wildcards.line]
+        pattern.format(model=member["model"])
+        for member in TRAININGS[wildcards.training]
     ]
 
 
-def shared_tickets(line):
+def shared_tickets(training):
     """The tickets of a training's checkpoints that two of them or more have."""
-    return chains.of_several(JOBS, [member["model"] for member in LINES[line]])
+    return chains.of_several(JOBS, [member["model"] for member in TRAININGS[training]])
 
 
-def tickets_of_line(suffix):
-    """An input function: `shared_tickets` of the wildcard `line`, with this suffix."""
+def tickets_of_training(suffix):
+    """An input function: `shared_tickets` of the wildcard `training`, with this suffix."""
     return lambda wildcards: [
         f"results/tickets/{chains.path(ticket)}{suffix}"
-        for ticket in shared_tickets(wildcards.line)
+        for ticket in shared_tickets(wildcards.training)
     ]
 
 
@@ -165,3 +166,17 @@ def pruned_levels():
         ):  # tickets are not in the spectra
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)
+
+
+def trainings_of(wildcards):
+    """The trainings of the series that the wildcard `series` names."""
+    return [
+        name
+        for name, checkpoints in TRAININGS.items()
+        if checkpoints[0]["series"] == wildcards.series
+    ]
+
+
+def tables_of_series(wildcards):
+    """The tables of the checkpoints of these trainings."""
+    return [f"results/series/{name}.parquet" for name in trainings_of(wildcards)]

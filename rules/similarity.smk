@@ -11,7 +11,7 @@ SIMILARITY_FIGURES = [
 ]
 SIMILARITIES = [
     *(["results/similarity/tickets.parquet"] if TICKETS else []),
-    *expand("results/similarity/checkpoints/{line}.parquet", line=LINES),
+    *expand("results/similarity/checkpoints/{training}.parquet", training=COMPARED),
 ]
 
 
@@ -61,18 +61,19 @@ rule compare_tickets:
 rule compare_checkpoints:
     input:
         code=program("compare_checkpoints"),
-        schema=schema("spectrum", "fingerprints", "similarity"),
-        manifests=files_of_line("results/checkpoints/{model}/manifest.json"),
-        spectra=ancient(files_of_line("results/spectra/{model}.parquet")),
-        fingerprints=files_of_line("results/fingerprints/{model}.parquet"),
-        tickets=ancient(tickets_of_line(".safetensors")),
-        ticket_digests=tickets_of_line(".sha256"),
+        schema=schema("series", "spectrum", "fingerprints", "similarity"),
+        series="results/series/{training}.parquet",
+        manifests=files_of_training("results/checkpoints/{model}/manifest.json"),
+        spectra=ancient(files_of_training("results/spectra/{model}.parquet")),
+        fingerprints=files_of_training("results/fingerprints/{model}.parquet"),
+        tickets=ancient(tickets_of_training(".safetensors")),
+        ticket_digests=tickets_of_training(".sha256"),
     output:
-        table="results/similarity/checkpoints/{line}.parquet",
+        table="results/similarity/checkpoints/{training}.parquet",
     log:
-        "results/logs/compare_checkpoints/{line}.log",
+        "results/logs/compare_checkpoints/{training}.log",
     benchmark:
-        "results/benchmarks/compare_checkpoints/{line}.tsv"
+        "results/benchmarks/compare_checkpoints/{training}.tsv"
     conda:
         "../envs/evaluate.yaml"
     threads: 2
@@ -81,26 +82,28 @@ rule compare_checkpoints:
         * int(
             3000
             + (8 + len(MASK_LEVELS) / 4)
-            * MODELS[LINES[wildcards.line][0]["model"]]["parameters"]
+            * MODELS[TRAININGS[wildcards.training][0]["model"]]["parameters"]
             / 1e6
         ),
         runtime=lambda wildcards, attempt: attempt
         * int(
             10
-            + len(LINES[wildcards.line])
-            * (0.2 + MODELS[LINES[wildcards.line][0]["model"]]["parameters"] / 3e8)
+            + len(TRAININGS[wildcards.training])
+            * (
+                0.2
+                + MODELS[TRAININGS[wildcards.training][0]["model"]]["parameters"] / 3e8
+            )
         ),
     params:
-        members=lambda wildcards: json.dumps(LINES[wildcards.line], sort_keys=True),
         sparsities=MASK_LEVELS,
-        tickets=lambda wildcards: json.dumps(shared_tickets(wildcards.line)),
+        tickets=lambda wildcards: json.dumps(shared_tickets(wildcards.training)),
         pickle=lambda wildcards: (
             "--allow-pickle"
-            if MODELS[LINES[wildcards.line][0]["model"]]["allow_pickle"]
+            if MODELS[TRAININGS[wildcards.training][0]["model"]]["allow_pickle"]
             else ""
         ),
     shell:
-        "python {input.code[0]} --members {params.members:q} --sparsities {params.sparsities} "
+        "python {input.code[0]} --series-table {input.series} --sparsities {params.sparsities} "
         "--tickets {params.tickets:q} --results results {params.pickle} --out {output.table} 2>&1 | tee {log}"
 
 

@@ -242,10 +242,10 @@ def test_models_of_a_task_are_drawn_together():
         curves.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
 
 
-def trajectory_of(groups, marked=None) -> pd.DataFrame:
+def trajectory_of(groups, suspect=None) -> pd.DataFrame:
     rows = [
-        {"series": "s", "group": group, "line": group, "axis": "step", "tensor": "all", "position": float(step)}
-        | {"measure": measure, "value": 0.3 + 1e-4 * step, "marked": marked if step == 200 else None}
+        {"series": "s", "group": group, "training": group, "axis": "step", "tensor": "all", "position": float(step)}
+        | {"measure": measure, "value": 0.3 + 1e-4 * step, "suspect": suspect if step == 200 else None}
         for group in groups
         for step in range(0, 1000, 100)
         for measure in measures.MEASURES
@@ -253,17 +253,17 @@ def trajectory_of(groups, marked=None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("marked", [None, "the same weights as 900"])
-def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(marked):
+@pytest.mark.parametrize("suspect", [None, "the same weights as 900"])
+def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(suspect):
     groups = ["100 % of the data", "50 % of the data", "9 % of the data"]
-    losses = pd.DataFrame({"line": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
+    losses = pd.DataFrame({"training": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
     fitted = pd.DataFrame({"series": "s", "group": groups[:1], "measure": "hoyer", "conclusion": "abrupt"})
     fitted = fitted.assign(jump_at=450.0, jump_at_low=400.0, jump_at_high=500.0)
     for log in (losses, losses[:0]):
-        figure = emergence.trajectory(trajectory_of(groups, marked), fitted, log, "s")
+        figure = emergence.trajectory(trajectory_of(groups, suspect), fitted, log, "s")
         assert_readable(figure)
         assert legend(figure)[:3] == groups[::-1], "in the order of their numbers"
-        assert ("left out: suspect weights" in legend(figure)) == (marked is not None)
+        assert ("left out: suspect weights" in legend(figure)) == (suspect is not None)
         assert "abrupt change (95 % interval)" in legend(figure)
     with pytest.raises(ValueError, match="no series 'other'"):
         emergence.trajectory(trajectory_of(groups), fitted, losses, "other")
@@ -369,7 +369,7 @@ def trajectory_figure(label: str):
     return emergence.trajectory(trajectory_of([label]), fitted, NO_LOSSES, "s")
 
 
-NO_LOSSES = pd.DataFrame({"line": [], "step": [], "loss": []})
+NO_LOSSES = pd.DataFrame({"training": [], "step": [], "loss": []})
 DRAWN = {  # figure -> the figure with a label that a user has typed
     "curve": lambda label: draw(CASES["plain"], labels={"model": label, "task": label}),
     "models": models_of,

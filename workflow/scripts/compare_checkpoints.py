@@ -7,25 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from essential_sparsity import cli, tables
-from essential_sparsity.emergence import neighbours, poison
+from essential_sparsity.emergence import members, neighbours, suspects
 from essential_sparsity.pruning import packed
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--members", required=True, type=json.loads, help="JSON: [{series, group, line, model, axis, position}, …]"
-    )
+    parser.add_argument("--series-table", required=True, metavar="FILE", help="table of the training's checkpoints")
     parser.add_argument("--sparsities", required=True, nargs="+", help="of the one-shot masks, for instance 0.300")
     parser.add_argument("--tickets", type=json.loads, default=[], help="JSON: [[model, task, seed, sparsity], …]")
     parser.add_argument("--results", required=True, type=Path, help="folder that holds checkpoints, spectra, tickets")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickle checkpoints, with weights_only")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    names = [member["model"] for member in args.members]
-    marks = {name: tables.read(args.results / f"fingerprints/{name}.parquet", "fingerprints") for name in names}
-    marked = poison.marks(args.members, marks)
-    for model, reason in sorted(marked.items()):
+    series = tables.read(args.series_table, "series")
+    found = suspects.among(series, members.fingerprints(series))
+    for model, reason in sorted(found.items()):
         print(f"{model} is left out: it has {reason}")
 
     def read(model: str) -> neighbours.Held:
@@ -34,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         wanted += [(level, ("lth", task, seed)) for owner, task, seed, level in args.tickets if owner == model]
         return neighbours.Held(masks.weights, {key: masks.bits(*key) for key in wanted})
 
-    kept = [member for member in args.members if member["model"] not in marked]
+    kept = [place for place in members.places(series) if place["model"] not in found]
     frames = [tables.empty("similarity"), *neighbours.compared(kept, read)]
     tables.write(pd.concat(frames), "similarity", args.out)
     print(f"{len(kept)} checkpoints compared, each with the one before it")

@@ -33,8 +33,8 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
     """One panel per measure of all prunable weights, and the training loss; one line per training, coloured by group.
 
-    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `line`.
-    Checkpoints that are left out of fits are crossed; a vertical line marks an abrupt change, with its interval as a band.
+    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `training`.
+    Suspect checkpoints, which are left out of fits, are crossed; a vertical line marks an abrupt change, with its interval as a band.
     """
     here = table[(table["series"] == series) & (table["tensor"] == measures.WHOLE)]
     if here.empty:
@@ -56,8 +56,8 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             )
             _abrupt(place, fitted[fitted["measure"] == measure], colours)
         if not losses.empty:
-            for line, part in losses.groupby("line", sort=True):
-                group = here.loc[here["line"] == line, "group"]
+            for training, part in losses.groupby("training", sort=True):
+                group = here.loc[here["training"] == training, "group"]
                 if len(group):
                     axes[len(panels)].plot(part["step"], part["loss"], color=colours[group.iloc[0]], linewidth=0.8)
             _labels(axes[len(panels)], "Training loss")
@@ -71,7 +71,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
         ]
         if (fitted["conclusion"] == "abrupt").any():
             handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
-        if here["marked"].notna().any():
+        if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
         figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
     return figure
@@ -88,18 +88,18 @@ def _natural(name: str) -> list:
 
 
 def _varies(here: pd.DataFrame, measure: str) -> bool:
-    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("line").size().max() > 1
+    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("training").size().max() > 1
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
     factor = 100 if percent else 1
-    for (group, _), part in rows.dropna(subset="value").groupby(["group", "line"], sort=True):
+    for (group, _), part in rows.dropna(subset="value").groupby(["group", "training"], sort=True):
         part = part.sort_values("position")
-        kept, wrong = part[part["marked"].isna()], part[part["marked"].notna()]
+        kept, suspect = part[part["suspect"].isna()], part[part["suspect"].notna()]
         axes.plot(
             kept["position"], factor * kept["value"], color=colours[group], marker="o", markersize=1.8, linewidth=0.9
         )
-        axes.plot(wrong["position"], factor * wrong["value"], "x", color=colours[group], markersize=4)
+        axes.plot(suspect["position"], factor * suspect["value"], "x", color=colours[group], markersize=4)
     _labels(axes, label)
 
 
