@@ -12,24 +12,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity.curves import knees
-from essential_sparsity.curves.metrics import Metric
+from essential_sparsity.curves.metrics import METRICS, Metric
 from essential_sparsity.figures import style
-from essential_sparsity.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PERCENT, PURPLE, SKY, VERMILLION
+from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 STYLES = {  # pattern -> colour, marker
-    "global": (BLUE, "o"),
-    "layerwise": (VERMILLION, "s"),
-    "erk": (GREEN, "^"),
-    "erk-random": (GREY, "v"),
+    "global": ("#0072B2", "o"),
+    "layerwise": ("#D55E00", "s"),
+    "erk": ("#009E73", "^"),
+    "erk-random": ("#555555", "v"),
     "random": ("#999999", "x"),
-    "lth": (PURPLE, "P"),
-    "layer-shuffle": (SKY, ">"),
-    "deletion": (ORANGE, "X"),
-    "nm4": (ORANGE, "D"),
-    "nm8": (SKY, "p"),
-    "nm2": (BLACK, "d"),
+    "lth": ("#CC79A7", "P"),
+    "layer-shuffle": ("#56B4E9", ">"),
+    "deletion": ("#E69F00", "X"),
+    "nm4": ("#E69F00", "D"),
+    "nm8": ("#56B4E9", "p"),
+    "nm2": ("#000000", "d"),
 }
-OTHERS = [(PURPLE, "h"), (SKY, "8"), (ORANGE, "<"), (GREEN, "X"), (VERMILLION, "d")]
+OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -45,7 +45,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
-    metric = style.shown_metric(set(means["metric"]))
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
     means = means[means["metric"] == metric.name]
     found = knee_table[
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
@@ -55,7 +55,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     styles = _styles(patterns)
     labels = {"model": model, "task": task} | (labels or {})
     title = style.title(labels["model"], labels["task"])
-    with mpl.rc_context(style.RC):
+    with mpl.rc_context(RC):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
@@ -71,7 +71,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         heading = "Pattern — essential sparsity ◇ (95 % interval)"
         columns = _columns([handle.get_label() for handle in handles])
         lines = title.count("\n") + -(-len(handles) // columns)
-        figure.set_size_inches(style.COLUMN * style.MM, (54.5 + 3.6 * lines) * style.MM)
+        figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
 
@@ -95,14 +95,14 @@ def models(
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
-    metric = style.shown_metric(set(means["metric"]))
+    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
     found = knee_table[wanted].set_index("model")
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(STYLES.values()), strict=False))
-    with mpl.rc_context(style.RC):
-        figure = Figure(figsize=(style.COLUMN * style.MM, (58 + 3.6 * len(names)) * style.MM), layout="constrained")
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
@@ -121,12 +121,12 @@ def _draw_pattern(
     points: pd.DataFrame,
     metric: Metric,
     pattern: str,
-    look: tuple[str, str],
+    style: tuple[str, str],
     knee: pd.Series | None,
     rank: int,
 ) -> Line2D:
     """One pattern's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
-    colour, marker = look
+    colour, marker = style
     x = 100 * points["sparsity"].to_numpy()
     low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
     edge = {"markerfacecolor": colour, "markeredgecolor": colour if marker in "x" else "white", "markeredgewidth": 0.4}

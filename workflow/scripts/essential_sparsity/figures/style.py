@@ -6,7 +6,6 @@ colour vision) together with a marker or dashes each.
 
 import os
 import textwrap
-from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity import files
-from essential_sparsity.curves.metrics import METRICS, Metric
 
 MM = 1 / 25.4  # inches
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
@@ -61,11 +59,6 @@ def sentence(text: str) -> Figure:
 def title(*labels: str) -> str:
     """Names of models and tasks as lines that fit over one column."""
     return "\n".join(textwrap.fill(label, WIDEST_TITLE) for label in labels)
-
-
-def shown_metric(names: Collection[str]) -> Metric:
-    """Of the metrics of a curve, the one that is drawn: the first in `metrics.METRICS`."""
-    return next(known for name, known in METRICS.items() if name in names)
 
 
 def guides(axes: Axes, most: int) -> None:
