@@ -43,7 +43,7 @@ wildcard_constraints:
     task=one_of(TASKS),
     dataset=one_of(DATASETS),
     pretraining=one_of(STUDY.pretrainings),
-    line=one_of(STUDY.lines),
+    training=one_of(STUDY.trainings),
     series=one_of(STUDY.studied),
     pattern=f"dense|{one_of(grid.PATTERNS)}|nm[0-9]+",
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",

@@ -118,18 +118,27 @@ def tickets_compared(suffix):
     ]
 
 
-def files_of_line(pattern):
-    """An input function: this file of each checkpoint of the training that the wildcard `line` names."""
+def files_of_training(pattern):
+    """An input function: this file of each checkpoint of the training that the wildcard `training` names."""
     return lambda wildcards: [
-        pattern.format(model=member["model"]) for member in STUDY.lines[wildcards.line]
+        pattern.format(model=member["model"]) for member in STUDY.trainings[wildcards.training]
     ]
 
 
-def tickets_of_line(suffix):
+def tickets_of_training(suffix):
     """An input function: the tickets that two checkpoints or more of a training have, with this suffix."""
     return lambda wildcards: [
         f"{STORE}/tickets/{chains.path(ticket)}{suffix}"
-        for ticket in STUDY.shared_tickets(wildcards.line)
+        for ticket in STUDY.shared_tickets(wildcards.training)
+    ]
+
+
+def trainings_of(wildcards):
+    """The trainings of the series that the wildcard `series` names."""
+    return [
+        name
+        for name, members in STUDY.trainings.items()
+        if members[0]["series"] == wildcards.series
     ]
 
 

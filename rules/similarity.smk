@@ -13,7 +13,7 @@ SIMILARITY_FIGURES = [
 ]
 SIMILARITIES = [
     *([f"{OUT}/similarity/tickets.parquet"] if STUDY.tickets else []),
-    *expand(f"{OUT}/similarity/checkpoints/{{line}}.parquet", line=STUDY.lines),
+    *expand(f"{OUT}/similarity/checkpoints/{{training}}.parquet", training=STUDY.compared),
 ]
 
 
@@ -58,16 +58,17 @@ rule compare_tickets:
 # One job per training: it reads each checkpoint once, and holds the packed masks of two.
 rule compare_checkpoints:
     input:
-        manifests=files_of_line(f"{STORE}/checkpoints/{{model}}/manifest.json"),
-        fingerprints=files_of_line(f"{STORE}/fingerprints/{{model}}.parquet"),
-        tickets=ancient(tickets_of_line(".safetensors")),
-        ticket_digests=tickets_of_line(".sha256"),
+        series=f"{OUT}/series/{{training}}.parquet",
+        manifests=files_of_training(f"{STORE}/checkpoints/{{model}}/manifest.json"),
+        fingerprints=files_of_training(f"{STORE}/fingerprints/{{model}}.parquet"),
+        tickets=ancient(tickets_of_training(".safetensors")),
+        ticket_digests=tickets_of_training(".sha256"),
     output:
-        table=f"{OUT}/similarity/checkpoints/{{line}}.parquet",
+        table=f"{OUT}/similarity/checkpoints/{{training}}.parquet",
     log:
-        f"{OUT}/logs/compare_checkpoints/{{line}}.log",
+        f"{OUT}/logs/compare_checkpoints/{{training}}.log",
     benchmark:
-        f"{OUT}/benchmarks/compare_checkpoints/{{line}}.tsv"
+        f"{OUT}/benchmarks/compare_checkpoints/{{training}}.tsv"
     conda:
         "../envs/evaluate.yaml"
     threads: 2
@@ -76,30 +77,28 @@ rule compare_checkpoints:
         * int(
             3000
             + (8 + len(STUDY.mask_levels) / 4)
-            * MODELS[STUDY.lines[wildcards.line][0]["model"]]["parameters"]
+            * MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"]
             / 1e6
         ),
         runtime=lambda wildcards, attempt: attempt
         * int(
             10
-            + len(STUDY.lines[wildcards.line])
+            + len(STUDY.trainings[wildcards.training])
             * (
                 0.2
-                + MODELS[STUDY.lines[wildcards.line][0]["model"]]["parameters"] / 3e8
+                + MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"] / 3e8
             )
         ),
     params:
         program=program("compare_checkpoints"),
         code=code("compare_checkpoints"),
-        members=lambda wildcards: digest_of(
-            STUDY.lines[wildcards.line],
-            STUDY.mask_levels,
-            STUDY.shared_tickets(wildcards.line),
+        masks=lambda wildcards: digest_of(
+            STUDY.mask_levels, STUDY.shared_tickets(wildcards.training)
         ),
         study=study_json,
         store=STORE,
     shell:
-        "python {params.program} --study {params.study:q} --line {wildcards.line} --store {params.store} "
+        "python {params.program} --study {params.study:q} --series-table {input.series} --store {params.store} "
         "--out {output.table} 2>&1 | tee {log}"
 
 

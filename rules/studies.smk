@@ -1,5 +1,6 @@
 # Studies along series of checkpoints: how sparse, how abruptly, and how groups differ.
 localrules:
+    tabulate_series,
     plot_trajectory,
     plot_distributions,
 
@@ -11,8 +12,30 @@ SERIES_FIGURES = expand(
 )
 
 
+# A table per training: another checkpoint of one compares no masks of another.
+rule tabulate_series:
+    output:
+        table=f"{OUT}/series/{{training}}.parquet",
+    log:
+        f"{OUT}/logs/tabulate_series/{{training}}.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("tabulate_series"),
+        code=code("tabulate_series"),
+        members=lambda wildcards: digest_of(STUDY.trainings[wildcards.training]),
+        study=study_json,
+        store=STORE,
+    message:
+        "Writing which checkpoints of {wildcards.training} are studied"
+    shell:
+        "python {params.program} --study {params.study:q} --training {wildcards.training} --store {params.store} "
+        "--out {output.table} 2>&1 | tee {log}"
+
+
 rule measure_series:
     input:
+        series=expand(f"{OUT}/series/{{training}}.parquet", training=STUDY.trainings),
         spectra=[
             f"{STORE}/spectra/{member['model']}.parquet" for member in STUDY.members
         ],
@@ -21,7 +44,7 @@ rule measure_series:
             for member in STUDY.members
         ],
         knees=f"{OUT}/tables/knees.parquet",
-        losses=[path for _, path in STUDY.losses],
+        losses=filter(None, map(STUDY.losses, STUDY.trainings)),
     output:
         trajectory=f"{OUT}/tables/trajectory.parquet",
         abruptness=f"{OUT}/tables/abruptness.parquet",
@@ -38,19 +61,22 @@ rule measure_series:
     params:
         program=program("measure_series"),
         code=code("measure_series"),
-        members=json.dumps(STUDY.members, sort_keys=True),
-        losses=[f"{line}={path}" for line, path in STUDY.losses],
     shell:
-        "python {params.program} --members {params.members:q} --results {params.store} --knees {input.knees} "
-        "--losses {params.losses:q} --trajectory {output.trajectory} --abruptness {output.abruptness} "
-        "--contrasts {output.contrasts} 2>&1 | tee {log}"
+        "python {params.program} --series-table {input.series} --knees {input.knees} "
+        "--trajectory {output.trajectory} --abruptness {output.abruptness} --contrasts {output.contrasts} "
+        "2>&1 | tee {log}"
 
 
 rule plot_trajectory:
     input:
+        series=lambda wildcards: expand(
+            f"{OUT}/series/{{training}}.parquet", training=trainings_of(wildcards)
+        ),
         trajectory=f"{OUT}/tables/trajectory.parquet",
         abruptness=f"{OUT}/tables/abruptness.parquet",
-        losses=[path for _, path in STUDY.losses],
+        losses=lambda wildcards: [
+            *filter(None, map(STUDY.losses, trainings_of(wildcards)))
+        ],
     output:
         figure=report(
             f"{OUT}/figures/trajectory/{{series}}.svg",
@@ -65,16 +91,18 @@ rule plot_trajectory:
     params:
         program=program("plot_trajectory"),
         code=code("plot_trajectory"),
-        losses=[f"{line}={path}" for line, path in STUDY.losses],
     message:
         "Drawing the series {wildcards.series}"
     shell:
-        "python {params.program} --trajectory {input.trajectory} --abruptness {input.abruptness} "
-        "--losses {params.losses:q} --series {wildcards.series} --out {output.figure} 2>&1 | tee {log}"
+        "python {params.program} --series-table {input.series} --trajectory {input.trajectory} "
+        "--abruptness {input.abruptness} --series {wildcards.series} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_distributions:
     input:
+        series=lambda wildcards: expand(
+            f"{OUT}/series/{{training}}.parquet", training=trainings_of(wildcards)
+        ),
         spectra=lambda wildcards: [
             f"{STORE}/spectra/{model}.parquet"
             for _, model in series.last_of(STUDY.members, wildcards.series)
@@ -93,12 +121,8 @@ rule plot_distributions:
     params:
         program=program("plot_distributions"),
         code=code("plot_distributions"),
-        spectra=lambda wildcards: [
-            f"{group}=results/spectra/{model}.parquet"
-            for group, model in series.last_of(STUDY.members, wildcards.series)
-        ],
     message:
         "Drawing the weights of each layer in {wildcards.series}"
     shell:
-        "python {params.program} --spectra {params.spectra:q} --series {wildcards.series} "
+        "python {params.program} --series-table {input.series} --series {wildcards.series} "
         "--out {output.figure} 2>&1 | tee {log}"

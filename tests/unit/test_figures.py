@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from essential_sparsity import tables
 from essential_sparsity.curves import knees
 from essential_sparsity.emergence import measures
-from essential_sparsity.figures import curves, emergence, heat_maps, style, summary
+from essential_sparsity.figures import curves, emergence, heat_maps, style, summary, tickets
 
 LEVELS = np.arange(10) / 10
 LONG = {"model": "SmolLM2-135M-Instruct (4-bit GGUF, dequantised to float32)", "task": "Encyclopaedia leads " * 5}
@@ -242,10 +242,10 @@ def test_models_of_a_task_are_drawn_together():
         curves.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
 
 
-def trajectory_of(groups, marked=None) -> pd.DataFrame:
+def trajectory_of(groups, suspect=None) -> pd.DataFrame:
     rows = [
-        {"series": "s", "group": group, "line": group, "axis": "step", "tensor": "all", "position": float(step)}
-        | {"measure": measure, "value": 0.3 + 1e-4 * step, "marked": marked if step == 200 else None}
+        {"series": "s", "group": group, "training": group, "axis": "step", "tensor": "all", "position": float(step)}
+        | {"measure": measure, "value": 0.3 + 1e-4 * step, "suspect": suspect if step == 200 else None}
         for group in groups
         for step in range(0, 1000, 100)
         for measure in measures.MEASURES
@@ -253,17 +253,17 @@ def trajectory_of(groups, marked=None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("marked", [None, "the same weights as 900"])
-def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(marked):
+@pytest.mark.parametrize("suspect", [None, "the same weights as 900"])
+def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(suspect):
     groups = ["100 % of the data", "50 % of the data", "9 % of the data"]
-    losses = pd.DataFrame({"line": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
+    losses = pd.DataFrame({"training": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
     fitted = pd.DataFrame({"series": "s", "group": groups[:1], "measure": "hoyer", "conclusion": "abrupt"})
     fitted = fitted.assign(jump_at=450.0, jump_at_low=400.0, jump_at_high=500.0)
     for log in (losses, losses[:0]):
-        figure = emergence.trajectory(trajectory_of(groups, marked), fitted, log, "s")
+        figure = emergence.trajectory(trajectory_of(groups, suspect), fitted, log, "s")
         assert_readable(figure)
         assert legend(figure)[:3] == groups[::-1], "in the order of their numbers"
-        assert ("left out: repeated weights" in legend(figure)) == (marked is not None)
+        assert ("left out: suspect weights" in legend(figure)) == (suspect is not None)
         assert "abrupt change (95 % interval)" in legend(figure)
     with pytest.raises(ValueError, match="no series 'other'"):
         emergence.trajectory(trajectory_of(groups), fitted, losses, "other")
@@ -338,3 +338,75 @@ def test_distributions_of_layers_are_shares_of_the_weights():
     assert_readable(figure)
     found = figure.axes[0].patches[0].get_data().values
     assert found.sum() / emergence.BINS_PER_DECADE == pytest.approx(1, abs=0.01)
+
+
+def similarity_of(model: str) -> pd.DataFrame:
+    table = masks_of_neighbours(["all"], [0.3, 0.5]).assign(model_a=model, model_b=model)
+    return pd.concat([table.assign(between=between) for between in ("pattern", "task", "seed")])
+
+
+def differences_of(model: str) -> pd.DataFrame:
+    frame = pd.DataFrame({"sparsity_from": [0.3, 0.5, 0.3], "sparsity_to": [0.3, 0.5, 0.5], "n_levels": [1, 1, 2]})
+    frame = frame.assign(model=model, task="t", metric="accuracy", pattern_a="lth", pattern_b="global")
+    return frame.assign(difference=0.01, low=-0.01, high=0.02)
+
+
+def spectrum_of() -> pd.DataFrame:
+    from essential_sparsity.checkpoints.prunable import PrunableWeight
+    from essential_sparsity.pruning import spectrum
+
+    values = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 0.02
+    return spectrum.build([(PrunableWeight("l0", 0, "a", "mlp", (64, 64), 1), values)])
+
+
+def models_of(label: str):
+    runs = CASES["plain"]
+    return curves.models(runs, knees.table(runs)[0], "t", "global", {"m": label}, label)
+
+
+def trajectory_figure(label: str):
+    fitted = pd.DataFrame({"series": [], "measure": [], "conclusion": []})
+    return emergence.trajectory(trajectory_of([label]), fitted, NO_LOSSES, "s")
+
+
+NO_LOSSES = pd.DataFrame({"training": [], "step": [], "loss": []})
+DRAWN = {  # figure -> the figure with a label that a user has typed
+    "curve": lambda label: draw(CASES["plain"], labels={"model": label, "task": label}),
+    "models": models_of,
+    "heat_map": lambda label: heat_maps.heat_map(layer_rows(2, BERT), "m", "global", 0.3, label),
+    "difference": lambda label: tickets.difference(differences_of("m"), "m", "t", {"model": label, "task": label}),
+    "similarity": lambda label: tickets.similarity(similarity_of("m"), "m", label),
+    "trajectory": trajectory_figure,
+    "neighbours": lambda label: emergence.neighbours(masks_of_neighbours([label], [0.5]), "s"),
+    "distributions": lambda label: emergence.distributions({label: spectrum_of()}, label),
+    "sentence": style.sentence,
+}
+
+
+@pytest.mark.parametrize("label", ["A $x^$ B", "price $5_$", "US$ 5 to US$ 6 a_b", "_x"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_labels_are_drawn_as_they_stand(name, label, tmp_path):
+    """Between two dollars matplotlib would read mathematics, and it leaves names that begin with _ out of legends."""
+    figure = DRAWN[name](label)
+    style.save(figure, tmp_path / "figure.svg")
+    texts = [text for text in figure.findobj(Text) if label in text.get_text()]
+    assert texts
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_every_figure_function_is_drawn_with_labels():
+    public = {
+        name
+        for module in (curves, emergence, heat_maps, tickets, style)
+        for name, made in vars(module).items()
+        if getattr(made, "__module__", "") == module.__name__ and made.__annotations__.get("return") is style.Figure
+    }
+    assert {name for name in public if not name.startswith("_")} == set(DRAWN)
+
+
+def test_powers_of_ten_are_written_without_mathematics(tmp_path):
+    figure = emergence.distributions({"all": spectrum_of()}, "a series")
+    style.save(figure, tmp_path / "figure.svg")
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert "10⁻⁵" in ticks
+    assert not any("$" in tick for tick in ticks)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import compare_checkpoints
 import measure_pretraining
+import tabulate_series
 from essential_sparsity import files, tables
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
@@ -22,9 +23,9 @@ SHAPES = {"0.a": (0, (24, 16)), "1.a": (1, (30, 40))}
 WEIGHTS = [PrunableWeight(name, layer, "a", "mlp", shape, 1) for name, (layer, shape) in SHAPES.items()]
 
 
-def member(step, line="run"):
-    here = {"series": "s", "group": "all", "line": line, "axis": "step"}
-    return here | {"model": f"{line}-{step}", "position": float(step)}
+def member(step):
+    here = {"series": "s", "group": "all", "training": "run", "axis": "step"}
+    return here | {"model": f"run-{step}", "position": float(step)}
 
 
 def drawn(seed, sparsity):
@@ -168,9 +169,9 @@ def swapped(number, k):
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory):
-    """Steps 0, 1, 2 and 3 of a line, measured: at 0.3 of 4096 weights k = 1229, of which 100 differ between 0 and 1."""
-    root = tmp_path_factory.mktemp("line")
+def training(tmp_path_factory):
+    """Steps 0, 1, 2 and 3 of a training, measured: at 0.3 of 4096 weights k = 1229, of which 100 differ between 0 and 1."""
+    root = tmp_path_factory.mktemp("training")
     settings = {}
     makes = [ranked, swapped(100, 1229), lambda flat: flat.flip(0), None]
     for step, make in enumerate(makes):
@@ -183,14 +184,18 @@ def line(tmp_path_factory):
 
 
 def compare(root, steps, wanted=(), *more, levels=("0.300", "0.600")):
-    members = json.dumps([member(step) for step in steps])
-    options = ["--members", members, "--sparsities", *levels, "--tickets", json.dumps(wanted), "--results", str(root)]
-    compare_checkpoints.main([*options, *more, "--out", str(root / "out.parquet")])
+    members = [
+        {"line" if name == "training" else name: value for name, value in member(step).items()} for step in steps
+    ]
+    series = ["--members", json.dumps(members), "--results", str(root), "--out", str(root / "series.parquet")]
+    tabulate_series.main(series)
+    options = ["--series-table", str(root / "series.parquet"), "--sparsities", *levels, "--tickets", json.dumps(wanted)]
+    compare_checkpoints.main([*options, *more, "--results", str(root), "--out", str(root / "out.parquet")])
     return tables.read(root / "out.parquet", "similarity")
 
 
-def test_two_hand_made_checkpoints_give_the_counts_that_were_put_in(line):
-    frame = compare(line, [0, 1])
+def test_two_hand_made_checkpoints_give_the_counts_that_were_put_in(training):
+    frame = compare(training, [0, 1])
     row = frame[(frame["scope"] == "model") & (frame["sparsity"] == 0.3)].iloc[0]
     n, k = 4096, 1229
     assert (row["n"], row["pruned_a"], row["pruned_b"], row["pruned_both"]) == (n, k, k, k - 100)
@@ -202,17 +207,17 @@ def test_two_hand_made_checkpoints_give_the_counts_that_were_put_in(line):
     assert (row["between"], row["pattern_a"], row["task_a"], row["seed_a"]) == ("checkpoint", "global", "", 0)
 
 
-def test_a_checkpoint_that_repeats_another_is_left_out_and_its_neighbours_meet(line, capsys):
+def test_a_checkpoint_that_repeats_another_is_left_out_and_its_neighbours_meet(training, capsys):
     """Step 3 holds the weights of step 1; between them stands step 2."""
-    frame = compare(line, [0, 1, 2, 3], levels=["0.300"])
+    frame = compare(training, [0, 1, 2, 3], levels=["0.300"])
     pairs = frame[frame["scope"] == "model"][["position_a", "position_b"]].to_numpy().tolist()
     assert len(pairs) == 2
     assert [1, 3] not in pairs
     assert "is left out: it has the same weights as" in capsys.readouterr().out
 
 
-def test_a_line_with_one_sound_checkpoint_gives_an_empty_table(line):
-    assert compare(line, [1, 3]).empty
+def test_a_training_with_one_sound_checkpoint_gives_an_empty_table(training):
+    assert compare(training, [1, 3]).empty
 
 
 def ticket_of(root, step, seed=0, **other):
@@ -233,10 +238,10 @@ def ticket_of(root, step, seed=0, **other):
     return (f"run-{step}", "t", seed, "0.400"), torch.cat([m.reshape(-1) for _, m in sorted(masks.items())])
 
 
-def test_tickets_of_neighbours_are_compared_beside_the_one_shot_masks(line):
-    (first, a), (second, b) = ticket_of(line, 0), ticket_of(line, 1)
-    alone, _ = ticket_of(line, 1, seed=1)
-    frame = compare(line, [0, 1], [first, second, alone])
+def test_tickets_of_neighbours_are_compared_beside_the_one_shot_masks(training):
+    (first, a), (second, b) = ticket_of(training, 0), ticket_of(training, 1)
+    alone, _ = ticket_of(training, 1, seed=1)
+    frame = compare(training, [0, 1], [first, second, alone])
     rows = frame[(frame["scope"] == "model") & (frame["pattern_a"] == "lth")]
     assert len(rows) == 1
     row = rows.iloc[0]
@@ -250,7 +255,7 @@ def test_tickets_of_neighbours_are_compared_beside_the_one_shot_masks(line):
     assert (row["pruned_a"], row["pruned_b"], row["pruned_both"]) == tuple(int(x.sum()) for x in (a, b, a & b))
 
 
-def test_a_ticket_of_other_weights_is_refused_by_name(line):
-    wanted = [ticket_of(line, 0)[0], ticket_of(line, 1, weights_sha256="x")[0]]
+def test_a_ticket_of_other_weights_is_refused_by_name(training):
+    wanted = [ticket_of(training, 0)[0], ticket_of(training, 1, weights_sha256="x")[0]]
     with pytest.raises(ValueError, match=r"run-1/t/seed0/0\.400\.safetensors is a ticket whose weights_sha256 is 'x'"):
-        compare(line, [0, 1], wanted)
+        compare(training, [0, 1], wanted)

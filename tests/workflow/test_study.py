@@ -51,7 +51,13 @@ def studied(tmp_path_factory):
     workspace.configure(grid=[STUDY, TICKETS], emergence=emergence, lottery=lottery, knees={"compare": ["model"]})
     planned = workspace.planned()
     expected = {"train_tokenizer": 1, "pretrain": 2, "fetch_model": 3, "spectrum": 3, "prune_eval": 8, "ticket": 2}
-    expected |= {"compare_checkpoints": 2, "compare_tickets": 1, "collect_similarity": 1, "plot_neighbours": 1}
+    expected |= {
+        "compare_checkpoints": 2,
+        "compare_tickets": 1,
+        "tabulate_series": 2,
+        "collect_similarity": 1,
+        "plot_neighbours": 1,
+    }
     assert expected.items() <= planned.items()
     workspace.snakemake("--quiet", "all", "--until", "ticket", "spectrum")  # in two parts: a call has ten minutes
     workspace.snakemake("--quiet", "all")
@@ -69,7 +75,7 @@ def test_tables_hold_every_checkpoint_and_group(studied):
     assert whole.groupby("group")["model"].nunique().to_dict() == {"100 %": 4, "50 %": 4}
     first = whole[(whole["position"] == 0) & (whole["measure"] == "gini")]["value"]
     assert first.nunique() == 1, "fractions start from the same weights"
-    assert trajectory["marked"].isna().all()
+    assert trajectory["suspect"].isna().all()
     assert set(read(studied, "abruptness")["conclusion"]) == {"too few checkpoints"}
     contrasts = read(studied, "contrasts")
     assert set(contrasts["tensor"]) == set(trajectory["tensor"])
@@ -126,7 +132,7 @@ def test_nothing_runs_again_but_what_changed(studied):
     with studied.edit("config/models.tsv", "0:6:2", "0,4,6"):
         planned = studied.planned()
     assert not planned.keys() & {"pretrain", "fetch_model", "spectrum", "prune_eval", "ticket", "knees"}, planned
-    assert (planned["trajectory"], planned["compare_checkpoints"]) == (1, 1)
+    assert (planned["tabulate_series"], planned["compare_checkpoints"], planned["trajectory"]) == (1, 1, 1)
 
 
 def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):
@@ -147,9 +153,9 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
         wanted = ("trajectory", "collect_similarity")
         studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", *wanted)
         trajectory = read(studied, "trajectory")
-        marked = trajectory[trajectory["marked"].notna()]
-        assert set(marked["model"]) == {"tiny-100-2"}
-        assert set(marked["marked"]) == {"the same weights as 6"}
+        suspect = trajectory[trajectory["suspect"].notna()]
+        assert set(suspect["model"]) == {"tiny-100-2"}
+        assert set(suspect["suspect"]) == {"the same weights as 6"}
         log = (studied.folder / "results/logs/trajectory.log").read_text()
         assert "tiny-100-2 is left out of fits: it has the same weights as 6" in log
         alike = read(studied, "similarity")

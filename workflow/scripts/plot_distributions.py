@@ -3,17 +3,21 @@
 import argparse
 
 from essential_sparsity import cli, tables
+from essential_sparsity.emergence import members
 from essential_sparsity.figures import emergence, style
+from essential_sparsity.study import series
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spectra", nargs="+", required=True, help="GROUP=FILE: the spectrum of its checkpoint")
-    parser.add_argument("--series", required=True, help="name of the series, for the title")
+    parser.add_argument("--series-table", required=True, nargs="+", metavar="FILE", help="tables of its checkpoints")
+    parser.add_argument("--series", required=True, help="name in the column series of the models table")
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
-    pairs = [entry.split("=", 1) for entry in args.spectra]
-    spectra = {group: tables.read(path, "spectrum") for group, path in pairs}
+    table = tables.collect(args.series_table, "series")
+    paths = table.set_index("model")["spectra"]
+    last = series.last_of(members.places(table), args.series)
+    spectra = {group: tables.read(paths[model], "spectrum") for group, model in last}
     style.save(emergence.distributions(spectra, f"{args.series}: last checkpoints"), args.out)
 
 

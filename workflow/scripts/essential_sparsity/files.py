@@ -1,13 +1,22 @@
-"""Files that are whole or absent: atomic writes, checksums, named random generators. Standard library only."""
+"""Files that are whole or absent, and what else every wing needs: checksums, named random generators, lists in messages.
+
+Standard library only.
+"""
 
 import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def some(names: Sequence[object], most: int = 8) -> str:
+    """The first few of a list, for a message: `a, b and 3 more`; `nothing` when it is empty."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more if names else "nothing"
 
 
 def sha256_text(text: str) -> str:

@@ -4,10 +4,9 @@ Formats: `transformers` (as it is), `gguf` and `dinov2-onnx` (converted once). N
 copied or imported; weights that are pickles are taken only where `allow_pickle` says so, and are not opened here.
 """
 
-import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 
 from essential_sparsity import files
 from essential_sparsity.acquire import sources
-from essential_sparsity.acquire.sources import Choose, SourceError, some
+from essential_sparsity.acquire.sources import Choose, SourceError
+from essential_sparsity.checkpoints.loading import quiet
 
 SIDE_FILES = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)")  # configuration and tokenizer, not in sub-folders
 WEIGHTS = {  # the names that transformers loads from: one file, or an index with its shards
@@ -95,15 +95,17 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     """
     side = [name for name in names if SIDE_FILES.fullmatch(name) and not name.endswith(".index.json")]
     if "config.json" not in side:
-        raise SourceError(f"There is no config.json among {some(names)}: this is no folder of a transformers model.")
+        raise SourceError(
+            f"There is no config.json among {files.some(names)}: this is no folder of a transformers model."
+        )
     safe, pickled = (_weights(names, *WEIGHTS[kind]) for kind in ("safetensors", "pickle"))
     if safe:
         return sorted(side + safe)
     if not pickled:
-        raise SourceError(f"There is no model.safetensors, nor an index with shards, among {some(names)}.")
+        raise SourceError(f"There is no model.safetensors, nor an index with shards, among {files.some(names)}.")
     if not allow_pickle:
         raise SourceError(
-            f"The weights are stored only as a pickle ({some(pickled)}), which can run code when it is loaded. Use a "
+            f"The weights are stored only as a pickle ({files.some(pickled)}), which can run code when it is loaded. Use a "
             "revision with safetensors; or, if you trust the publisher, set allow_pickle to true for this model."
         )
     return sorted(side + pickled)
@@ -121,7 +123,7 @@ def only_file(names: list[str], suffix: str) -> list[str]:
     found = [name for name in names if name.endswith(suffix)]
     if len(found) != 1:
         raise SourceError(
-            f"Expected one {suffix} file among {some(names)}, found {len(found)}. Name the file itself: at the end of "
+            f"Expected one {suffix} file among {files.some(names)}, found {len(found)}. Name the file itself: at the end of "
             "a path, after a colon in a hub id, or in the column member of the packages table."
         )
     return found
@@ -136,7 +138,7 @@ def convert_gguf(path: Path, folder: Path) -> str:
     source, name = path.parent, path.name
     weights: Counter[str] = Counter()
     # transformers parses the file anew for the configuration, the weights and the tokenizer: once is enough
-    with _quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
+    with quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
         for tensor in gguf.GGUFReader(path).tensors:
             weights[tensor.tensor_type.name] += int(tensor.n_elements)
         loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
@@ -173,11 +175,11 @@ def convert_dinov2(path: Path, folder: Path) -> str:
     files.write_json(folder / "preprocessor_config.json", DINOV2_PREPROCESSING)
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in sorted(state.items())}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with _quiet():
+    with quiet():
         _, loading = Dinov2Model.from_pretrained(folder, output_loading_info=True)
     wrong = {kind: sorted(map(str, loading[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
-        told = "; ".join(f"{kind}: {some(names)}" for kind, names in wrong.items() if names)
+        told = "; ".join(f"{kind}: {files.some(names)}" for kind, names in wrong.items() if names)
         raise SourceError(f"{path.name} does not hold what transformers calls DINOv2 ({told}).")
     _forget_origin(folder)
     return "float32 backbone taken out of an ONNX graph"
@@ -233,20 +235,6 @@ def _dinov2_config(state: dict[str, np.ndarray], path: Path):
         architectures=["Dinov2Model"],
         dtype="float32",
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars in a log file."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _forget_origin(folder: Path) -> None:

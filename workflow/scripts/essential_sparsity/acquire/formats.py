@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from essential_sparsity import files
 from essential_sparsity.acquire import readers, sources
-from essential_sparsity.acquire.sources import SourceError, some
+from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
 
@@ -29,7 +29,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     except SourceError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, EOFError) as error:
-        raise SourceError(f"{some(fetched.names)} of {dataset} cannot be read as {name} ({error!r}).") from error
+        raise SourceError(f"{files.some(fetched.names)} of {dataset} cannot be read as {name} ({error!r}).") from error
     frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
     write_frame(frame, work / "files" / "data.parquet")
     counts = frame["split"].value_counts() if "split" in frame else {"all": len(frame)}
@@ -53,7 +53,9 @@ def data_files(names: list[str], format_name: str) -> list[str]:
     suffixes = readers.SUFFIXES[format_name]
     found = [name for name in names if name.endswith(suffixes) and PurePosixPath(name).name not in ABOUT]
     if not found:
-        raise SourceError(f"There is no file {' or '.join(suffixes)} for the format {format_name} among {some(names)}.")
+        raise SourceError(
+            f"There is no file {' or '.join(suffixes)} for the format {format_name} among {files.some(names)}."
+        )
     return found
 
 
@@ -61,7 +63,7 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
     """Rename by `new=old,new=old`; a column that had a new name already gives way. Raises SourceError."""
     pairs = dict(pair.split("=", 1) for pair in columns.split(",")) if columns else {}
     if missing := [old for old in pairs.values() if old not in frame]:
-        raise SourceError(f"{dataset} has no column {missing[0]!r} to rename; it has {some(list(frame))}.")
+        raise SourceError(f"{dataset} has no column {missing[0]!r} to rename; it has {files.some(list(frame))}.")
     frame = frame.drop(columns=[new for new in pairs if new in frame and new not in pairs.values()])
     return frame.rename(columns={old: new for new, old in pairs.items()})
 
@@ -76,7 +78,7 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
         frame = frame.assign(item=(splits + "-" + places).str.removeprefix("-"))
     wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
     if len(wrong):
-        raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {some(list(wrong))}.")
+        raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {files.some(list(wrong))}.")
     frame = frame.assign(item=frame["item"].astype(str))
     return frame[["item", *frame.columns.drop("item")]]
 

@@ -77,12 +77,6 @@ def listing(folder: Path, names: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def some(names: list[str]) -> str:
-    """The first few of a list, for a message."""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more if names else "nothing"
-
-
 def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str = "model") -> Fetched:
     """Provide the files that `choose` picks from the source that `settings` name (source, id, revision, packages).
 
@@ -173,7 +167,7 @@ def download(row: dict[str, str], folder: Path) -> Path:
         )
     found = [path for path in folder.iterdir() if path.suffix in (".whl", ".gz", ".tgz", ".zip", ".deb")]
     if len(found) != 1:
-        raise SourceError(f"{label}: {client} left {some([path.name for path in found])}; expected one archive.")
+        raise SourceError(f"{label}: {client} left {files.some([path.name for path in found])}; expected one archive.")
     if (checksum := files.sha256_file(found[0])) != row["sha256"]:
         raise SourceError(_wrong_checksum(label, row["sha256"], checksum))
     return found[0]
@@ -268,5 +262,7 @@ def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, list[str]]
 def _inside(names: list[str], inside: str) -> list[str]:
     found = [name for name in names if not inside or name == inside or name.startswith(f"{inside.rstrip('/')}/")]
     if not found:
-        raise SourceError(f"There is no {inside} in the repository, which holds {some(names)}. Correct the column id.")
+        raise SourceError(
+            f"There is no {inside} in the repository, which holds {files.some(names)}. Correct the column id."
+        )
     return found

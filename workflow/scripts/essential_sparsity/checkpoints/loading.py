@@ -105,7 +105,7 @@ def load_model(
     if loader is None:
         raise CheckpointError(f"transformers has no class named {auto_class}; expected one such as AutoModel.")
     try:
-        with _quiet():
+        with quiet():
             model, info = loader.from_pretrained(
                 str(folder),
                 dtype=dtype,
@@ -125,7 +125,7 @@ def load_model(
 
     if missing := refused(info["missing_keys"]):
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} parameters of {type(model).__name__} ({stored.some(missing)}); they "
+            f"{folder} lacks {len(missing)} parameters of {type(model).__name__} ({files.some(missing)}); they "
             "would be random. Use a checkpoint that was trained for this, or allow them as new where they are trained."
         )
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
@@ -186,7 +186,7 @@ def iter_prunable(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' progress bars and its report of dropped heads: what matters is raised as an error."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()

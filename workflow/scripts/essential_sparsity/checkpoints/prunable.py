@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
+from essential_sparsity import files
+
 ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 NOT_A_PROJECTION = re.compile(r"router|position", re.IGNORECASE)  # choice of experts; learned position biases
 EXPERTS = re.compile(r"expert", re.IGNORECASE)
@@ -184,8 +186,8 @@ def _check(model: PreTrainedModel, weights: list[PrunableWeight], unknown: list[
         )
     counted = sum(math.prod(weight.shape) for weight in weights)
     if 2 * sum(size for _, size in unknown) > counted:
-        names = ", ".join(sorted(name for name, _ in unknown)[:3])
+        names = files.some(sorted(name for name, _ in unknown))
         raise CheckpointError(
-            f"{kind} keeps much of its blocks in parameters of unknown role ({names}, ...), neither linear layers nor "
+            f"{kind} keeps much of its blocks in parameters of unknown role ({names}), neither linear layers nor "
             "stacks of experts: pruning only the rest would misstate every sparsity. It is not supported."
         )

@@ -94,7 +94,7 @@ def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle:
         if missing := sorted(wanted - names):
             raise CheckpointError(
                 f"{folder} lacks {len(missing)} of the {len(wanted)} prunable weights of {type(model).__name__} "
-                f"({some(missing)}). The files are incomplete, quantised, or do not belong to this config.json."
+                f"({files.some(missing)}). The files are incomplete, quantised, or do not belong to this config.json."
             )
         prunable = [part for part in parts if wanted.intersection(part.targets)]
         for entry in (entry for part in prunable for entry in part.entries):
@@ -164,7 +164,9 @@ def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
         if index.is_file():
             shards = [folder / shard for shard in sorted(set(files.read_json(index).get("weight_map", {}).values()))]
             if absent := [shard.name for shard in shards if not shard.is_file()]:
-                raise CheckpointError(f"{index} lists files that are not there: {some(absent)}. Fetch them again.")
+                raise CheckpointError(
+                    f"{index} lists files that are not there: {files.some(absent)}. Fetch them again."
+                )
             return shards
     if not allow_pickle and list(folder.glob("pytorch_model*.bin")):
         raise CheckpointError(
@@ -189,8 +191,3 @@ def _refuse_quantised(folder: Path) -> None:
                 f"{path} says that the weights are quantised ({kind}). Codes have no magnitudes to rank: use the "
                 "float32, float16 or bfloat16 checkpoint that it was made from."
             )
-
-
-def some(names: list[str]) -> str:
-    """The first three of a list of names, for a message."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

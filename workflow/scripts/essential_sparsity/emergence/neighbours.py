@@ -26,9 +26,9 @@ class Held:
 
 
 def compared(members: Iterable[Mapping[str, Any]], read: Callable[[str], Held]) -> Iterator[pd.DataFrame]:
-    """Rows of table `similarity` for every two neighbours of one line, and every mask that both have.
+    """Rows of table `similarity` for every two neighbours of one training, and every mask that both have.
 
-    `members`: the line's rows of the series; `read(model)` gives a checkpoint's masks, and is called once for each.
+    `members`: the training's rows of table `series`; `read(model)` gives a checkpoint's masks, and is called once for each.
     Raises ValueError naming both checkpoints when their prunable tensors differ in name or shape.
     """
     before = None
@@ -42,7 +42,7 @@ def compared(members: Iterable[Mapping[str, Any]], read: Callable[[str], Held]) 
 def _pair(before: tuple[Mapping, Held], here: tuple[Mapping, Held]) -> Iterator[pd.DataFrame]:
     (a, masks_a), (b, masks_b) = before, here
     _check_same(a["model"], masks_a.weights, b["model"], masks_b.weights)
-    place = {name: a[name] for name in ("series", "group", "line", "axis")}
+    place = {"series": a["series"], "group": a["group"], "line": a["training"], "axis": a["axis"]}
     place |= {"position_a": a["position"], "position_b": b["position"]}
     for sparsity, mask in sorted(masks_a.bits.keys() & masks_b.bits.keys()):
         key = similarity.key("checkpoint", sparsity, (a["model"], *mask), (b["model"], *mask), place)

@@ -1,10 +1,5 @@
-"""Curves for print and report: quality against sparsity, one line per pattern.
+"""Curves for print and report: quality against sparsity, one line per pattern or model."""
 
-Sized for one or two columns of a journal (85 and 180 mm), nothing smaller than 7 pt, colours of Okabe and Ito (told
-apart with any colour vision) together with a marker each. The same data give the same bytes.
-"""
-
-import textwrap
 from itertools import cycle
 
 import matplotlib as mpl
@@ -18,7 +13,8 @@ from matplotlib.patches import Patch
 
 from essential_sparsity.curves import knees
 from essential_sparsity.curves.metrics import METRICS, Metric
-from essential_sparsity.figures.style import MM, RC
+from essential_sparsity.figures import style
+from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 STYLES = {  # pattern -> colour, marker
     "global": ("#0072B2", "o"),
@@ -34,7 +30,6 @@ STYLES = {  # pattern -> colour, marker
     "nm2": ("#000000", "d"),
 }
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
-PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -59,7 +54,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     patterns = sorted(set(means["pattern"]) - {"dense"}, key=_order)
     styles = _styles(patterns)
     labels = {"model": model, "task": task} | (labels or {})
-    title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
+    title = style.title(labels["model"], labels["task"])
     with mpl.rc_context(RC):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
@@ -76,7 +71,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         heading = "Pattern — essential sparsity ◇ (95 % interval)"
         columns = _columns([handle.get_label() for handle in handles])
         lines = title.count("\n") + -(-len(handles) // columns)
-        figure.set_size_inches(85 * MM, (54.5 + 3.6 * lines) * MM)
+        figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
 
@@ -107,7 +102,7 @@ def models(
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(STYLES.values()), strict=False))
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(85 * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
+        figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
@@ -115,7 +110,7 @@ def models(
             points = means[means["model"] == name].sort_values("sparsity")
             handles.append(_draw_pattern(axes, points, metric, labels[name], styles[name], knee, rank))
         _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
-        figure.suptitle(textwrap.fill(title, 54), fontsize=8)
+        figure.suptitle(style.title(title), fontsize=8)
         heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
@@ -162,7 +157,7 @@ def _draw_pattern(
 def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
     """The dense level and the tolerance below it; returns their legend entries."""
     dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
-    axes.axhline(dense, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=2)
+    axes.axhline(dense, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=2)
     axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
     if metric.scale == "log":
         tolerance = f"{100 * np.expm1(epsilon):.2g} %"
@@ -172,18 +167,15 @@ def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> l
         tolerance = f"{epsilon:.3g}"
     unit = " %" if metric.name in PERCENT else ""
     return [
-        Line2D([], [], color="black", linewidth=0.8, linestyle=(0, (4, 2)), label=f"dense: {dense:.3g}{unit}"),
+        Line2D([], [], color="black", linewidth=0.8, linestyle=style.DENSE, label=f"dense: {dense:.3g}{unit}"),
         Patch(color="black", alpha=0.13, linewidth=0, label=f"tolerance: {tolerance}"),
     ]
 
 
 def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
     """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
-    axes.set_xlim(-2, max(100 * means["sparsity"].max(), 20) + 2)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
-    axes.set_axisbelow(True)
+    style.sparsity_axis(axes, -2, max(100 * means["sparsity"].max(), 20) + 2)
+    style.guides(axes, 5)
     scale = "log axis" if metric.scale == "log" else "%" if metric.name in PERCENT else ""
     axes.set_ylabel(f"{metric.label} ({scale})" if scale else metric.label)
     told = ""
@@ -207,7 +199,7 @@ def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric:
         if high > low and values.min() < low - (high - low):
             axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
-    axes.set_xlabel(f"Sparsity (% of prunable weights pruned){told}")
+    axes.set_xlabel(axes.get_xlabel() + told)
 
 
 def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:

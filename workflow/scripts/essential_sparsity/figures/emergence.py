@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -12,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity.emergence import measures
-from essential_sparsity.figures.style import MM, RC, sentence
+from essential_sparsity.figures import style
+from essential_sparsity.figures.style import BLACK, BLUE, GREEN, GREY, MM, ORANGE, PAGE, PURPLE, RC, SKY, VERMILLION
 from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bins
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
+COLOURS = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK]  # of the groups of a series, in their order
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 SHOWN = {  # measure -> label of its panel
     "below 0.01": "|w| < 0.01 (% of weights)",
@@ -25,26 +27,24 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 BINS_PER_DECADE = 12
-ALIKE = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned sets (IoU)"}
-CHANCE = {"_chance": ("chance", (0, (4, 2))), "_chance_matrix": ("chance within each matrix", (0, (1, 1.5)))}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
     """One panel per measure of all prunable weights, and the training loss; one line per training, coloured by group.
 
-    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `line`.
-    Checkpoints that are left out of fits are crossed; a vertical line marks an abrupt change, with its interval as a band.
+    `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `training`.
+    Suspect checkpoints, which are left out of fits, are crossed; a vertical line marks an abrupt change, with its interval as a band.
     """
     here = table[(table["series"] == series) & (table["tensor"] == measures.WHOLE)]
     if here.empty:
         raise ValueError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
-    groups = sorted(here["group"].unique(), key=_natural)
-    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    colours = _colours(here["group"])
     tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
     panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
     fitted = abruptness[abruptness["series"] == series]
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, 112 * MM), layout="constrained")
+        figure = Figure(figsize=(PAGE * MM, 112 * MM), layout="constrained")
         axes = list(figure.subplots(2, 3).flat)
         for place, measure in zip(axes, panels, strict=False):
             _panel(
@@ -56,8 +56,8 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             )
             _abrupt(place, fitted[fitted["measure"] == measure], colours)
         if not losses.empty:
-            for line, part in losses.groupby("line", sort=True):
-                group = here.loc[here["line"] == line, "group"]
+            for training, part in losses.groupby("training", sort=True):
+                group = here.loc[here["training"] == training, "group"]
                 if len(group):
                     axes[len(panels)].plot(part["step"], part["loss"], color=colours[group.iloc[0]], linewidth=0.8)
             _labels(axes[len(panels)], "Training loss")
@@ -70,13 +70,16 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             Line2D([], [], color=colour, marker="o", markersize=2.5, label=group) for group, colour in colours.items()
         ]
         if (fitted["conclusion"] == "abrupt").any():
-            handles.append(Line2D([], [], color="#555555", linestyle="--", label="abrupt change (95 % interval)"))
-        if here["marked"].notna().any():
-            handles.append(
-                Line2D([], [], color="#555555", marker="x", linestyle="none", label="left out: repeated weights")
-            )
+            handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
+        if here["suspect"].notna().any():
+            handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
         figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
     return figure
+
+
+def _colours(groups: pd.Series) -> dict[str, str]:
+    """Group -> colour, in the order of their numbers."""
+    return dict(zip(sorted(groups.unique(), key=_natural), cycle(COLOURS), strict=False))
 
 
 def _natural(name: str) -> list:
@@ -85,26 +88,25 @@ def _natural(name: str) -> list:
 
 
 def _varies(here: pd.DataFrame, measure: str) -> bool:
-    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("line").size().max() > 1
+    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("training").size().max() > 1
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
     factor = 100 if percent else 1
-    for (group, _), part in rows.dropna(subset="value").groupby(["group", "line"], sort=True):
+    for (group, _), part in rows.dropna(subset="value").groupby(["group", "training"], sort=True):
         part = part.sort_values("position")
-        kept, wrong = part[part["marked"].isna()], part[part["marked"].notna()]
+        kept, suspect = part[part["suspect"].isna()], part[part["suspect"].notna()]
         axes.plot(
             kept["position"], factor * kept["value"], color=colours[group], marker="o", markersize=1.8, linewidth=0.9
         )
-        axes.plot(wrong["position"], factor * wrong["value"], "x", color=colours[group], markersize=4)
+        axes.plot(suspect["position"], factor * suspect["value"], "x", color=colours[group], markersize=4)
     _labels(axes, label)
 
 
 def _labels(axes: Axes, label: str) -> None:
     axes.set_title(label, fontsize=7, loc="left")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
-    axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    style.guides(axes, 5)
 
 
 def _abrupt(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str]) -> None:
@@ -123,18 +125,17 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
     one_shot = here[here["pattern_a"] == "global"]
     levels = sorted(one_shot["sparsity"].unique())
     if not levels:
-        return sentence(
+        return style.sentence(
             f"Nothing to compare in {series}: no two checkpoints of a training are left (see trajectory.parquet)."
         )
-    groups = sorted(here["group"].unique(), key=_natural)
-    colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    colours = _colours(here["group"])
     columns = 2 if len(levels) == 4 else min(3, len(levels))
     bands = -(-len(levels) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, (24 + 88 * bands) * MM), layout="constrained")
+        figure = Figure(figsize=(PAGE * MM, (24 + 88 * bands) * MM), layout="constrained")
         axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True, sharey=True)
         for i in range(bands * columns):
-            for j, (measure, label) in enumerate(ALIKE.items()):
+            for j, (measure, label) in enumerate(style.ALIKE.items()):
                 place = axes[i // columns * 2 + j, i % columns]
                 if i >= len(levels):
                     place.set_visible(False)
@@ -143,16 +144,16 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
                 place.set_title(f"{100 * levels[i]:g} % pruned" if j == 0 else "", fontsize=7, loc="left")
                 place.set_ylabel(label if i % columns == 0 else "")
                 place.tick_params(labelbottom=j == 1)
-        axes[0, 0].set_ylim(0, 1.03)
+        axes[0, 0].set_ylim(style.SIMILARITY_LIMITS)
         axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
         lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
         figure.legend(
             handles=lines, loc="outside upper center", ncols=min(5, len(lines)), title=series, title_fontsize=8
         )
-        tickets = {"color": "#555555", "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
+        tickets = {"color": GREY, "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
         grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
-        for text, dashes in CHANCE.values():
-            grey.append(Line2D([], [], color="#555555", linewidth=1, linestyle=dashes, label=text))
+        for text, dashes in style.CHANCE.values():
+            grey.append(Line2D([], [], color=GREY, linewidth=1, linestyle=dashes, label=text))
         unit = here["axis"].iloc[0].replace("_", " ")
         named = f"Pre-training {unit}: each checkpoint beside the one before it"  # of the x axes, above the legend
         figure.legend(handles=grey, loc="outside lower center", ncols=len(grey), title=named, title_fontsize=7)
@@ -163,18 +164,10 @@ def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, s
     for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
         found = part.groupby("position_b")[measure].mean()
         marker, size, dashes = ("o", 1.8, "-") if pattern == "global" else ("^", 2.5, "--")
-        style = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}
-        axes.plot(found.index.to_numpy(), found, color=colours[group], **style)
-    for suffix, (_, dashes) in CHANCE.items():
-        found = rows[rows["pattern_a"] == "global"].groupby("position_b")[measure + suffix].mean()
-        style = {"color": "#555555", "linewidth": 1, "linestyle": dashes, "zorder": 2}
-        if len(found) == 1:  # of one point there is no line
-            axes.axhline(found.iloc[0], **style)
-        else:
-            axes.plot(found.index.to_numpy(), found, **style)
-    axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
-    axes.set_axisbelow(True)
+        look = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}
+        axes.plot(found.index.to_numpy(), found, color=colours[group], **look)
+    style.chance(axes, rows[rows["pattern_a"] == "global"], measure, "position_b")
+    style.guides(axes, 6)
 
 
 def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
@@ -184,23 +177,31 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, (28 + 38 * rows) * MM), layout="constrained")
+        figure = Figure(figsize=(PAGE * MM, (28 + 38 * rows) * MM), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        handles = {}
         for place, layer in zip(axes.flat, layers, strict=False):
             for i, (group, frame) in enumerate(sorted(spectra.items(), key=lambda pair: _natural(pair[0]))):
                 heights = _density(frame[frame["layer"] == layer], edges)
-                style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.1}
-                place.stairs(heights, 10**edges, label=group if layer == layers[0] else None, **style)
+                look = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.1}
+                handles[group] = place.stairs(heights, 10**edges, label=group, **look)
             place.set_title(f"block {layer}", fontsize=7, loc="left")
             place.set_xscale("log")
+            place.xaxis.set_major_formatter(ticker.FuncFormatter(_power_of_ten))  # matplotlib's own are mathematics
+            place.xaxis.set_minor_formatter(ticker.NullFormatter())
             place.set_xlim(1e-5, 1)
             place.set_ylim(bottom=0)
         for place in axes.flat[len(layers) :]:
             place.set_visible(False)
         figure.supxlabel("Weight magnitude |w|", fontsize=7)
         figure.supylabel("Share of the block's weights per decade", fontsize=7)
-        figure.legend(loc="outside upper center", ncols=len(spectra), title=title, title_fontsize=8)
+        drawn = list(handles.values())
+        figure.legend(handles=drawn, loc="outside upper center", ncols=len(drawn), title=title, title_fontsize=8)
     return figure
+
+
+def _power_of_ten(value: float, _: int) -> str:
+    return "10" + str(round(np.log10(value))).translate(SUPERSCRIPTS)
 
 
 def _density(frame: pd.DataFrame, edges: np.ndarray) -> np.ndarray:

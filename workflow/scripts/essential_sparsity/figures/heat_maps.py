@@ -7,7 +7,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from essential_sparsity.figures.style import MM, RC
+from essential_sparsity.figures.style import COLUMN, MM, PAGE, RC
 
 
 def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, label: str | None = None) -> Figure:
@@ -28,7 +28,7 @@ def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, la
     )
     rate, share = 100 * pruned / n, 100 * pruned / max(chosen["pruned"].sum(), 1)
     n_roles, n_layers = rate.shape
-    width = min(max(85, 34 + 6 * n_layers), 180)
+    width = min(max(COLUMN, 34 + 6 * n_layers), PAGE)
     with mpl.rc_context(RC | {"axes.spines.top": True, "axes.spines.right": True}):
         figure = Figure(figsize=(width * MM, (42 + 2 * max(5.2 * n_roles, 14)) * MM), layout="constrained")
         cell = (width - 46) / n_layers  # mm

@@ -1,14 +1,36 @@
-"""How every figure looks, and how it is saved: readable in print, the same bytes for the same data."""
+"""How every figure looks, and how it is saved: readable in print, the same bytes for the same data.
+
+Sized for one or two columns of a journal, nothing smaller than 7 pt, colours of Okabe and Ito (told apart with any
+colour vision) together with a marker or dashes each.
+"""
 
 import os
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from essential_sparsity import files
 
 MM = 1 / 25.4  # inches
+COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
+GREY = "#555555"  # what belongs to no colour: chance, marks that are explained once
+DENSE = (0, (4, 2))  # dashes of what a curve is measured against: the dense model, chance, no difference
+ALIKE = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned sets (IoU)"}  # column -> its panel
+CHANCE = {  # suffix of these columns -> legend entry, dashes
+    "_chance": ("chance", DENSE),
+    "_chance_matrix": ("chance within each matrix", (0, (1, 1.5))),
+}
+SIMILARITY_LIMITS = (0, 1.03)  # of cosine and overlap
+PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
+WIDEST_TITLE = 54  # characters of a column at 8 pt
 RC = {
     "font.size": 7,
     "axes.titlesize": 8,
@@ -20,6 +42,7 @@ RC = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # labels are what users type: two dollars in one are no mathematics
     "svg.hashsalt": "essential-sparsity",  # ids in the file, else random
     "svg.fonttype": "path",
 }
@@ -28,9 +51,41 @@ RC = {
 def sentence(text: str) -> Figure:
     """A sentence in the place of a figure, where there is nothing to draw: the other figures are drawn all the same."""
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(180 * MM, 20 * MM))
+        figure = Figure(figsize=(PAGE * MM, 20 * MM))
         figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure
+
+
+def title(*labels: str) -> str:
+    """Names of models and tasks as lines that fit over one column."""
+    return "\n".join(textwrap.fill(label, WIDEST_TITLE) for label in labels)
+
+
+def guides(axes: Axes, most: int) -> None:
+    """Thin horizontal guides, behind what is drawn, at `most` round values or fewer."""
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(most))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.4)
+    axes.set_axisbelow(True)
+
+
+def sparsity_axis(axes: Axes, left: float, right: float) -> None:
+    """A horizontal axis of sparsities in per cent, from `left` to `right`."""
+    axes.set_xlim(left, right)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("Sparsity (% of prunable weights pruned)")
+
+
+def chance(axes: Axes, rows: pd.DataFrame, measure: str, by: str, scale: float = 1) -> dict[str, Line2D]:
+    """What chance gives for a column of table `similarity`, over `scale` times the column `by`: legend entry -> line."""
+    drawn = {}
+    for suffix, (text, dashes) in CHANCE.items():
+        found = rows.groupby(by)[measure + suffix].mean()
+        look = {"color": GREY, "linestyle": dashes, "linewidth": 1, "label": text, "zorder": 2}
+        if len(found) == 1:  # of one point there is no line
+            drawn[text] = axes.axhline(found.iloc[0], **look)
+        else:
+            drawn[text] = axes.plot(scale * found.index.to_numpy(), found, **look)[0]
+    return drawn
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:

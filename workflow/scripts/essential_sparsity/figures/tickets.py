@@ -1,28 +1,23 @@
-"""Lottery tickets beside one-shot masks: what a ticket gains, and how alike the masks are. As in `figures`."""
+"""Lottery tickets beside one-shot masks: what a ticket gains, and how alike the masks are."""
 
 import textwrap
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity.curves.metrics import METRICS
-from essential_sparsity.figures.curves import PERCENT, STYLES
-from essential_sparsity.figures.style import MM, RC, sentence
+from essential_sparsity.figures import style
+from essential_sparsity.figures.curves import STYLES
+from essential_sparsity.figures.style import BLUE, COLUMN, GREEN, MM, PERCENT, PURPLE, RC
 
 BETWEEN = {  # what the masks differ in -> legend entry, colour, marker
-    "pattern": ("one-shot and ticket", "#0072B2", "o"),
-    "task": ("tickets of two tasks", "#009E73", "^"),
-    "seed": ("tickets of two seeds", "#CC79A7", "P"),
-}
-PANELS = {"cosine_kept": "Cosine of the masks", "iou_pruned": "Overlap of the pruned\nsets (IoU)"}
-CHANCE = {  # suffix -> legend entry, dashes
-    "_chance": ("chance", (0, (4, 2))),
-    "_chance_matrix": ("chance within each matrix", (0, (1, 1.5))),
+    "pattern": ("one-shot and ticket", BLUE, "o"),
+    "task": ("tickets of two tasks", GREEN, "^"),
+    "seed": ("tickets of two seeds", PURPLE, "P"),
 }
 WIDEST = 3  # times the largest difference: a longer axis would show the seeds' spread and nothing else
 
@@ -36,7 +31,7 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_a"] == "lth")]
     rows = rows[rows["pattern_b"] == "global"]
     if rows.empty:
-        return sentence(
+        return style.sentence(
             f"Nothing to compare for {model} on {task}: no metric is defined for a ticket and its one-shot mask."
         )
     metric = next(known for name, known in METRICS.items() if name in set(rows["metric"]))
@@ -45,11 +40,13 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     levels, ranges = rows[rows["n_levels"] == 1], rows[rows["n_levels"] > 1]
     colour, marker = STYLES["lth"]
     labels = {"model": model, "task": task} | (labels or {})
-    title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
+    title = style.title(labels["model"], labels["task"])
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(85 * MM, (56 + 3.6 * (title.count("\n") + len(ranges))) * MM), layout="constrained")
+        figure = Figure(
+            figsize=(COLUMN * MM, (56 + 3.6 * (title.count("\n") + len(ranges))) * MM), layout="constrained"
+        )
         axes = figure.add_subplot()
-        axes.axhline(0, color="black", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+        axes.axhline(0, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=1)
         middle, low, high = (scale * levels[name].to_numpy() for name in ("difference", "low", "high"))
         errors = np.clip([middle - low, high - middle], 0, None)
         axes.errorbar(
@@ -58,16 +55,14 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         handles = [Line2D([], [], color=colour, marker=marker, ms=5, label="one level (95 % interval)")]
         for row in ranges.itertuples():
             ends = 100 * row.sparsity_from, 100 * row.sparsity_to
-            axes.hlines(scale * row.difference, *ends, color="#0072B2", linewidth=2, zorder=4)
-            axes.fill_between(ends, scale * row.low, scale * row.high, color="#0072B2", alpha=0.13, linewidth=0)
+            axes.hlines(scale * row.difference, *ends, color=BLUE, linewidth=2, zorder=4)
+            axes.fill_between(ends, scale * row.low, scale * row.high, color=BLUE, alpha=0.13, linewidth=0)
             mean, *interval = (_signed(scale * value, scale) for value in (row.difference, row.low, row.high))
             said = f"{mean} ({' to '.join(interval)})"
-            handles.append(
-                Line2D([], [], color="#0072B2", linewidth=2, label=f"mean of {ends[0]:g}–{ends[1]:g} %: {said}")
-            )
+            handles.append(Line2D([], [], color=BLUE, linewidth=2, label=f"mean of {ends[0]:g}–{ends[1]:g} %: {said}"))
         unit = "points" if metric.name in PERCENT else "% less" if metric.scale == "log" else ""
         axes.set_ylabel(f"{metric.label}:\nticket − one-shot" + (f" ({unit})" if unit else ""))
-        _sparsity_axis(axes, levels["sparsity_to"])
+        _levels_axis(axes, levels["sparsity_to"])
         if (end := WIDEST * np.abs(middle).max()) and max(-low.min(), high.max()) > end:
             axes.set_ylim(-end, end)
             ends = " to ".join(_signed(value, scale) for value in (low.min(), high.max()))
@@ -87,9 +82,9 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
     if rows.empty:
         raise ValueError(f"There is nothing to draw: no masks of {model} were compared.")
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(85 * MM, 112 * MM), layout="constrained")
+        figure = Figure(figsize=(COLUMN * MM, 112 * MM), layout="constrained")
         handles = {}
-        for axes, (measure, name) in zip(figure.subplots(2, 1, sharex=True), PANELS.items(), strict=True):
+        for axes, (measure, name) in zip(figure.subplots(2, 1, sharex=True), style.ALIKE.items(), strict=True):
             for between, (text, colour, marker) in BETWEEN.items():
                 found = rows[rows["between"] == between].groupby("sparsity")[measure].agg(["mean", "min", "max"])
                 if found.empty:
@@ -97,17 +92,11 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
                 x = 100 * found.index.to_numpy()
                 handles[text] = axes.plot(x, found["mean"], color=colour, marker=marker, label=text, zorder=3)[0]
                 axes.fill_between(x, found["min"], found["max"], color=colour, alpha=0.15, linewidth=0)
-            for suffix, (text, dashes) in CHANCE.items():
-                found = rows[rows["between"] == "pattern"].groupby("sparsity")[measure + suffix].mean()
-                style = {"color": "#555555", "linestyle": dashes, "linewidth": 1, "label": text, "zorder": 2}
-                if len(found) == 1:  # of one level there is no line
-                    handles[text] = axes.axhline(found.iloc[0], **style)
-                else:
-                    handles[text] = axes.plot(100 * found.index.to_numpy(), found, **style)[0]
-            axes.set_ylabel(name)
-            axes.set_ylim(0, 1.03)
-        _sparsity_axis(axes, rows["sparsity"])
-        figure.suptitle(textwrap.fill(label or model, 54), fontsize=8)
+            handles |= style.chance(axes, rows[rows["between"] == "pattern"], measure, "sparsity", 100)
+            axes.set_ylabel(textwrap.fill(name, 24))
+            axes.set_ylim(style.SIMILARITY_LIMITS)
+        _levels_axis(axes, rows["sparsity"])
+        figure.suptitle(style.title(label or model), fontsize=8)
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2)
     return figure
 
@@ -117,11 +106,7 @@ def _signed(value: float, scale: float) -> str:
     return said.replace("-", "−") if float(said) else said[1:]  # no sign before a zero
 
 
-def _sparsity_axis(axes: Axes, levels: pd.Series) -> None:
-    axes.set_xlim(-2, 100 * levels.max() + 4)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("Sparsity (% of prunable weights pruned)")
+def _levels_axis(axes: Axes, levels: pd.Series) -> None:
+    style.sparsity_axis(axes, -2, 100 * levels.max() + 4)
     for each in axes.figure.axes:
-        each.yaxis.set_major_locator(ticker.MaxNLocator(6))
-        each.grid(axis="y", color="#dddddd", linewidth=0.4)
-        each.set_axisbelow(True)
+        style.guides(each, 6)

@@ -153,7 +153,7 @@ def expand_blocks(blocks: list[dict], members: Mapping[str, list[str]]) -> list[
 
 
 def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
-    """The checkpoints of the series that `emergence.series` names: series, group, line, model, axis, position. ConfigError."""
+    """The checkpoints of the series that `emergence.series` names: series, group, training, model, axis, position. ConfigError."""
     known = sorted({row["series"] for row in models.values() if row["series"]})
     found = []
     for name in config["emergence"]["series"]:
@@ -171,10 +171,10 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
                 )
             key = {"series": name, "group": row["group"], "model": model}
             if row["position"] is None:  # one checkpoint of its own: the end of a training
-                found.append(key | {"line": model, "axis": "checkpoint", "position": 0.0})
+                found.append(key | {"training": model, "axis": "checkpoint", "position": 0.0})
             else:
-                line = model.removesuffix(f"-{row['value']}")
-                found.append(key | {"line": line, "axis": row["axis"], "position": row["position"]})
+                training = model.removesuffix(f"-{row['value']}")
+                found.append(key | {"training": training, "axis": row["axis"], "position": row["position"]})
     return found
 
 
@@ -189,18 +189,12 @@ def mask_levels(config: dict) -> list[str]:
     return sorted(map(level, given))
 
 
-def lines(members: list[dict]) -> dict[str, list[dict]]:
-    """Line -> its checkpoints, of the lines that have neighbouring ones: two checkpoints or more."""
+def trainings(members: list[dict]) -> dict[str, list[dict]]:
+    """Training -> its checkpoints that are studied."""
     found: dict[str, list[dict]] = {}
     for member in members:
-        found.setdefault(member["line"], []).append(member)
-    return {line: checkpoints for line, checkpoints in sorted(found.items()) if len(checkpoints) > 1}
-
-
-def pretrained(members: list[dict], models: Mapping[str, dict]) -> list[tuple[str, str]]:
-    """(line, pre-training) of the lines that are pre-trained here, sorted."""
-    made = {m["line"]: models[m["model"]]["id"] for m in members if models[m["model"]]["source"] == "pretraining"}
-    return sorted(made.items())
+        found.setdefault(member["training"], []).append(member)
+    return dict(sorted(found.items()))
 
 
 def made_here(models: Mapping[str, dict], names: Iterable[str]) -> dict[str, list[str]]:

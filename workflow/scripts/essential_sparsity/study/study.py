@@ -124,29 +124,33 @@ class Study:
         return sorted({member["series"] for member in self.members})
 
     @cached_property
-    def lines(self) -> dict[str, list[dict]]:
-        """The trainings whose neighbouring checkpoints' masks are compared, each with its checkpoints."""
-        return series.lines(self.members) if self.mask_levels else {}
+    def trainings(self) -> dict[str, list[dict]]:
+        """Training -> its checkpoints that are studied."""
+        return series.trainings(self.members)
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The trainings whose neighbouring checkpoints' masks are compared: those with two checkpoints or more."""
+        return [name for name, members in self.trainings.items() if self.mask_levels and len(members) > 1]
 
     @property
     def neighboured(self) -> list[str]:
         """The series with such trainings, sorted."""
-        return sorted({members[0]["series"] for members in self.lines.values()})
+        return sorted({self.trainings[name][0]["series"] for name in self.compared})
 
     @property
     def chained_models(self) -> list[str]:
         """Models with lottery tickets, sorted."""
         return sorted({model for model, _ in self.chained})
 
-    @cached_property
-    def losses(self) -> list[tuple[str, str]]:
-        """(training, file of its losses) of the studied trainings that are made here."""
-        made = series.pretrained(self.members, self.models)
-        return [(line, f"{STORE}/pretraining/{name}/losses.parquet") for line, name in made]
+    def losses(self, training: str) -> str | None:
+        """The file of the losses of a training that is made here, None for others."""
+        row = self.models[self.trainings[training][0]["model"]]
+        return f"{STORE}/pretraining/{row['id']}/losses.parquet" if row["source"] == "pretraining" else None
 
-    def shared_tickets(self, line: str) -> list[chains.Round]:
+    def shared_tickets(self, training: str) -> list[chains.Round]:
         """The tickets of a training's checkpoints that two of them or more have."""
-        return chains.of_several(self.jobs, [member["model"] for member in self.lines[line]])
+        return chains.of_several(self.jobs, [member["model"] for member in self.trainings[training]])
 
     def tables(self) -> list[str]:
         """The tables of the study, as their schemas say when they are asked for."""
@@ -154,7 +158,7 @@ class Study:
             "always": True,
             "never": False,  # by itself: parts and files of the store
             "tickets": bool(self.tickets),
-            "masks": bool(self.tickets or self.lines),
+            "masks": bool(self.tickets or self.compared),
             "series": bool(self.members),
             "references": bool(self.referred),
         }

@@ -211,7 +211,7 @@ def hold(model: transformers.PreTrainedModel, masks: Mapping[str, torch.Tensor])
     parameters = loading.parameters(model)
     unknown = sorted(set(masks) - set(parameters))
     if unknown:
-        raise TrainingError(f"Masks name weights that the model does not have: {', '.join(unknown[:3])} …")
+        raise TrainingError(f"Masks name weights that the model does not have: {files.some(unknown)}.")
     held = []
     for name, mask in masks.items():
         parameter = parameters[name]

@@ -1,11 +1,10 @@
-"""Checkpoints of a series that are not what their step says: repeated weights, and another step's shard.
+"""Suspect checkpoints of a series, which are not what their step says: repeated weights, another step's shard.
 
 Published series carry such mistakes: many step revisions hold the weights of another step, wholly or in one shard.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,24 +12,26 @@ import pandas as pd
 NEAR = 1e-3  # of the usual distance between neighbours: nearer than this, no training step lies between two of them
 
 
-def marks(members: Sequence[Mapping[str, Any]], found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Model -> why it is left out. `found`: model -> table `fingerprints`; lines of one checkpoint are not checked."""
-    lines: dict[tuple, list[Mapping]] = {}
-    for member in members:
-        lines.setdefault((member["series"], member["line"]), []).append(member)
-    marked = {}
-    for (_, name), line in lines.items():
-        if len(line) > 1:
-            try:
-                reasons = check_series([(member["position"], found[member["model"]]) for member in line])
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-            marked |= {m["model"]: reasons[m["position"]] for m in line if m["position"] in reasons}
-    return marked
+def among(series: pd.DataFrame, fingerprints: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Model -> what makes it suspect, of those that are to be left out; trainings of one checkpoint are not checked.
+
+    `series`: the table; `fingerprints`: model -> table `fingerprints`. Raises ValueError naming the training whose
+    checkpoints have other tensors.
+    """
+    found: dict[str, str] = {}
+    for name, checkpoints in series.groupby("training", sort=True):
+        if len(checkpoints) == 1:
+            continue
+        try:
+            reasons = of_training((row.position, fingerprints[row.model]) for row in checkpoints.itertuples())
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        found |= {row.model: reasons[row.position] for row in checkpoints.itertuples() if row.position in reasons}
+    return found
 
 
-def check_series(checkpoints: Iterable[tuple[float, pd.DataFrame]]) -> dict[float, str]:
-    """What is wrong with each checkpoint of one series: position -> reason, for those that should be left out.
+def of_training(checkpoints: Iterable[tuple[float, pd.DataFrame]]) -> dict[float, str]:
+    """What is wrong with each checkpoint of one training: position -> reason, for those that should be left out.
 
     `checkpoints`: (position, table `fingerprints`), at least two. Of two checkpoints that share tensors the one is named
     that lies farther from its neighbours; of two neighbours the later one. Tensors that are the same in all

@@ -1,12 +1,13 @@
-"""Checkpoints that carry another step's weights are found, and the right one of the two is named."""
+"""Suspect checkpoints, which carry another step's weights are found, and the right one of the two is named."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from essential_sparsity.checkpoints import fingerprints
 from essential_sparsity.checkpoints.prunable import PrunableWeight
-from essential_sparsity.emergence import poison
+from essential_sparsity.emergence import suspects
 
 STEPS = [0, 10, 20, 30, 40, 50, 60]
 
@@ -29,12 +30,12 @@ def check(found):
             fingerprints.of_tensor(PrunableWeight(name, 0, name, "mlp", value.shape, 1), torch.from_numpy(value))
             for name, value in tensors.items()
         ]
-        return fingerprints.pd.concat(parts)
+        return pd.concat(parts)
 
-    return poison.check_series([(step, frame(tensors)) for step, tensors in found.items()])
+    return suspects.of_training([(step, frame(tensors)) for step, tensors in found.items()])
 
 
-def test_a_sound_series_has_no_marks_although_a_tensor_is_never_trained():
+def test_a_sound_series_has_no_suspect_although_a_tensor_is_never_trained():
     assert check(series_of()) == {}
 
 
@@ -71,13 +72,13 @@ def test_checkpoints_of_another_model_are_refused():
         check(found)
 
 
-def test_the_line_of_checkpoints_that_do_not_belong_together_is_named():
+def test_the_training_of_checkpoints_that_do_not_belong_together_is_named():
     def frame(name):
         values = torch.ones(3, 2)
         return fingerprints.of_tensor(PrunableWeight(name, 0, name, "mlp", (3, 2), 1), values)
 
-    members = [{"series": "s", "line": "run", "model": f"run-{i}", "position": i} for i in (0, 1)]
+    series = pd.DataFrame({"training": "run", "model": ["run-0", "run-1"], "position": [0, 1]})
     with pytest.raises(ValueError, match="run: The checkpoint at 1 and that at 0 differ in the tensor a"):
-        poison.marks(members, {"run-0": frame("a"), "run-1": frame("b")})
-    assert poison.marks(members, {"run-0": frame("a"), "run-1": frame("a")}) == {"run-1": "the same weights as 0"}
-    assert poison.marks(members[:1], {"run-0": frame("a")}) == {}
+        suspects.among(series, {"run-0": frame("a"), "run-1": frame("b")})
+    assert suspects.among(series, {"run-0": frame("a"), "run-1": frame("a")}) == {"run-1": "the same weights as 0"}
+    assert suspects.among(series[:1], {"run-0": frame("a")}) == {}
