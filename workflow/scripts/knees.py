@@ -4,7 +4,7 @@ import argparse
 import json
 
 from essential_sparsity import cli, tables
-from essential_sparsity.curves import knees
+from essential_sparsity.curves import comparisons, knees
 from essential_sparsity.tables import items
 
 
@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
     read = items.reader(args.grid, args.items)
-    found, comparisons = knees.table(tables.read(args.runs, "runs"), read, args.epsilon, args.compare)
+    found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
     tables.write(found, "knees", args.knees)
-    tables.write(comparisons, "comparisons", args.comparisons)
+    tables.write(comparisons.table(curves, args.compare), "comparisons", args.comparisons)
 
 
 if __name__ == "__main__":

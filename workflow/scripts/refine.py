@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 from essential_sparsity import cli, files
-from essential_sparsity.study import rounds
+from essential_sparsity.study import refinement
 
 NEXT = "results/next_round.json"
+ROUNDS = "results/rounds.json"
 MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
 
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
             break
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
-        rounds.add(levels)
+        refinement.add(ROUNDS, levels)
     _run(command)
 
 
