@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
-from essential_sparsity.curves import knees
+from essential_sparsity.curves import comparisons, knees
 from essential_sparsity.curves.metrics import METRICS
 
 LEVELS = np.arange(10) / 10
@@ -318,8 +318,8 @@ def test_the_interval_is_corrected_for_bias():
 def test_comparisons_are_paired():
     later = 0.9 - np.maximum(LEVELS - 0.65, 0)
     runs, items = items_of(("global", FALLING, "m"), ("layerwise", later, "m"), ("global", FALLING, "copy"))
-    found, compared = knees.table(runs, items, between=["pattern", "model"], replicates=300)
-    compared = compared.set_index("between")
+    found, read = knees.table(runs, items, replicates=300)
+    compared = comparisons.table(read, ["pattern", "model"]).set_index("between")
     row = compared.loc["pattern"]
     assert (row["pattern_a"], row["pattern_b"]) == ("global", "layerwise")
     assert row["difference"] == pytest.approx(row["tolerance_a"] - row["tolerance_b"])
@@ -333,6 +333,6 @@ def test_comparisons_are_paired():
 
 def test_comparisons_fit_their_schema(tmp_path):
     runs = pd.concat([runs_of(WS353), runs_of(FALLING, pattern="random").iloc[1:]])
-    tables.write(knees.table(runs, between=["pattern", "model"])[1], "comparisons", tmp_path / "a.parquet")
+    tables.write(comparisons.table(knees.table(runs)[1], ["pattern", "model"]), "comparisons", tmp_path / "a.parquet")
     assert tables.read(tmp_path / "a.parquet", "comparisons")["low"].isna().all()
-    tables.write(knees.table(runs)[1], "comparisons", tmp_path / "b.parquet")
+    tables.write(comparisons.table(knees.table(runs)[1], []), "comparisons", tmp_path / "b.parquet")

@@ -5,11 +5,11 @@ import json
 import pandas as pd
 import pytest
 import torch
+import trajectory
 
 import plot_distributions
 import plot_trajectory
 import tabulate_series
-import trajectory
 from essential_sparsity import tables
 from essential_sparsity.checkpoints import fingerprints
 from essential_sparsity.checkpoints.prunable import PrunableWeight

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
-from essential_sparsity.curves import readings
+from essential_sparsity.curves import readings, shapes
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)
@@ -178,8 +178,8 @@ def test_a_reading_of_many_curves_is_that_of_each(rows, weights):
         lambda values: readings.last_compliant(levels, values, 0.01),
         lambda values: readings.kneedle(levels, values),
         lambda values: readings.hinge(levels, values, weights),
-        lambda values: readings.line(levels, values, weights),
-        lambda values: readings.power(levels, values, weights),
+        lambda values: shapes.polynomial(levels, values, 1, weights),
+        lambda values: shapes.power(levels, values, weights),
     ):
         found = read(means)
         assert found.shape == (len(means),)
@@ -192,7 +192,7 @@ def test_no_join_fits_better_than_the_hinge(values, data):
     """Against a dense search over joins by plain least squares."""
     levels, means = np.arange(len(values)) / len(values), np.array(values) / 20
     weights = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(values), max_size=len(values))), float)
-    join, _, _, squares = readings.hinge_fit(levels, means, weights)
+    join, _, _, squares = shapes.hinge(levels, means, weights)
     assert levels[1] <= join <= levels[-2]
     root = np.sqrt(weights)
     for other in [*np.linspace(levels[1], levels[-2], 57), join]:
@@ -206,4 +206,4 @@ def test_no_join_fits_better_than_the_hinge(values, data):
 def test_a_power_law_is_found_by_its_own_family():
     levels = np.arange(20) / 20
     curve = 0.9 - 0.3 * levels**4
-    assert readings.power(levels, curve, np.ones(20)) < readings.hinge_fit(levels, curve, np.ones(20))[-1] / 10
+    assert shapes.power(levels, curve, np.ones(20)) < shapes.hinge(levels, curve, np.ones(20))[-1] / 10

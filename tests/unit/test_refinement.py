@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity.curves import knees
-from essential_sparsity.study import configuration, grid, refinement, rounds
+from essential_sparsity.study import configuration, grid, refinement
 
 
 def runs_at(levels, pattern="global"):
@@ -67,9 +67,9 @@ def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):
     }
     path = tmp_path / "rounds.json"
     curve = {"model": "m", "task": "t", "pattern": "global"}
-    rounds.add([curve | {"levels": ["0.600"]}], path)
-    rounds.add([curve | {"levels": ["0.600", "0.640"]}, curve | {"model": "gone", "levels": ["0.100"]}], path)
-    before, after = (set(grid.expand([block], {"t": 9}, given)) for given in ((), rounds.read(path)))
+    refinement.add(path, [curve | {"levels": ["0.600"]}])
+    refinement.add(path, [curve | {"levels": ["0.600", "0.640"]}, curve | {"model": "gone", "levels": ["0.100"]}])
+    before, after = (set(grid.expand([block], {"t": 9}, given)) for given in ((), refinement.read(path)))
     assert before < after
     assert sorted((job.pattern, job.token, job.seed) for job in after - before) == [
         ("global", level, seed) for level in ("0.600", "0.640") for seed in (0, 1)
@@ -81,4 +81,4 @@ def test_a_damaged_file_of_rounds_is_named(tmp_path, text):
     path = tmp_path / "rounds.json"
     path.write_text(text)
     with pytest.raises(configuration.ConfigError, match=r"rounds\.json.*[dD]elete it"):
-        rounds.read(str(path))
+        refinement.read(str(path))

@@ -16,9 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, type=json.loads, help="JSON: the configuration")
     parser.add_argument("--series-table", required=True, metavar="FILE", help="table of the training's checkpoints")
-    parser.add_argument(
-        "--store", required=True, type=Path, help="folder that holds checkpoints and tickets"
-    )
+    parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
     asked = study.read(args.study)

@@ -4,8 +4,13 @@ import argparse
 import json
 
 from essential_sparsity import cli, tables
-from essential_sparsity.curves import knees
+<<<<<<< HEAD:workflow/scripts/fit_knees.py
+from essential_sparsity.curves import comparisons, knees
 from essential_sparsity.tables import runs
+=======
+from essential_sparsity.curves import comparisons, knees
+from essential_sparsity.tables import items
+>>>>>>> curves:workflow/scripts/knees.py
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,10 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
+<<<<<<< HEAD:workflow/scripts/fit_knees.py
     read = runs.items(tables.read(args.grid, "grid"))
-    found, comparisons = knees.table(tables.read(args.runs, "runs"), read, args.epsilon, args.compare)
+    found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
+=======
+    read = items.reader(args.grid, args.items)
+    found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
+>>>>>>> curves:workflow/scripts/knees.py
     tables.write(found, "knees", args.knees)
-    tables.write(comparisons, "comparisons", args.comparisons)
+    tables.write(comparisons.table(curves, args.compare), "comparisons", args.comparisons)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
-"""The tables `knees` and `comparisons`: essential sparsity of every curve, with intervals, and how two curves differ.
+"""The table `knees`: essential sparsity of every curve, in four readings, with intervals and flags.
 
 Curves are averaged and fitted on the metric's own scale with higher meaning better (`metrics.Metric.quality`). Intervals
 hold 95 % and come from resampled items and seeds (`bootstrap`), the same for every curve of a task.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from essential_sparsity.curves import bootstrap, readings
+from essential_sparsity.curves import bootstrap, readings, shapes
 from essential_sparsity.curves.metrics import METRICS, Metric
 from essential_sparsity.curves.readings import MIN_LEVELS
 
 ALPHA = 0.05
-CURVE = ["model", "task", "pattern", "metric"]
 READ: dict[
     str, Callable[["Curve", np.ndarray], np.ndarray]
 ] = {  # reading -> of a curve with means (…, L) in their place
@@ -64,15 +62,13 @@ def table(
     runs: pd.DataFrame,
     items: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     epsilon: Mapping[str, float] | None = None,
-    between: Sequence[str] = (),
     replicates: int = bootstrap.REPLICATES,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables `knees` (one row per model, task, metric and pattern) and `comparisons`, from the table `runs`.
+) -> tuple[pd.DataFrame, list[Curve]]:
+    """The table `knees`, one row per model, task, metric and pattern, from the table `runs`; and its curves, read.
 
     Runs with pattern `dense` are the sparsity 0 of every pattern. `items(runs of one curve)` gives their rows of the
     table `items`; without it there are no intervals. `epsilon`: tolerances of single tasks, on the fitted scale of the
-    metric, in place of the metric's own. `between`: compare curves that differ in just this column (`model`,
-    `pattern`). Raises ValueError for a curve with two protocols, a tolerance that is not positive, items that are not
+    metric, in place of the metric's own. Raises ValueError for a curve with two protocols, a tolerance that is not positive, items that are not
     the same in all runs of a curve, and what `level_means` raises.
     """
     epsilon = dict(epsilon or {})
@@ -99,7 +95,7 @@ def table(
                 rows.append(_row(curve) | _counts(chosen))
                 curve.replicates = None
                 curves.append(curve)
-    return pd.DataFrame(rows), compare(curves, between)
+    return pd.DataFrame(rows), curves
 
 
 def curve_of(key: dict, means: pd.DataFrame, patterns: Sequence[str], epsilon: float | None = None) -> Curve:
@@ -161,7 +157,7 @@ def _row(curve: Curve) -> dict:
         return row | {"reason": reason}
     for name in READ:
         curve.found[name] = float(READ[name](curve, means))
-        row[name] = _or_none(curve.found[name])
+        row[name] = or_none(curve.found[name])
         if curve.replicates is not None:
             few = slice(KNEEDLE_REPLICATES if name == "kneedle" else None)
             curve.resampled[name] = READ[name](curve, curve.replicates[few])
@@ -183,7 +179,7 @@ def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, floa
     limit = norm.ppf(1 - ALPHA / 2)
     shift = 2 * np.clip(norm.ppf(below), -limit, limit)
     low, high = np.quantile(resampled, norm.cdf([shift - limit, shift + limit]), method="nearest")
-    return _or_none(low), _or_none(high)
+    return or_none(low), or_none(high)
 
 
 def reading_interval(name: str, curve: Curve) -> tuple[float | None, float | None]:
@@ -207,17 +203,23 @@ def _sharpness(curve: Curve) -> dict:
     size = len(levels)
     if size < readings.HINGE_LEVELS or np.ptp(means) < readings.SLACK:
         return {}
-    _, before, after, squares = (float(part) for part in readings.hinge_fit(levels, means, weights))
+    _, before, after, squares = (float(part) for part in shapes.hinge(levels, means, weights))
     result = {"slope_before": before, "slope_after": after, "slope_ratio": _ratio(before, after)}
     if curve.replicates is not None:
-        _, before, after, _ = readings.hinge_fit(levels, curve.replicates, weights)
+        _, before, after, _ = shapes.hinge(levels, curve.replicates, weights)
         falling = before < 0
         ratios = np.divide(after, before, out=np.full(before.shape, np.inf), where=falling)
         ratio = np.inf if result["slope_ratio"] is None else result["slope_ratio"]
         result["slope_ratio_low"], result["slope_ratio_high"] = interval(ratio, ratios)
     if size > max(SHAPES.values()) + 2:
-        found = {"linear": readings.line(levels, means, weights), "power": readings.power(levels, means, weights)}
-        evidence = _akaike_weights(found | {"hinge": squares}, size, np.ptp(means))
+        found = {"linear": shapes.polynomial(levels, means, 1, weights), "power": shapes.power(levels, means, weights)}
+        spread = np.ptp(means)
+        evidence = shapes.akaike_weights(
+            {
+                shape: shapes.criterion(value, size, SHAPES[shape], spread)
+                for shape, value in (found | {"hinge": squares}).items()
+            }
+        )
         result |= {f"evidence_{shape}": value for shape, value in evidence.items()}
         if evidence["hinge"] >= CONVINCING:
             result["shape"] = None if np.isnan(curve.found["hinge"]) else "hinge"
@@ -228,21 +230,6 @@ def _sharpness(curve: Curve) -> dict:
 
 def _ratio(before: float, after: float) -> float | None:
     return after / before if before < 0 else None
-
-
-def _akaike_weights(squares: Mapping[str, float], size: int, spread: float) -> dict[str, float]:
-    """Akaike weights of the shapes, adding to 1 (Burnham and Anderson 2002), with the small-sample correction.
-
-    Sums of squares below (1e-4 of the curve's range)² a level are rounding, not a better fit.
-    """
-    scores = {}
-    for shape, value in squares.items():
-        parameters = SHAPES[shape] + 1  # and the variance
-        penalty = 2 * parameters + 2 * parameters * (parameters + 1) / (size - parameters - 1)
-        scores[shape] = size * np.log(max(float(value) / size, (1e-4 * spread) ** 2)) + penalty
-    least = min(scores.values())
-    total = sum(np.exp(-(score - least) / 2) for score in scores.values())
-    return {shape: float(np.exp(-(score - least) / 2) / total) for shape, score in scores.items()}
 
 
 def _flags(curve: Curve) -> dict:
@@ -269,48 +256,7 @@ def _rises(curve: Curve, pairs: Sequence[tuple[int, int]]) -> bool:
     return False
 
 
-def compare(curves: Iterable[Curve], between: Sequence[str]) -> pd.DataFrame:
-    """The table `comparisons`: differences of essential sparsity between curves that differ in one column alone.
-
-    Paired: a row of replicates stands for the same items and seeds in both curves. An end of an interval is None when
-    it lies beyond the levels of one of them.
-    """
-    rows = []
-    for column in between:
-        others = [name for name in CURVE if name != column]
-        kinds = {}
-        for curve in curves:
-            kinds.setdefault(tuple(curve.key[name] for name in others), []).append(curve)
-        for group in kinds.values():
-            for a, b in itertools.combinations(sorted(group, key=lambda curve: curve.key[column]), 2):
-                rows.append(_difference(a, b, column))
-    return pd.DataFrame(rows)
-
-
-def _difference(a: Curve, b: Curve, column: str) -> dict:
-    row = {"task": a.key["task"], "metric": a.key["metric"], "between": column}
-    row |= {
-        f"{name}_{which}": curve.key[name] for which, curve in (("a", a), ("b", b)) for name in ("model", "pattern")
-    }
-    found = [curve.found.get("tolerance", np.nan) for curve in (a, b)]
-    row |= {"tolerance_a": _or_none(found[0]), "tolerance_b": _or_none(found[1])}
-    row |= {"difference": _or_none(found[0] - found[1])} | dict.fromkeys(("low", "high", "share_a_larger"))
-    row["n_replicates"] = 0
-    if "tolerance" in a.resampled and "tolerance" in b.resampled:
-        of_a, of_b = (np.where(np.isnan(c.resampled["tolerance"]), np.inf, c.resampled["tolerance"]) for c in (a, b))
-        both = np.isinf(of_a) & np.isinf(of_b)  # neither drops: which of the two does so later is not known
-        with np.errstate(invalid="ignore"):
-            difference = of_a - of_b
-            estimate = np.diff(np.nan_to_num(found[::-1], nan=np.inf))[0]
-        if not np.isnan(estimate):
-            row["low"] = interval(estimate, np.where(both, -np.inf, difference))[0]
-            row["high"] = interval(estimate, np.where(both, np.inf, difference))[1]
-        row["share_a_larger"] = float(np.where(both, 0.5, (difference > 0) + 0.5 * (difference == 0)).mean())
-        row["n_replicates"] = len(difference)
-    return row
-
-
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 

@@ -4,6 +4,7 @@ Standard library only: the Snakefile reads it while parsing.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -40,7 +41,7 @@ class Metric:
         return math.exp(scaled) if self.scale == "log" else scaled
 
 
-METRICS = {  # the first that a curve has is its headline
+METRICS = {  # in the order of `headline`
     metric.name: metric
     for metric in (
         Metric(
@@ -73,6 +74,12 @@ METRICS = {  # the first that a curve has is its headline
         Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),
     )
 }
+
+
+def headline(names: Iterable[str]) -> str:
+    """The metric of several that stands for a task: the first of them in the order of METRICS."""
+    found = set(names)
+    return next(name for name in METRICS if name in found)
 
 
 def chance_level(targets) -> float:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from kneed import KneeLocator
 
+from essential_sparsity.curves import shapes
+
 MIN_LEVELS = 3  # dense and two pruned ones: below that no shape can be told
 HINGE_LEVELS = 4  # a hinge has four parameters
 SLACK = 1e-9  # 301/600 - 0.01 is above 295/600 in floating point, though six items of 600 are one point
-EXPONENTS = np.geomspace(1, 64, 121)  # of the power law
 
 
 def isotonic(means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
@@ -96,61 +97,12 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
     return found.reshape(means.shape[:-1])
 
 
-def line(levels: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Weighted sum of squares, (…), around the best straight line."""
-    return _fit(np.column_stack([np.ones_like(levels), levels]), means, weights)[1]
-
-
-def power(levels: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Weighted sum of squares, (…), around the best smooth loss: a constant minus a multiple of s^p, 1 ≤ p ≤ 64."""
-    designs = (np.column_stack([np.ones_like(levels), levels**exponent]) for exponent in EXPONENTS)
-    return np.minimum.reduce([_fit(design, means, weights)[1] for design in designs])
-
-
-def hinge_fit(
-    levels: np.ndarray, means: np.ndarray, weights: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The best two connected straight lines: join, slope before, slope after, weighted sum of squares, each (…).
-
-    Exact (Hudson 1966, "Fitting segmented curves whose join points have to be estimated"): either the two lines fitted
-    apart meet between their levels, or the join is a level. At least two levels lie on each line.
-    """
-    levels, weights = np.asarray(levels, float), np.asarray(weights, float)
-    best = [np.full(means.shape[:-1], fill) for fill in (np.nan, np.nan, np.nan, np.inf)]
-
-    def keep(valid: np.ndarray, *found: np.ndarray) -> None:
-        better = valid & (found[-1] < best[-1])
-        for target, value in zip(best, found, strict=True):
-            target[better] = np.broadcast_to(value, better.shape)[better]
-
-    for i in range(1, len(levels) - 1):
-        design = np.column_stack([np.ones_like(levels), levels, np.maximum(levels - levels[i], 0)])
-        (_, slope, bend), squares = _fit(design, means, weights)
-        keep(np.full(squares.shape, True), np.full(squares.shape, levels[i]), slope, slope + bend, squares)
-    for i in range(2, len(levels) - 1):
-        (start, slope), left = _fit(np.column_stack([np.ones(i), levels[:i]]), means[..., :i], weights[:i])
-        (other, steep), right = _fit(
-            np.column_stack([np.ones_like(levels[i:]), levels[i:]]), means[..., i:], weights[i:]
-        )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            join = (other - start) / (slope - steep)
-        keep((join > levels[i - 1]) & (join < levels[i]), join, slope, steep, left + right)
-    return tuple(best)
-
-
-def _fit(design: np.ndarray, means: np.ndarray, weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted least squares of every curve at once: coefficients (columns, …) and the weighted sum of squares (…)."""
-    root = np.sqrt(np.asarray(weights, float))
-    found = (means * root) @ np.linalg.pinv(design * root[:, None]).T
-    return np.moveaxis(found, -1, 0), (((found @ design.T - means) * root) ** 2).sum(axis=-1)
-
-
 def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """The join of the fitted hinge; NaN when its second line is not steeper, or with fewer than four levels."""
     levels, means = np.asarray(levels, float), np.asarray(means, float)
     if len(levels) < HINGE_LEVELS:
         return np.full(means.shape[:-1], np.nan)
-    join, before, after, _ = hinge_fit(levels, means, weights)
+    join, before, after, _ = shapes.hinge(levels, means, weights)
     spread = np.ptp(means, axis=-1)
     steeper = ((before - after) * np.ptp(levels) > 1e-6 * spread) & (after < 0) & (spread >= SLACK)
     return np.where(steeper, join, np.nan)

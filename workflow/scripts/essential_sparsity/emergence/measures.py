@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import ruptures
-from scipy.optimize import curve_fit
 
 from essential_sparsity import files
+from essential_sparsity.curves import shapes
 from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bins
 
 THRESHOLDS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -110,20 +110,18 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     projections, breaks = _jump_projections(t)
     errors = np.array([((scaled - p @ scaled) ** 2).sum() for p in projections])
     best = int(errors.argmin())
-    width, logistic = _logistic(t, scaled)
+    width, logistic = shapes.logistic(t, scaled)
     squares = {
-        "constant": ((scaled - scaled.mean()) ** 2).sum(),
-        "line": _polynomial(t, scaled, 1),
-        "cubic": _polynomial(t, scaled, 3),
-        "hinge": min(_hinge(t, scaled, t[b]) for b in range(2, len(t) - 2)),
+        "constant": shapes.polynomial(t, scaled, 0),
+        "line": shapes.polynomial(t, scaled, 1),
+        "cubic": shapes.polynomial(t, scaled, 3),
+        "hinge": shapes.hinge(t, scaled)[-1],
         "logistic": logistic,
         "jump": errors[best],
     }
-    scores = {shape: _aicc(value, len(t), SHAPES[shape] + 1) for shape, value in squares.items()}
+    scores = {shape: shapes.criterion(value, len(t), SHAPES[shape], np.ptp(scaled)) for shape, value in squares.items()}
     least = min(scores.values())
-    weights = {shape: np.exp(-(score - least) / 2) for shape, score in scores.items()}
-    total = sum(weights.values())
-    result = empty | {f"evidence_{shape}": float(weight / total) for shape, weight in weights.items()}
+    result = empty | {f"evidence_{shape}": weight for shape, weight in shapes.akaike_weights(scores).items()}
     chosen, sizes = _resampled(t, scaled, projections, breaks, best)
     scale, middles = np.ptp(y), (x[:-1] + x[1:]) / 2  # of the gap before checkpoint b: middles[b - 1]
     places = np.quantile(middles[chosen - 1], [0.025, 0.975], method="nearest")
@@ -147,42 +145,6 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     else:
         conclusion = "gradual"
     return result | {"conclusion": conclusion}
-
-
-def _aicc(squares: float, n: int, parameters: int) -> float:
-    return (
-        n * np.log(max(squares / n, 1e-12)) + 2 * parameters + 2 * parameters * (parameters + 1) / (n - parameters - 1)
-    )
-
-
-def _polynomial(t: np.ndarray, y: np.ndarray, degree: int) -> float:
-    return float(((y - np.polynomial.Polynomial.fit(t, y, degree)(t)) ** 2).sum())
-
-
-def _hinge(t: np.ndarray, y: np.ndarray, at: float) -> float:
-    design = np.column_stack([np.ones(len(t)), t, np.clip(t - at, 0, None)])
-    return float(((y - design @ np.linalg.lstsq(design, y)[0]) ** 2).sum())
-
-
-def _logistic(t: np.ndarray, y: np.ndarray) -> tuple[float | None, float]:
-    """(from 10 % to 90 % of the rise, as a share of the series; sum of squares) of the best logistic curve."""
-
-    def curve(t, low, rise, at, width):
-        return low + rise / (1 + np.exp(-np.clip((t - at) / width, -50, 50)))
-
-    best = (None, float(((y - y.mean()) ** 2).sum()))
-    spacing = 1 / (len(t) - 1)
-    for at in (0.1, 0.3, 0.5, 0.7, 0.9):
-        for width in (0.02, 0.15):
-            try:
-                bounds = ([-np.inf, -np.inf, -0.5, spacing / 2], [np.inf, np.inf, 1.5, 1.0])  # narrower is a jump
-                found, _ = curve_fit(curve, t, y, [y[0], y[-1] - y[0], at, max(width, spacing)], bounds=bounds)
-            except RuntimeError:
-                continue
-            squares = float(((y - curve(t, *found)) ** 2).sum())
-            if squares < best[1]:
-                best = (float(found[3] * 2 * np.log(9)), squares)
-    return best
 
 
 def _jump_projections(t: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves import metrics
 from essential_sparsity.emergence import measures
 
 
@@ -18,9 +18,8 @@ def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataF
 
 def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.DataFrame:
     """Rows of table `trajectory` from table `knees`: essential sparsity (global) and dense value of each task."""
-    order = {name: i for i, name in enumerate(METRICS)}
-    first = knees[knees["pattern"] == "global"].assign(order=knees["metric"].map(order)).sort_values("order")
-    first = first.drop_duplicates(["model", "task"])
+    first = knees[knees["pattern"] == "global"]
+    first = first[first["metric"] == first.groupby(["model", "task"])["metric"].transform(metrics.headline)]
     rows = []
     for member in members:
         for knee in first[first["model"] == member["model"]].itertuples():

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity.curves import knees
-from essential_sparsity.curves.metrics import METRICS, Metric
+from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
@@ -38,14 +38,14 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     """Quality against sparsity for every pattern of one model and task, with the essential sparsity of each marked.
 
     `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title. With
-    several metrics, the one that stands first in `metrics.METRICS` is drawn. The line is the mean over seeds on the
+    several metrics, the headline is drawn. The line is the mean over seeds on the
     fitted scale, the band their range. Raises ValueError when there is no run with a defined metric.
     """
     runs = runs[(runs["model"] == model) & (runs["task"] == task)]
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
-    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     found = knee_table[
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
@@ -95,7 +95,7 @@ def models(
     means = knees.level_means(runs)
     if means.empty:
         raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
-    metric = next(known for name, known in METRICS.items() if name in set(means["metric"]))
+    metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
     found = knee_table[wanted].set_index("model")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves import metrics
 
 WIDTH = 110
 SHORTEST = 8  # a name is cut no shorter than this
@@ -36,10 +36,8 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def headline(knees: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each curve's first metric, in the order of `metrics.METRICS`."""
-    order = {name: i for i, name in enumerate(METRICS)}
-    first = knees["metric"].map(order).groupby([knees["model"], knees["task"]]).transform("min")
-    return knees[knees["metric"].map(order) == first]
+    """The rows of each task's headline metric."""
+    return knees[knees["metric"] == knees.groupby(["model", "task"])["metric"].transform(metrics.headline)]
 
 
 def cost_lines(costs: pd.DataFrame) -> list[str]:

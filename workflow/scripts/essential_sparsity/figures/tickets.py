@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.curves import STYLES
 from essential_sparsity.figures.style import BLUE, COLUMN, GREEN, MM, PERCENT, PURPLE, RC
@@ -25,7 +25,7 @@ WIDEST = 3  # times the largest difference: a longer axis would show the seeds' 
 def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
     """Quality of tickets minus quality of one-shot masks over sparsity, with 95 % intervals, and means of two ranges.
 
-    `table`: the table `differences`; with several metrics, the one that stands first in `metrics.METRICS` is drawn.
+    `table`: the table `differences`; with several metrics, the headline is drawn.
     A sentence where no difference is defined.
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_a"] == "lth")]
@@ -34,7 +34,7 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         return style.sentence(
             f"Nothing to compare for {model} on {task}: no metric is defined for a ticket and its one-shot mask."
         )
-    metric = next(known for name, known in METRICS.items() if name in set(rows["metric"]))
+    metric = METRICS[headline(rows["metric"])]
     rows = rows[rows["metric"] == metric.name]
     scale = 100 if metric.name in PERCENT or metric.scale == "log" else 1
     levels, ranges = rows[rows["n_levels"] == 1], rows[rows["n_levels"] > 1]

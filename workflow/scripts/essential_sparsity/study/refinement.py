@@ -1,25 +1,63 @@
-"""Levels where the crossing is: each round halves the gap that holds the essential sparsity, and evaluates nothing else."""
+"""Levels where the crossing is: each round halves the gap that holds the essential sparsity, and evaluates nothing else.
+
+The rounds stand in one file, which the Snakefile reads: `{"rounds": [[{model, task, pattern, levels}, …], …]}`. Levels of
+one round are jobs of their own, so that cells which are computed already stay as they are. Standard library, PyYAML and
+jsonschema only: every parse of the Snakefile imports this module.
+"""
 
 import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity import files
+from essential_sparsity.curves import metrics
 from essential_sparsity.study import chains, grid
+from essential_sparsity.study.configuration import ConfigError, check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}
+ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.[0-9]{3}$"}}}
+ROUND = {"type": "array", "items": {"type": "object", "properties": ENTRY, "required": list(ENTRY)}}
+SCHEMA = {"type": "object", "properties": {"rounds": {"type": "array", "items": ROUND}}, "required": ["rounds"]}
 
 
-def next_round(runs: pd.DataFrame, knees: pd.DataFrame, width: float) -> list[dict]:
+def read(path: str | os.PathLike) -> list[list[dict]]:
+    """The rounds so far; none where there is no file. Raises ConfigError naming the file when it is damaged."""
+    if not Path(path).is_file():
+        return []
+    try:
+        found = files.read_json(path)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{error} It holds the levels that `make refine` added; it adds them again.") from None
+    check(found, SCHEMA, f"{path} (levels that `make refine` added: delete it and refine again)")
+    return found["rounds"]
+
+
+def add(path: str | os.PathLike, levels: list[dict]) -> None:
+    """Append a round to the file."""
+    files.write_json(path, {"rounds": [*read(path), levels]})
+
+
+def next_round(runs: "pd.DataFrame", knees: "pd.DataFrame", width: float) -> list[dict]:
     """The levels to add, one per curve whose crossing lies in a gap wider than `width`: [{model, task, pattern, levels}].
 
-    `runs`, `knees`: the tables. Of several metrics the first of `metrics.METRICS` counts. New levels are multiples of
+    `runs`, `knees`: the tables. Of several metrics the headline counts. New levels are multiples of
     `width` where one lies inside the gap, so that they are those of the uniform grid. Curves without a crossing, and
     N:M and lottery ticket patterns, whose levels are given, are left alone.
     """
-    order = {name: i for i, name in enumerate(METRICS)}
-    first = knees.assign(order=knees["metric"].map(order)).sort_values("order", kind="stable")
+    named = {key: metrics.headline(part) for key, part in knees.groupby(["model", "task", "pattern"])["metric"]}
     added = []
-    for knee in first.drop_duplicates(["model", "task", "pattern"]).itertuples():
-        if pd.isna(knee.tolerance) or grid.NM_PATTERN.fullmatch(knee.pattern) or knee.pattern == chains.PATTERN:
+    for knee in knees.itertuples():
+        if (
+            knee.metric != named[knee.model, knee.task, knee.pattern]
+            or knee.tolerance is None
+            or math.isnan(knee.tolerance)
+        ):
+            continue
+        if grid.NM_PATTERN.fullmatch(knee.pattern) or knee.pattern == chains.PATTERN:
             continue
         chosen = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task) & runs["value"].notna()]
         chosen = chosen[chosen["pattern"].isin(["dense", knee.pattern]) & (chosen["metric"] == knee.metric)]

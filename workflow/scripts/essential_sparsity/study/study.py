@@ -19,8 +19,8 @@ from essential_sparsity.study import (
     grid,
     local,
     references,
+    refinement,
     revisions,
-    rounds,
     series,
 )
 from essential_sparsity.study.configuration import ConfigError
@@ -260,7 +260,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
     expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
     grid.validate(expanded, tables.models, tables.tasks, where)
     chains.check(expanded, tables.tasks, where)
-    added = rounds.read(f"{RESULTS}/{config['study']}/rounds.json") if config.get("refine") else []
+    added = refinement.read(f"{RESULTS}/{config['study']}/rounds.json") if config.get("refine") else []
     sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
     stored = grid.stored_in(f"{STORE}/runs") if looking else lambda curve: ()
     return Study(
