@@ -4,13 +4,8 @@ import argparse
 import json
 
 from essential_sparsity import cli, tables
-<<<<<<< HEAD:workflow/scripts/fit_knees.py
 from essential_sparsity.curves import comparisons, knees
 from essential_sparsity.tables import runs
-=======
-from essential_sparsity.curves import comparisons, knees
-from essential_sparsity.tables import items
->>>>>>> curves:workflow/scripts/knees.py
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,13 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
-<<<<<<< HEAD:workflow/scripts/fit_knees.py
     read = runs.items(tables.read(args.grid, "grid"))
     found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
-=======
-    read = items.reader(args.grid, args.items)
-    found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
->>>>>>> curves:workflow/scripts/knees.py
     tables.write(found, "knees", args.knees)
     tables.write(comparisons.table(curves, args.compare), "comparisons", args.comparisons)
 
