@@ -1,7 +1,6 @@
 """One iteration of magnitude pruning: train under the previous iteration's mask, prune, store the mask."""
 
 import argparse
-import importlib
 import json
 import os
 from pathlib import Path
@@ -16,14 +15,12 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 import essential_sparsity
-from essential_sparsity import cli, files, tables
+from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
-from essential_sparsity.runs import finished, lottery
+from essential_sparsity.runs import finished, job, lottery
 from essential_sparsity.tables import provenance
 from essential_sparsity.training import resume
-
-REFERENCES = "essential_sparsity.study.references"  # loaded by name: it decides no number
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,10 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--digest", required=True, type=Path, help="file to write with its SHA-256, as sha256sum does")
     args = parser.parse_args(argv)
     for dense in args.dense:
-        references = importlib.import_module(REFERENCES)
-        expected = references.rows(args.references, args.model, args.task)
-        place = f"{args.model} {args.task} seed {args.seed}"
-        references.check(place, tables.read(dense, "runs"), expected, args.disagreement)
+        job.check_dense(args, dense)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -15,14 +15,12 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import cli, files, tables
+from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.runs import evaluation, finished
-from essential_sparsity.tables import provenance
+from essential_sparsity.runs import evaluation, job
 from essential_sparsity.training import resume
 
-# Loaded by name: tickets decide the runs of tickets alone, references decide no number.
-TICKETS, REFERENCES = "essential_sparsity.pruning.tickets", "essential_sparsity.study.references"
+TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,60 +45,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, type=Path, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, type=Path, help="Parquet file to write: one row per level and item")
     args = parser.parse_args(argv)
-    for dense in args.dense:
-        check_dense(args, dense)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
-    made = made_of(args)
-    done = work = None
-    if args.work:
-        done = finished.Finished.of_job(args.work, made, {"runs": args.runs, "items": args.items})
-        work = resume.Work.of_job(args.work / "training", args.manifest, args.data)
-    if not (done and (done.there(lambda: whole(args, made)) or done.take_back())):
-        with threadpool_limits(settings["threads"]):
-            runs, items = evaluate(args, settings, made, work)
-        tables.write(items, "items", args.items)
-        tables.write(runs.assign(items_sha256=files.sha256_file(args.items)), "runs", args.runs)
-        if done:
-            done.keep()
+    work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
+    with threadpool_limits(settings["threads"]):
+        job.run(args, resume.versions(resume.device()), lambda made: evaluate(args, settings, made, work))
     if work:
         work.clear()
-    if args.pattern == "dense" and args.references:
-        check_dense(args, args.runs)
-
-
-def made_of(args: argparse.Namespace) -> dict[str, dict[str, str | None]]:
-    """Level -> what decides its run: its columns of table `runs`, `provenance.PARTS` and their digest."""
-    parts = {
-        "settings_sha256": provenance.of_settings(args.settings),
-        "checkpoint_sha256": provenance.of_manifest(args.manifest),
-        "data_sha256": provenance.of_manifest(args.data),
-        "code_sha256": args.code,
-        **resume.versions(resume.device()),
-    }
-    key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
-    levels, found = args.sparsities.split("+"), {}
-    for level, ticket in zip(levels, args.tickets or [None] * len(levels), strict=True):
-        of_level = parts | {"ticket_sha256": files.sha256_file(ticket) if ticket else None}
-        found[level] = of_level | {"digest": provenance.digest(key | {"sparsity": level}, of_level)}
-    return found
-
-
-def whole(args: argparse.Namespace, made: dict[str, dict]) -> bool:
-    """Whether the files that are there hold these levels, made of the same, with their own items."""
-    try:
-        runs = tables.read(args.runs, "runs")
-        items_sha256 = files.sha256_file(args.items)
-    except (ValueError, OSError):
-        return False
-    digests = {float(level): parts["digest"] for level, parts in made.items()}
-    found = set(zip(runs["sparsity"], runs["digest"], strict=True))
-    return found == set(digests.items()) and set(runs["items_sha256"]) == {items_sha256}
 
 
 def evaluate(
-    args: argparse.Namespace, settings: dict, made: dict[str, dict], work: resume.Work | None
+    args: argparse.Namespace, settings: dict, made: job.Made, work: resume.Work | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
@@ -117,7 +73,7 @@ def evaluate(
         work=work,
         cache=args.tokens,
     )
-    key = {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
+    key = job.key(args)
     runs, items, started = [], [], time.monotonic()
     for level, outcome in found:
         rows = evaluation.run_rows(level, outcome, manifest, settings["protocol"])
@@ -143,14 +99,6 @@ def given_masks(
     return {
         level: read(path, chain | {"sparsity": level}).masks() for level, path in zip(levels, args.tickets, strict=True)
     }
-
-
-def check_dense(args: argparse.Namespace, runs: str | Path) -> None:
-    """Compare the dense run with its references: sparse runs beside one that disagrees would mean nothing."""
-    references = importlib.import_module(REFERENCES)
-    place = f"{args.model} {args.task} seed {args.seed}"
-    rows = references.rows(args.references, args.model, args.task)
-    references.check(place, tables.read(runs, "runs"), rows, args.disagreement)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""One evaluation job around the evaluation itself: what decides it, whether it is done already, what it may start after.
+
+Nothing heavy is imported: what computes is handed in.
+"""
+
+import argparse
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from essential_sparsity import files, tables
+from essential_sparsity.runs import finished
+from essential_sparsity.tables import provenance
+
+REFERENCES = "essential_sparsity.study.references"  # loaded by name: they decide no number
+
+Made = dict[str, dict[str, str | None]]  # level -> its `provenance.PARTS` and their digest
+
+
+def run(
+    args: argparse.Namespace, versions: Mapping[str, str], evaluate: Callable[[Made], tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    """Write the tables of a job, computed by `evaluate` (rows of runs but for `items_sha256`, rows of items) if need be.
+
+    `args`: those of prune_eval; `versions`: what computes (`resume.versions`). Raises ValueError where a dense run
+    disagrees with its references: a sparse run is not evaluated then, a dense one is kept but not written.
+    """
+    for dense in args.dense:
+        check_dense(args, dense)
+    made = made_of(args, versions)
+    outputs = {"runs": args.runs, "items": args.items}
+    done = finished.Finished.of_job(args.work, made, outputs) if args.work else None
+    if not (done and (done.there(lambda: whole(args, made)) or done.take_back())):
+        runs, items = evaluate(made)
+        tables.write(items, "items", args.items)
+        tables.write(runs.assign(items_sha256=files.sha256_file(args.items)), "runs", args.runs)
+        if done:
+            done.keep()
+    if args.pattern == "dense" and args.references:
+        check_dense(args, args.runs)
+
+
+def key(args: argparse.Namespace) -> dict[str, str | int]:
+    """The columns that all rows of a job share."""
+    return {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
+
+
+def made_of(args: argparse.Namespace, versions: Mapping[str, str]) -> Made:
+    """What decides the run of each level."""
+    parts = {
+        "settings_sha256": provenance.of_settings(args.settings),
+        "checkpoint_sha256": provenance.of_manifest(args.manifest),
+        "data_sha256": provenance.of_manifest(args.data),
+        "code_sha256": args.code,
+        **versions,
+    }
+    levels, found = args.sparsities.split("+"), {}
+    for level, ticket in zip(levels, args.tickets or [None] * len(levels), strict=True):
+        of_level = parts | {"ticket_sha256": files.sha256_file(ticket) if ticket else None}
+        found[level] = of_level | {"digest": provenance.digest(key(args) | {"sparsity": level}, of_level)}
+    return found
+
+
+def whole(args: argparse.Namespace, made: Made) -> bool:
+    """Whether the files that are there hold these levels, made of the same, with their own items."""
+    try:
+        runs = tables.read(args.runs, "runs")
+        items_sha256 = files.sha256_file(args.items)
+    except (ValueError, OSError):
+        return False
+    digests = {float(level): parts["digest"] for level, parts in made.items()}
+    found = set(zip(runs["sparsity"], runs["digest"], strict=True))
+    return found == set(digests.items()) and set(runs["items_sha256"]) == {items_sha256}
+
+
+def check_dense(args: argparse.Namespace, runs: str | Path) -> None:
+    """Compare a dense run with its references: sparse runs beside one that disagrees would mean nothing. ValueError."""
+    references = importlib.import_module(REFERENCES)
+    place = f"{args.model} {args.task} seed {args.seed}"
+    rows = references.rows(args.references, args.model, args.task)
+    references.check(place, tables.read(runs, "runs"), rows, args.disagreement)
