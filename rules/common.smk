@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import codefiles
+from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import (
     chains,
     configuration,
@@ -80,7 +80,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
     pretraining="|".join(map(re.escape, PRETRAININGS)),
     line="|".join(map(re.escape, LINES)) or "none",
-    pattern="|".join(["dense", *grid.PATTERNS, "nm[0-9]+"]),
+    pattern=patterns.expression(),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",
 

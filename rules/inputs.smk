@@ -57,13 +57,15 @@ DENSE = "results/dense/{model}/{task}/seed{seed}.json"
 
 
 def task_program(wildcards, name="prune_eval"):
-    """A program with the modules that it loads by name: that of the task's kind, and that of tickets for pattern lth.
+    """A program with the modules that it loads by name: those of the task's kind, of the pattern's score, of tickets.
 
     So editing another kind's code, or that of tickets, re-runs nothing here.
     """
     modules = [codefiles.task_module(TASKS[wildcards.task]["kind"])]
-    if wildcards.get("pattern") == chains.PATTERN:
-        modules.append("essential_sparsity.pruning.tickets")
+    if pattern := wildcards.get("pattern"):
+        modules += patterns.find(pattern).modules
+        if chains.found_by_training(pattern):
+            modules.append("essential_sparsity.pruning.tickets")
     return codefiles.program(f"workflow/scripts/{name}.py", *modules)
 
 
@@ -104,15 +106,17 @@ def dense_checked(wildcards):
 
 
 def ticket_before(wildcards, suffix):
-    """The mask with which a round starts, as input with this suffix; the first round has none."""
+    """The mask with which an iteration starts, as input with this suffix; the first has none."""
     before = chains.previous(wildcards.sparsity, SHARE)
     return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
 
 
 def tickets_of_run(wildcards, suffix):
-    """The masks that a run of prune_eval applies, level by level; only pattern lth reads any."""
+    """The masks that a run of prune_eval applies, level by level; only those that training found are read."""
     levels = (
-        wildcards.sparsity.split("+") if wildcards.pattern == chains.PATTERN else []
+        wildcards.sparsity.split("+")
+        if chains.found_by_training(wildcards.pattern)
+        else []
     )
     return [
         TICKET.format(**{**wildcards, "sparsity": name}) + suffix for name in levels
@@ -124,7 +128,7 @@ def tickets_compared(suffix):
     wanted = {
         (job.model, job.task, job.seed, name)
         for job in JOBS
-        if job.pattern == chains.PATTERN
+        if chains.found_by_training(job.pattern)
         for name in job.levels
     }
     return [
@@ -159,9 +163,6 @@ def pruned_levels():
         for model in USED_MODELS
     }
     for job in JOBS:
-        if job.pattern not in (
-            "dense",
-            chains.PATTERN,
-        ):  # tickets are not in the spectra
+        if job.pattern != "dense" and patterns.find(job.pattern).in_spectrum:
             levels[job.model].setdefault(job.pattern, set()).update(job.levels)
     return json.dumps(levels, default=sorted, sort_keys=True)

@@ -1,4 +1,4 @@
-# Lottery tickets: one job per round of iterative magnitude pruning. Then what a ticket gains.
+# Lottery tickets: one job per iteration of iterative magnitude pruning. Then what a ticket gains.
 localrules:
     differences,
     plot_difference,
@@ -39,13 +39,13 @@ rule ticket:
     params:
         settings=run_settings,
         share=SHARE,
-        round=lambda wildcards: len(chains.rounds(wildcards.sparsity, SHARE)),
+        iteration=lambda wildcards: len(chains.iterations(wildcards.sparsity, SHARE)),
         work=f"results/work/ticket/{chains.TICKET}",
         tokens="results/tokens/{task}",
         threads=config["resources"]["threads"],
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
-        "--sparsity {wildcards.sparsity} --round {params.round} --share {params.share} --settings {params.settings:q} "
+        "--sparsity {wildcards.sparsity} --iteration {params.iteration} --share {params.share} --settings {params.settings:q} "
         "--manifest {input.manifest} --data {input.data} --previous {input.previous} --threads {params.threads} "
         "--work {params.work} --tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
 

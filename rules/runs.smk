@@ -8,12 +8,9 @@ localrules:
 rule prune_eval:
     input:
         code=task_program,
-        schema=schema("spectrum", "runs", "items"),
+        schema=schema("runs", "items"),
         manifest="results/checkpoints/{model}/manifest.json",
         data=lambda wildcards: f"results/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json",
-        # All that decides a spectrum (manifest, code) is an input here too; the file itself may pass 1 MB, above which
-        # Snakemake compares times instead of contents, so its time is ignored.
-        spectrum=ancient("results/spectra/{model}.parquet"),
         tickets=ancient(lambda wildcards: tickets_of_run(wildcards, ".safetensors")),
         # What it says is not part of a result: a reference that is reworded re-runs nothing.
         dense=ancient(dense_checked),
@@ -40,7 +37,7 @@ rule prune_eval:
     shell:
         "python {input.code[0]} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} "
-        "--manifest {input.manifest} --data {input.data} --spectrum {input.spectrum} --tickets {input.tickets} --threads {params.threads} "
+        "--manifest {input.manifest} --data {input.data} --tickets {input.tickets} --threads {params.threads} "
         "--work {params.work} --tokens {params.tokens} --runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
 
 

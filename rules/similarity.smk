@@ -18,16 +18,10 @@ SIMILARITIES = [
 rule compare_tickets:
     input:
         code=program("compare_tickets"),
-        schema=schema("spectrum", "similarity"),
+        schema=schema("similarity"),
         manifests=expand(
             "results/checkpoints/{model}/manifest.json",
             model=CHAINED_MODELS,
-        ),
-        spectra=ancient(
-            expand(
-                "results/spectra/{model}.parquet",
-                model=CHAINED_MODELS,
-            )
         ),
         tickets=ancient(tickets_compared(".safetensors")),
         ticket_digests=tickets_compared(".sha256"),
@@ -61,9 +55,8 @@ rule compare_tickets:
 rule compare_checkpoints:
     input:
         code=program("compare_checkpoints"),
-        schema=schema("spectrum", "fingerprints", "similarity"),
+        schema=schema("fingerprints", "similarity"),
         manifests=files_of_line("results/checkpoints/{model}/manifest.json"),
-        spectra=ancient(files_of_line("results/spectra/{model}.parquet")),
         fingerprints=files_of_line("results/fingerprints/{model}.parquet"),
         tickets=ancient(tickets_of_line(".safetensors")),
         ticket_digests=tickets_of_line(".sha256"),

@@ -1,4 +1,4 @@
-# The magnitude spectrum of each checkpoint: its weights are read once, every threshold comes from here.
+# The magnitude spectrum of each checkpoint: its weights are read once, where the pruned ones sit comes from here.
 rule spectrum:
     input:
         code=program("spectrum"),

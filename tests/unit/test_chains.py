@@ -1,4 +1,4 @@
-"""Which rounds and comparisons a grid asks for, and which it cannot have."""
+"""Which iterations and comparisons a grid asks for, and which it cannot have."""
 
 import pytest
 
@@ -38,15 +38,15 @@ def test_what_a_chain_cannot_make_is_refused(changed, message):
 def test_multiples_of_the_share_are_taken_whatever_their_floating_point(share, levels):
     chains.check(config(share, sparsities=levels), TASKS, "c")
     for level in levels:
-        assert len(chains.rounds(grid.level(level), share)) == round(level / share)
-        assert chains.rounds(grid.level(level), share)[-1] == grid.level(level)
+        assert len(chains.iterations(grid.level(level), share)) == round(level / share)
+        assert chains.iterations(grid.level(level), share)[-1] == grid.level(level)
 
 
 def test_other_patterns_are_free_to_have_any_sparsity():
     chains.check(config(patterns=["global", "layer-shuffle"], sparsities=[0.25], tasks=["probed"]), TASKS, "c")
 
 
-def test_a_chain_needs_every_round_below_its_highest_level():
+def test_a_chain_needs_every_iteration_below_its_highest_level():
     assert chains.tickets(jobs(sparsities=[0.2, 0.4]), 0.1) == [("m", "fine", 0, f"0.{i}00") for i in (1, 2, 3, 4)]
     assert chains.previous("0.100", 0.1) is None
     assert chains.previous("0.400", 0.1) == "0.300"

@@ -14,16 +14,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
     parser.add_argument("--runs", required=True, help="folder of the runs")
     parser.add_argument(
-        "--share", type=float, required=True, help="share of the weights that each round of a ticket prunes"
+        "--share", type=float, required=True, help="share of the weights that each iteration of a ticket prunes"
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of what the programs keep")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     jobs = grid.expand(**args.grid)
     tables.write(tables.collect([f"{args.runs}/{job.path}.parquet" for job in jobs], "runs"), "runs", args.out)
-    rounds = chains.tickets(jobs, args.share)
+    chained = chains.tickets(jobs, args.share)
     kept.clear(
-        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{chains.path(made)}" for made in rounds]
+        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{chains.path(made)}" for made in chained]
     )
 
 

@@ -15,7 +15,7 @@ from essential_sparsity.study import chains, grid
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, type=json.loads, help="JSON: the grid, as grid.expand takes it")
-    parser.add_argument("--results", required=True, type=Path, help="folder that holds checkpoints, spectra, tickets")
+    parser.add_argument("--results", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--allow-pickle", nargs="*", default=[], help="models that may be read from a pickle")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import cli, codefiles, files, tables
+from essential_sparsity import cli, codefiles, files, patterns, tables
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, kept
 from essential_sparsity.training import resume
@@ -27,14 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="row of the models table")
     parser.add_argument("--task", required=True, help="row of the tasks table")
-    parser.add_argument("--pattern", required=True, help="dense, global, layerwise, random, erk, erk-random, nm4, …")
+    parser.add_argument("--pattern", required=True, help="name in the registry: dense, global, nm4, …")
     parser.add_argument("--sparsities", required=True, help="levels joined by +, for instance 0.100+0.200")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the task's columns, and allow_pickle")
     parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
-    parser.add_argument("--spectrum", help="magnitude spectrum of the checkpoint; without it histograms are counted")
-    parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
+    parser.add_argument(
+        "--tickets", nargs="*", default=[], help="where training found the masks: those of each level, in order"
+    )
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
     parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
@@ -58,13 +59,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def finished(args: argparse.Namespace) -> kept.Kept:
     """The results of this job as an attempt before may have left them."""
-    by_name = [codefiles.task_module(args.settings["kind"]), *([TICKETS] if args.tickets else [])]
+    by_name = [codefiles.task_module(args.settings["kind"]), *patterns.find(args.pattern).modules]
+    by_name += [TICKETS] if args.tickets else []
     return kept.Kept.of_job(
         args,
-        reads=("manifest", "data", "spectrum", "tickets"),
+        reads=("manifest", "data", "tickets"),
         writes=("runs", "items"),
         code=codefiles.digest(codefiles.program(__file__, *by_name)),
-        schemas=codefiles.digest(tables.FOLDER / f"{name}.yaml" for name in ("spectrum", "runs", "items")),
+        schemas=codefiles.digest(tables.FOLDER / f"{name}.yaml" for name in ("runs", "items")),
         **resume.versions(resume.device()),
     )
 
@@ -79,7 +81,6 @@ def evaluate(args: argparse.Namespace, work: resume.Work | None) -> tuple[pd.Dat
         args.pattern,
         [float(level) for level in args.sparsities.split("+")],
         args.seed,
-        tables.read(args.spectrum, "spectrum") if args.spectrum else None,
         resume.device(),
         given_masks(args, manifest["weights_sha256"]),
         work,

@@ -1,4 +1,4 @@
-"""One round of iterative magnitude pruning: train under the previous round's mask, prune, store the mask."""
+"""One iteration of iterative magnitude pruning: train under the previous iteration's mask, prune, store the mask."""
 
 import argparse
 import json
@@ -27,13 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="row of the models table")
     parser.add_argument("--task", required=True, help="row of the tasks table, of protocol finetune")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--sparsity", required=True, help="pruned after this round, for instance 0.300")
-    parser.add_argument("--round", type=int, required=True, help="its number in the chain, from 1")
-    parser.add_argument("--share", type=float, required=True, help="share of the original weights pruned per round")
+    parser.add_argument("--sparsity", required=True, help="pruned after this iteration, for instance 0.300")
+    parser.add_argument("--iteration", type=int, required=True, help="its number in the chain, from 1")
+    parser.add_argument("--share", type=float, required=True, help="share of the original weights pruned per iteration")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the task's columns, and allow_pickle")
     parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
-    parser.add_argument("--previous", nargs="*", default=[], help="ticket of the round before; none for the first")
+    parser.add_argument("--previous", nargs="*", default=[], help="ticket of the iteration before; none for the first")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
     parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
@@ -52,14 +52,14 @@ def main(argv: list[str] | None = None) -> None:
             temporary.write_text(f"{files.sha256_file(args.out)}  {args.out.name}\n")
         if done:
             done.keep()
-        place = f"{args.model} {args.task} seed {args.seed}, round {provenance['round']}"
+        place = f"{args.model} {args.task} seed {args.seed}, iteration {provenance['iteration']}"
         print(f"{place}: {provenance['k']:,} of {provenance['n']:,} weights are pruned")
     if work:
         work.clear()
 
 
 def finished(args: argparse.Namespace) -> kept.Kept:
-    """The ticket of this round as an attempt before may have left it."""
+    """The ticket of this iteration as an attempt before may have left it."""
     return kept.Kept.of_job(
         args,
         reads=("manifest", "data", "previous"),
@@ -70,7 +70,7 @@ def finished(args: argparse.Namespace) -> kept.Kept:
 
 
 def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.Masks, dict]:
-    """The masks after the round, and their provenance."""
+    """The masks after the iteration, and their provenance."""
     chain = {
         "model": args.model,
         "task": args.task,
@@ -79,9 +79,11 @@ def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.M
         "settings": args.settings,
         "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
     }
-    if len(args.previous) != (args.round > 1):
-        raise ValueError(f"Round {args.round} starts with {int(args.round > 1)} ticket, not {len(args.previous)}.")
-    before = tickets.read(args.previous[0], chain | {"round": args.round - 1}).masks() if args.previous else {}
+    if len(args.previous) != (args.iteration > 1):
+        raise ValueError(
+            f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
+        )
+    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}).masks() if args.previous else {}
     masks, level = lottery.ticket(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
@@ -93,7 +95,7 @@ def prune(args: argparse.Namespace, work: resume.Work | None) -> tuple[lottery.M
         work,
         args.tokens,
     )
-    made = {"round": args.round, "sparsity": level.sparsity, "k": level.k, "n": level.n}
+    made = {"iteration": args.iteration, "sparsity": level.sparsity, "k": level.k, "n": level.n}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return masks, chain | made | versions | {"workflow": essential_sparsity.__version__}
 

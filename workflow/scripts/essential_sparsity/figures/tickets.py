@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from essential_sparsity import patterns
 from essential_sparsity.curves.metrics import METRICS
-from essential_sparsity.figures.curves import PERCENT, STYLES
+from essential_sparsity.figures.curves import PERCENT
 from essential_sparsity.figures.style import MM, RC, sentence
 
 BETWEEN = {  # what the masks differ in -> legend entry, colour, marker
@@ -33,8 +34,8 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     `table`: the table `differences`; with several metrics, the one that stands first in `metrics.METRICS` is drawn.
     A sentence where no difference is defined.
     """
-    rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_a"] == "lth")]
-    rows = rows[rows["pattern_b"] == "global"]
+    rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_b"] == "global")]
+    rows = rows[[patterns.find(name).score == "given" for name in rows["pattern_a"]]]
     if rows.empty:
         return sentence(
             f"Nothing to compare for {model} on {task}: no metric is defined for a ticket and its one-shot mask."
@@ -43,7 +44,8 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     rows = rows[rows["metric"] == metric.name]
     scale = 100 if metric.name in PERCENT or metric.scale == "log" else 1
     levels, ranges = rows[rows["n_levels"] == 1], rows[rows["n_levels"] > 1]
-    colour, marker = STYLES["lth"]
+    ticket = patterns.find(rows["pattern_a"].iloc[0])
+    colour, marker = ticket.colour, ticket.marker
     labels = {"model": model, "task": task} | (labels or {})
     title = "\n".join(textwrap.fill(labels[part], 54) for part in ("model", "task"))
     with mpl.rc_context(RC):

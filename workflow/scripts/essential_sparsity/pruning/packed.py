@@ -1,11 +1,11 @@
-"""The packed masks of one checkpoint: one-shot masks from its weights and spectrum, lottery tickets from their files."""
+"""The packed masks of one checkpoint: one-shot masks from its weights, lottery tickets from their files."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from essential_sparsity import files, tables
+from essential_sparsity import files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks, tickets
 from essential_sparsity.study import chains
@@ -14,8 +14,8 @@ from essential_sparsity.study import chains
 class Masks:
     """Masks of `model` in the folder `results`; its weights are read once, for all one-shot masks together.
 
-    `levels`, `seeds`: those of the one-shot `global` masks. Raises ValueError for weights that are not those of the
-    spectrum, and CheckpointError for damaged files.
+    `levels`, `seeds`: those of the one-shot `global` masks. Raises ValueError for weights that
+    cannot be ranked, and CheckpointError for damaged files.
     """
 
     def __init__(
@@ -23,11 +23,8 @@ class Masks:
     ):
         manifest = results / f"checkpoints/{model}/manifest.json"
         found = list(loading.iter_prunable(loading.verified_folder(manifest), allow_pickle=allow_pickle))
-        spectrum = tables.read(results / f"spectra/{model}.parquet", "spectrum")
         self.weights = [weight for weight, _ in found]
-        self._plans = {
-            seed: masks.plan("global", found, [float(name) for name in levels], seed, spectrum) for seed in seeds
-        }
+        self._plans = {seed: masks.plan("global", found, [float(name) for name in levels], seed) for seed in seeds}
         self._folder = results / "tickets"
         self._made = {"model": model, "weights_sha256": files.read_json(manifest)["weights_sha256"]}
 

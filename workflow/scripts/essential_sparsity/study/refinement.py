@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 
+from essential_sparsity import patterns
 from essential_sparsity.curves.metrics import METRICS
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import grid
 
 
 def next_round(runs: pd.DataFrame, knees: pd.DataFrame, width: float) -> list[dict]:
@@ -19,7 +20,8 @@ def next_round(runs: pd.DataFrame, knees: pd.DataFrame, width: float) -> list[di
     first = knees.assign(order=knees["metric"].map(order)).sort_values("order", kind="stable")
     added = []
     for knee in first.drop_duplicates(["model", "task", "pattern"]).itertuples():
-        if pd.isna(knee.tolerance) or grid.NM_PATTERN.fullmatch(knee.pattern) or knee.pattern == chains.PATTERN:
+        pattern = patterns.find(knee.pattern)
+        if pd.isna(knee.tolerance) or pattern.structure == "nm" or pattern.score == "given":
             continue
         chosen = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task) & runs["value"].notna()]
         chosen = chosen[chosen["pattern"].isin(["dense", knee.pattern]) & (chosen["metric"] == knee.metric)]
