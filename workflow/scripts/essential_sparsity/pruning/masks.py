@@ -53,8 +53,8 @@ class Level:
 class Plan:
     """The masks of one pattern and seed at several sparsities, resolved once, applied in place.
 
-    `weights`: (description, dense tensor) of every prunable weight. Thresholds are found on construction, in at most
-    four reads of the weights for all levels together; later calls read each tensor once. `given`: where training found
+    `weights`: (description, dense tensor) of every prunable weight. Thresholds are found on construction, in a few
+    reads of the weights for all levels together; later calls read each tensor once. `given`: where training found
     the masks, sparsity -> tensor name -> bool mask. `statistics`: what the pattern's score reads beside the weights.
     Errors: ValueError for an unknown pattern, a sparsity outside [0, 1] or one that an N:M group cannot hold, weights
     that are not finite or not stored as floats of one type, scores that cannot be ranked, given masks of other weights.
@@ -255,13 +255,13 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
     (that bin's weights in the matrix) bounds the error. It is 0 where the count is exact: per-matrix and N:M patterns.
     Raises ValueError for patterns of which the spectrum knows nothing: `patterns.Pattern.in_spectrum`.
     """
+    entry = patterns.find(pattern)
+    if not entry.in_spectrum:
+        raise ValueError(f"how many weights of each matrix {pattern!r} prunes is not in the spectrum")
     tensors = frame.drop_duplicates("tensor").sort_values("tensor")
     shapes = [tuple(map(int, shape.split("x"))) for shape in tensors["shape"]]
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)
     inside = np.zeros(len(sizes), dtype=np.int64)
-    entry = patterns.find(pattern)
-    if not entry.in_spectrum:
-        raise ValueError(f"how many weights of each matrix {pattern!r} prunes is not in the spectrum")
     if entry.allocation in ("all", "counts of global"):
         k = level_count(sparsity, int(sizes.sum()))
         below, inside = np.zeros(len(sizes), dtype=np.int64), sizes

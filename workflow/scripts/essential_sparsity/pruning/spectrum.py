@@ -68,16 +68,20 @@ def _check_dtype(weight: torch.Tensor, name: str) -> None:
 
 
 def _finite(span: tuple[int, torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(piece).all()) for _, piece in flat_chunks(span[1]))
+    infinity = INFINITY_BIN[DTYPES[span[1].dtype]]
+    return all(int((_halves(piece) & 0x7FFF).max()) < infinity for _, piece in flat_chunks(span[1]))
+
+
+def _halves(piece: torch.Tensor) -> torch.Tensor:
+    """The 16 bits of each weight that hold its bin: of a float32, the upper half (little-endian)."""
+    halves = piece.view(torch.int16)
+    return halves[1::2] if piece.dtype == torch.float32 else halves
 
 
 def _counts(span: tuple[int, torch.Tensor]) -> torch.Tensor:
     counts = torch.zeros(BINS, dtype=torch.int64, device=span[1].device)
     for _, piece in flat_chunks(span[1]):
-        halves = piece.view(torch.int16)
-        if piece.dtype == torch.float32:
-            halves = halves[1::2]  # the upper half of each float32 (little-endian)
-        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+        counts += torch.bincount(_halves(piece) & 0x7FFF, minlength=BINS)
     return counts
 
 
