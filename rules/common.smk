@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import (
-    chains,
+    iterations,
     configuration,
     grid,
     references,
@@ -30,7 +30,7 @@ try:
     MEMBERS = series.studied(config, MODELS)
     MASK_LEVELS = series.mask_levels(config)
     grid.validate(config, MODELS, TASKS, "the configuration")
-    chains.check(config, TASKS, "the configuration")
+    iterations.check(config, TASKS, "the configuration")
     REFERENCES = references.read(config, MODELS, TASKS)
     ROUNDS = rounds.read() if "refine" in config else []
 except configuration.ConfigError as error:
@@ -58,10 +58,10 @@ try:
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 SHARE = config["lottery"]["share"]
-TICKETS = chains.tickets(JOBS, SHARE)
+TICKETS = iterations.tickets(JOBS, SHARE)
 CHAINED = sorted({(model, task) for model, task, _, _ in TICKETS})
 CHAINED_MODELS = sorted({model for model, _ in CHAINED})
-TICKET = f"results/tickets/{chains.TICKET}"
+TICKET = f"results/tickets/{iterations.TICKET}"
 LAYER_SPARSITY = grid.level(config["figures"]["layers_sparsity"])
 
 RUN = grid.RUN

@@ -64,7 +64,7 @@ def task_program(wildcards, name="prune_eval"):
     modules = [codefiles.task_module(TASKS[wildcards.task]["kind"])]
     if pattern := wildcards.get("pattern"):
         modules += patterns.find(pattern).modules
-        if chains.found_by_training(pattern):
+        if iterations.found_by_training(pattern):
             modules.append("essential_sparsity.pruning.tickets")
     return codefiles.program(f"workflow/scripts/{name}.py", *modules)
 
@@ -107,7 +107,7 @@ def dense_checked(wildcards):
 
 def ticket_before(wildcards, suffix):
     """The mask with which an iteration starts, as input with this suffix; the first has none."""
-    before = chains.previous(wildcards.sparsity, SHARE)
+    before = iterations.previous(wildcards.sparsity, SHARE)
     return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
 
 
@@ -115,7 +115,7 @@ def tickets_of_run(wildcards, suffix):
     """The masks that a run of prune_eval applies, level by level; only those that training found are read."""
     levels = (
         wildcards.sparsity.split("+")
-        if chains.found_by_training(wildcards.pattern)
+        if iterations.found_by_training(wildcards.pattern)
         else []
     )
     return [
@@ -128,11 +128,12 @@ def tickets_compared(suffix):
     wanted = {
         (job.model, job.task, job.seed, name)
         for job in JOBS
-        if chains.found_by_training(job.pattern)
+        if iterations.found_by_training(job.pattern)
         for name in job.levels
     }
     return [
-        f"results/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
+        f"results/tickets/{iterations.path(ticket)}{suffix}"
+        for ticket in sorted(wanted)
     ]
 
 
@@ -145,13 +146,13 @@ def files_of_line(pattern):
 
 def shared_tickets(line):
     """The tickets of a training's checkpoints that two of them or more have."""
-    return chains.of_several(JOBS, [member["model"] for member in LINES[line]])
+    return iterations.of_several(JOBS, [member["model"] for member in LINES[line]])
 
 
 def tickets_of_line(suffix):
     """An input function: `shared_tickets` of the wildcard `line`, with this suffix."""
     return lambda wildcards: [
-        f"results/tickets/{chains.path(ticket)}{suffix}"
+        f"results/tickets/{iterations.path(ticket)}{suffix}"
         for ticket in shared_tickets(wildcards.line)
     ]
 

@@ -6,7 +6,7 @@ localrules:
 
 DIFFERENCE_FIGURES = [
     f"results/figures/differences/{model}/{task}.svg"
-    for model, task in chains.beside_one_shot(JOBS)
+    for model, task in iterations.beside_one_shot(JOBS)
 ]
 
 
@@ -24,9 +24,9 @@ rule ticket:
         ticket=f"{TICKET}.safetensors",
         digest=f"{TICKET}.sha256",
     log:
-        f"results/logs/ticket/{chains.TICKET}.log",
+        f"results/logs/ticket/{iterations.TICKET}.log",
     benchmark:
-        f"results/benchmarks/ticket/{chains.TICKET}.tsv"
+        f"results/benchmarks/ticket/{iterations.TICKET}.tsv"
     wildcard_constraints:
         sparsity=r"[0-9]\.[0-9]{3}",
     conda:
@@ -39,8 +39,8 @@ rule ticket:
     params:
         settings=run_settings,
         share=SHARE,
-        iteration=lambda wildcards: len(chains.iterations(wildcards.sparsity, SHARE)),
-        work=f"results/work/ticket/{chains.TICKET}",
+        iteration=lambda wildcards: len(iterations.chain(wildcards.sparsity, SHARE)),
+        work=f"results/work/ticket/{iterations.TICKET}",
         tokens="results/tokens/{task}",
         threads=config["resources"]["threads"],
     shell:

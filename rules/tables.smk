@@ -51,7 +51,7 @@ rule collect_costs:
             "pretrain/{made}",
             made=series.made_here(MODELS, {*USED_MODELS, *members}),
         )
-        + [f"ticket/{chains.path(ticket)}" for ticket in TICKETS],
+        + [f"ticket/{iterations.path(ticket)}" for ticket in TICKETS],
     message:
         "Collecting the costs"
     shell:

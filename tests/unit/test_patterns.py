@@ -75,6 +75,7 @@ def test_the_expression_matches_each_name_and_nothing_else(name):
         ),
         ({"statistics": "a.b"}, "pattern 'p': statistics 'a.b' is not one of: module:function"),
         ({"structure": "nm"}, "its allocation is 'matrix'"),
+        ({"group": 4}, "only the structure 'nm' has groups, here of 4"),
     ],
 )
 def test_parts_that_do_not_exist_are_refused(parts, message):
@@ -284,8 +285,8 @@ def test_what_the_spectrum_cannot_tell_is_refused(outside):
 @pytest.mark.parametrize("structure", ["free", "nm"])
 def test_random_scores_have_every_structure(structure, monkeypatch):
     """Not a pattern of the registry: N:M with a random choice in each group."""
-    entry = patterns.Pattern("r", "r", score="random", allocation="matrix", structure=structure, group=4)
-    entry = entry if structure == "nm" else dataclasses.replace(entry, group=None)
+    group = 4 if structure == "nm" else None
+    entry = patterns.Pattern("r", "r", score="random", allocation="matrix", structure=structure, group=group)
     monkeypatch.setitem(patterns.PATTERNS, "r", entry)
     described = PrunableWeight("a", 0, "mlp", "mlp", (64, 64), 1)
     drawn = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))

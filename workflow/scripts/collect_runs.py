@@ -6,7 +6,7 @@ from pathlib import Path
 
 from essential_sparsity import cli, tables
 from essential_sparsity.runs import kept
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import grid, iterations
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,9 +21,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     jobs = grid.expand(**args.grid)
     tables.write(tables.collect([f"{args.runs}/{job.path}.parquet" for job in jobs], "runs"), "runs", args.out)
-    chained = chains.tickets(jobs, args.share)
+    chained = iterations.tickets(jobs, args.share)
     kept.clear(
-        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{chains.path(made)}" for made in chained]
+        args.work, [f"prune_eval/{job.path}" for job in jobs] + [f"ticket/{iterations.path(made)}" for made in chained]
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.pruning import packed, similarity
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import grid, iterations
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
     asked = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
-    for model, sparsity, *pair in chains.pairs(grid.expand(**args.grid)):
+    for model, sparsity, *pair in iterations.pairs(grid.expand(**args.grid)):
         asked[model][sparsity].append(pair)
     frames = [tables.empty("similarity")]
     for model, levels in asked.items():

@@ -5,7 +5,7 @@ import json
 
 from essential_sparsity import cli, tables
 from essential_sparsity.curves import differences
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import grid, iterations
 from essential_sparsity.tables import items
 
 
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", required=True, help="folder of the evaluated items")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
-    chained = {(job.model, job.task) for job in grid.expand(**args.grid) if chains.found_by_training(job.pattern)}
+    chained = {(job.model, job.task) for job in grid.expand(**args.grid) if iterations.found_by_training(job.pattern)}
     runs = tables.read(args.runs, "runs")
     of_chains = [pair in chained for pair in zip(runs["model"], runs["task"], strict=True)]
     tables.write(differences.table(runs[of_chains], items.reader(args.grid, args.items)), "differences", args.out)

@@ -62,6 +62,8 @@ class Pattern:
             if value not in known and not REFERENCE.fullmatch(value):
                 names = ", ".join([*filter(None, known), "module:function"])
                 raise ValueError(f"pattern {self.name!r}: {part} {value!r} is not one of: {names}.")
+        if self.group and self.structure != "nm":
+            raise ValueError(f"pattern {self.name!r}: only the structure 'nm' has groups, here of {self.group}.")
         if self.structure == "nm" and self.allocation != "matrix":
             raise ValueError(
                 f"pattern {self.name!r}: N:M gives each matrix the same share: its allocation is 'matrix'."

@@ -8,7 +8,7 @@ import numpy as np
 from essential_sparsity import files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks, tickets
-from essential_sparsity.study import chains
+from essential_sparsity.study import iterations
 
 
 class Masks:
@@ -28,10 +28,10 @@ class Masks:
         self._folder = results / "tickets"
         self._made = {"model": model, "weights_sha256": files.read_json(manifest)["weights_sha256"]}
 
-    def bits(self, sparsity: str, mask: chains.Mask) -> dict[str, np.ndarray]:
+    def bits(self, sparsity: str, mask: iterations.Mask) -> dict[str, np.ndarray]:
         """Tensor name -> packed mask; ValueError for a ticket that is damaged or of something else."""
         _, task, seed = mask
         if not task:
             return {name: tickets.pack(found) for name, found in self._plans[seed].masks(float(sparsity))}
-        path = self._folder / f"{chains.path((self._made['model'], task, seed, sparsity))}.safetensors"
+        path = self._folder / f"{iterations.path((self._made['model'], task, seed, sparsity))}.safetensors"
         return tickets.read(path, self._made | {"task": task, "seed": seed, "sparsity": float(sparsity)}).bits

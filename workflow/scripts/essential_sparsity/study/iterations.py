@@ -48,20 +48,20 @@ def found_by_training(pattern: str) -> bool:
     return patterns.find(pattern).score == "given"
 
 
-def iterations(sparsity: str, share: float) -> list[str]:
+def chain(sparsity: str, share: float) -> list[str]:
     """The sparsities after each iteration of the chain that ends at `sparsity`."""
     return [level(share * (i + 1)) for i in range(round(float(sparsity) / share))]
 
 
 def previous(sparsity: str, share: float) -> str | None:
     """The sparsity after the iteration before, None for the first."""
-    return (iterations(sparsity, share)[:-1] or [None])[-1]
+    return (chain(sparsity, share)[:-1] or [None])[-1]
 
 
 def tickets(jobs: Iterable[Job], share: float) -> list[Iteration]:
     """Every iteration that the grid's jobs need, sorted."""
     asked = [(job, name) for job in jobs if found_by_training(job.pattern) for name in job.levels]
-    return sorted({(job.model, job.task, job.seed, step) for job, name in asked for step in iterations(name, share)})
+    return sorted({(job.model, job.task, job.seed, step) for job, name in asked for step in chain(name, share)})
 
 
 def path(iteration: Iteration) -> str:
