@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import pandas as pd
 import yaml
 
-from essential_sparsity import files, tables
+from essential_sparsity import files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.curves import knees
 from essential_sparsity.runs import evaluation
@@ -45,7 +45,6 @@ def uniform(model, task, pattern, last):
             which,
             [round(level, 3) for level in levels],
             0,
-            tables.read(ROOT / "results/spectra" / f"{model}.parquet", "spectrum"),
         )
         key = {"model": model, "task": task, "pattern": which, "seed": 0}
         for level, outcome in found:

@@ -7,8 +7,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
-from essential_sparsity import codefiles, files
-from essential_sparsity.study import chains, configuration, grid, resources, series
+from essential_sparsity import codefiles, files, patterns
+from essential_sparsity.study import configuration, grid, iterations, resources, series
 from essential_sparsity.study import study as studies
 
 try:
@@ -29,7 +29,7 @@ MODELS, TASKS, DATASETS = STUDY.models, STUDY.tasks, STUDY.datasets
 RUN = grid.RUN
 RUN_FILES = [f"{STORE}/runs/{job.path}.parquet" for job in STUDY.jobs]
 ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
-TICKET = f"{STORE}/tickets/{chains.TICKET}"
+TICKET = f"{STORE}/tickets/{iterations.TICKET}"
 MEASURED = {model for models in STUDY.measured_only.values() for model in models}
 
 
@@ -45,7 +45,7 @@ wildcard_constraints:
     pretraining=one_of(STUDY.pretrainings),
     training=one_of(STUDY.trainings),
     series=one_of(STUDY.studied),
-    pattern=f"dense|{one_of(grid.PATTERNS)}|nm[0-9]+",
+    pattern=patterns.expression(),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",
 

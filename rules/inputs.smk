@@ -91,14 +91,16 @@ def dense_first(wildcards):
 
 def ticket_before(wildcards, suffix):
     """The mask with which an iteration starts, as input with this suffix; the first has none."""
-    before = chains.previous(wildcards.sparsity, STUDY.share)
+    before = iterations.previous(wildcards.sparsity, STUDY.share)
     return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
 
 
 def tickets_of_run(wildcards, suffix):
     """The masks that a run applies, level by level; only lottery tickets have any."""
     levels = (
-        wildcards.sparsity.split("+") if wildcards.pattern == chains.PATTERN else []
+        wildcards.sparsity.split("+")
+        if iterations.found_by_training(wildcards.pattern)
+        else []
     )
     return [
         TICKET.format(**{**wildcards, "sparsity": name}) + suffix for name in levels
@@ -110,25 +112,27 @@ def tickets_compared(suffix):
     wanted = {
         (job.model, job.task, job.seed, name)
         for job in STUDY.jobs
-        if job.pattern == chains.PATTERN
+        if iterations.found_by_training(job.pattern)
         for name in job.asked
     }
     return [
-        f"{STORE}/tickets/{chains.path(ticket)}{suffix}" for ticket in sorted(wanted)
+        f"{STORE}/tickets/{iterations.path(ticket)}{suffix}"
+        for ticket in sorted(wanted)
     ]
 
 
 def files_of_training(pattern):
     """An input function: this file of each checkpoint of the training that the wildcard `training` names."""
     return lambda wildcards: [
-        pattern.format(model=member["model"]) for member in STUDY.trainings[wildcards.training]
+        pattern.format(model=member["model"])
+        for member in STUDY.trainings[wildcards.training]
     ]
 
 
 def tickets_of_training(suffix):
     """An input function: the tickets that two checkpoints or more of a training have, with this suffix."""
     return lambda wildcards: [
-        f"{STORE}/tickets/{chains.path(ticket)}{suffix}"
+        f"{STORE}/tickets/{iterations.path(ticket)}{suffix}"
         for ticket in STUDY.shared_tickets(wildcards.training)
     ]
 

@@ -6,7 +6,7 @@ localrules:
 
 DIFFERENCE_FIGURES = [
     f"{OUT}/figures/differences/{model}/{task}.svg"
-    for model, task in chains.beside_one_shot(STUDY.jobs)
+    for model, task in iterations.beside_one_shot(STUDY.jobs)
 ]
 
 
@@ -21,9 +21,9 @@ rule find_ticket:
         ticket=f"{TICKET}.safetensors",
         digest=f"{TICKET}.sha256",
     log:
-        f"{STORE}/logs/find_ticket/{chains.TICKET}.log",
+        f"{STORE}/logs/find_ticket/{iterations.TICKET}.log",
     benchmark:
-        f"{STORE}/benchmarks/find_ticket/{chains.TICKET}.tsv"
+        f"{STORE}/benchmarks/find_ticket/{iterations.TICKET}.tsv"
     wildcard_constraints:
         sparsity=r"[0-9]\.[0-9]{3}",
     conda:
@@ -39,8 +39,10 @@ rule find_ticket:
         settings=run_settings,
         permissions=run_permissions,
         share=STUDY.share,
-        iteration=lambda wildcards: len(chains.rounds(wildcards.sparsity, STUDY.share)),
-        work=f"{STORE}/work/find_ticket/{chains.TICKET}",
+        iteration=lambda wildcards: len(
+            iterations.chain(wildcards.sparsity, STUDY.share)
+        ),
+        work=f"{STORE}/work/find_ticket/{iterations.TICKET}",
         tokens=f"{STORE}/tokens/{{task}}",
     shell:
         "python {params.program} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "

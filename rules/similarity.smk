@@ -13,7 +13,9 @@ SIMILARITY_FIGURES = [
 ]
 SIMILARITIES = [
     *([f"{OUT}/similarity/tickets.parquet"] if STUDY.tickets else []),
-    *expand(f"{OUT}/similarity/checkpoints/{{training}}.parquet", training=STUDY.compared),
+    *expand(
+        f"{OUT}/similarity/checkpoints/{{training}}.parquet", training=STUDY.compared
+    ),
 ]
 
 
@@ -48,7 +50,7 @@ rule compare_tickets:
     params:
         program=program("compare_tickets"),
         code=code("compare_tickets"),
-        pairs=lambda wildcards: digest_of(chains.pairs(STUDY.jobs)),
+        pairs=lambda wildcards: digest_of(iterations.pairs(STUDY.jobs)),
         study=study_json,
         store=STORE,
     shell:
@@ -86,7 +88,8 @@ rule compare_checkpoints:
             + len(STUDY.trainings[wildcards.training])
             * (
                 0.2
-                + MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"] / 3e8
+                + MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"]
+                / 3e8
             )
         ),
     params:

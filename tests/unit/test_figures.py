@@ -137,7 +137,7 @@ def test_a_random_pattern_does_not_flatten_the_rest():
 
 
 def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
-    names = [*curves.STYLES, "nm16", "nm32", "wanda", "sparsegpt"]
+    names = [*curves.STYLES, "nm16", "nm32", "nm64", "nm128"]
     assert len(set(curves._styles(names).values())) == len(names)
     assert curves._styles(["nm16", "global"])["global"] == curves.STYLES["global"]
 
@@ -149,11 +149,11 @@ def test_nothing_to_draw_is_said():
 
 def layer_rows(n_layers: int, roles: dict[str, str]) -> pd.DataFrame:
     rows = [
-        (f"{layer}.{role}", layer, role, kind, 100 * (i + 1), 10 * (i + 1) + layer)
+        (f"{layer}.{role}", layer, role, sublayer, 100 * (i + 1), 10 * (i + 1) + layer)
         for layer in range(n_layers)
-        for i, (role, kind) in enumerate(roles.items())
+        for i, (role, sublayer) in enumerate(roles.items())
     ]
-    frame = pd.DataFrame(rows, columns=["tensor", "layer", "role", "kind", "n", "pruned"])
+    frame = pd.DataFrame(rows, columns=["tensor", "layer", "role", "sublayer", "n", "pruned"])
     return frame.assign(model="m", pattern="global", sparsity=0.3)
 
 

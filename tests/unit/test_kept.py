@@ -23,14 +23,14 @@ FINETUNED = {"kind": "text-classification", "n_train": 10, "allow_pickle": False
 
 @pytest.fixture
 def arguments(tmp_path) -> argparse.Namespace:
-    for name in ("manifest", "spectrum", "ticket"):
+    for name in ("manifest", "reference", "ticket"):
         (tmp_path / name).write_text(name)
     return argparse.Namespace(
         model="tiny",
         sparsities="0.300",
         settings={"n_eval": 5},
         manifest=str(tmp_path / "manifest"),
-        spectrum=None,
+        reference=None,
         tickets=[str(tmp_path / "ticket")],
         work=tmp_path / "work",
         runs=str(tmp_path / "results/runs.parquet"),
@@ -40,7 +40,7 @@ def arguments(tmp_path) -> argparse.Namespace:
 
 def of_job(arguments: argparse.Namespace, **more) -> kept.Kept:
     more = {"code": "c0de", "torch": "2", "device": "cpu"} | more
-    return kept.Kept.of_job(arguments, ("manifest", "spectrum", "tickets"), ("runs", "items"), **more)
+    return kept.Kept.of_job(arguments, ("manifest", "reference", "tickets"), ("runs", "items"), **more)
 
 
 def finish(arguments: argparse.Namespace) -> None:
@@ -109,7 +109,7 @@ def test_another_place_of_the_same_files_is_the_same_job(arguments, tmp_path):
         ({"settings": {"n_eval": 6}}, "settings"),
         ({"sparsities": "0.400"}, "sparsities"),
         ({"tickets": []}, "tickets"),
-        ({"spectrum": "spectrum"}, "spectrum"),
+        ({"reference": "reference"}, "reference"),
         ({"more": {"code": "edited"}}, "code"),
         ({"more": {"torch": "3", "device": "cuda"}}, "device, torch"),
     ],
@@ -117,8 +117,8 @@ def test_another_place_of_the_same_files_is_the_same_job(arguments, tmp_path):
 def test_another_job_computes_anew_and_says_why(arguments, tmp_path, capsys, changed, named):
     finish(arguments)
     more = changed.pop("more", {})
-    if "spectrum" in changed:
-        changed = {"spectrum": str(tmp_path / "spectrum")}
+    if "reference" in changed:
+        changed = {"reference": str(tmp_path / "reference")}
     vars(arguments).update(changed)
     assert not of_job(arguments, **more).take_back()
     assert f"kept is not used: it is of another run (other {named})." in capsys.readouterr().out
@@ -174,11 +174,11 @@ def test_a_job_that_finds_no_room_to_keep_its_results_has_ended_well(arguments, 
 def test_a_ticket_is_taken_back_with_its_digest(tmp_path, monkeypatch, capsys):
     for name in ("model", "data"):
         files.write_json(tmp_path / f"{name}.json", {"weights_sha256": "0" * 64})
-    provenance = {"model": "tiny", "round": 1, "k": 1, "n": 2}
+    provenance = {"model": "tiny", "iteration": 1, "k": 1, "n": 2}
     monkeypatch.setattr(ticket, "prune", lambda *args: ({"a": torch.tensor([True, False])}, provenance))
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *args, **options: None)
     options = {
-        "model": "tiny", "task": "mine", "seed": "0", "sparsity": "0.500", "round": "1", "share": "0.5",
+        "model": "tiny", "task": "mine", "seed": "0", "sparsity": "0.500", "iteration": "1", "share": "0.5",
         "settings": json.dumps(FINETUNED), "manifest": str(tmp_path / "model.json"), "data": str(tmp_path / "data.json"),
         "work": str(tmp_path / "work"), "out": str(tmp_path / "0.500.safetensors"), "digest": str(tmp_path / "0.500.sha256"),
     }  # fmt: skip
@@ -191,7 +191,7 @@ def test_a_ticket_is_taken_back_with_its_digest(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ticket, "prune", lambda *args: 1 / 0)
     ticket.main(words)
     assert [path.read_bytes() for path in written] == before
-    assert tickets.read(written[0], {"round": 1}).provenance["k"] == 1
+    assert tickets.read(written[0], {"iteration": 1}).provenance["k"] == 1
     assert "Not computed again" in capsys.readouterr().out
 
     monkeypatch.setattr(codefiles, "digest", lambda paths: "edited")

@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
+from essential_sparsity import patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning import masks, parallel, spectrum, thresholds
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 UNSTRUCTURED = ["global", "layerwise", "random", "erk", "erk-random"]
+EVERY = [*patterns.PATTERNS, "nm4"]
 
 
 def weight(name, shape, input_dim=1, layer=0, role="mlp"):
-    return PrunableWeight(name=name, layer=layer, role=role, kind="mlp", shape=tuple(shape), input_dim=input_dim)
+    return PrunableWeight(name=name, layer=layer, role=role, sublayer="mlp", shape=tuple(shape), input_dim=input_dim)
 
 
 def some_weights(dtype=torch.float32, seed=0, shapes=((24, 16), (16, 40), (8, 8), (32, 16))):
@@ -29,6 +31,12 @@ def some_weights(dtype=torch.float32, seed=0, shapes=((24, 16), (16, 40), (8, 8)
 def all_masks(pattern, weights, sparsity, seed=0, **options):
     plan = masks.Plan(pattern, weights, [sparsity], seed, **options)
     return dict(plan.masks(sparsity))
+
+
+def plan_of(pattern, weights):
+    """At the one level that every pattern has, whole masks given to those that need them."""
+    given = {0.0: {w.name: torch.zeros(t.shape, dtype=torch.bool) for w, t in weights}}
+    return masks.Plan(pattern, weights, [0.0], 0, given)
 
 
 def flat(found):
@@ -128,15 +136,14 @@ def test_equals_torch_prune_where_nothing_ties(pattern):
 
 @pytest.mark.parametrize("pattern", [*UNSTRUCTURED, "nm4"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunks_threads_order_of_tensors_and_stored_spectrum_change_nothing(pattern, dtype, monkeypatch):
+def test_chunks_threads_and_order_of_tensors_change_nothing(pattern, dtype, monkeypatch):
     weights = some_weights(dtype)
-    frame = spectrum.build(weights)
     reference = all_masks(pattern, weights, 0.5)
     for chunk, threads in ((7, 3), (64, 1), (1 << 10, 2), (1 << 20, 2)):
         monkeypatch.setattr(parallel, "CHUNK", chunk)
         monkeypatch.setattr(parallel.torch, "get_num_threads", lambda threads=threads: threads)
-        for listed, options in ((weights, {}), (weights[::-1], {}), (weights, {"spectrum": frame})):
-            found = all_masks(pattern, listed, 0.5, **options)
+        for listed in (weights, weights[::-1]):
+            found = all_masks(pattern, listed, 0.5)
             assert all(torch.equal(found[name], mask) for name, mask in reference.items())
     assert list(all_masks(pattern, weights[::-1], 0.5)) == sorted(reference)
 
@@ -258,13 +265,6 @@ def test_refusals(pattern, sparsity, message):
         masks.Plan(pattern, some_weights(), [sparsity], 0)
 
 
-def test_spectrum_of_other_weights_is_refused():
-    weights = some_weights()
-    frame = spectrum.build(weights)
-    with pytest.raises(ValueError, match=r"layer\.1\.weight"):
-        masks.Plan("global", weights, [0.5], 0, frame[frame["tensor"] != "layer.1.weight"])
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_are_refused_by_name(bad, dtype):
@@ -272,14 +272,23 @@ def test_nan_and_infinity_are_refused_by_name(bad, dtype):
     weights[2][1][0, 0] = bad
     with pytest.raises(ValueError, match=r"layer\.2\.weight holds NaN or infinity"):
         spectrum.build(weights)
+    for pattern in EVERY:
+        with pytest.raises(ValueError, match=r"layer\.2\.weight holds NaN or infinity"):
+            plan_of(pattern, weights)
 
 
 def test_codes_without_magnitudes_are_refused_by_name():
+    codes = torch.zeros(4, 4, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"packed is stored as int8"):
-        spectrum.histogram(torch.zeros(4, 4, dtype=torch.int8), "packed")
+        spectrum.histogram(codes, "packed")
     mixed = [*some_weights(torch.float16), (weight("z", (4, 4)), torch.ones(4, 4))]
-    with pytest.raises(ValueError, match="different dtypes"):
+    with pytest.raises(ValueError, match=r"different dtypes \(float16: layer\.0\.weight, float32: z\)"):
         spectrum.build(mixed)
+    for pattern in EVERY:
+        with pytest.raises(ValueError, match=r"packed is stored as int8"):
+            plan_of(pattern, [*some_weights(), (weight("packed", (4, 4)), codes)])
+        with pytest.raises(ValueError, match=r"different dtypes \(float16: layer\.0\.weight, float32: z\)"):
+            plan_of(pattern, mixed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -237,7 +237,7 @@ def test_count_by_hand(name):
 def test_every_block_has_attention_and_mlp_weights(name):
     weights = find_prunable(build(ZOO[name][0]))
     for layer in range(ZOO[name][3]):
-        assert {weight.kind for weight in weights if weight.layer == layer} == {"attention", "mlp"}
+        assert {weight.sublayer for weight in weights if weight.layer == layer} == {"attention", "mlp"}
 
 
 @pytest.mark.parametrize(("name", "head"), [(name, head) for name, heads in HEADS.items() for head in heads])
@@ -254,7 +254,7 @@ def test_full_size(name):
 
 
 def roles(name, layer):
-    return {w.role: (w.kind, w.shape, w.input_dim) for w in find_prunable(build(ZOO[name][0])) if w.layer == layer}
+    return {w.role: (w.sublayer, w.shape, w.input_dim) for w in find_prunable(build(ZOO[name][0])) if w.layer == layer}
 
 
 def test_roles_of_bert():
@@ -290,7 +290,7 @@ def test_encoder_blocks_come_before_decoder_blocks():
     weights = find_prunable(build(ZOO["t5"][0]))
     assert {weight.name.split(".")[0] for weight in weights if weight.layer < 2} == {"encoder"}
     assert {weight.name.split(".")[0] for weight in weights if weight.layer == 2} == {"decoder"}
-    assert {w.role for w in weights if w.layer == 2 and w.kind == "attention"} == {
+    assert {w.role for w in weights if w.layer == 2 and w.sublayer == "attention"} == {
         f"layer.{part}.{letter}" for part in ("SelfAttention", "EncDecAttention") for letter in "qkvo"
     }
 
@@ -375,7 +375,10 @@ def test_torch_s_own_attention():
     blocks = [Checkpointed(attn=nn.MultiheadAttention(24, 2), mlp=Expert()) for _ in range(2)]
     weights = find_prunable(Toy(layers=nn.ModuleList(blocks)))
     assert count(weights) == 2 * (72 * 24 + 24 * 24 + 2 * 24 * 40)
-    assert {weight.role for weight in weights if weight.kind == "attention"} == {"attn.in_proj_weight", "attn.out_proj"}
+    assert {weight.role for weight in weights if weight.sublayer == "attention"} == {
+        "attn.in_proj_weight",
+        "attn.out_proj",
+    }
 
 
 def test_shared_weights_count_once_under_their_first_name():

@@ -1,4 +1,4 @@
-"""Tickets: rounds prune exactly, masks contain one another, and a stored mask is the one that was written or refused."""
+"""Tickets: iterations prune exactly, masks contain one another, and a stored mask is the one that was written or refused."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chain(folder):
-    """Masks and levels of three rounds of a fifth each, seed 0."""
+    """Masks and levels of three iterations of a fifth each, seed 0."""
     found, previous = [], {}
     for sparsity in (0.2, 0.4, 0.6):
         previous, level = lottery.ticket(folder, tiny.reviews(), SETTINGS, previous, sparsity, 0)
@@ -38,7 +38,7 @@ def chain(folder):
 
 
 def weight(name, shape):
-    return PrunableWeight(name=name, layer=0, role="mlp", kind="mlp", shape=tuple(shape), input_dim=1)
+    return PrunableWeight(name=name, layer=0, role="mlp", sublayer="mlp", shape=tuple(shape), input_dim=1)
 
 
 def flat(found):
@@ -55,7 +55,7 @@ def some_weights(ties=False):
     return weights
 
 
-# --- a round
+# --- an iteration
 
 
 def test_rounds_prune_exactly_and_contain_one_another(chain):
@@ -93,7 +93,7 @@ def test_a_ticket_is_not_the_one_shot_mask_and_depends_on_the_seed(folder, chain
     other, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 1)
     again, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
     model = loading.load_model(folder, "AutoModel", allow_new=("pooler.",))
-    one_shot = dict(evaluation.make_plan(model, "global", [0.2], 0, None, None).masks(0.2))
+    one_shot = dict(evaluation.make_plan(model, "global", [0.2], 0).masks(0.2))
     assert torch.equal(flat(again), flat(chain[0][0]))
     assert not torch.equal(flat(other), flat(chain[0][0]))
     assert not torch.equal(flat(one_shot), flat(chain[0][0]))
@@ -102,8 +102,8 @@ def test_a_ticket_is_not_the_one_shot_mask_and_depends_on_the_seed(folder, chain
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("zeros", [0, 3, 30])
 def test_remaining_zeros_never_displace_what_is_pruned(zeros, ties):
-    """Planted: more remaining weights that are exactly 0 than a round prunes, while pruned places hold large numbers."""
-    weights = some_weights(ties=ties)  # no zeros at first: what round 1 prunes has arbitrary tie hashes
+    """Planted: more remaining weights that are exactly 0 than an iteration prunes, while pruned places hold large numbers."""
+    weights = some_weights(ties=ties)  # no zeros at first: what iteration 1 prunes has arbitrary tie hashes
     n, pruned = sum(t.numel() for _, t in weights), {}
     generator = torch.Generator().manual_seed(2)
     for sparsity in (0.05, 0.1, 0.3, 0.55, 1.0):
@@ -116,7 +116,7 @@ def test_remaining_zeros_never_displace_what_is_pruned(zeros, ties):
         if fresh.any() and not chosen.all():
             assert kept[fresh].max() <= kept[~chosen].min()
         pruned = found
-        for _, t in weights:  # the next round's training moves everything that remains, and zeroes a few more
+        for _, t in weights:  # the next iteration's training moves everything that remains, and zeroes a few more
             t.copy_(torch.randn(t.shape, generator=generator))
             t.view(-1)[t.numel() - zeros :] = 0.0
 
@@ -130,7 +130,7 @@ def test_ties_fall_by_the_seeded_hash_and_not_in_rows():
     assert torch.equal(first, expected)
 
 
-def test_a_round_that_would_have_to_bring_weights_back_is_an_error():
+def test_an_iteration_that_would_have_to_bring_weights_back_is_an_error():
     weights = some_weights()
     found, _ = lottery.prune_smallest(weights, {}, 0.5, 0)
     with pytest.raises(ValueError, match=r"weights are pruned already, more than the .* of sparsity 0\.4"):
@@ -145,7 +145,7 @@ def test_diverged_training_says_so():
 
 
 def test_masks_of_another_model_are_refused(folder):
-    with pytest.raises(ValueError, match="masks of the previous round are of other weights"):
+    with pytest.raises(ValueError, match="masks of the previous iteration are of other weights"):
         lottery.ticket(folder, tiny.reviews(), SETTINGS, {"x": torch.zeros(2, 2, dtype=torch.bool)}, 0.2, 0)
 
 
@@ -156,7 +156,7 @@ def test_masks_of_another_model_are_refused(folder):
 def stored(tmp_path):
     path = tmp_path / "seed0" / "0.300.safetensors"
     found, level = lottery.prune_smallest(some_weights(), {}, 0.3, 0)
-    tickets.write(path, found, {"model": "m", "task": "t", "seed": 0, "round": 3, "k": level.k, "n": level.n})
+    tickets.write(path, found, {"model": "m", "task": "t", "seed": 0, "iteration": 3, "k": level.k, "n": level.n})
     return path, found
 
 
@@ -165,7 +165,7 @@ def test_round_trip_of_masks_and_provenance(stored):
     back = tickets.read(path, {"model": "m", "seed": 0})
     assert all(torch.equal(mask, found[name]) for name, mask in back.masks().items())
     assert back.masks().keys() == found.keys()
-    assert back.provenance["round"] == 3
+    assert back.provenance["iteration"] == 3
     assert back.provenance["shapes"] == {"a": [24, 16], "b": [7, 5], "c": [16, 40]}
     assert path.stat().st_size < 24 * 2 + 5 + 80 + 2000
 
@@ -230,29 +230,29 @@ OTHERS = {
     "share": 0.2,
     "settings": {"epochs": 2},
     "weights_sha256": "abd",
-    "round": 1,
+    "iteration": 1,
 }
 
 
 @pytest.mark.parametrize("key", OTHERS)
-def test_a_round_refuses_the_ticket_of_another_chain(tmp_path, key):
-    """Before anything is loaded: round 3 is given what is not round 2 of its own model, task, seed, weights and settings."""
+def test_an_iteration_refuses_the_ticket_of_another_chain(tmp_path, key):
+    """Before anything is loaded: iteration 3 is given what is not iteration 2 of its own model, task, seed, weights and settings."""
     found, level = lottery.prune_smallest(some_weights(), {}, 0.2, 0)
-    made = CHAIN | {"round": 2, "sparsity": 0.2, "k": level.k, "n": level.n} | {key: OTHERS[key]}
+    made = CHAIN | {"iteration": 2, "sparsity": 0.2, "k": level.k, "n": level.n} | {key: OTHERS[key]}
     tickets.write(tmp_path / "0.200.safetensors", found, made)
     (tmp_path / "manifest.json").write_text(json.dumps({"weights_sha256": CHAIN["weights_sha256"]}))
-    given = {"previous": [tmp_path / "0.200.safetensors"], "round": 3, "sparsity": "0.300"}
+    given = {"previous": [tmp_path / "0.200.safetensors"], "iteration": 3, "sparsity": "0.300"}
     args = argparse.Namespace(**CHAIN, **given, manifest=tmp_path / "manifest.json")
     with pytest.raises(ValueError, match=rf"0\.200\.safetensors is a ticket whose {key} is .*, not "):
         ticket.prune(args, None)
 
 
-def test_a_round_starts_with_one_ticket_and_the_first_with_none(tmp_path):
+def test_an_iteration_starts_with_one_ticket_and_the_first_with_none(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"weights_sha256": "abc"}))
     for number, previous in ((1, ["a"]), (2, []), (3, ["a", "b"])):
-        args = argparse.Namespace(**CHAIN, previous=previous, round=number, manifest=tmp_path / "manifest.json")
+        args = argparse.Namespace(**CHAIN, previous=previous, iteration=number, manifest=tmp_path / "manifest.json")
         with pytest.raises(
-            ValueError, match=rf"Round {number} starts with {int(number > 1)} ticket, not {len(previous)}"
+            ValueError, match=rf"Iteration {number} starts with {int(number > 1)} ticket, not {len(previous)}"
         ):
             ticket.prune(args, None)
 

@@ -24,7 +24,7 @@ WINGS = [  # each imports only those after it
     "curves",
     "checkpoints",
 ]
-GROUND = {"files", "cli", "codefiles", "seals"}  # modules of no wing, standard library only
+GROUND = {"files", "cli", "codefiles", "seals", "patterns"}  # modules of no wing, standard library only
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 KINDS = sorted(path.stem for path in (SCRIPTS / "essential_sparsity/tasks").glob("[a-z]*.py") if path.stem != "tokens")
 TASK_MODULES = [f"essential_sparsity.tasks.{kind}" for kind in KINDS]
@@ -73,10 +73,3 @@ def test_wings_import_downwards():
             assert part in {"", "__version__", *below}, (
                 f"{path.relative_to(library)} imports {module}, which lies above it"
             )
-
-
-def test_mask_patterns_are_those_that_the_config_allows():
-    from essential_sparsity.pruning import masks
-    from essential_sparsity.study import grid
-
-    assert set(masks.SCOPE) - {"dense"} == set(grid.PATTERNS)

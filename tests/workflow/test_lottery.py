@@ -1,4 +1,4 @@
-"""A real chain of rounds on a tiny model: it re-runs what changed, is taken up where it was killed, and refuses damage."""
+"""A real chain of iterations on a tiny model: it re-runs what changed, is taken up where it was killed, and refuses damage."""
 
 import os
 import re
@@ -27,7 +27,7 @@ ALIKE = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
 
 
 def study(folder):
-    """A folder with a chain of rounds of a fifth each on 24 training and 40 evaluated reviews."""
+    """A folder with a chain of iterations of a fifth each on 24 training and 40 evaluated reviews."""
     from conftest import Workspace
 
     workspace = Workspace(folder)
@@ -45,7 +45,7 @@ def chained(tmp_path_factory):
     """The finished study; tests look at it and put back what they change."""
     workspace = study(tmp_path_factory.mktemp("lottery") / "study")
     planned = workspace.planned()
-    assert (planned["ticket"], planned["prune_eval"]) == (4, 6), "two rounds and three runs for each of two seeds"
+    assert (planned["ticket"], planned["prune_eval"]) == (4, 6), "two iterations and three runs for each of two seeds"
     workspace.snakemake("--quiet", "all")
     return workspace
 
@@ -76,7 +76,9 @@ def test_tables_and_figures_of_tickets_are_there(chained):
 def test_runs_hold_as_many_weights_as_their_ticket(chained):
     runs = tables.read(chained.folder / "results/tables/runs.parquet", "runs")
     path = chained.folder / "results/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
-    ticket = tickets.read(path, {"model": "splade-tiny", "task": "reviews-long", "seed": 0, "round": 2, "share": 0.2})
+    ticket = tickets.read(
+        path, {"model": "splade-tiny", "task": "reviews-long", "seed": 0, "iteration": 2, "share": 0.2}
+    )
     assert ticket.provenance["settings"]["n_train"] == 24
     assert set(runs.loc[runs["pattern"] == "lth", "k"]) == {ticket.provenance["k"]}
     assert set(runs["weights_sha256"]) == {ticket.provenance["weights_sha256"]}
@@ -157,7 +159,7 @@ def test_a_damaged_ticket_is_named_and_nothing_is_computed_with_it(chained):
 
 
 def test_killed_in_round_three_and_run_again_goes_on_with_round_three(chained, tmp_path):
-    """SIGKILL to the whole tree; the finished rounds stay as they are, and the chain ends as an undisturbed one."""
+    """SIGKILL to the whole tree; the finished iterations stay as they are, and the chain ends as an undisturbed one."""
     workspace = study(tmp_path / "study")
     for name in ("checkpoints", "datasets"):
         shutil.copytree(chained.folder / "results" / name, workspace.folder / "results" / name)

@@ -55,7 +55,7 @@ def test_values_on_the_command_line_are_checked_too(workspace):
 
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
     planned = workspace.planned("--configfile", "config/lottery.yaml")
-    assert planned["ticket"] == 21, "seven rounds of each of three seeds"
+    assert planned["ticket"] == 21, "seven iterations of each of three seeds"
     assert (planned["compare_tickets"], planned["collect_similarity"], planned["differences"]) == (1, 1, 1)
     assert "compare_checkpoints" not in planned
     output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")

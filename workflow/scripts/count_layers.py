@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity import cli, tables
+from essential_sparsity import cli, patterns, tables
 from essential_sparsity.pruning import masks
 
 
@@ -17,7 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
-    levels = grid.loc[~grid["pattern"].isin(["dense", *masks.FOUND]), ["model", "pattern", "sparsity"]]
+    known = {name for name in grid["pattern"].unique() if name != "dense" and patterns.find(name).in_spectrum}
+    levels = grid.loc[grid["pattern"].isin(known), ["model", "pattern", "sparsity"]]
     always = grid[["model"]].drop_duplicates().assign(pattern="global", sparsity=args.sparsity)
     levels = pd.concat([levels, always]).drop_duplicates()
     frames = [tables.empty("layers")]

@@ -34,7 +34,7 @@ class PrunableWeight:
     name       parameter path inside `model.base_model`, the same with any head or none
     layer      index of its block, counted over the whole base model in module order (encoder first, then decoder)
     role       path inside the block without numbers and `.weight`, for example `attention.self.query`
-    kind       "attention" or "mlp"
+    sublayer   "attention" or "mlp"
     shape      shape of the tensor in memory
     input_dim  the dimension that runs over inputs: 1 for a linear layer, 0 for GPT-2's Conv1D, 1 or 2 for experts
     """
@@ -42,7 +42,7 @@ class PrunableWeight:
     name: str
     layer: int
     role: str
-    kind: str
+    sublayer: str
     shape: tuple[int, ...]
     input_dim: int
 
@@ -73,7 +73,7 @@ def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
                     name=f"{block_path}.{name}",
                     layer=layer,
                     role=".".join(part for part in name.removesuffix(".weight").split(".") if not part.isdigit()),
-                    kind="attention" if attention else "mlp",
+                    sublayer="attention" if attention else "mlp",
                     shape=tuple(parameter.shape),
                     input_dim=input_dim,
                 )

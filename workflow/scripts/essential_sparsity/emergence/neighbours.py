@@ -12,7 +12,7 @@ import pandas as pd
 
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning import similarity
-from essential_sparsity.study.chains import Mask
+from essential_sparsity.study.iterations import Mask
 
 ONE_SHOT: Mask = ("global", "", 0)
 

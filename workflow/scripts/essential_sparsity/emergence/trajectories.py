@@ -11,7 +11,7 @@ from essential_sparsity.emergence import measures
 
 def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataFrame:
     """Rows of table `trajectory` (without `marked`) of one checkpoint; `member`: its row of the series."""
-    about = spectrum.drop_duplicates("tensor").set_index("tensor")[["layer", "kind"]]
+    about = spectrum.drop_duplicates("tensor").set_index("tensor")[["layer", "sublayer"]]
     found = measures.measures(spectrum).join(about, on="tensor")
     return found.assign(layer=found["layer"].astype("Int64"), **member)
 
@@ -26,7 +26,7 @@ def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.Dat
             for measure, value in (("essential sparsity", knee.tolerance), ("dense", knee.dense)):
                 rows.append({**member, "measure": f"{measure} {knee.task}", "value": value})
     frame = pd.DataFrame(rows)
-    return frame.assign(tensor=measures.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), kind=None)
+    return frame.assign(tensor=measures.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), sublayer=None)
 
 
 def abruptness(trajectory: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:

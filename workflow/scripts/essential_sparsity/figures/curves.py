@@ -11,24 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from essential_sparsity import patterns
 from essential_sparsity.curves import knees
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
-STYLES = {  # pattern -> colour, marker
-    "global": ("#0072B2", "o"),
-    "layerwise": ("#D55E00", "s"),
-    "erk": ("#009E73", "^"),
-    "erk-random": ("#555555", "v"),
-    "random": ("#999999", "x"),
-    "lth": ("#CC79A7", "P"),
-    "layer-shuffle": ("#56B4E9", ">"),
-    "deletion": ("#E69F00", "X"),
-    "nm4": ("#E69F00", "D"),
-    "nm8": ("#56B4E9", "p"),
-    "nm2": ("#000000", "d"),
-}
+# pattern -> colour, marker, for those that have their own; in the order of legends
+STYLES = {name: (entry.colour, entry.marker) for name, entry in patterns.PATTERNS.items() if entry.colour}
+STYLES |= patterns.STYLES
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
@@ -51,18 +42,18 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
     ].set_index("pattern")
     dense = means[means["pattern"] == "dense"]
-    patterns = sorted(set(means["pattern"]) - {"dense"}, key=_order)
-    styles = _styles(patterns)
+    names = sorted(set(means["pattern"]) - {"dense"}, key=_order)
+    styles = _styles(names)
     labels = {"model": model, "task": task} | (labels or {})
     title = style.title(labels["model"], labels["task"])
     with mpl.rc_context(RC):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
-        for rank, pattern in enumerate(patterns):
-            points = pd.concat([dense, means[means["pattern"] == pattern]])
-            knee = found.loc[pattern] if pattern in found.index else None
-            handles.append(_draw_pattern(axes, points, metric, pattern, styles[pattern], knee, rank))
+        for rank, name in enumerate(names):
+            points = pd.concat([dense, means[means["pattern"] == name]])
+            knee = found.loc[name] if name in found.index else None
+            handles.append(_draw_line(axes, points, metric, patterns.find(name).label, styles[name], knee, rank))
         if not dense.empty:
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
@@ -108,7 +99,7 @@ def models(
         for rank, name in enumerate(names):
             knee = found.loc[name] if name in found.index else None
             points = means[means["model"] == name].sort_values("sparsity")
-            handles.append(_draw_pattern(axes, points, metric, labels[name], styles[name], knee, rank))
+            handles.append(_draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
         _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
         figure.suptitle(style.title(title), fontsize=8)
         heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
@@ -116,16 +107,16 @@ def models(
     return figure
 
 
-def _draw_pattern(
+def _draw_line(
     axes: Axes,
     points: pd.DataFrame,
     metric: Metric,
-    pattern: str,
+    label: str,
     style: tuple[str, str],
     knee: pd.Series | None,
     rank: int,
 ) -> Line2D:
-    """One pattern's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
+    """One line's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
     colour, marker = style
     x = 100 * points["sparsity"].to_numpy()
     low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
@@ -135,10 +126,10 @@ def _draw_pattern(
     axes.plot(x, mean, color=colour, marker=marker, zorder=3, **edge)
     if points["n_seeds"].max() > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
-    text = pattern
+    text = label
     if knee is not None and pd.notna(knee["tolerance"]):
         s = 100 * knee["tolerance"]
-        text = f"{pattern} — {s:.0f} %" if s >= 1 else f"{pattern} — below 1 %"
+        text = f"{label} — {s:.0f} %" if s >= 1 else f"{label} — below 1 %"
         height = 0.02 + 0.028 * rank
         axes.plot(s, height, "|", transform=axes.get_xaxis_transform(), color=colour, markersize=5, zorder=4)
         if pd.notna(low_end := knee["tolerance_low"]):
@@ -150,7 +141,7 @@ def _draw_pattern(
         at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
         axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
     elif knee is not None:
-        text = f"{pattern} — {str(knee['reason']).partition(':')[0]}"
+        text = f"{label} — {str(knee['reason']).partition(':')[0]}"
     return Line2D([], [], color=colour, marker=marker, label=text, **edge)
 
 
@@ -193,8 +184,9 @@ def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric:
         axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(ticker.NullLocator())
     else:
-        shaped = _shown(means.loc[~means["pattern"].isin(["random", "erk-random"]), "quality"], metric)
-        low, high = (shaped.min(), shaped.max()) if len(set(means["pattern"]) - {"dense", "random"}) else (0, 0)
+        chosen = [patterns.find(name).score != "random" for name in means["pattern"]]
+        shaped = _shown(means.loc[chosen, "quality"], metric)
+        low, high = (shaped.min(), shaped.max()) if set(means.loc[chosen, "pattern"]) - {"dense"} else (0, 0)
         cut = low - 0.35 * (high - low)
         if high > low and values.min() < low - (high - low):
             axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
@@ -207,10 +199,10 @@ def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
     return np.array([metric.value(value) for value in quality]) * (100 if metric.name in PERCENT else 1)
 
 
-def _styles(patterns: list[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each pattern: fixed for the known ones, so that figures can be compared."""
+def _styles(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each pattern: fixed for those that have their own, so that figures can be compared."""
     spare = cycle(OTHERS)
-    return {pattern: STYLES.get(pattern) or next(spare) for pattern in patterns}
+    return {name: STYLES.get(name) or next(spare) for name in names}
 
 
 def _order(pattern: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, la
     if chosen.empty:
         levels = ", ".join(f"{level:.3f}" for level in sorted(layers["sparsity"].unique())) or "none"
         raise ValueError(f"The table of layers has no sparsity {sparsity} of {model}, {pattern}; it has: {levels}.")
-    order = chosen.sort_values(["kind", "layer"], kind="stable").drop_duplicates("role")["role"]
+    order = chosen.sort_values(["sublayer", "layer"], kind="stable").drop_duplicates("role")["role"]
     n, pruned = (
         chosen.pivot_table(index="role", columns="layer", values=column, aggfunc="sum").reindex(order)
         for column in ("n", "pruned")
@@ -40,7 +40,7 @@ def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, la
             _draw_cells(figure, axes, values, colours, title, cell)
         panels[1].set_xlabel("Layer")
         figure.suptitle(f"{label or model}\n{pattern}, {100 * sparsity:g} % of prunable weights pruned", fontsize=8)
-        figure.supxlabel(_kinds(chosen), fontsize=7)
+        figure.supxlabel(_sublayers(chosen), fontsize=7)
     return figure
 
 
@@ -66,13 +66,13 @@ def _draw_cells(figure: Figure, axes: Axes, values: pd.DataFrame, colours: str, 
                 axes.text(j, i, texts[i][j], ha="center", va="center", color="white" if dark else "black")
 
 
-def _kinds(level: pd.DataFrame) -> str:
+def _sublayers(level: pd.DataFrame) -> str:
     """Attention against MLP, in words."""
-    total = level.groupby("kind")[["n", "pruned"]].sum()
+    total = level.groupby("sublayer")[["n", "pruned"]].sum()
     names = {"attention": "Attention", "mlp": "MLP"}
     return "\n".join(
-        f"{names.get(kind, kind)}: {100 * row['pruned'] / row['n']:.0f} % pruned, "
+        f"{names.get(sublayer, sublayer)}: {100 * row['pruned'] / row['n']:.0f} % pruned, "
         f"{100 * row['pruned'] / max(total['pruned'].sum(), 1):.0f} % of all pruned "
         f"({100 * row['n'] / total['n'].sum():.0f} % of the weights)"
-        for kind, row in total.iterrows()
+        for sublayer, row in total.iterrows()
     )

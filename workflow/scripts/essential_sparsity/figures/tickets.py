@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from essential_sparsity import patterns
 from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.figures import style
-from essential_sparsity.figures.curves import STYLES
 from essential_sparsity.figures.style import BLUE, COLUMN, GREEN, MM, PERCENT, PURPLE, RC
 
 BETWEEN = {  # what the masks differ in -> legend entry, colour, marker
@@ -28,8 +28,8 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     `table`: the table `differences`; with several metrics, the headline is drawn.
     A sentence where no difference is defined.
     """
-    rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_a"] == "lth")]
-    rows = rows[rows["pattern_b"] == "global"]
+    rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_b"] == "global")]
+    rows = rows[[patterns.find(name).score == "given" for name in rows["pattern_a"]]]
     if rows.empty:
         return style.sentence(
             f"Nothing to compare for {model} on {task}: no metric is defined for a ticket and its one-shot mask."
@@ -38,7 +38,8 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
     rows = rows[rows["metric"] == metric.name]
     scale = 100 if metric.name in PERCENT or metric.scale == "log" else 1
     levels, ranges = rows[rows["n_levels"] == 1], rows[rows["n_levels"] > 1]
-    colour, marker = STYLES["lth"]
+    ticket = patterns.find(rows["pattern_a"].iloc[0])
+    colour, marker = ticket.colour, ticket.marker
     labels = {"model": model, "task": task} | (labels or {})
     title = style.title(labels["model"], labels["task"])
     with mpl.rc_context(RC):

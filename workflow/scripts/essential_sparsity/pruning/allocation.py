@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from essential_sparsity.study.grid import NM_PATTERN, PATTERNS
+from essential_sparsity.patterns import Pattern
 
 
 def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
@@ -41,15 +41,11 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
     return [int(count) for count in result]
 
 
-def nm_pruned(pattern: str, sparsity: float) -> tuple[int, int]:
-    """(pruned, group) of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4 inputs. ValueError when it does not fit."""
-    match = NM_PATTERN.fullmatch(pattern)
-    if not match:
-        raise ValueError(f"unknown pattern {pattern!r}: expected one of {', '.join(PATTERNS)}, or nm2, nm4, nm8, …")
-    group = int(match[1])
-    pruned = sparsity * group
+def nm_pruned(pattern: Pattern, sparsity: float) -> int:
+    """Pruned weights of each group of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4. ValueError when it does not fit."""
+    pruned = sparsity * pattern.group
     if not 0 <= sparsity <= 1 or abs(pruned - round(pruned)) > 1e-6:
         raise ValueError(
-            f"{pattern} prunes whole weights of every {group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
+            f"{pattern.name} prunes whole weights of every {pattern.group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
         )
-    return round(pruned), group
+    return round(pruned)

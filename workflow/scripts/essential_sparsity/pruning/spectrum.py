@@ -5,7 +5,7 @@ whole magnitude; of a float32 the upper 15 are. So 32,768 bins per tensor, fille
 boundary bin of any level, globally and per matrix, and the counts below any threshold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -16,6 +16,7 @@ from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning.bins import BINS, INFINITY_BIN, describe_bins, histograms
 from essential_sparsity.pruning.parallel import flat_chunks, in_order, spans
 
+BROKEN = "holds NaN or infinity: the checkpoint is broken, fetch it again or leave it out."
 DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
@@ -34,31 +35,60 @@ def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
 
     Raises ValueError, naming the tensor, for a dtype that has no magnitudes and for NaN or infinity.
     """
+    _check_dtype(weight, name)
+    counts = sum(in_order(_counts, spans(weight)), torch.zeros(BINS, dtype=torch.int64, device=weight.device))
+    if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
+        raise ValueError(f"{name} {BROKEN}")
+    return counts.cpu().numpy()
+
+
+def check(weight: torch.Tensor, name: str) -> None:
+    """Refuse the weights that `histogram` refuses, without counting."""
+    _check_dtype(weight, name)
+    if not all(in_order(_finite, spans(weight))):
+        raise ValueError(f"{name} {BROKEN}")
+
+
+def one_dtype(stored: Mapping[str, str]) -> None:
+    """Refuse weights (tensor name -> dtype) of several dtypes: ValueError naming a tensor of each."""
+    first = {dtype: name for name, dtype in reversed(stored.items())}
+    if len(first) > 1:
+        raise ValueError(
+            f"prunable weights are stored in different dtypes ({', '.join(f'{d}: {first[d]}' for d in sorted(first))}): "
+            "their magnitudes cannot be ranked together. Save the checkpoint in one dtype."
+        )
+
+
+def _check_dtype(weight: torch.Tensor, name: str) -> None:
     if weight.dtype not in DTYPES:
         raise ValueError(
             f"{name} is stored as {str(weight.dtype).removeprefix('torch.')}: only float32, float16 and bfloat16 weights "
             "have magnitudes to rank. Give an unquantised checkpoint."
         )
-    counts = sum(in_order(_counts, spans(weight)), torch.zeros(BINS, dtype=torch.int64, device=weight.device))
-    if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
-        raise ValueError(f"{name} holds NaN or infinity: the checkpoint is broken, fetch it again or leave it out.")
-    return counts.cpu().numpy()
+
+
+def _finite(span: tuple[int, torch.Tensor]) -> bool:
+    infinity = INFINITY_BIN[DTYPES[span[1].dtype]]
+    return all(int((_halves(piece) & 0x7FFF).max()) < infinity for _, piece in flat_chunks(span[1]))
+
+
+def _halves(piece: torch.Tensor) -> torch.Tensor:
+    """The 16 bits of each weight that hold its bin: of a float32, the upper half (little-endian)."""
+    halves = piece.view(torch.int16)
+    return halves[1::2] if piece.dtype == torch.float32 else halves
 
 
 def _counts(span: tuple[int, torch.Tensor]) -> torch.Tensor:
     counts = torch.zeros(BINS, dtype=torch.int64, device=span[1].device)
     for _, piece in flat_chunks(span[1]):
-        halves = piece.view(torch.int16)
-        if piece.dtype == torch.float32:
-            halves = halves[1::2]  # the upper half of each float32 (little-endian)
-        counts += torch.bincount(halves & 0x7FFF, minlength=BINS)
+        counts += torch.bincount(_halves(piece) & 0x7FFF, minlength=BINS)
     return counts
 
 
 def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFrame:
     """Histogram every prunable tensor: one row per non-empty bin, sorted by tensor and bin.
 
-    Columns: tensor, layer, role, kind, shape (`384x1536`), input_dim, dtype, bin, count. One tensor is held at a time.
+    Columns: tensor, layer, role, sublayer, shape (`384x1536`), input_dim, dtype, bin, count. One tensor is held at a time.
     """
     frames = []
     for weight, values in weights:
@@ -70,7 +100,7 @@ def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFram
                     "tensor": weight.name,
                     "layer": weight.layer,
                     "role": weight.role,
-                    "kind": weight.kind,
+                    "sublayer": weight.sublayer,
                     "shape": "x".join(map(str, weight.shape)),
                     "input_dim": weight.input_dim,
                     "dtype": DTYPES[values.dtype],
@@ -80,13 +110,7 @@ def build(weights: Iterable[tuple[PrunableWeight, torch.Tensor]]) -> pd.DataFram
             )
         )
     frame = pd.concat(frames, ignore_index=True)
-    dtypes = sorted(frame["dtype"].unique())
-    if len(dtypes) > 1:
-        first = frame.drop_duplicates("dtype").set_index("dtype")["tensor"]
-        raise ValueError(
-            f"prunable weights are stored in different dtypes ({', '.join(f'{d}: {first[d]}' for d in dtypes)}): their "
-            "magnitudes cannot be ranked together. Save the checkpoint in one dtype."
-        )
+    one_dtype(frame.drop_duplicates("tensor").set_index("tensor")["dtype"].to_dict())
     return frame.sort_values(["tensor", "bin"], ignore_index=True)
 
 

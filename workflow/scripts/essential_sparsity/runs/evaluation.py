@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import essential_sparsity
-from essential_sparsity import tasks
+from essential_sparsity import patterns, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.masks import Level
@@ -25,7 +25,6 @@ def evaluate(
     pattern: str,
     sparsities: Sequence[float],
     seed: int,
-    spectrum: pd.DataFrame | None = None,
     device: torch.device | str = "cpu",
     tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
     work: resume.Work | None = None,
@@ -36,8 +35,9 @@ def evaluate(
     `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
     model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
-    holds the masks but for `deletion`: there the zeros train like any other weight, and the Level says how sparse the
-    model was before training. `tickets`: for the pattern `lth`, sparsity -> tensor name -> bool mask. `work`: where
+    holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
+    how sparse the model was before training. `tickets`: where training found the masks, sparsity -> tensor name -> bool
+    mask. What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
     folder of tokenised texts.
     """
@@ -48,12 +48,15 @@ def evaluate(
     sparsities = sorted(sparsities)
     if settings["protocol"] == "finetune":
         pristine = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+        measured = None
         for sparsity in sparsities:
             model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine
-            plan = make_plan(model.to(device), pattern, [sparsity], seed, spectrum, tickets)
+            if measured is None:
+                measured = statistics(model.to(device), pattern, seed)
+            plan = make_plan(model.to(device), pattern, [sparsity], seed, tickets, measured)
             pruned = dict(plan.masks(sparsity))
             level = plan.prune_(sparsity)
-            held = {} if pattern in masks.FREE else pruned
+            held = pruned if plan.pattern.held else {}
             place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity)
             finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)
@@ -61,10 +64,17 @@ def evaluate(
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
-    plan = make_plan(model.to(device), pattern, sparsities, seed, spectrum, tickets)
+    measured = statistics(model.to(device), pattern, seed)
+    plan = make_plan(model, pattern, sparsities, seed, tickets, measured)
     for sparsity in sparsities:
         level = plan.prune_(sparsity)
         yield level, task.run(model, prepared, settings, seed, device)
+
+
+def statistics(model: torch.nn.Module, pattern: str, seed: int) -> Mapping[str, Any] | None:
+    """What the pattern's score reads beside the weights, by its own function on the dense model; None where it has none."""
+    reference = patterns.find(pattern).statistics
+    return patterns.load(reference)(model, loading.prunable_parameters(model), seed) if reference else None
 
 
 def make_plan(
@@ -72,11 +82,11 @@ def make_plan(
     pattern: str,
     sparsities: Sequence[float],
     seed: int,
-    spectrum: pd.DataFrame | None,
-    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None,
+    tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
+    measured: Mapping[str, Any] | None = None,
 ) -> masks.Plan:
     """The plan over the model's own weights, which it zeroes in place."""
-    return masks.plan(pattern, loading.prunable_parameters(model), sparsities, seed, spectrum, tickets)
+    return masks.plan(pattern, loading.prunable_parameters(model), sparsities, seed, tickets, measured)
 
 
 def check_count(pruned: Mapping[str, torch.Tensor], level: Level) -> None:

@@ -1,9 +1,9 @@
-"""One round of iterative magnitude pruning with rewinding to the pre-trained weights.
+"""One iteration of iterative magnitude pruning with rewinding to the pre-trained weights.
 
 Algorithm of the lottery tickets of pre-trained transformers (Chen et al. 2020, "The Lottery Ticket Hypothesis for
 Pre-trained BERT Networks", arXiv 2007.12223), to which Jaiswal et al. 2023 (arXiv 2306.03805) compare one-shot masks:
 fine-tune under the mask so far, prune a share of the *original* weights, the smallest trained magnitudes of those that
-remain; the next round starts from the pre-trained weights again. A ticket is the mask, never the trained weights.
+remain; the next iteration starts from the pre-trained weights again. A ticket is the mask, never the trained weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,11 +34,11 @@ def ticket(
     work: resume.Work | None = None,
     cache: Path | None = None,
 ) -> tuple[Masks, Level]:
-    """The masks after a round that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
+    """The masks after an iteration that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
-    the model row's `allow_pickle`. Every round has the same head, training items and order: those of the seed. `work`:
-    where the round's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
+    the model row's `allow_pickle`. Every iteration has the same head, training items and order: those of the seed. `work`:
+    where the iteration's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
     load = {"allow_pickle": bool(settings.get("allow_pickle"))}
@@ -54,7 +54,9 @@ def apply_(weights: Sequence[tuple[PrunableWeight, torch.Tensor]], pruned: Mappi
     """Set the pruned weights to zero in place; ValueError when the masks are of other weights."""
     shapes = {weight.name: tuple(tensor.shape) for weight, tensor in weights}
     if pruned and shapes != {name: tuple(mask.shape) for name, mask in pruned.items()}:
-        raise ValueError("The masks of the previous round are of other weights: delete results/tickets of this model.")
+        raise ValueError(
+            "The masks of the previous iteration are of other weights: delete results/tickets of this model."
+        )
     for weight, tensor in weights:
         if pruned:
             tensor.masked_fill_(pruned[weight.name], 0)

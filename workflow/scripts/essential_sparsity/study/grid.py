@@ -10,13 +10,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from essential_sparsity import patterns
 from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.tsv import KINDS
 
-PATTERNS = ("global", "layerwise", "random", "erk", "erk-random", "layer-shuffle", "deletion", "lth")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
-NM_PATTERN = re.compile(r"nm([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, order=True)
@@ -75,15 +74,13 @@ def sparsities(block: dict, where: str) -> list[str]:
 
 def check_pattern(pattern: str, levels: list[str], where: str) -> None:
     """The pattern is known, and an N:M group can hold each sparsity."""
-    match = NM_PATTERN.fullmatch(pattern)
-    if not match and pattern not in PATTERNS:
-        raise ConfigError(
-            f"{where}.patterns: unknown pattern {pattern!r}{hint(pattern, PATTERNS)} Known: {', '.join(PATTERNS)}, and nm2, nm4, nm8, … (N:M groups)."
-        )
-    if match:
-        group = int(match[1])
-        if group < 2:
-            raise ConfigError(f"{where}.patterns: {pattern!r}: a group has at least 2 inputs.")
+    try:
+        group = patterns.find(pattern).group
+    except ValueError as error:
+        raise ConfigError(f"{where}.patterns: {error}") from None
+    if pattern == "dense":
+        raise ConfigError(f"{where}.patterns: 'dense' is added to every curve by itself; name what prunes.")
+    if group:
         for name in levels:
             if abs(float(name) * group - round(float(name) * group)) > 1e-6:
                 fitting = ", ".join(level(i / group) for i in range(1, group) if i * 1000 % group == 0)

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from essential_sparsity import files
+from essential_sparsity import files, patterns
 from essential_sparsity.curves import metrics
-from essential_sparsity.study import chains, grid
+from essential_sparsity.study import grid
 from essential_sparsity.study.configuration import ConfigError, check
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def next_round(runs: "pd.DataFrame", knees: "pd.DataFrame", width: float) -> lis
             or math.isnan(knee.tolerance)
         ):
             continue
-        if grid.NM_PATTERN.fullmatch(knee.pattern) or knee.pattern == chains.PATTERN:
+        pattern = patterns.find(knee.pattern)
+        if pattern.structure == "nm" or pattern.score == "given":
             continue
         chosen = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task) & runs["value"].notna()]
         chosen = chosen[chosen["pattern"].isin(["dense", knee.pattern]) & (chosen["metric"] == knee.metric)]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from essential_sparsity import codefiles, files
+from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
-    chains,
     configuration,
     grid,
+    iterations,
     local,
     references,
     refinement,
@@ -104,9 +104,9 @@ class Study:
         return sorted({self.tasks[job.task]["dataset"] for job in self.jobs})
 
     @cached_property
-    def tickets(self) -> list[chains.Round]:
+    def tickets(self) -> list[iterations.Iteration]:
         """Every iteration of lottery tickets that the grid needs, sorted."""
-        return chains.tickets(self.jobs, self.share)
+        return iterations.tickets(self.jobs, self.share)
 
     @cached_property
     def referred(self) -> list[tuple[str, str]]:
@@ -148,9 +148,9 @@ class Study:
         row = self.models[self.trainings[training][0]["model"]]
         return f"{STORE}/pretraining/{row['id']}/losses.parquet" if row["source"] == "pretraining" else None
 
-    def shared_tickets(self, training: str) -> list[chains.Round]:
+    def shared_tickets(self, training: str) -> list[iterations.Iteration]:
         """The tickets of a training's checkpoints that two of them or more have."""
-        return chains.of_several(self.jobs, [member["model"] for member in self.trainings[training]])
+        return iterations.of_several(self.jobs, [member["model"] for member in self.trainings[training]])
 
     def tables(self) -> list[str]:
         """The tables of the study, as their schemas say when they are asked for."""
@@ -174,7 +174,7 @@ class Study:
         made = series.made_here(self.models, self.named_models)
         return [
             *(f"prune_eval/{job.path}" for job in self.jobs),
-            *(f"find_ticket/{chains.path(ticket)}" for ticket in self.tickets),
+            *(f"find_ticket/{iterations.path(ticket)}" for ticket in self.tickets),
             *(f"fetch_dataset/{dataset}" for dataset in self.used_datasets),
             *(f"{rule}/{model}" for rule in ("fetch_model", "measure_spectrum") for model in self.used_models),
             *(f"measure_pretraining/{name}" for name in self.measured_only),
@@ -198,9 +198,13 @@ class Study:
     def code(self, program: str, task: str, pattern: str = "") -> str:
         """Digest of the code that a job of `prune_eval` or `find_ticket` uses: that of its kind and pattern included."""
         modules = [codefiles.task_module(self.tasks[task]["kind"])]
-        if pattern == chains.PATTERN:
+        if not pattern:
+            return codefiles.digest(program, *modules)
+        parts = patterns.find(pattern)
+        modules += parts.modules
+        if iterations.found_by_training(pattern):
             modules.append("essential_sparsity.pruning.tickets")
-        return codefiles.digest(program, *modules)
+        return files.sha256_text(json.dumps([codefiles.digest(program, *modules), patterns.essence(parts)]))
 
     def rows(self) -> list[dict[str, Any]]:
         """The grid as rows of table `grid`: one per run, with where its files lie and what it must have been made of."""
@@ -210,7 +214,7 @@ class Study:
             if job.task not in texts:
                 texts[job.task] = files.sha256_text(self.settings(job.task))
             for name in job.asked:
-                ticket = (job.model, job.task, job.seed, name) if job.pattern == chains.PATTERN else None
+                ticket = (job.model, job.task, job.seed, name) if iterations.found_by_training(job.pattern) else None
                 found.append(
                     {
                         "model": job.model,
@@ -225,7 +229,7 @@ class Study:
                         "items": f"{STORE}/items/{job.path}.parquet",
                         "checkpoint": f"{STORE}/checkpoints/{job.model}/manifest.json",
                         "dataset": f"{STORE}/datasets/{task['dataset']}/manifest.json",
-                        "ticket": f"{STORE}/tickets/{chains.path(ticket)}.sha256" if ticket else None,
+                        "ticket": f"{STORE}/tickets/{iterations.path(ticket)}.sha256" if ticket else None,
                         "settings_sha256": texts[job.task],
                         "code_sha256": self.code("prune_eval", job.task, job.pattern),
                     }
@@ -259,7 +263,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
     tables = series.read(config)
     expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
     grid.validate(expanded, tables.models, tables.tasks, where)
-    chains.check(expanded, tables.tasks, where)
+    iterations.check(expanded, tables.tasks, where)
     added = refinement.read(f"{RESULTS}/{config['study']}/rounds.json") if config.get("refine") else []
     sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
     stored = grid.stored_in(f"{STORE}/runs") if looking else lambda curve: ()

@@ -1,8 +1,8 @@
-"""Which rounds and comparisons a grid asks for, and which it cannot have."""
+"""Which iterations and comparisons a grid asks for, and which it cannot have."""
 
 import pytest
 
-from essential_sparsity.study import chains, configuration, grid
+from essential_sparsity.study import configuration, grid, iterations
 
 TASKS = {"fine": {"protocol": "finetune"}, "also": {"protocol": "finetune"}, "probed": {"protocol": "probe"}}
 
@@ -31,31 +31,31 @@ def jobs(**changes):
 )
 def test_what_a_chain_cannot_make_is_refused(changed, message):
     with pytest.raises(configuration.ConfigError, match=message):
-        chains.check(changed, TASKS, "c")
+        iterations.check(changed, TASKS, "c")
 
 
 @pytest.mark.parametrize(("share", "levels"), [(0.1, [0.1, 0.3, 0.7, 0.9]), (0.05, [0.15, 0.95]), (0.025, [0.975])])
 def test_multiples_of_the_share_are_taken_whatever_their_floating_point(share, levels):
-    chains.check(config(share, sparsities=levels), TASKS, "c")
+    iterations.check(config(share, sparsities=levels), TASKS, "c")
     for level in levels:
-        assert len(chains.rounds(grid.level(level), share)) == round(level / share)
-        assert chains.rounds(grid.level(level), share)[-1] == grid.level(level)
+        assert len(iterations.chain(grid.level(level), share)) == round(level / share)
+        assert iterations.chain(grid.level(level), share)[-1] == grid.level(level)
 
 
 def test_other_patterns_are_free_to_have_any_sparsity():
-    chains.check(config(patterns=["global", "layer-shuffle"], sparsities=[0.25], tasks=["probed"]), TASKS, "c")
+    iterations.check(config(patterns=["global", "layer-shuffle"], sparsities=[0.25], tasks=["probed"]), TASKS, "c")
 
 
-def test_a_chain_needs_every_round_below_its_highest_level():
-    assert chains.tickets(jobs(sparsities=[0.2, 0.4]), 0.1) == [("m", "fine", 0, f"0.{i}00") for i in (1, 2, 3, 4)]
-    assert chains.previous("0.100", 0.1) is None
-    assert chains.previous("0.400", 0.1) == "0.300"
-    assert chains.tickets(jobs(patterns=["global"]), 0.1) == []
-    assert chains.path(("m", "fine", 0, "0.100")) == "m/fine/seed0/0.100"
+def test_a_chain_needs_every_iteration_below_its_highest_level():
+    assert iterations.tickets(jobs(sparsities=[0.2, 0.4]), 0.1) == [("m", "fine", 0, f"0.{i}00") for i in (1, 2, 3, 4)]
+    assert iterations.previous("0.100", 0.1) is None
+    assert iterations.previous("0.400", 0.1) == "0.300"
+    assert iterations.tickets(jobs(patterns=["global"]), 0.1) == []
+    assert iterations.path(("m", "fine", 0, "0.100")) == "m/fine/seed0/0.100"
 
 
 def test_pairs_differ_in_one_thing():
-    found = chains.pairs(jobs(tasks=["fine", "also"], seeds=[0, 1]))
+    found = iterations.pairs(jobs(tasks=["fine", "also"], seeds=[0, 1]))
     lth = [("lth", task, seed) for task in ("also", "fine") for seed in (0, 1)]
     expected = [("m", "0.300", "pattern", ("global", "", mask[2]), mask) for mask in lth]
     expected += [("m", "0.300", "seed", lth[0], lth[1]), ("m", "0.300", "seed", lth[2], lth[3])]
@@ -64,7 +64,7 @@ def test_pairs_differ_in_one_thing():
 
 
 def test_no_pairs_without_tickets():
-    assert chains.pairs(jobs(patterns=["global", "random"])) == []
+    assert iterations.pairs(jobs(patterns=["global", "random"])) == []
 
 
 def test_tickets_that_several_models_have():
@@ -73,15 +73,15 @@ def test_tickets_that_several_models_have():
         config(models=["b"], sparsities=[0.5])["grid"][0],
     ]
     asked = grid.expand(blocks, {"fine": 1})
-    found = chains.of_several(asked, ["a", "b", "other"])
+    found = iterations.of_several(asked, ["a", "b", "other"])
     expected = [(m, "fine", seed, level) for m in "ab" for seed in (0, 1) for level in ("0.200", "0.400")]
     assert found == expected, "0.500 is of one model only, and c was not asked for"
-    assert chains.of_several(asked, ["a"]) == []
+    assert iterations.of_several(asked, ["a"]) == []
 
 
 def test_a_figure_of_differences_needs_the_one_shot_mask_of_the_same_level_and_seed():
     def found(*blocks):
-        return chains.beside_one_shot(
+        return iterations.beside_one_shot(
             grid.expand([config(**block)["grid"][0] for block in blocks], {"fine": 1, "also": 2})
         )
 

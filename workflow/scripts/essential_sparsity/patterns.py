@@ -1,0 +1,149 @@
+"""The registry of pruning patterns: what each name means, in parts, and how figures show it. Standard library only.
+
+A pattern is a score of each weight, an allocation of the pruned weights over the matrices, and a structure inside a
+matrix. A new pattern is one entry here; where its score is new, also one function, named as "module:function":
+`score(weights, statistics) -> {tensor name: float32 tensor of its shape, >= 0, larger = kept longer}`, where `weights`
+is the sequence of (PrunableWeight, dense tensor) and `statistics` what the pattern's own function
+`statistics(model, weights, seed) -> mapping` found on the dense model, or None where it names none. Both modules are
+imported by name, with workflow/scripts on the path.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+SCORES = ("magnitude", "random", "given")  # given: by training, as masks; any other score is a "module:function"
+ALLOCATIONS = ("all", "matrix", "erk", "counts of global")
+STRUCTURES = ("free", "nm")
+NEEDS = ("nothing", "training", "calibration")
+REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+FAMILY = re.compile(r"(.*nm)([1-9][0-9]*)")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One way to choose the pruned set. Raises ValueError naming the pattern for parts that do not exist.
+
+    name        as users type it; of an N:M family without the size of its groups
+    label       its text in legends
+    colour      of its line, with `marker`; both None: one that is free in that figure
+    score       "magnitude", "random", "given" (masks that training found), or "module:function"
+    statistics  "module:function" where the score needs more than the weights
+    allocation  "all" (one ranking over all matrices), "matrix" (each matrix s), "erk" (Erdős–Rényi densities), or
+                "counts of global" (as many of each matrix as the pattern global)
+    structure   "free", or "nm": so many of every `group` consecutive inputs
+    needs       "nothing", "training" (only defined for tasks that are fine-tuned), "calibration" (texts or images)
+    held        whether the pruned weights stay zero in training
+    """
+
+    name: str
+    label: str
+    colour: str | None = None
+    marker: str | None = None
+    score: str = "magnitude"
+    statistics: str | None = None
+    allocation: str = "all"
+    structure: str = "free"
+    group: int | None = None
+    needs: str = "nothing"
+    held: bool = True
+
+    def __post_init__(self) -> None:
+        for part, known in (("allocation", ALLOCATIONS), ("structure", STRUCTURES), ("needs", NEEDS)):
+            if getattr(self, part) not in known:
+                raise ValueError(
+                    f"pattern {self.name!r}: {part} {getattr(self, part)!r} is not one of: {', '.join(known)}."
+                )
+        for part, known in (("score", SCORES), ("statistics", (None,))):
+            value = getattr(self, part)
+            if value not in known and not REFERENCE.fullmatch(value):
+                names = ", ".join([*filter(None, known), "module:function"])
+                raise ValueError(f"pattern {self.name!r}: {part} {value!r} is not one of: {names}.")
+        if self.group and self.structure != "nm":
+            raise ValueError(f"pattern {self.name!r}: only the structure 'nm' has groups, here of {self.group}.")
+        if self.structure == "nm" and self.allocation != "matrix":
+            raise ValueError(
+                f"pattern {self.name!r}: N:M gives each matrix the same share: its allocation is 'matrix'."
+            )
+
+    @property
+    def in_spectrum(self) -> bool:
+        """Whether the stored spectrum tells how many weights of each matrix are pruned."""
+        if self.score == "given":
+            return False
+        return self.allocation in ("matrix", "erk", "counts of global") or self.score in ("magnitude", "random")
+
+    @property
+    def modules(self) -> list[str]:
+        """Dotted names of the modules that its score is loaded from, sorted."""
+        references = [reference for reference in (self.score, self.statistics) if reference and ":" in reference]
+        return sorted({reference.partition(":")[0] for reference in references})
+
+
+PATTERNS = {
+    pattern.name: pattern
+    for pattern in (
+        Pattern("dense", "dense"),
+        Pattern("global", "global", "#0072B2", "o"),
+        Pattern("layerwise", "layerwise", "#D55E00", "s", allocation="matrix"),
+        Pattern("erk", "erk", "#009E73", "^", allocation="erk"),
+        Pattern("erk-random", "erk-random", "#555555", "v", score="random", allocation="erk"),
+        Pattern("random", "random", "#999999", "x", score="random"),
+        Pattern("lth", "lth", "#CC79A7", "P", score="given", needs="training"),
+        Pattern("layer-shuffle", "layer-shuffle", "#56B4E9", ">", score="random", allocation="counts of global"),
+        Pattern("deletion", "deletion", "#E69F00", "X", needs="training", held=False),
+    )
+}
+FAMILIES = {"nm": Pattern("nm", "nm", allocation="matrix", structure="nm")}  # with the size of the group: nm4
+STYLES = {
+    "nm4": ("#E69F00", "D"),
+    "nm8": ("#56B4E9", "p"),
+    "nm2": ("#000000", "d"),
+}  # members with a style of their own
+
+
+def find(name: str) -> Pattern:
+    """The pattern of a name: an entry of `PATTERNS`, or the member of an N:M family, such as nm4 (groups of 4).
+
+    Raises ValueError for an unknown name, with a near one, and for groups of fewer than 2 inputs.
+    """
+    if name in PATTERNS:
+        return PATTERNS[name]
+    match = FAMILY.fullmatch(name)
+    if match and match[1] in FAMILIES:
+        group = int(match[2])
+        if group < 2:
+            raise ValueError(f"{name!r}: a group has at least 2 inputs.")
+        colour, marker = STYLES.get(name, (None, None))
+        family = FAMILIES[match[1]]
+        return replace(family, name=name, label=f"{family.label}{group}", colour=colour, marker=marker, group=group)
+    close = get_close_matches(name, [*PATTERNS, *(f"{family}4" for family in FAMILIES)], n=1)
+    near = f"; did you mean {close[0]!r}?" if close else "."
+    groups = ", ".join(f"{family}2, {family}4, {family}8, …" for family in FAMILIES)
+    raise ValueError(f"unknown pattern {name!r}{near} Known: {', '.join(PATTERNS)}, and {groups} (N:M groups).")
+
+
+def expression() -> str:
+    """A regular expression of all names."""
+    return "|".join([*map(re.escape, PATTERNS), *(f"{re.escape(family)}[1-9][0-9]*" for family in FAMILIES)])
+
+
+def essence(pattern: Pattern) -> dict[str, Any]:
+    """What decides a mask: all but name and looks, for the digests of results."""
+    parts = ("score", "statistics", "allocation", "structure", "group", "needs", "held")
+    return {part: getattr(pattern, part) for part in parts}
+
+
+def load(reference: str) -> Callable:
+    """The function that a "module:function" names. ValueError names the reference when there is none."""
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"the registry of patterns names {reference}, which cannot be loaded ({error}): the module must be "
+            "importable with workflow/scripts on the path, and have that function."
+        ) from error
