@@ -1,0 +1,141 @@
+"""In the place of the programs that need torch or take long: outputs that tell what they were made of.
+
+`install(folder)` puts a `python` on a PATH folder that calls this file for those programs and the real interpreter for
+the others. A run's value is drawn from the digest of all that decides it, an image or table from what was read: so two
+studies have the same results when, and only when, they were made of the same. Code and arguments are the real ones.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = {"torch": "stand-in", "transformers": "stand-in", "device": "cpu"}
+OUTPUTS = {  # program -> the options that name what it writes
+    "fetch_model": ["--manifest"],
+    "fetch_dataset": ["--manifest"],
+    "measure_spectrum": ["--out", "--fingerprints"],
+    "prune_eval": ["--runs", "--items"],
+    "find_ticket": ["--out", "--digest"],
+    "count_layers": ["--out"],
+    "compare_tickets": ["--out"],
+    "collect_similarity": ["--out"],
+    "fit_knees": ["--knees", "--comparisons"],
+    "measure_differences": ["--out"],
+    "plot_curve": ["--out"],
+    "plot_models": ["--out"],
+    "plot_layers": ["--out"],
+    "plot_difference": ["--out"],
+    "plot_similarity": ["--out"],
+    "tabulate_knees": ["--out"],
+}
+
+# options that decide nothing
+IDLE = "--work --tokens --study --dense --references --disagreement --metrics --allow-pickle --code".split()
+
+
+def install(folder: Path) -> Path:
+    """The folder to put first on PATH."""
+    shim = folder / "python"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = "|".join(OUTPUTS)
+    shim.write_text(
+        f'#!/bin/sh\nprogram=$(basename "$1" .py)\ncase $program in {names}) '
+        f'exec "{sys.executable}" "{__file__}" "$@" ;; esac\nexec "{sys.executable}" "$@"\n'
+    )
+    shim.chmod(0o755)
+    return folder
+
+
+def options(arguments: list[str]) -> dict[str, list[str]]:
+    """Option -> its values."""
+    found: dict[str, list[str]] = {}
+    for argument in arguments:
+        if argument.startswith("--"):
+            values = found.setdefault(argument, [])
+        else:
+            values.append(argument)
+    return found
+
+
+def told(given: dict[str, list[str]], outputs: list[str]) -> str:
+    """SHA-256 of the options and of the content of the files that they name, outputs aside."""
+    parts = []
+    for name, values in sorted(given.items()):
+        if name in (*outputs, *IDLE):
+            continue
+        for value in values:
+            parts.append(Path(value).read_bytes() if os.path.isfile(value) else value.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def write(path: str, content: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content)
+
+
+def manifest(given: dict[str, list[str]]) -> dict:
+    """What fetching finds: names and SHA-256 of the files of a path."""
+    source = Path(json.loads(given["--settings"][0])["id"])
+    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    return {"files": [{"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]}
+
+
+def evaluate(given: dict[str, list[str]]) -> None:
+    """The tables of an evaluation, each value drawn from its digest."""
+    sys.path.insert(0, str(Path.cwd() / "workflow/scripts"))
+    import pandas as pd
+
+    from essential_sparsity import tables
+    from essential_sparsity.runs import job
+
+    args = argparse.Namespace(
+        model=given["--model"][0], task=given["--task"][0], pattern=given["--pattern"][0], seed=int(given["--seed"][0]),
+        sparsities=given["--sparsities"][0], settings=given["--settings"][0], code=given["--code"][0],
+        manifest=given["--manifest"][0], data=given["--data"][0], tickets=given.get("--tickets", []),
+        dense=given.get("--dense", []), references=given.get("--references", [None])[0],
+        disagreement=given.get("--disagreement", ["stop"])[0], work=Path(given["--work"][0]),
+        runs=Path(given["--runs"][0]), items=Path(given["--items"][0]),
+    )  # fmt: skip
+
+    def computed(made: job.Made) -> tuple[pd.DataFrame, pd.DataFrame]:
+        row = dict.fromkeys(tables.schema("runs").names)
+        for field in tables.schema("runs"):
+            if not field.nullable:
+                row[field.name] = {"int64": 1, "double": 0.5, "bool": False}.get(str(field.type), "stand-in")
+        rows, items = [], []
+        for level, parts in made.items():
+            value = {"metric": "accuracy", "value": int(parts["digest"][:8], 16) / 16**8, "sparsity": float(level)}
+            rows += [row | job.key(args) | parts | value, row | job.key(args) | parts | value | {"metric": "matthews"}]
+            found = {"item": "i", "score": value["value"], "sparsity": float(level), "weight": 1.0}
+            items.append(dict.fromkeys(tables.schema("items").names) | job.key(args) | found)
+        print("computed", flush=True)
+        return pd.DataFrame(rows).drop(columns="items_sha256"), pd.DataFrame(items)
+
+    job.run(args, VERSIONS, computed)
+
+
+def main() -> None:
+    program, given = Path(sys.argv[1]).stem, options(sys.argv[2:])
+    if program == "prune_eval":
+        evaluate(given)
+        return
+    digest = told(given, OUTPUTS[program])
+    for name in OUTPUTS[program]:
+        if name == "--manifest":
+            write(given[name][0], json.dumps(manifest(given)))
+        elif name == "--digest":
+            write(given[name][0], f"{hashlib.sha256(digest.encode()).hexdigest()}  ticket\n")
+        else:
+            write(given[name][0], digest)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
