@@ -9,9 +9,9 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import (
-    iterations,
     configuration,
     grid,
+    iterations,
     references,
     resources,
     revisions,
