@@ -175,7 +175,7 @@ def test_dry_run_of_a_good_config_is_quick_enough_to_type_often(workspace):
     """No timing: nothing heavy is imported while parsing."""
     code = (
         "import sys; sys.path.insert(0, 'workflow/scripts');"
-        "from essential_sparsity import grid, codefiles; import json;"
+        "from essential_sparsity import codefiles; from essential_sparsity.study import grid, iterations; import json;"
         "print(json.dumps([m for m in ('torch', 'transformers', 'pandas', 'numpy', 'pyarrow') if m in sys.modules]))"
     )
     assert json.loads(workspace.call(sys.executable, "-c", code).stdout) == []
