@@ -97,13 +97,13 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import test_resume as here
-from essential_sparsity import resume, training
+from essential_sparsity.training import finetuning, resume
 
 def die(self, args, state, control, **kwargs):
     if state.global_step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
-training.Watch.on_step_end = die
+finetuning.Watch.on_step_end = die
 resume.SECONDS, resume.SHARE = 0.0, 1e9
 here.run(Path(sys.argv[1]), place=here.work(Path(sys.argv[2])))
 """
