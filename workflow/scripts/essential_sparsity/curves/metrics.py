@@ -73,8 +73,3 @@ METRICS = {  # the first that a curve has is its headline
         Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),
     )
 }
-
-
-def chance_level(targets) -> float:
-    """Accuracy of guessing among the labels that occur in `targets` (n)."""
-    return 1 / len(set(targets))

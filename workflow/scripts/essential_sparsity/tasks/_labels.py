@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import tasks
-from essential_sparsity.curves.metrics import chance_level
+from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.tasks import Outcome, Prepared, TaskError
 
 # One value for all tasks and sparsities, chosen on rows that are never evaluated: weaker regularisation overfits 384
