@@ -13,6 +13,9 @@ from pathlib import Path
 from essential_sparsity import files
 
 PACKAGE = "essential_sparsity"
+SCRIPTS = Path(__file__).parents[1]
+TASKS = SCRIPTS / PACKAGE / "tasks"
+EXTENSIONS = SCRIPTS / "extensions"  # kinds of task that are no part of the package; it need not be there
 
 
 def module_file(root: Path, module: str) -> Path | None:
@@ -26,14 +29,14 @@ def module_file(root: Path, module: str) -> Path | None:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that a source file imports anywhere in it, from this package only, parents included."""
+    """Dotted names that a source file imports anywhere in it, from this package and the extensions only, parents included."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    ours = {name for name in names if name.split(".")[0] == PACKAGE}
+    ours = {name for name in names if name.split(".")[0] in (PACKAGE, EXTENSIONS.name)}
     return tuple(sorted(ours | {name.rpartition(".")[0] for name in ours if "." in name}))
 
 
@@ -59,8 +62,9 @@ def modules(root: Path, *names: str) -> list[str]:
 
 
 def task_module(kind: str) -> str:
-    """The dotted module of a kind of task, which programs load by name."""
-    return f"{PACKAGE}.tasks.{kind.replace('-', '_')}"
+    """The dotted module of a kind of task, which programs load by name: of the extensions where it stands there."""
+    name = kind.replace("-", "_")
+    return f"{EXTENSIONS.name if (EXTENSIONS / f'{name}.py').is_file() else f'{PACKAGE}.tasks'}.{name}"
 
 
 def digest(paths: Iterable[str]) -> str:

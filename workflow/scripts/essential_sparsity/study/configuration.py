@@ -5,6 +5,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def hint(value: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+@cache
 def load_schema(name: str) -> dict:
     """A JSON schema of workflow/schemas, by name."""
     return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
-from essential_sparsity.study.tsv import KINDS
 
 PATTERNS = ("global", "layerwise", "random", "erk", "erk-random", "layer-shuffle", "deletion", "lth")
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
@@ -141,7 +141,7 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
             check_pattern(pattern, levels, place)
         for task in block["tasks"]:
             for model in block["models"]:
-                types = KINDS[tasks[task]["kind"]][0]
+                types = kinds.declared()[tasks[task]["kind"]].models
                 if models[model]["type"] not in types:
                     raise ConfigError(
                         f"{place}: the task {task!r} ({tasks[task]['kind']}) evaluates models of type {' or '.join(types)}, "

@@ -50,7 +50,7 @@ class Work:
 def code(kind: str) -> str:
     """SHA-256 of the code that trains on a kind of task: a checkpoint of older code is another training's."""
     names = ("essential_sparsity.training.finetuning", codefiles.task_module(kind))
-    return codefiles.digest(codefiles.modules(Path(__file__).parents[2], *names))
+    return codefiles.digest(codefiles.modules(codefiles.SCRIPTS, *names))
 
 
 def device() -> str:
