@@ -72,6 +72,21 @@ def digest(paths: Iterable[str]) -> str:
     return files.sha256_text("".join(files.sha256_file(path) for path in paths))
 
 
+@cache
+def digest_of(root: Path, *names: str) -> str:
+    """SHA-256 of the syntax of dotted modules under `root` and of all that they import, without comments and docstrings."""
+    found = [Path(file) for file in modules(root, *names)]
+    return files.sha256_text("".join(f"{file.relative_to(root).as_posix()}\0{_syntax(file)}\0" for file in found))
+
+
+def _syntax(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
+    return ast.dump(tree)
+
+
 def from_the_future(paths: Iterable[str]) -> list[str]:
     """Those of the files (if they are there) whose modification time is more than a minute ahead of this machine's clock."""
     now = time.time()
