@@ -34,7 +34,17 @@ OUTPUTS = {  # program -> the options that name what it writes
 }
 
 # options that decide nothing
-IDLE = "--work --tokens --study --dense --references --disagreement --metrics --allow-pickle --code".split()
+IDLE = [
+    "--work",
+    "--tokens",
+    "--study",
+    "--dense",
+    "--references",
+    "--disagreement",
+    "--metrics",
+    "--allow-pickle",
+    "--code",
+]
 
 
 def install(folder: Path) -> Path:

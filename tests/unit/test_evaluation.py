@@ -92,7 +92,7 @@ def test_dense_is_the_model_as_it_is_stored(folders):
     ((level, outcome),) = evaluate(folders, "perplexity", "dense", [0.0])
     saver, data, settings = CASES["perplexity"]
     task = tasks.load("perplexity")
-    model = loading.load_model(folders[saver], task.AUTO_CLASS["zero-shot"])
+    model = loading.load_model(folders[saver], tasks.auto_class(settings))
     prepared = task.prepare(folders[saver], data(), settings, 0)
     assert outcome.metrics == task.run(model, prepared, settings, 0, "cpu").metrics
     assert (level.k, level.keep, level.group) == (0, None, None)
@@ -178,9 +178,12 @@ def test_program_writes_what_was_evaluated(job, folders, capsys):
     runs, items = call(job)
     expected = evaluate(folders, "similarity", sparsities=[0.3, 0.5], seed=3)
     manifest = files.read_json(job["--manifest"])
-    assert runs["value"].tolist() == [outcome.metrics["spearman"] for _, outcome in expected]
-    assert runs["k"].tolist() == [level.k for level, _ in expected]
-    assert runs["sparsity"].tolist() == [0.3, 0.5]
+    for metric in ("pearson", "spearman"):
+        rows = runs[runs["metric"] == metric]
+        assert rows["value"].tolist() == [outcome.metrics[metric] for _, outcome in expected]
+        assert rows["k"].tolist() == [level.k for level, _ in expected]
+        assert rows["sparsity"].tolist() == [0.3, 0.5]
+    assert set(runs["metric"]) == {"pearson", "spearman"}
     np.testing.assert_allclose(runs["sparsity_total"], runs["k"] / manifest["n_total"])
     assert set(runs["n_items"]) == {20}
     assert set(runs["torch"]) == {torch.__version__}

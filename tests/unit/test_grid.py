@@ -150,7 +150,7 @@ def test_a_missing_table(study):
             "tasks.tsv",
             "\tfinetune\t",
             "\tfine-tune\t",
-            r"config/tasks\.tsv, line 4, column protocol: 'fine-tune' is not one of",
+            r"'reviews-finetune', column protocol: 'fine-tune' does not apply to text-classification; did you mean 'finetune'",
         ),
         (
             "tasks.tsv",
@@ -163,6 +163,18 @@ def test_a_missing_table(study):
             "\tzero-shot\tws353",
             "\tprobe\tws353",
             r"'ws353', column protocol: 'probe' does not apply to text-similarity",
+        ),
+        (
+            "tasks.tsv",
+            "\ttext-similarity\t",
+            "\ttext-similarty\t",
+            r"'ws353', column kind: there is no kind 'text-similarty'; did you mean 'text-similarity'\? Known: image-cl",
+        ),
+        (
+            "tasks.tsv",
+            "\tword-pairs\t",
+            "\tlm-eval\t",
+            r"'ws353', column format: 'lm-eval', but kind text-similarity does not",
         ),
         (
             "tasks.tsv",

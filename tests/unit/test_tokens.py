@@ -9,7 +9,7 @@ import pytest
 import tiny_models as tiny
 import transformers
 
-from essential_sparsity import tasks
+from essential_sparsity import codefiles, tasks
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import tokens
 
@@ -44,7 +44,7 @@ def tokenised(monkeypatch):
 
 def plain(prepared):
     """All that a Prepared holds of the texts."""
-    known = prepared.reference[1] if prepared.reference else None
+    known = prepared.reference[1] if isinstance(prepared.reference, tuple) else None
     places = [list(known.question), [part.tolist() for part in known.offsets]] if known else []
     return [list(prepared.inputs), list(prepared.train), prepared.items, prepared.targets.tolist(), places]
 
@@ -112,6 +112,25 @@ def test_whatever_decides_the_tokens_has_a_file_of_its_own(changed, bert, tmp_pa
     assert list(found) == list(encode(tasks._text.tokenizer(folder), length, texts))
     assert len(tokenised) == 3
     assert len(list(cache.iterdir())) == 2
+
+
+def test_code_that_makes_tokens_otherwise_has_a_file_of_its_own_and_a_comment_has_not(bert, tmp_path, monkeypatch):
+    """Copies of the library: as it is, with other words for people, and with another way to part two texts."""
+    cache = tmp_path / "cache"
+
+    def kept(name, old, new):
+        library = shutil.copytree(codefiles.SCRIPTS / "essential_sparsity", tmp_path / name / "essential_sparsity")
+        path = library / "tasks/_text.py"
+        assert old in path.read_text(), f"{old!r} is not there: the test is out of date"
+        path.write_text(path.read_text().replace(old, new))
+        with monkeypatch.context() as patch:
+            patch.setattr(codefiles, "SCRIPTS", library.parent)
+            tasks._text.encode(tasks._text.tokenizer(bert), 12, ["good film"], ["bad plot"], cache)
+        return {path.name for path in cache.iterdir()}
+
+    as_it_is = kept("as-it-is", "return", "return")
+    assert kept("comment", '"""What to put between', '"""What to put, # said otherwise,\n\n    between') == as_it_is
+    assert len(kept("edited", r'"\n"', '" "')) == 2
 
 
 def test_a_tokenizer_that_was_used_before_is_still_the_same(bert, tmp_path, tokenised):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from essential_sparsity import codefiles
+from essential_sparsity.study import kinds
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -26,8 +27,7 @@ WINGS = [  # each imports only those after it
 ]
 GROUND = {"files", "cli", "codefiles", "seals", "patterns"}  # modules of no wing, standard library only
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
-KINDS = sorted(path.stem for path in (SCRIPTS / "essential_sparsity/tasks").glob("[a-z]*.py") if path.stem != "tokens")
-TASK_MODULES = [f"essential_sparsity.tasks.{kind}" for kind in KINDS]
+TASK_MODULES = [codefiles.task_module(kind) for kind in kinds.declared()]
 
 IMPORTED = """
 import importlib, json, sys
@@ -56,10 +56,16 @@ def test_code_list_equals_the_real_imports(program):
     assert listed == loaded | {SCRIPTS / f"{program}.py"}
 
 
-def test_every_task_kind_has_a_module_and_no_module_is_left_over():
-    from essential_sparsity.study import tsv
+def test_every_module_of_tasks_is_a_kind_or_helps_one():
+    used = codefiles.modules(SCRIPTS, *TASK_MODULES)
+    assert {str(path) for path in (SCRIPTS / "essential_sparsity/tasks").glob("*.py")} <= set(used)
 
-    assert {kind.replace("-", "_") for kind in tsv.KINDS} == set(KINDS)
+
+def test_an_evaluation_depends_on_no_label_and_no_table_of_the_configuration():
+    used = codefiles.program(str(SCRIPTS / "prune_eval.py"), *TASK_MODULES, "essential_sparsity.pruning.tickets")
+    read = {Path(file).relative_to(SCRIPTS / "essential_sparsity").as_posix() for file in used[1:]}
+    assert not read & {"curves/metrics.py", "study/tsv.py", "study/references.py", "study/resources.py"}
+    assert {file for file in read if file.startswith("curves")} == {"curves/chance.py", "curves/__init__.py"}
 
 
 def test_wings_import_downwards():

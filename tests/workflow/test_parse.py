@@ -37,7 +37,12 @@ BIN = Path(sys.executable).parent
         ),
         ("config/config.yaml", "[0.3, 0.5, 0.7]", "[0.3333]", "emergence.mask_sparsities: 0.3333 has more than three"),
         ("config/references.tsv", "minilm\tws353", "minilm\tws35", "column task: 'ws35' is not in config/tasks.tsv"),
-        ("config/tasks.tsv", "\tprobe\t", "\tporbe\t", "column protocol: 'porbe' is not one of"),
+        (
+            "config/tasks.tsv",
+            "\tprobe\t",
+            "\tporbe\t",
+            "column protocol: 'porbe' does not apply to text-classification; did you mean 'probe'?",
+        ),
     ],
 )
 def test_a_mistake_stops_the_parse_with_one_message(workspace, file, old, new, message):

@@ -23,6 +23,8 @@ TABLES = SCRIPTS.parent / "schemas" / "tables"
 DECLARED = {"__version__", "KIND"}  # top-level names whose values are no code
 REGISTRIES = {f"{PACKAGE}.patterns"}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+TASKS = SCRIPTS / PACKAGE / "tasks"
+EXTENSIONS = SCRIPTS / "extensions"  # kinds of task that are no part of the package; it need not be there
 
 
 def module_file(module: str) -> Path | None:
@@ -52,14 +54,14 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that a source file imports anywhere in it, from this package only, parents included."""
+    """Dotted names that a source file imports anywhere in it, from this package and the extensions only, parents included."""
     names = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    ours = {name for name in names if name.split(".")[0] == PACKAGE}
+    ours = {name for name in names if name.split(".")[0] in (PACKAGE, EXTENSIONS.name)}
     return tuple(sorted(ours | {".".join(name.split(".")[:i]) for name in ours for i in range(1, name.count(".") + 1)}))
 
 
@@ -98,8 +100,9 @@ def digest_of(*names: str) -> str:
 
 
 def task_module(kind: str) -> str:
-    """The dotted module of a kind of task, which programs load by name."""
-    return f"{PACKAGE}.tasks.{kind.replace('-', '_')}"
+    """The dotted module of a kind of task, which programs load by name: of the extensions where it stands there."""
+    name = kind.replace("-", "_")
+    return f"{EXTENSIONS.name if (EXTENSIONS / f'{name}.py').is_file() else f'{PACKAGE}.tasks'}.{name}"
 
 
 def _digest(paths: Iterable[Path]) -> str:

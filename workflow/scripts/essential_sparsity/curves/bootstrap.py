@@ -11,7 +11,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from essential_sparsity import files
-from essential_sparsity.curves.metrics import Metric, chance_level
+from essential_sparsity.curves.chance import chance_level
+from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once

@@ -80,8 +80,3 @@ def headline(names: Iterable[str]) -> str:
     """The metric of several that stands for a task: the first of them in the order of METRICS."""
     found = set(names)
     return next(name for name in METRICS if name in found)
-
-
-def chance_level(targets) -> float:
-    """Accuracy of guessing among the labels that occur in `targets` (n)."""
-    return 1 / len(set(targets))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from essential_sparsity import patterns
+from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
-from essential_sparsity.study.tsv import KINDS
 
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
@@ -186,7 +186,7 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
             check_pattern(pattern, levels, place)
         for task in block["tasks"]:
             for model in block["models"]:
-                types = KINDS[tasks[task]["kind"]][0]
+                types = kinds.declared()[tasks[task]["kind"]].models
                 if models[model]["type"] not in types:
                     raise ConfigError(
                         f"{place}: the task {task!r} ({tasks[task]['kind']}) evaluates models of type {' or '.join(types)}, "

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
-from essential_sparsity.study.tsv import KINDS, read_table
+from essential_sparsity.study.tsv import read_table
 
 COLUMNS = ("metric", "value", "tolerance", "source")
 
@@ -32,7 +33,7 @@ def read(config: dict, models: dict, tasks: dict) -> Expected:
                     "A study with tables of its own has its own references too, or `references: null`."
                 )
         task = tasks[row["task"]]
-        metrics = task["metrics"].split(",") if task.get("metrics") else KINDS[task["kind"]][1]
+        metrics = kinds.tabulated(task)
         if row["metric"] not in metrics:
             raise ConfigError(
                 f"{where}, column metric: the task {row['task']!r} has no such metric{hint(row['metric'], metrics)} "

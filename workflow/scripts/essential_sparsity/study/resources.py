@@ -3,16 +3,15 @@
 Standard library only: every parse of the Snakefile imports this module. Nothing here is part of a result.
 """
 
+from essential_sparsity.study import kinds
+
 START_MB = 3000  # Python, torch and the GPU's driver in main memory
 START_MINUTES = 10  # a busy file system, imports, reading and checking the weights
 EVALUATED_BYTES = 12  # per parameter: the stored weights, the pruned copy in float32, the ranking of one tensor, a mask
 TRAINED_BYTES = 28  # beside these: gradients, the two moments of AdamW, the weights that each level starts from
 ACTIVATION_BYTES = 100  # per token, layer and unit of width, kept for the backward pass; scoring keeps one layer
 VOCABULARY_BYTES = 1_200_000  # per token of a language model's logits: 150,000 words, twice, in float32
-LANGUAGE = ("perplexity", "masked-lm", "lm-eval")
-SCORED_AT_ONCE = 32  # items of an evaluation batch; windows of a perplexity come one by one
 GPU_SPEED, CORE_SPEED = 2e12, 1e10  # floating-point operations per second that even an old one does
-CHOICES = 4  # of a question of a suite
 UNKNOWN_ITEMS = 10_000  # a task that evaluates all it has
 
 
@@ -26,10 +25,10 @@ def mem_mb(model: dict, task: dict) -> int:
     trained = task["protocol"] == "finetune"
     weights = model["parameters"] * (TRAINED_BYTES if trained else EVALUATED_BYTES)
     depth = 0.15 * model["parameters"] ** 0.6
-    language = task["kind"] in LANGUAGE
-    scored = tokens(task) * (1 if task["kind"] == "perplexity" else SCORED_AT_ONCE)
+    cost = kinds.declared()[task["kind"]].cost
+    scored = tokens(task) * cost.scored_at_once
     kept = task["batch_size"] * tokens(task) if trained else scored / 12
-    logits = scored * VOCABULARY_BYTES if language else 0
+    logits = scored * VOCABULARY_BYTES if cost.language_logits else 0
     return int(START_MB + (weights + kept * depth * ACTIVATION_BYTES + logits) / 1e6)
 
 
@@ -41,10 +40,8 @@ def minutes(model: dict, task: dict, levels: int, gpu: int, threads: int) -> int
         passed = (task["n_eval"] or task["windows"] or UNKNOWN_ITEMS) + (
             task["n_train"] if task["protocol"] in ("probe", "knn") else 0
         )
-        if task["kind"] == "masked-lm":  # each position is a pass of its own
-            passed *= task["positions"] or tokens(task)
-        if task["kind"] == "lm-eval":  # and each answer that can be chosen
-            passed *= CHOICES
+        passes = kinds.declared()[task["kind"]].cost.passes
+        passed *= passes if isinstance(passes, int) else task[passes] or tokens(task)
         operations = model["parameters"] * tokens(task) * (6 * trained + 2 * passed)
         each = operations / (GPU_SPEED if gpu else CORE_SPEED * threads) / 60
     return int(START_MINUTES + levels * each)

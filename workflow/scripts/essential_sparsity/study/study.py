@@ -17,6 +17,7 @@ from essential_sparsity.study import (
     configuration,
     grid,
     iterations,
+    kinds,
     local,
     references,
     refinement,
@@ -24,7 +25,6 @@ from essential_sparsity.study import (
     series,
 )
 from essential_sparsity.study.configuration import ConfigError
-from essential_sparsity.study.tsv import KINDS
 
 RESULTS = "results"
 STORE = f"{RESULTS}/store"
@@ -193,6 +193,9 @@ class Study:
         """What the numbers of a task's runs depend on beside their keys, as JSON."""
         row = self.tasks[task]
         found = {key: row[key] for key in RUN_SETTINGS}
+        kind = kinds.declared()[row["kind"]]  # a declaration is no code: the part of it that decides numbers stands here
+        found["auto_class"] = kind.protocols[row["protocol"]].auto_class
+        found["scored_at_once"] = kind.cost.scored_at_once
         return json.dumps(found | {"threads": self.given["resources"]["threads"]}, sort_keys=True)
 
     def code(self, program: str, task: str, pattern: str = "") -> str:
@@ -222,7 +225,7 @@ class Study:
                         "pattern": job.pattern,
                         "sparsity": float(name),
                         "seed": job.seed,
-                        "metrics": task["metrics"] or ",".join(KINDS[task["kind"]][1]),
+                        "metrics": ",".join(kinds.tabulated(task)),
                         "named": task["metrics"] is not None,
                         "job": job.path,
                         "run": f"{STORE}/runs/{job.path}.parquet",

@@ -9,42 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
 
-KINDS = {  # kind of task -> model types it can evaluate, its usual metrics, columns it needs
-    "text-classification": (
-        ("encoder", "decoder"),
-        ("accuracy", "chance_corrected_accuracy"),
-        ("n_train", "n_eval", "max_length"),
-    ),
-    "image-classification": (
-        ("vision",),
-        ("accuracy", "chance_corrected_accuracy"),
-        ("n_train", "n_eval", "image_size"),
-    ),
-    "text-similarity": (("encoder", "decoder"), ("spearman",), ("max_length",)),
-    "question-answering": (("encoder", "decoder"), ("token_f1", "exact_match"), ("n_train", "n_eval", "max_length")),
-    "perplexity": (("decoder",), ("perplexity",), ("context", "windows")),
-    "lm-eval": (("decoder",), ("accuracy", "normalised_accuracy"), ("suite", "shots", "max_length")),
-    "masked-lm": (("encoder",), ("pseudo_perplexity", "masked_accuracy"), ("n_eval", "max_length")),
-}
-FURTHER_METRICS = {  # kind -> metrics that it computes where the column `metrics` names them
-    "text-classification": ("matthews", "f1"),
-    "image-classification": ("matthews", "f1"),
-    "text-similarity": ("pearson",),
-}
-CLASSIFICATION = ("text-classification", "image-classification")
-PROTOCOLS = {  # protocol -> kinds it applies to, further columns it needs
-    "zero-shot": (("text-similarity", "perplexity", "masked-lm", "lm-eval"), ()),
-    "probe": (CLASSIFICATION, ()),
-    "knn": (CLASSIFICATION, ()),
-    "finetune": (
-        (*CLASSIFICATION, "text-similarity", "question-answering"),
-        ("n_train", "n_eval", "epochs", "learning_rate", "batch_size"),
-    ),
-}
 HELD_OUT = "held-out"  # in the column eval_split: the training rows that `held_out` keeps from training
-assert all(metric in METRICS for _, metrics, _ in KINDS.values() for metric in metrics)
 
 
 def parse_cell(text: str, types: list[str]) -> Any:
@@ -124,9 +92,10 @@ def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[st
     for path, rows in ((config["models"], models), (config["tasks"], tasks)):
         for name, row in rows.items():
             check_source(f"{path}, {name!r}", row, packages)
+    declared = known_kinds()
     datasets = {}
     for name, row in tasks.items():
-        check_task(f"{config['tasks']}, {name!r}", row)
+        check_task(f"{config['tasks']}, {name!r}", row, declared)
         source = {column: row[column] for column in ("source", "id", "revision", "format", "columns")}
         first, known = datasets.setdefault(row["dataset"], (name, source))
         if source != known:
@@ -154,20 +123,50 @@ def check_source(where: str, row: dict, packages: dict) -> None:
         )
 
 
-def check_task(where: str, row: dict) -> None:
-    """A task's protocol and columns fit its kind."""
-    kinds, columns = PROTOCOLS[row["protocol"]]
-    if row["kind"] not in kinds:
+def known_kinds() -> dict[str, kinds.Kind]:
+    """The kinds of task that are declared, checked against the tables and metrics that they speak of. Raises ConfigError."""
+    try:
+        found = kinds.declared()
+    except kinds.KindError as error:
+        raise ConfigError(str(error)) from None
+    types, columns = load_schema("models")["properties"]["type"]["enum"], load_schema("tasks")["properties"]
+    formats = columns["format"]["enum"]
+    for kind in found.values():
+        asked = [*kind.columns, *(name for protocol in kind.protocols.values() for name in protocol.columns)]
+        asked += [kind.cost.passes] if isinstance(kind.cost.passes, str) else []
+        for what, names, there in (
+            ("type of model", kind.models, types),
+            ("column of the tasks table", asked, columns),
+            ("format", kind.formats, formats),
+            ("metric", (*kind.metrics, *kind.further_metrics), METRICS),
+        ):
+            for name in names:
+                if name not in there:
+                    raise ConfigError(
+                        f"{kind.file}, KIND: there is no {what} {name!r}{hint(name, there)} Known: {', '.join(there)}."
+                    )
+    return found
+
+
+def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
+    """A task's protocol and columns fit its kind, one of the known ones."""
+    if row["kind"] not in known:
         raise ConfigError(
-            f"{where}, column protocol: {row['protocol']!r} does not apply to {row['kind']}; expected kind {' or '.join(kinds)}"
+            f"{where}, column kind: there is no kind {row['kind']!r}{hint(row['kind'], known)} Known: {', '.join(known)}."
+        )
+    kind = known[row["kind"]]
+    if row["protocol"] not in kind.protocols:
+        raise ConfigError(
+            f"{where}, column protocol: {row['protocol']!r} does not apply to {kind.name}{hint(row['protocol'], kind.protocols)} "
+            f"It has: {', '.join(kind.protocols)}."
         )
     given = (
         {"n_train", "n_eval", "windows"} if row["eval_split"] else set()
     )  # the split says what; blank means all of it
-    for column in (*KINDS[row["kind"]][2], *columns):
+    for column in (*kind.columns, *kind.protocols[row["protocol"]].columns):
         if row[column] is None and column not in given:
             raise ConfigError(
-                f"{where}, column {column}: blank, but {row['kind']} with protocol {row['protocol']} needs a value."
+                f"{where}, column {column}: blank, but {kind.name} with protocol {row['protocol']} needs a value."
             )
     if row["protocol"] != "zero-shot" and row["n_train"] is None and row["minutes_per_level"] is None:
         raise ConfigError(
@@ -180,15 +179,20 @@ def check_task(where: str, row: dict) -> None:
             f"{where}, column held_out: blank, but eval_split is {HELD_OUT}; give the share of the training rows that is "
             "kept from training and evaluated, e.g. 0.1."
         )
-    if (row["kind"] == "lm-eval") != (row["format"] == "lm-eval"):
+    owners = [name for name, other in known.items() if row["format"] in other.formats]
+    if (owners or kind.formats) and kind.name not in owners:
         raise ConfigError(
-            f"{where}, column format: {row['format']!r}, but kind {row['kind']}; the kind lm-eval reads the format lm-eval, and "
-            "no other kind does."
+            f"{where}, column format: {row['format']!r}, but kind {kind.name} "
+            + (
+                f"reads {' or '.join(kind.formats)}."
+                if kind.formats
+                else f"does not read it; {' or '.join(owners)} does."
+            )
         )
-    known = (*KINDS[row["kind"]][1], *FURTHER_METRICS.get(row["kind"], ()))
+    metrics = (*kind.metrics, *kind.further_metrics)
     for metric in row["metrics"].split(",") if row["metrics"] else ():
-        if metric not in known:
+        if metric not in metrics:
             raise ConfigError(
-                f"{where}, column metrics: {metric!r} is no metric of {row['kind']}{hint(metric, known)} "
-                f"Known: {', '.join(known)}, joined by commas."
+                f"{where}, column metrics: {metric!r} is no metric of {kind.name}{hint(metric, metrics)} "
+                f"Known: {', '.join(metrics)}, joined by commas."
             )

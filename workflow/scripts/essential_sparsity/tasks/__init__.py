@@ -1,17 +1,17 @@
 """Tasks: data and metric, one kind per module. Data become model inputs once; a model is then scored as it stands.
 
 A kind's module offers
-- `AUTO_CLASS`: protocol -> name of the transformers auto class that the protocol needs;
+- `KIND`: what it is, a literal that is read without importing the module (`study.kinds` says its keys);
 - `prepare(folder, data, settings, seed, cache=None) -> Prepared`: tokenise or index everything that does not depend on
   the weights; `cache` is the folder where tokenised texts are kept, and found by later runs;
-- `run(model, prepared, settings, seed, device) -> Outcome`: evaluate. It never changes the model.
+- `run(model, prepared, settings, seed, device) -> Outcome`: evaluate, by every metric that it can give on these data. It
+  never changes the model.
 
 `settings` is one row of the task table as a dict (numbers parsed, blanks None or absent).
 """
 
 import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import codefiles, files
+from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import memory
 
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
@@ -37,7 +38,8 @@ class TaskError(ValueError):
 class Outcome:
     """What one evaluation found.
 
-    `metrics`: metric name -> value, None where the metric is undefined. `items`: one row per evaluated item with
+    `metrics`: name -> value of every metric that the kind can give on these data, in the order of its declaration; None
+    where one is undefined. `items`: one row per evaluated item with
     `item` (id), `score` (classification: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
     model's own similarity or rating; question answering: F1), `second_score` (question answering: 1.0 for an exact
     match; masked tokens: how many are predicted; else NaN), `prediction` (classification: index of the predicted label; else NaN), `target` (similarity: the
@@ -69,27 +71,31 @@ class Prepared:
 
 
 def kinds() -> list[str]:
-    """The kinds that exist: `text-similarity` is module text_similarity.py; names with a leading `_` are helpers."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in names if not name.startswith("_") and name != "tokens")
+    """The kinds that are declared, here and in the extensions."""
+    return list(declared())
 
 
 def load(kind: str) -> ModuleType:
     """The module of a kind. By name, so that a run depends on the code of its own kind only."""
-    if kind not in kinds():
+    if kind not in declared():
         raise TaskError(f"Task kind {kind!r} does not exist. Write one of: {', '.join(kinds())}.")
-    return importlib.import_module(f"{__name__}.{kind.replace('-', '_')}")
+    return importlib.import_module(codefiles.task_module(kind))
 
 
 def auto_class(settings: Mapping[str, Any]) -> str:
     """Name of the transformers auto class for this task's kind and protocol."""
-    offered = load(settings["kind"]).AUTO_CLASS
+    offered = declared()[settings["kind"]].protocols
     if settings["protocol"] not in offered:
         raise TaskError(
             f"Task {settings.get('task')!r}: kind {settings['kind']!r} has no protocol {settings['protocol']!r}. "
             f"Write one of: {', '.join(sorted(offered))}."
         )
-    return offered[settings["protocol"]]
+    return offered[settings["protocol"]].auto_class
+
+
+def batch_size(settings: Mapping[str, Any]) -> int:
+    """Items scored at once: `eval_batch_size`, else as the kind declares."""
+    return int(settings.get("eval_batch_size") or declared()[settings["kind"]].cost.scored_at_once)
 
 
 def required(settings: Mapping[str, Any], key: str) -> Any:
@@ -244,11 +250,6 @@ def forward(
 def logits(output: Any, batch: dict[str, Any]) -> torch.Tensor:
     """What `forward` reads from a classifier: (batch, labels)."""
     return output.logits
-
-
-def wanted(settings: Mapping[str, Any], default: Sequence[str]) -> tuple[str, ...]:
-    """The metrics that a task's row names in the column `metrics`, else the default."""
-    return tuple(settings["metrics"].split(",")) if settings.get("metrics") else tuple(default)
 
 
 def items_frame(

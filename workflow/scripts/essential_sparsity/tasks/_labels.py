@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import tasks
-from essential_sparsity.curves.metrics import chance_level
+from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.tasks import Outcome, Prepared, TaskError
 
 # One value for all tasks and sparsities, chosen on rows that are never evaluated: weaker regularisation overfits 384
@@ -85,11 +85,12 @@ def best(logits: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(logits).any(axis=1), np.nan, np.argmax(logits, axis=1))
 
 
-def classified(prepared: Prepared, predicted: np.ndarray, settings: Mapping[str, Any]) -> Outcome:
+def classified(prepared: Prepared, predicted: np.ndarray) -> Outcome:
     """The metrics of predicted label indices (n; NaN, which is wrong, where a broken model predicts nothing).
 
-    Accuracy is the share of right items; also corrected for chance, one over the labels; `f1` takes the second label as
-    the positive class. Matthews' correlation and F1 are None where they are undefined: a constant side, no prediction.
+    `prepared.reference`: the labels. Accuracy is the share of right items; also corrected for chance, one over the labels,
+    where more than one occurs; `f1`, of two labels, takes the second as the positive class. Matthews' correlation and F1
+    are None where they are undefined: a constant side, no prediction.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
@@ -98,21 +99,18 @@ def classified(prepared: Prepared, predicted: np.ndarray, settings: Mapping[str,
     found, chance = {"accuracy": float(correct.mean())}, chance_level(prepared.targets)
     if chance < 1:
         found["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
-    metrics = tasks.wanted(settings, tuple(found))
     whole = not np.isnan(predicted).any()
-    if "matthews" in metrics:
-        varied = whole and len(np.unique(predicted)) > 1 and len(np.unique(targets)) > 1
-        found["matthews"] = float(matthews_corrcoef(targets, predicted)) if varied else None
-    if "f1" in metrics:
+    varied = whole and len(np.unique(predicted)) > 1 and len(np.unique(targets)) > 1
+    found["matthews"] = float(matthews_corrcoef(targets, predicted)) if varied else None
+    if len(prepared.reference) == 2:
         defined = whole and (1 in predicted or 1 in targets)
         found["f1"] = float(f1_score(targets, predicted, pos_label=1, zero_division=0)) if defined else None
-    items = tasks.items_frame(prepared.items, correct, targets, prediction=predicted)
-    return Outcome({name: found[name] for name in metrics}, items)
+    return Outcome(found, tasks.items_frame(prepared.items, correct, targets, prediction=predicted))
 
 
 def check_positive(settings: Mapping[str, Any], labels: Sequence) -> None:
     """Refuse F1 where there is no one positive class."""
-    if "f1" in tasks.wanted(settings, ()) and len(labels) != 2:
+    if "f1" in (settings.get("metrics") or "").split(",") and len(labels) != 2:
         raise TaskError(
             f"Task {settings.get('task')!r}: the metric f1 needs two labels, the second of which is the positive class, but "
             f"data set {settings.get('dataset')!r} has {len(labels)} ({', '.join(map(str, labels[:5]))}). Leave it out of metrics."

@@ -1,6 +1,6 @@
 """Classify images. Data: item, label, image (encoded bytes, for instance PNG).
 
-Metrics: accuracy, also corrected for chance; where the row asks for them Matthews' correlation and F1.
+Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 where there are two labels.
 """
 
 import inspect
@@ -18,8 +18,20 @@ from PIL import Image, UnidentifiedImageError
 from essential_sparsity import files, tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae
 
-AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForImageClassification"}
-EVAL_BATCH_SIZE = 32
+KIND = {
+    "models": ["vision"],
+    "protocols": {
+        "probe": {"auto_class": "AutoModel"},
+        "knn": {"auto_class": "AutoModel"},
+        "finetune": {
+            "auto_class": "AutoModelForImageClassification",
+            "columns": ["epochs", "learning_rate", "batch_size"],
+        },
+    },
+    "columns": ["n_train", "n_eval", "image_size"],
+    "metrics": ["accuracy", "chance_corrected_accuracy"],
+    "further_metrics": ["matthews", "f1"],
+}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -80,6 +92,7 @@ def prepare(
         train_targets=train["target"].to_numpy(),
         collate=collate,
         model_options=head | (_vitmae.OPTIONS if masks else {}),
+        reference=labels,
     )
 
 
@@ -118,10 +131,10 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Accuracy of the model's own head (`finetune`) or of a classifier of class token and mean patch (`probe`, `knn`)."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return _labels.classified(prepared, _labels.best(logits), settings)
+        return _labels.classified(prepared, _labels.best(logits))
     patch = model.config.patch_size
 
     def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -135,5 +148,5 @@ def run(
         for inputs in (prepared.train, prepared.inputs)
     )
     return _labels.classified(
-        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
     )

@@ -23,8 +23,14 @@ import torch
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
-AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
-EVAL_BATCH_SIZE = 8
+KIND = {
+    "models": ["decoder"],
+    "protocols": {"zero-shot": {"auto_class": "AutoModelForCausalLM"}},
+    "columns": ["suite", "shots", "max_length"],
+    "formats": ["lm-eval"],
+    "metrics": ["accuracy", "normalised_accuracy"],
+    "cost": {"passes": 4, "scored_at_once": 8, "language_logits": True},  # each answer that can be chosen, mostly four
+}
 DEFINITION = "yaml"  # the `split` of rows that hold a task's definition instead of a document
 FEWSHOT_SEED = 1234  # lm-eval's own: the examples are the same for every model, sparsity and seed
 SCORES = {"score": "acc", "second_score": "acc_norm"}  # column of items -> metric of lm-eval
@@ -137,7 +143,7 @@ def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str,
         wrapped = HFLM(
             pretrained=model,
             tokenizer=tokenizer,
-            batch_size=int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE),
+            batch_size=tasks.batch_size(settings),
             max_length=length,
             softmax_dtype=torch.float32,  # half precision overflows at high sparsity
         )

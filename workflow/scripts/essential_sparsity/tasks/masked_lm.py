@@ -19,8 +19,13 @@ import torch
 from essential_sparsity import files, tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
 
-AUTO_CLASS = {"zero-shot": "AutoModelForMaskedLM"}
-EVAL_BATCH_SIZE = 32
+KIND = {
+    "models": ["encoder"],
+    "protocols": {"zero-shot": {"auto_class": "AutoModelForMaskedLM"}},
+    "columns": ["n_eval", "max_length"],
+    "metrics": ["pseudo_perplexity", "masked_accuracy"],
+    "cost": {"passes": "positions", "language_logits": True},  # each position is masked alone
+}
 SPECIAL = "special_tokens_mask"
 LARGEST = math.log(sys.float_info.max)
 
@@ -72,7 +77,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Sums over the positions of each text; the pseudo-perplexity is None where a loss is not finite."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     found = tasks.forward(model, prepared.inputs, prepared.collate, size, device, losses).astype(np.float64)
     found[~np.isfinite(found[:, 0])] = math.nan, 0.0  # half precision overflows at high sparsity: nothing is predicted
     first = np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])

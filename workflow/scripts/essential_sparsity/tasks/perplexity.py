@@ -19,8 +19,13 @@ from transformers import PreTrainedTokenizerBase
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
 
-AUTO_CLASS = {"zero-shot": "AutoModelForCausalLM"}
-EVAL_BATCH_SIZE = 1
+KIND = {
+    "models": ["decoder"],
+    "protocols": {"zero-shot": {"auto_class": "AutoModelForCausalLM"}},
+    "columns": ["context", "windows"],
+    "metrics": ["perplexity"],
+    "cost": {"scored_at_once": 1, "language_logits": True},
+}
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 LARGEST = math.log(sys.float_info.max)
 
@@ -80,7 +85,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """exp(mean loss in nats); None where the model's loss is not finite."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     losses = tasks.forward(model, prepared.inputs, prepared.collate, size, device, window_loss).astype(np.float64)
     losses = np.where(np.isfinite(losses), losses, math.nan)  # half precision overflows at high sparsity
     mean = losses.sum() / prepared.targets.sum()

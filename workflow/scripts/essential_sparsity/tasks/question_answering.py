@@ -21,8 +21,17 @@ from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
 from essential_sparsity.tasks.tokens import Rows, Tokens
 
-AUTO_CLASS = {"finetune": "AutoModelForQuestionAnswering"}
-EVAL_BATCH_SIZE = 32
+KIND = {
+    "models": ["encoder", "decoder"],
+    "protocols": {
+        "finetune": {
+            "auto_class": "AutoModelForQuestionAnswering",
+            "columns": ["epochs", "learning_rate", "batch_size"],
+        },
+    },
+    "columns": ["n_train", "n_eval", "max_length"],
+    "metrics": ["token_f1", "exact_match"],
+}
 STRIDE = 128  # tokens that two windows share
 N_BEST = 20  # likeliest first, and last, tokens of a window that are combined
 MAX_ANSWER = 30  # tokens of the longest answer considered
@@ -139,7 +148,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Means over the questions; a model that predicts no finite span answers nothing, which is wrong."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     length, known = prepared.reference
 
     def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:

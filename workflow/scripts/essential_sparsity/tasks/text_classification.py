@@ -1,6 +1,6 @@
 """Classify texts or pairs of texts. Data: item, text (or text_a), optionally text_b, label.
 
-Metrics: accuracy, also corrected for chance; where the row asks for them Matthews' correlation and F1.
+Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 where there are two labels.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,20 @@ from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
 from essential_sparsity.tasks.tokens import Rows
 
-AUTO_CLASS = {"probe": "AutoModel", "knn": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
-EVAL_BATCH_SIZE = 32
+KIND = {
+    "models": ["encoder", "decoder"],
+    "protocols": {
+        "probe": {"auto_class": "AutoModel"},
+        "knn": {"auto_class": "AutoModel"},
+        "finetune": {
+            "auto_class": "AutoModelForSequenceClassification",
+            "columns": ["epochs", "learning_rate", "batch_size"],
+        },
+    },
+    "columns": ["n_train", "n_eval", "max_length"],
+    "metrics": ["accuracy", "chance_corrected_accuracy"],
+    "further_metrics": ["matthews", "f1"],
+}
 
 
 def prepare(
@@ -47,6 +59,7 @@ def prepare(
         train_targets=train["target"].to_numpy(),
         collate=_text.collator(tokenizer),
         model_options=options if settings["protocol"] == "finetune" else {},
+        reference=labels,
     )
 
 
@@ -54,14 +67,14 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Accuracy of the model's own head (`finetune`) or of a classifier of mean-pooled features (`probe`, `knn`)."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return _labels.classified(prepared, _labels.best(logits), settings)
+        return _labels.classified(prepared, _labels.best(logits))
     features, evaluated = (
         tasks.forward(model, inputs, prepared.collate, size, device, _text.mean_pooled)
         for inputs in (prepared.train, prepared.inputs)
     )
     return _labels.classified(
-        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated), settings
+        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
     )

@@ -17,8 +17,19 @@ from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 from essential_sparsity.tasks.tokens import Rows
 
-AUTO_CLASS = {"zero-shot": "AutoModel", "finetune": "AutoModelForSequenceClassification"}
-EVAL_BATCH_SIZE = 32
+KIND = {
+    "models": ["encoder", "decoder"],
+    "protocols": {
+        "zero-shot": {"auto_class": "AutoModel"},
+        "finetune": {
+            "auto_class": "AutoModelForSequenceClassification",
+            "columns": ["n_train", "n_eval", "epochs", "learning_rate", "batch_size"],
+        },
+    },
+    "columns": ["max_length"],
+    "metrics": ["spearman"],
+    "further_metrics": ["pearson"],
+}
 CONSTANT = {"zero-shot": 1e-12, "finetune": 1e-6}  # predictions closer than this differ by rounding: order is noise
 
 
@@ -62,7 +73,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Correlations of cosine similarities (`zero-shot`) or of predicted ratings (`finetune`) with the ratings."""
-    size = int(settings.get("eval_batch_size") or EVAL_BATCH_SIZE)
+    size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
         predicted = logits[:, 0].astype(np.float64)
@@ -70,9 +81,8 @@ def run(
     else:
         embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
         predicted = cosine(*np.split(embedded.astype(np.float64), 2))
-    methods, rounding = {"pearson": pearsonr, "spearman": spearmanr}, CONSTANT[settings["protocol"]]
-    found = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
-    metrics = {name: found[name] for name in tasks.wanted(settings, ("spearman",))}
+    methods, rounding = {"spearman": spearmanr, "pearson": pearsonr}, CONSTANT[settings["protocol"]]
+    metrics = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
     return Outcome(metrics, tasks.items_frame(prepared.items, predicted, prepared.targets))
 
 

@@ -1,6 +1,6 @@
 """Tokenised texts as flat arrays, made once and kept: all runs with the same tokenizer and texts read the same file.
 
-A file is named by everything that decides its content (tokenizer, versions, options, texts), so that it is never stale,
+A file is named by everything that decides its content (tokenizer, versions, code, options, texts), so that it is never stale,
 whoever wrote it; two jobs that start together write the same bytes. It is read, not mapped into memory: on a network file
 system a mapped file that is deleted or replaced takes the process with it.
 """
@@ -17,7 +17,7 @@ import pyarrow as pa
 import tokenizers
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import codefiles, files
 
 CHUNK = 10_000  # texts tokenised at once: their tokens are Python lists for a moment, twenty times as large
 Columns = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (offsets of the rows, one more than rows; whole numbers)
@@ -74,12 +74,14 @@ def cached(
     """What `encode` makes of `texts` (one sequence, or two of equal length), from the folder `cache` where it is there.
 
     `encode(start, first, …)` is given the texts of each sequence from `start` on, some at a time, and returns, by name, a
-    list of whole numbers for each row; it must do nothing but what the tokenizer and `options` decide. Without a folder,
-    and for the few tokenizers that cannot be told apart by their content (those written in Python), nothing is kept.
+    list of whole numbers for each row; it must do nothing but what the tokenizer, `options` and the code of its module
+    decide. Without a folder, and for the few tokenizers that cannot be told apart by their content (those written in
+    Python), nothing is kept.
     """
     if cache is None or not tokenizer.is_fast:
         return Tokens(_columns(texts, encode))
-    path = Path(cache) / f"{_named(identity(tokenizer) | {'options': dict(options)}, texts)}.arrow"
+    code = codefiles.digest_of(__name__, encode.__module__)
+    path = Path(cache) / f"{_named(identity(tokenizer) | {'code': code, 'options': dict(options)}, texts)}.arrow"
     if path.is_file():
         try:
             return Tokens(read(path))
