@@ -21,10 +21,11 @@ rule fetch_model:
         program=program("fetch_model"),
         code=code("fetch_model"),
         settings=lambda wildcards: STUDY.source(MODELS[wildcards.model]),
+        pickle=pickle_of,
     message:
         "Fetching the model {wildcards.model}"
     shell:
-        "python {params.program} --model {wildcards.model} --settings {params.settings:q} "
+        "python {params.program} --model {wildcards.model} --settings {params.settings:q} {params.pickle} "
         "--manifest {output.manifest} 2>&1 | tee {log}"
 
 

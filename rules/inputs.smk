@@ -50,10 +50,15 @@ def run_settings(wildcards):
 
 
 # Params that decide no number take `output`, so that Snakemake does not compare them.
+def pickle_of(wildcards, output):
+    """The permission to read a pickle, as an option."""
+    return "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
+
+
 def run_permissions(wildcards, output):
     """What a run may do and what it is told about, which decides no number: options of the program."""
     row = TASKS[wildcards.task]
-    found = ["--allow-pickle"] if MODELS[wildcards.model]["allow_pickle"] else []
+    found = list(filter(None, [pickle_of(wildcards, output)]))
     if row["metrics"]:
         found += ["--metrics", row["metrics"]]
     if (wildcards.model, wildcards.task) in STUDY.expected:

@@ -21,9 +21,7 @@ rule measure_spectrum:
     params:
         program=program("measure_spectrum"),
         code=code("measure_spectrum"),
-        pickle=lambda wildcards, output: (
-            "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
-        ),
+        pickle=pickle_of,
     shell:
         "python {params.program} --manifest {input.manifest} --out {output.spectrum} "
         "--fingerprints {output.fingerprints} {params.pickle} 2>&1 | tee {log}"

@@ -110,14 +110,14 @@ def test_a_constant_and_a_short_series_have_no_fit():
     assert measures.conclude(X[:5], X[:5])["conclusion"] == "too few checkpoints"
 
 
-def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones():
+def test_groups_are_compared_over_the_steps_that_both_have_without_suspect_ones():
     rows = [
-        {"series": "s", "group": group, "line": group, "position": step, "value": value, "marked": marked}
+        {"series": "s", "group": group, "training": group, "position": step, "value": value, "suspect": suspect}
         | {"tensor": "all", "measure": "gini"}
         for group, offset in (("more", 0.1), ("less", 0.0))
-        for step, value, marked in [(0, 0.5 + offset, None), (1, 0.6 + offset, None), (2, 0.7 + offset, None)]
+        for step, value, suspect in [(0, 0.5 + offset, None), (1, 0.6 + offset, None), (2, 0.7 + offset, None)]
     ]
-    rows.append(rows[0] | {"position": 3, "value": 9.0, "marked": "the same weights as 2"})
+    rows.append(rows[0] | {"position": 3, "value": 9.0, "suspect": "the same weights as 2"})
     rows.append(rows[3] | {"position": 3, "value": 0.0})
     found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
     assert (found["group_a"], found["group_b"], found["n_positions"]) == ("less", "more", 3)

@@ -274,7 +274,7 @@ def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 100
         {
             "series": "s",
             "group": group,
-            "line": f"{group} {seed}",
+            "training": f"{group} {seed}",
             "axis": "step",
             "between": "checkpoint",
             "scope": "model",

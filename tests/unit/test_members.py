@@ -22,7 +22,7 @@ STEPS = (0, 1, 2)
 
 def rows_of(training, group):
     return [
-        {"series": "s", "group": group, "line": training, "model": f"{training}-{step}", "axis": "step"}
+        {"series": "s", "group": group, "training": training, "model": f"{training}-{step}", "axis": "step"}
         | {"position": float(step)}
         for step in STEPS
     ]

@@ -184,10 +184,8 @@ def training(tmp_path_factory):
 
 
 def compare(root, steps, wanted=(), *more, levels=("0.300", "0.600")):
-    members = [
-        {"line" if name == "training" else name: value for name, value in member(step).items()} for step in steps
-    ]
-    series = ["--members", json.dumps(members), "--results", str(root), "--out", str(root / "series.parquet")]
+    members = json.dumps([member(step) for step in steps])
+    series = ["--members", members, "--results", str(root), "--out", str(root / "series.parquet")]
     tabulate_series.main(series)
     options = ["--series-table", str(root / "series.parquet"), "--sparsities", *levels, "--tickets", json.dumps(wanted)]
     compare_checkpoints.main([*options, *more, "--results", str(root), "--out", str(root / "out.parquet")])
@@ -203,7 +201,7 @@ def test_two_hand_made_checkpoints_give_the_counts_that_were_put_in(training):
     assert row["iou_pruned"] == pytest.approx((k - 100) / (k + 100))
     assert row["cosine_kept_chance"] == pytest.approx((n - k) / n)
     assert frame["scope"].value_counts().to_dict() == {"matrix": 24, "layer": 4, "model": 2}
-    assert (row["series"], row["group"], row["line"], row["axis"]) == ("s", "all", "run", "step")
+    assert (row["series"], row["group"], row["training"], row["axis"]) == ("s", "all", "run", "step")
     assert (row["between"], row["pattern_a"], row["task_a"], row["seed_a"]) == ("checkpoint", "global", "", 0)
 
 

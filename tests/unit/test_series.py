@@ -66,7 +66,7 @@ def test_blocks_of_the_grid_may_name_a_whole_series():
 def test_members_of_a_studied_series_say_which_training_they_are_of():
     models = series.read(shipped()).models
     found = series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-bert"]}}, models)
-    assert {member["line"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
+    assert {member["training"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
     assert ("wiki-bert-10", "results/pretraining/wiki-bert-10/losses.parquet") in series.losses(found, models)
     with pytest.raises(configuration.ConfigError, match=r"wiki-brt.*did you mean 'wiki-bert'"):
         series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-brt"]}}, models)
@@ -74,12 +74,12 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
 
 def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
     models = series.read(shipped()).models
-    found = series.lines(series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-bert"]}}, models))
-    assert {line: len(members) for line, members in found.items()} == {
+    found = series.trainings(series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-bert"]}}, models))
+    assert {name: len(members) for name, members in found.items()} == {
         "wiki-bert-10": 31, "wiki-bert-100": 31, "wiki-bert-50": 31,
     }  # fmt: skip
-    alone = {"series": "s", "group": "g", "line": "one", "model": "one", "axis": "checkpoint", "position": 0.0}
-    assert series.lines([alone]) == {}
+    alone = {"series": "s", "group": "g", "training": "one", "model": "one", "axis": "checkpoint", "position": 0.0}
+    assert series.trainings([alone]) == {}
     assert series.mask_levels({"emergence": {"mask_sparsities": [0.5, 0.25, 0.125]}}) == ["0.125", "0.250", "0.500"]
     assert series.mask_levels({"emergence": {"mask_sparsities": []}}) == []
     with pytest.raises(

@@ -179,7 +179,7 @@ CHANGES = {
     "the colour of a pattern": (edit(f"{LIBRARY}/patterns.py", '"#0072B2"', '"#0072B3"'), {}),
     "a setting of a task": (edit(FILES["tasks"], "\t16\t\t\t\t\t2", "\t12\t\t\t\t\t2"), {"prune_eval": LONG, "find_ticket": TICKETS} | GRIDDED | COMPARED),
     "what a job asks for": (edit(FILES["tasks"], "\t2\t1\t", "\t2\t7\t"), {}),
-    "a permission": (edit(FILES["models"], "\tfalse\t", "\ttrue\t"), {"fetch_model": 1}),
+    "a permission": (edit(FILES["models"], "\tfalse\t", "\ttrue\t"), {}),
     "another metric": (edit(FILES["tasks"], "\t2\t1\t\t", "\t2\t1\tmatthews,accuracy\t"), GRIDDED),
     "code of pruning": (edit(f"{LIBRARY}/pruning/masks.py", "import ", "import sys\nimport "), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),
     "code of the kind": (append(f"{LIBRARY}/tasks/text_classification.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),

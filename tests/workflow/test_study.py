@@ -99,7 +99,7 @@ def test_masks_of_neighbouring_checkpoints_are_compared(studied):
     assert all(found == [[0, 2], [2, 4], [4, 6]] for found in places)
     assert (one_shot["pruned_a"] == (one_shot["sparsity"] * one_shot["n"] + 0.5).astype(int)).all()
     assert (one_shot["cosine_kept"] > one_shot["cosine_kept_chance"] + 0.1).all(), "one step of training changes little"
-    assert set(near["line"]) == {"tiny-100", "tiny-50"}
+    assert set(near["training"]) == {"tiny-100", "tiny-50"}
     assert set(near["scope"]) == {"model", "layer", "matrix"}
     tickets = whole[whole["pattern_a"] == "lth"]
     assert tickets[["model_a", "model_b", "task_b", "sparsity"]].to_numpy().tolist() == [
@@ -159,7 +159,7 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
         log = (studied.folder / "results/logs/trajectory.log").read_text()
         assert "tiny-100-2 is left out of fits: it has the same weights as 6" in log
         alike = read(studied, "similarity")
-        near = alike[(alike["line"] == "tiny-100") & (alike["scope"] == "model") & (alike["sparsity"] == 0.3)]
+        near = alike[(alike["training"] == "tiny-100") & (alike["scope"] == "model") & (alike["sparsity"] == 0.3)]
         assert near[["position_a", "position_b"]].to_numpy().tolist() == [[0, 4], [4, 6]]
     finally:
         shutil.rmtree(folder / "step-2")

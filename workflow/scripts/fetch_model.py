@@ -11,10 +11,11 @@ from essential_sparsity.acquire import fetching
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="its id in the models table")
-    parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, allow_pickle, packages")
+    parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, packages")
+    parser.add_argument("--allow-pickle", action="store_true", help="fetch a pickle where there are no safetensors")
     parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
     args = parser.parse_args(argv)
-    facts = fetching.fetch(args.model, json.loads(args.settings), args.manifest)
+    facts = fetching.fetch(args.model, json.loads(args.settings) | {"allow_pickle": args.allow_pickle}, args.manifest)
     print(f"{args.model}: {facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}")
 
 

@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> None:
     models = asked.measured_only[args.pretraining]
     for model in models:
         manifest = args.store / f"checkpoints/{model}/manifest.json"
-        fetching.fetch(model, json.loads(asked.source(asked.models[model])), manifest)
+        row = asked.models[model]
+        settings = json.loads(asked.source(row)) | {"allow_pickle": row["allow_pickle"]}
+        fetching.fetch(model, settings, manifest)
         places = [f"{args.store}/{place}/{model}.parquet" for place in ("spectra", "fingerprints")]
         measuring.measure(manifest, *places)
     print(f"{len(models)} checkpoints measured")

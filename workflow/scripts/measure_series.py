@@ -29,11 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     trajectory = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
     trajectory["suspect"] = trajectory["model"].map(found).astype(object).where(trajectory["model"].isin(found), None)
     tables.write(trajectory, "trajectory", args.trajectory)
-    # The columns as the functions below name them.
-    trajectory = trajectory.rename(columns={"training": "line", "suspect": "marked"})
-    losses = members.losses(series).rename(columns={"training": "line"})
-    abruptness = trajectories.abruptness(trajectory, losses).rename(columns={"line": "training"})
-    tables.write(abruptness, "abruptness", args.abruptness)
+    tables.write(trajectories.abruptness(trajectory, members.losses(series)), "abruptness", args.abruptness)
     tables.write(measures.contrasts(trajectory), "contrasts", args.contrasts)
 
 

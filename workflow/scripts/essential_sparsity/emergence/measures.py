@@ -184,10 +184,10 @@ def _resampled(
 def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
     """How the groups of a series differ, per measure and tensor: mean difference over the steps that both have.
 
-    `trajectory`: the table. Lines of a group (seeds) are averaged at each position; marked checkpoints are left out. The
+    `trajectory`: the table. Trainings of a group (seeds) are averaged at each position; suspect checkpoints are left out. The
     interval (95 %) resamples blocks of positions: it says how steady a difference is along the series, not over seeds.
     """
-    kept = trajectory[trajectory["marked"].isna() & trajectory["value"].notna()]
+    kept = trajectory[trajectory["suspect"].isna() & trajectory["value"].notna()]
     keys = ["series", "measure", "tensor"]
     rows = []
     for key, part in kept.groupby(keys, sort=True):

@@ -42,7 +42,7 @@ def compared(members: Iterable[Mapping[str, Any]], read: Callable[[str], Held]) 
 def _pair(before: tuple[Mapping, Held], here: tuple[Mapping, Held]) -> Iterator[pd.DataFrame]:
     (a, masks_a), (b, masks_b) = before, here
     _check_same(a["model"], masks_a.weights, b["model"], masks_b.weights)
-    place = {"series": a["series"], "group": a["group"], "line": a["training"], "axis": a["axis"]}
+    place = {name: a[name] for name in ("series", "group", "training", "axis")}
     place |= {"position_a": a["position"], "position_b": b["position"]}
     for sparsity, mask in sorted(masks_a.bits.keys() & masks_b.bits.keys()):
         key = similarity.key("checkpoint", sparsity, (a["model"], *mask), (b["model"], *mask), place)

@@ -10,7 +10,7 @@ from essential_sparsity.emergence import measures
 
 
 def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataFrame:
-    """Rows of table `trajectory` (without `marked`) of one checkpoint; `member`: its row of the series."""
+    """Rows of table `trajectory` (without `suspect`) of one checkpoint; `member`: its row of the series."""
     about = spectrum.drop_duplicates("tensor").set_index("tensor")[["layer", "sublayer"]]
     found = measures.measures(spectrum).join(about, on="tensor")
     return found.assign(layer=found["layer"].astype("Int64"), **member)
@@ -30,18 +30,18 @@ def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.Dat
 
 
 def abruptness(trajectory: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
-    """Table `abruptness`: one row per line and measure of all prunable weights, and of the loss of its pre-training.
+    """Table `abruptness`: one row per training and measure of all prunable weights, and of the loss of its pre-training.
 
-    `losses`: table of that name with the column `line` in place of `pretraining`.
+    `losses`: table of that name with the column `training` in place of `pretraining`.
     """
-    whole = trajectory[(trajectory["tensor"] == measures.WHOLE) & trajectory["marked"].isna()]
+    whole = trajectory[(trajectory["tensor"] == measures.WHOLE) & trajectory["suspect"].isna()]
     rows = []
-    for key, part in whole.groupby(["series", "group", "line"], sort=True):
-        here = dict(zip(("series", "group", "line"), key, strict=True))
+    for key, part in whole.groupby(["series", "group", "training"], sort=True):
+        here = dict(zip(("series", "group", "training"), key, strict=True))
         for measure, values in part.dropna(subset="value").groupby("measure", sort=True):
             values = values.sort_values("position")
             rows.append(here | {"measure": measure} | measures.conclude(values["position"], values["value"]))
-        logged = losses[losses["line"] == here["line"]]
+        logged = losses[losses["training"] == here["training"]]
         logged = logged[logged["step"].isin(part["position"])].sort_values("step")
         if len(logged):
             rows.append(here | {"measure": "loss"} | measures.conclude(logged["step"], logged["loss"]))

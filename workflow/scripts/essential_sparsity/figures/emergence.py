@@ -161,7 +161,7 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
 
 
 def _alike(axes: Axes, rows: pd.DataFrame, measure: str, colours: Mapping[str, str]) -> None:
-    for (group, _, pattern), part in rows.groupby(["group", "line", "pattern_a"], sort=True):
+    for (group, _, pattern), part in rows.groupby(["group", "training", "pattern_a"], sort=True):
         found = part.groupby("position_b")[measure].mean()
         marker, size, dashes = ("o", 1.8, "-") if pattern == "global" else ("^", 2.5, "--")
         look = {"marker": marker, "markersize": size, "linestyle": dashes, "linewidth": 0.9, "zorder": 3}

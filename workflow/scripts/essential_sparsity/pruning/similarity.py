@@ -17,7 +17,7 @@ from essential_sparsity.checkpoints.prunable import PrunableWeight
 
 CHUNK = 1 << 17  # bytes compared at once: two of them and their intersection stay in a core's cache
 COUNTS = ["n", "pruned_a", "pruned_b", "pruned_both"]
-PLACE = ("series", "group", "line", "axis", "position_a", "position_b")  # of neighbouring checkpoints only
+PLACE = ("series", "group", "training", "axis", "position_a", "position_b")  # of neighbouring checkpoints only
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:

@@ -29,7 +29,7 @@ from essential_sparsity.study.configuration import ConfigError
 RESULTS = "results"
 STORE = f"{RESULTS}/store"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-SOURCE = ("source", "id", "revision", "format", "columns", "allow_pickle", "content")
+SOURCE = ("source", "id", "revision", "format", "columns", "content")
 # The columns of a task that its numbers depend on; `metrics` chooses among numbers that are there.
 RUN_SETTINGS = [
     "dataset",
@@ -193,7 +193,9 @@ class Study:
         """What the numbers of a task's runs depend on beside their keys, as JSON."""
         row = self.tasks[task]
         found = {key: row[key] for key in RUN_SETTINGS}
-        kind = kinds.declared()[row["kind"]]  # a declaration is no code: the part of it that decides numbers stands here
+        kind = kinds.declared()[
+            row["kind"]
+        ]  # a declaration is no code: the part of it that decides numbers stands here
         found["auto_class"] = kind.protocols[row["protocol"]].auto_class
         found["scored_at_once"] = kind.cost.scored_at_once
         return json.dumps(found | {"threads": self.given["resources"]["threads"]}, sort_keys=True)
