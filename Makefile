@@ -1,4 +1,6 @@
-# Two commands do everything: `make demo` and `make test`.
+# Two commands do everything: `make demo` and `make test`. Another study: `make demo CONFIG=config/my-study.yaml`, and so
+# run, refine, report, summary and lock.
+CONFIG ?=
 VENV ?= .venv
 PYTHON ?= python3
 CORES ?= all
@@ -8,7 +10,8 @@ INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason
+CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
 .PHONY: demo run refine report summary test test-slurm lock lint
 
@@ -33,10 +36,10 @@ lock: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/lock.py $(if $(CONFIG),--config $(CONFIG))
 
 report: $(INSTALLED)
-	@$(BIN)/snakemake --report results/report.html --quiet all
+	@$(BIN)/python workflow/scripts/report.py $(CONFIGURED)
 
 summary: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/summary.py --knees results/tables/knees.parquet --costs results/tables/costs.parquet --results results
+	@$(BIN)/python workflow/scripts/print_summary.py $(if $(CONFIG),--config $(CONFIG))
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,31 +1,34 @@
-"""Print what a run found, what it cost and where everything lies."""
+"""Print what a study found, what it cost and where everything lies."""
 
 import argparse
 from pathlib import Path
 
 from essential_sparsity import cli, tables
 from essential_sparsity.figures import summary
+from essential_sparsity.study import configuration, study
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--knees", required=True, help="table of knees")
-    parser.add_argument("--costs", help="table of costs")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
+    folder = Path(study.folder(configuration.read_config("config/config.yaml", *args.config)["study"]))
+    knees = tables.read(folder / "tables/knees.parquet", "knees")
+    costs = tables.read(folder / "tables/costs.parquet", "costs")
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print("essential: crossing of the isotonic mean (the headline); last: largest level still inside;")
     print("kneedle, hinge: where the curve bends, whatever the tolerance.\n")
-    print("\n".join(summary.knee_lines(tables.read(args.knees, "knees"))))
-    if args.costs:
-        print("\nTime, summed over jobs\n")
-        print("\n".join(summary.cost_lines(tables.read(args.costs, "costs"))))
+    print("\n".join(summary.knee_lines(knees)))
+    print("\nTime, summed over jobs\n")
+    print("\n".join(summary.cost_lines(costs)))
     print("\nWhere everything lies\n")
     for what in ("tables", "figures"):
-        for folder, count in summary.folders(args.results, f"{what}/**/*.*"):
-            print(f"{what:9}{folder} ({count})")
-    report = args.results / "report.html"
-    print(f"{'report':9}{report if report.exists() else f'not made yet: snakemake --report {report}'}")
+        for place, count in summary.folders(folder, f"{what}/**/*.*"):
+            print(f"{what:9}{place} ({count})")
+    report = folder / "report.html"
+    command = " ".join(["python workflow/scripts/report.py", *(["--configfile", *args.config] if args.config else [])])
+    print(f"{'report':9}{report if report.exists() else f'not made yet: {command}'}")
+    print(f"{'store':9}{study.STORE} (runs, checkpoints and data, shared by all studies)")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from essential_sparsity import cli, files
-from essential_sparsity.study import configuration, refinement
+from essential_sparsity.study import configuration, refinement, study
 
 MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
 
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
-    folder = f"results/{configuration.of_command(command)['study']}"
+    folder = study.folder(configuration.of_command(command)["study"])
     asked = f"{folder}/next_round.json"
     for _ in range(MOST):
         _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it

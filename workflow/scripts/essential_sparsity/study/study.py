@@ -76,7 +76,7 @@ class Study:
     @property
     def folder(self) -> str:
         """What a person opens."""
-        return f"{RESULTS}/{self.name}"
+        return folder(self.name)
 
     @property
     def share(self) -> float:
@@ -269,7 +269,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
     expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
     grid.validate(expanded, tables.models, tables.tasks, where)
     iterations.check(expanded, tables.tasks, where)
-    added = refinement.read(f"{RESULTS}/{config['study']}/rounds.json") if config.get("refine") else []
+    added = refinement.read(f"{folder(config['study'])}/rounds.json") if config.get("refine") else []
     sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
     stored = grid.stored_in(f"{STORE}/runs") if looking else lambda curve: ()
     return Study(
@@ -285,6 +285,11 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
         mask_levels=series.mask_levels(expanded),
         expected=references.read(expanded, tables.models, tables.tasks),
     )
+
+
+def folder(name: str) -> str:
+    """Where what a person opens of a study lies: its tables, figures and report."""
+    return f"{RESULTS}/{name}"
 
 
 def check_name(name: str, where: str) -> None:
