@@ -1,4 +1,4 @@
-# Pre-training from scratch with saved checkpoints. A training that was killed goes on from results/pretraining/…/state.
+# Pre-training from scratch with saved checkpoints. A training that was killed goes on from results/store/pretraining/…/state.
 PRETRAINED = f"{STORE}/pretraining/{{pretraining}}"
 TOKENIZER = f"{STORE}/pretraining/tokenizers/{{dataset}}-{{size}}/tokenizer.json"
 

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", required=True, help="row of the tasks table, of protocol finetune")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--sparsity", required=True, help="pruned after this iteration, for instance 0.300")
-    parser.add_argument("--iteration", type=int, required=True, help="its number in the chain, from 1")
+    parser.add_argument("--iteration", type=int, required=True, help="its number, from 1")
     parser.add_argument("--share", type=float, required=True, help="share of the original weights that each prunes")
     parser.add_argument("--settings", required=True, help="JSON: the task's columns that decide numbers, and threads")
     parser.add_argument("--code", required=True, help="digest of the code")

@@ -1,4 +1,4 @@
-"""Lottery tickets as the grid asks for them: which iterations a chain has, where they lie, which masks are compared.
+"""Lottery tickets as the grid asks for them: which iterations a ticket takes, where they lie, which masks are compared.
 
 Standard library, `patterns` and `grid` only: every parse of the Snakefile imports this module.
 """
@@ -10,13 +10,13 @@ from essential_sparsity import patterns
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job, level, sparsities
 
-TICKET = "{model}/{task}/seed{seed}/{sparsity}"  # of one iteration, below results/tickets, without suffix
+TICKET = "{model}/{task}/seed{seed}/{sparsity}"  # of one iteration, below tickets/ of the store, without suffix
 
 Iteration = tuple[str, str, int, str]  # model, task, seed, sparsity after it
 
 
 def check(config: dict, tasks: dict, where: str) -> None:
-    """Refuse tickets that no chain can make; ConfigError names the block, the value and what was expected.
+    """Refuse tickets that no iterations can make; ConfigError names the block, the value and what was expected.
 
     `tasks`: rows of the tasks table by id. The grid must have passed `grid.validate`.
     """
@@ -49,7 +49,7 @@ def found_by_training(pattern: str) -> bool:
 
 
 def chain(sparsity: str, share: float) -> list[str]:
-    """The sparsities after each iteration of the chain that ends at `sparsity`."""
+    """The sparsities after each of the iterations that end at `sparsity`."""
     return [level(share * (i + 1)) for i in range(round(float(sparsity) / share))]
 
 
@@ -65,7 +65,7 @@ def tickets(jobs: Iterable[Job], share: float) -> list[Iteration]:
 
 
 def path(iteration: Iteration) -> str:
-    """Where an iteration's files lie below results/tickets and results/benchmarks/ticket, without suffix."""
+    """Where an iteration's files lie below tickets/ and benchmarks/find_ticket/ of the store, without suffix."""
     return TICKET.format(**dict(zip(("model", "task", "seed", "sparsity"), iteration, strict=True)))
 
 
