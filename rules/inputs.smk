@@ -9,6 +9,12 @@ def made_here(wildcards):
     return f"{STORE}/pretraining/{row['id']}/manifest.json"
 
 
+def pretraining_data(wildcards):
+    """The manifest of the data of a pre-training."""
+    dataset = STUDY.pretrainings[wildcards.pretraining]["dataset"]
+    return f"{STORE}/datasets/{dataset}/manifest.json"
+
+
 def tokenizer_of(wildcards):
     """The tokenizer of a pre-training on text."""
     row = STUDY.pretrainings[wildcards.pretraining]

@@ -28,7 +28,7 @@ rule train_tokenizer:
 
 rule pretrain:
     input:
-        data=lambda wildcards: f"{STORE}/datasets/{PRETRAININGS[wildcards.pretraining]['dataset']}/manifest.json",
+        data=pretraining_data,
         tokenizer=tokenizer_of,
     output:
         losses=f"{PRETRAINED}/losses.parquet",
@@ -69,7 +69,6 @@ for made, models in STUDY.measured_only.items():
         name:
             f"measure_{made}"
         input:
-            schema=schema("spectrum", "fingerprints"),
             made=f"{STORE}/pretraining/{made}/manifest.json",
         output:
             manifests=expand(
@@ -88,6 +87,8 @@ for made, models in STUDY.measured_only.items():
             mem_mb=lambda wildcards, attempt: attempt * 4000,
             runtime=lambda wildcards, attempt: attempt * 60,
         params:
+            program=program("measure_pretraining"),
+            code=code("measure_pretraining"),
             models=lambda wildcards, made=made, models=models: digest_of(
                 [STUDY.source(MODELS[model]) for model in models]
             ),

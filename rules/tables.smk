@@ -101,12 +101,12 @@ rule count_layers:
     log:
         f"{OUT}/logs/count_layers.log",
     conda:
-        "../envs/analyse.yaml"
+        "../envs/evaluate.yaml"
     params:
         program=program("count_layers"),
         code=code("count_layers"),
         sparsity=CONFIG["figures"]["layers_sparsity"],
-        spectra=f"{STORE}/spectra",
+        spectra=lambda wildcards, input: Path(input.spectra[0]).parent,
     message:
         "Counting where the pruned weights sit"
     shell:
