@@ -90,11 +90,11 @@ def run_minutes(wildcards, attempt):
 
 
 def dense_first(wildcards):
-    """The dense run that must agree with its reference before runs of a (model, task) that has one start."""
-    if (
-        wildcards.get("pattern") == "dense"
-        or (wildcards.model, wildcards.task) not in STUDY.expected
-    ):
+    """The dense run of a curve, before all others: where it has to agree with a reference, they start when it does.
+
+    It is an input whether there is a reference or not: so a first reference, or a study without any, re-runs nothing.
+    """
+    if wildcards.get("pattern") == "dense":
         return []
     dense = {**wildcards, "pattern": "dense", "sparsity": grid.level(0)}
     return f"{STORE}/runs/{RUN}.parquet".format(**dense)

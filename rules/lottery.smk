@@ -18,8 +18,8 @@ rule find_ticket:
         previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
         previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
     output:
-        ticket=f"{TICKET}.safetensors",
-        digest=f"{TICKET}.sha256",
+        ticket=update(f"{TICKET}.safetensors"),
+        digest=update(f"{TICKET}.sha256"),
     log:
         f"{STORE}/logs/find_ticket/{iterations.TICKET}.log",
     benchmark:

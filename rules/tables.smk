@@ -39,10 +39,12 @@ rule collect_runs:
         program=program("collect_runs"),
         code=code("collect_runs"),
         work=f"{STORE}/work",
+        mixed=CONFIG.get("mixed_runs", "stop"),
     message:
         "Collecting the runs"
     shell:
-        "python {params.program} --grid {input.grid} --work {params.work} --out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --work {params.work} --mixed {params.mixed} "
+        "--out {output.table} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.

@@ -166,7 +166,13 @@ def blocks(*more: dict):
 
 RUNS = "results/store/runs/one"
 PATTERN = '        Pattern("dense", "dense"),\n'
-KIND = "    return 1\n"
+KIND = """KIND = {
+    "models": ["encoder"],
+    "protocols": {"zero-shot": {"auto_class": "AutoModel"}},
+    "columns": ["max_length"],
+    "metrics": ["spearman"],
+}
+"""
 
 CHANGES = {
     "nothing": (lambda study: None, {}),
@@ -179,6 +185,7 @@ CHANGES = {
     "the colour of a pattern": (edit(f"{LIBRARY}/patterns.py", '"#0072B2"', '"#0072B3"'), {}),
     "a setting of a task": (edit(FILES["tasks"], "\t16\t\t\t\t\t2", "\t12\t\t\t\t\t2"), {"prune_eval": LONG, "find_ticket": TICKETS} | GRIDDED | COMPARED),
     "what a job asks for": (edit(FILES["tasks"], "\t2\t1\t", "\t2\t7\t"), {}),
+    "a kind added": (write("workflow/scripts/extensions/my_kind.py", KIND), {}),
     "a permission": (edit(FILES["models"], "\tfalse\t", "\ttrue\t"), {}),
     "another metric": (edit(FILES["tasks"], "\t2\t1\t\t", "\t2\t1\tmatthews,accuracy\t"), GRIDDED),
     "code of pruning": (edit(f"{LIBRARY}/pruning/masks.py", "import ", "import sys\nimport "), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),

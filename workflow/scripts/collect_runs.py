@@ -17,10 +17,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, help="table of the grid")
     parser.add_argument("--work", type=Path, required=True, help="folder of what the programs keep")
+    parser.add_argument(
+        "--mixed", choices=["stop", "warn"], default="stop", help="what runs of other versions or devices do"
+    )
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
-    tables.write(runs.collect(grid), "runs", args.out)
+    tables.write(runs.collect(grid, args.mixed), "runs", args.out)
     finished.clear(args.work, [*(f"prune_eval/{job}" for job in grid["job"].unique()), *iterations(args.work, grid)])
 
 

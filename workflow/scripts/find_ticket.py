@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.work:
         done = finished.Finished.of_job(args.work, made_of(args), {"out": args.out, "digest": args.digest})
         work = resume.Work.of_job(args.work / "training", args.manifest, args.data)
-    if not (done and done.take_back()):
+    if not (done and (done.there(lambda: whole(args)) or done.take_back())):
         with threadpool_limits(settings["threads"]):
             masks, record = prune(args, settings, work)
         tickets.write(args.out, masks, record)
@@ -79,6 +79,20 @@ def made_of(args: argparse.Namespace) -> dict:
         "previous": [files.sha256_file(path) for path in args.previous],
         **resume.versions(resume.device()),
     }
+
+
+def whole(args: argparse.Namespace) -> bool:
+    """Whether the ticket that is there is whole, has the SHA-256 beside it, and was made of the same."""
+    try:
+        tickets.read(args.out, {"made_of": digest_of(args)})
+        return provenance.of_ticket(args.digest) == files.sha256_file(args.out)
+    except (ValueError, OSError, IndexError):
+        return False
+
+
+def digest_of(args: argparse.Namespace) -> str:
+    """SHA-256 of all that decides the ticket, as its provenance names it."""
+    return files.sha256_text(json.dumps(made_of(args), sort_keys=True))
 
 
 def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) -> tuple[lottery.Masks, dict]:
@@ -109,7 +123,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
     )
     made = {"iteration": args.iteration, "sparsity": level.sparsity, "k": level.k, "n": level.n}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return masks, chain | made | versions | {"workflow": essential_sparsity.__version__}
+    return masks, chain | made | versions | {"workflow": essential_sparsity.__version__, "made_of": digest_of(args)}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The runs of a grid in one table, checked against what the grid asks for; and their evaluated items."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -8,14 +9,16 @@ from essential_sparsity import tables
 from essential_sparsity.tables import provenance
 
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
+MIXED = ("torch", "transformers", "device")  # what may not differ among the runs of a model and task
 SHOWN = 5  # stale files that a message names
 
 
-def collect(grid: pd.DataFrame) -> pd.DataFrame:
+def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     """The rows of table `runs` that a grid (table `grid`) asks for, of the metrics that its tasks name.
 
-    Raises ValueError naming the files that were made of something else than the configuration asks for, and what; and
-    for a metric that a run does not have.
+    Raises ValueError naming the files that were made of something else than the configuration asks for, and what; for a
+    metric that a run does not have; and for runs of one model and task that another version of a library or another type
+    of device computed, where `mixed` is "stop" ("warn" says so and goes on).
     """
     found = tables.collect(grid["run"].drop_duplicates(), "runs")
     joined = grid.merge(found.drop(columns="items_sha256"), on=KEY, how="left", suffixes=("_asked", ""))
@@ -25,6 +28,7 @@ def collect(grid: pd.DataFrame) -> pd.DataFrame:
             f"{first['run']} has no run at sparsity {first['sparsity']}, which its name promises. Delete it and run again."
         )
     _refuse_stale(joined)
+    _compare_versions(joined, mixed)
     return _chosen(grid, found)
 
 
@@ -72,6 +76,25 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
         + "\nRun the same command again: it computes "
         "them anew. Should it find nothing to do, delete these files first."
     )
+
+
+def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
+    """Runs that are compared with one another were computed by the same libraries on the same type of device."""
+    told = []
+    for (model, task), rows in joined.groupby(["model", "task"]):
+        for column in MIXED:
+            if (rows[column] != rows[column].iloc[0]).any():
+                first = rows.drop_duplicates(column).sort_values(column)
+                values = ", ".join(f"{row[column]} ({row['run']})" for _, row in first.head(SHOWN).iterrows())
+                told.append(f"{model} on {task}: {provenance.PARTS[column]} {values}")
+    if told and mixed == "stop":
+        raise ValueError(
+            "Runs that are compared with one another were computed differently:\n  "
+            + "\n  ".join(told)
+            + "\nDelete those of the one kind and run again, or say that it is meant: `mixed_runs: warn` in the configuration."
+        )
+    for line in told:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _names(row: pd.Series) -> Iterator[str]:
