@@ -14,8 +14,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
     args = parser.parse_args(argv)
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
-    print("essential: crossing of the isotonic mean (the headline); last: largest level still inside;")
-    print("kneedle, hinge: where the curve bends, whatever the tolerance.\n")
+    print(
+        "essential: crossing of the isotonic mean (the headline); between: the levels of the grid that hold it, between"
+    )
+    print("which nothing was measured; kneedle, hinge: where the curve bends, whatever the tolerance. One seed: the")
+    print("interval is that seed's, over other items, and says nothing of other seeds.\n")
     print("\n".join(summary.knee_lines(tables.read(args.knees, "knees"))))
     if args.costs:
         print("\nTime, summed over jobs\n")
