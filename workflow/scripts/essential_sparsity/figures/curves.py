@@ -163,7 +163,7 @@ def _draw_pattern(
         s, height = 100 * knee["essential_sparsity"], 0.02 + 0.028 * rank
         foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
         bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
-        axes.plot(bracket, [height] * 2, linewidth=5, alpha=0.3, zorder=3, **foot)
+        axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
         axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
         text += f" — {s:.0f} %" if s >= 1 else " — below 1 %"
         if pd.notna(low_end := knee["essential_sparsity_low"]):

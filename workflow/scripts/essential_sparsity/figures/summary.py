@@ -24,7 +24,7 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
         notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] else []
         notes += ["seeds missing"] if row["ragged"] else []
-        notes += ["one seed"] if row["n_seeds_max"] == 1 else []
+        notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes)])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
