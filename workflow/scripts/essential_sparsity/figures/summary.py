@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-WIDTH = 110
+WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
-    """The table `knees` as aligned lines of at most 110 characters; sparsities in per cent, a dash for none."""
+    """The table `knees` as aligned lines of at most 120 characters; sparsities in per cent, a dash for none."""
     header = ["model", "task", "pattern", "metric", "dense", "essential", "between", "95 %", "kneedle", "hinge", "note"]
     rows = []
     for row in knees[knees["headline"]].sort_values(["model", "task", "pattern"]).to_dict("records"):
