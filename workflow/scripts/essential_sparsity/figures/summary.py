@@ -22,7 +22,7 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         notes = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
         notes += ["comes back in"] if row["n_exits"] > 1 else []
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
-        notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] else []
+        notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
         notes += ["seeds missing"] if row["ragged"] else []
         notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
