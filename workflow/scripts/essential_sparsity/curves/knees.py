@@ -211,7 +211,7 @@ def _row(curve: Curve) -> dict:
         row |= {"dense": metric.value(curve.means[0]), "n_exits": readings.exits(curve.means, curve.epsilon)}
     if (reason := _readable(curve)) is not None:
         return row | {"reason": reason}
-    row |= _headline(curve) | _others(curve) | _sharpness(curve) | _flags(curve)
+    row |= read_headline(curve) | _others(curve) | _sharpness(curve) | _flags(curve)
     if row["essential_sparsity"] is None:
         return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}
     at_knee = float(np.interp(row["essential_sparsity"], levels, curve.means))
@@ -234,7 +234,7 @@ def _seeds(curve: Curve) -> dict:
     }
 
 
-def _headline(curve: Curve) -> dict:
+def read_headline(curve: Curve) -> dict:
     """The essential sparsity, the gap of the grid that holds it, and its interval."""
     ends = np.append(curve.levels, np.inf)
     arguments = curve.weights, curve.epsilon
