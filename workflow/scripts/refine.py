@@ -13,21 +13,18 @@ from essential_sparsity.study import refinement
 
 NEXT = "results/next_round.json"
 ROUNDS = "results/rounds.json"
-MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
 
 
 def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
-    for _ in range(MOST):
-        _run([*command, "--", NEXT])  # after `--`: `--quiet` would swallow it
-        levels = files.read_json(NEXT)
-        if not levels:
-            break
+    _run([*command, "--", NEXT])  # after `--`: `--quiet` would swallow it
+    while levels := files.read_json(NEXT):
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
         refinement.add(ROUNDS, levels)
+        _run([*command, "--", NEXT])
     _run(command)
 
 
