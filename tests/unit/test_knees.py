@@ -8,7 +8,7 @@ import pytest
 
 from essential_sparsity import tables
 from essential_sparsity.curves import comparisons, knees
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves.metrics import METRICS, headline
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)
@@ -38,6 +38,12 @@ def only(runs, **kwargs):
     table = knees.table(runs, **kwargs)[0]
     assert len(table) == 1
     return table.iloc[0]
+
+
+def test_the_headline_is_the_first_of_the_known_metrics():
+    assert headline(["f1", "accuracy", "matthews"]) == "matthews"
+    assert headline(["token_f1", "exact_match"]) == "token_f1"
+    assert headline(list(METRICS)[::-1]) == next(iter(METRICS))
 
 
 # the table

@@ -44,7 +44,7 @@ def _difference(a: Curve, b: Curve, column: str) -> dict:
     row |= {"essential_sparsity_a": or_none(found[0]), "essential_sparsity_b": or_none(found[1])}
     row |= {"difference": or_none(found[0] - found[1])}
     row |= dict.fromkeys(("low", "high", "share_a_larger", "larger")) | {"paired": False, "n_replicates": 0}
-    if a.gaps is None or b.gaps is None:
+    if a.outside is None or b.outside is None:
         return row
     (low_a, high_a), (low_b, high_b) = a.gaps, b.gaps
     own = a.gap[0] - b.gap[1], a.gap[1] - b.gap[0]

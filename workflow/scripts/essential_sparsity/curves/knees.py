@@ -49,7 +49,7 @@ class Curve:
     stream: str | None = None
     found: dict = field(default_factory=dict)  # reading -> value
     gap: tuple[float, float] | None = None  # the levels between which the essential sparsity lies
-    gaps: np.ndarray | None = None  # (2, B), of the replicates
+    outside: np.ndarray | None = None  # (B): the first level beyond the tolerance in each replicate, L for none
 
     @cached_property
     def there(self) -> np.ndarray:
@@ -60,6 +60,12 @@ class Curve:
     def weights(self) -> np.ndarray:
         """Seeds behind each mean, (L)."""
         return self.there.sum(axis=1).astype(float)
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """The levels, (2, B), between which the essential sparsity of each replicate lies; infinite above the last."""
+        ends = np.append(self.levels, np.inf)
+        return np.stack([ends[self.outside - 1], ends[self.outside]])
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -244,8 +250,7 @@ def read_headline(curve: Curve) -> dict:
     row = {"essential_sparsity": or_none(curve.found["essential_sparsity"])}
     row |= {"bracket_low": curve.gap[0], "bracket_high": or_none(curve.gap[1])}
     if curve.replicates is not None:
-        outside = readings.first_outside(curve.replicates, *arguments)
-        curve.gaps = np.stack([ends[outside - 1], ends[outside]])
+        curve.outside = readings.first_outside(curve.replicates, *arguments).astype(np.uint16)  # thousands are kept
         low, high = percentiles(curve.gap, *curve.gaps)
         row |= {"essential_sparsity_low": or_none(low), "essential_sparsity_high": or_none(high)}
     return row
