@@ -166,12 +166,12 @@ def ar1(rho, n, seed):
     return values[100:]
 
 
-@pytest.mark.parametrize(("rho", "told"), [(0.0, 0.99), (0.6, 0.8), (0.9, 0.0)])
-def test_the_interval_of_a_contrast_knows_autocorrelation(rho, told):
-    """Of 400 series without a difference at most 6 % get an interval that excludes it; a wandering one gets none."""
+@pytest.mark.parametrize(("rho", "told", "most"), [(0.0, 0.99, 1.0), (0.6, 0.8, 1.0), (0.9, 0.0, 0.3)])
+def test_the_interval_of_a_contrast_knows_autocorrelation(rho, told, most):
+    """Of 400 series without a difference at most 6 % get an interval that excludes it; a wandering one mostly none."""
     found = [measures.steady_interval(ar1(rho, 50, seed)) for seed in range(400)]
     given = [(low, high) for _, low, high in found if low is not None]
-    assert len(given) >= told * len(found)
+    assert told * len(found) <= len(given) <= most * len(found)
     assert sum(low > 0 or high < 0 for low, high in given) <= 0.06 * len(found)
     assert np.mean([effective for effective, _, _ in found]) == pytest.approx(50 * (1 - rho) / (1 + rho), rel=0.5)
 

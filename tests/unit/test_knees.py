@@ -527,6 +527,28 @@ def test_a_curve_that_never_drops_is_compared_as_far_as_it_is_known():
     assert both["share_a_larger"] == 0.5
 
 
+def test_the_interval_of_a_comparison_has_the_gaps_of_both_grids_in_it():
+    """Replicate by replicate from the definition; 0.2 and 0.25 apart at the least, since nothing is known inside a gap."""
+    draw, curves = np.random.default_rng(0), []
+    for pattern, levels, own in (("a", np.arange(10) / 10, 3), ("b", np.arange(6) / 4 * 0.99, 3)):
+        key = {"model": "m", "task": "t", "pattern": pattern, "metric": "accuracy"}
+        curve = knees.Curve(key, METRICS["accuracy"], 0.01, levels, [0], 0.9 - levels[:, None])
+        curve.found["essential_sparsity"] = levels[own] - 0.01
+        curve.gap, curve.outside = (levels[own - 1], levels[own]), draw.integers(1, len(levels) + 1, 400)
+        curves.append(curve)
+    row = comparisons.table(curves, ["pattern"]).iloc[0]
+    lows, highs, share = [], [], []
+    ends = [[*curve.levels, np.inf] for curve in curves]
+    for i, j in zip(*(curve.outside for curve in curves), strict=True):
+        (low_a, high_a), (low_b, high_b) = ends[0][i - 1 : i + 1], ends[1][j - 1 : j + 1]
+        lows.append(low_a - high_b)
+        highs.append(high_a - low_b)
+        share.append(1.0 if low_a >= high_b else 0.0 if low_b >= high_a else 0.5)
+    low, high = sorted(lows)[9], sorted(highs)[389]
+    assert (row["low"], row["high"]) == (low if np.isfinite(low) else None, high if np.isfinite(high) else None)
+    assert row["share_a_larger"] == np.mean(share)
+
+
 def test_comparisons_fit_their_schema(tmp_path):
     runs = pd.concat([runs_of(WS353), runs_of(FALLING, pattern="random").iloc[1:]])
     tables.write(comparisons.table(knees.table(runs)[1], ["pattern", "model"]), "comparisons", tmp_path / "a.parquet")

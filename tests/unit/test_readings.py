@@ -53,6 +53,12 @@ def test_exactly_on_the_tolerance_is_inside():
     assert readings.essential_sparsity([0, 0.1, 0.2], [dense, edge, 0.2], [1, 1, 1], 0.01) == pytest.approx(0.1)
 
 
+def test_a_level_exactly_on_the_tolerance_is_not_outside():
+    dense, edge = 301 / 600, 295 / 600
+    assert readings.first_outside([dense, edge, edge], ONES[:3], 0.01) == 3
+    assert readings.first_outside([dense, edge, 294 / 600], ONES[:3], 0.01) == 2
+
+
 def test_a_gain_before_the_drop_counts_from_the_dense_level():
     """Pool adjacent violators averages the first five to 0.737; 0.719 lies between 0.724 and 0.701."""
     found = readings.essential_sparsity(LEVELS, WS353, ONES, 0.01)
@@ -245,3 +251,24 @@ def test_a_power_law_is_found_by_its_own_family():
     levels = np.arange(20) / 20
     curve = 0.9 - 0.3 * levels**4
     assert shapes.power(levels, curve, np.ones(20)) < shapes.hinge(levels, curve, np.ones(20))[-1] / 10
+
+
+def test_more_parameters_must_earn_their_place():
+    """Akaike's criterion with the small-sample correction, from its definition: two parameters, a variance, 20 values."""
+    assert shapes.criterion(2.0, 20, 2, 1.0) == pytest.approx(20 * np.log(0.1) + 2 * 3 + 2 * 3 * 4 / (20 - 3 - 1))
+    same = {name: shapes.criterion(2.0, 20, parameters, 1.0) for name, parameters in (("few", 2), ("many", 4))}
+    weights = shapes.akaike_weights(same)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert weights["few"] / weights["many"] == pytest.approx(np.exp((same["many"] - same["few"]) / 2))
+    assert weights["few"] > 0.9
+    assert shapes.criterion(0.0, 20, 2, 1.0) == shapes.criterion(1e-9, 20, 2, 1.0), "rounding is not a better fit"
+
+
+@pytest.mark.parametrize(("at", "width"), [(0.3, 0.05), (0.6, 0.1), (0.8, 0.04)])
+def test_a_logistic_curve_is_found_by_its_own_family(at, width):
+    levels = np.arange(20) / 20
+    curve = 0.9 - 0.4 / (1 + np.exp(-(levels - at) / width))
+    rise, squares = shapes.logistic(levels, curve)
+    assert rise == pytest.approx(2 * np.log(9) * width, rel=0.02)
+    assert squares < 1e-7
+    assert shapes.logistic(levels, np.full(20, 0.5)) == (None, pytest.approx(0))
