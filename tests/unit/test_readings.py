@@ -214,7 +214,7 @@ def test_isotonic_is_that_of_scikit_learn(rows, weights):
 
 
 @settings(max_examples=50, deadline=None)
-@example([[0] * 6] * 4 + [[0, 0, 0, 7, 6, 6]], [1] * 6)  # two hinges fit as well
+@example([[0] * 6] * 4 + [[0, 0, 0, 7, 6, 6]], [1] * 6)  # its second line is level but for rounding
 @given(curves, st.lists(st.integers(1, 5), min_size=6, max_size=6))
 def test_a_reading_of_many_curves_is_that_of_each(rows, weights):
     levels, means = np.arange(6) / 10, np.array(rows) / 20

@@ -125,5 +125,5 @@ def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) 
         return np.full(means.shape[:-1], np.nan)
     join, before, after, _ = shapes.hinge(levels, means, weights)
     spread = np.ptp(means, axis=-1)
-    steeper = ((before - after) * np.ptp(levels) > 1e-6 * spread) & (after < 0) & (spread >= SLACK)
-    return np.where(steeper, join, np.nan)
+    bend, fall = ((slope * np.ptp(levels) > 1e-6 * spread) for slope in (before - after, -after))  # beyond rounding
+    return np.where(bend & fall & (spread >= SLACK), join, np.nan)

@@ -43,10 +43,9 @@ def hinge(
     x = np.asarray(x, float)
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     best = [np.full(y.shape[:-1], fill) for fill in (np.nan, np.nan, np.nan, np.inf)]
-    tie = 1e-10 * linear(np.ones((len(x), 1)), y, weights)[1]  # of two fits as good, the first, whatever the rounding
 
     def keep(valid: np.ndarray, *found: np.ndarray) -> None:
-        better = valid & (found[-1] < best[-1] - tie)
+        better = valid & (found[-1] < best[-1])
         for target, value in zip(best, found, strict=True):
             target[better] = np.broadcast_to(value, better.shape)[better]
 
