@@ -1,18 +1,21 @@
-"""Do the intervals of the essential sparsity hold what they promise, and how long do they take?
+"""Do the intervals hold what they promise, on the grids that are shipped, and how long do they take?
 
-    python benchmarks/knees.py [--json FILE] [--simulations 400] [--only PREFIX] [--speed]
+    python benchmarks/knees.py [--json FILE] [--simulations 60] [--only PREFIX] [--speed]
 
-Curves with a known crossing are simulated again and again: the outcome of every item follows from a difficulty of its
-own, noise of the run, and (with several seeds) what each seed does to each level. Coverage: how often the 95 % interval
-holds the true crossing (aim 93 to 97 %; the standard error of 400 simulations is 1.1 points). Width: median width of
-the interval. Bias: mean of the reading less the truth. `one seed, plain`: the spread (from the 2.5 % to the 97.5 %
-quantile over simulations) of the crossing as it is usually read, off one seed's raw curve, beside ours.
-Kneedle and hinge stand beside: they do not aim at the crossing of a tolerance.
+Curves with a known essential sparsity are simulated again and again: the outcome of every item follows from what the item
+is, noise of the run, and (with several seeds) what each seed does to each level. A case is a grid, a metric with its items
+and seeds, and a shape. Coverage: how often the 95 % interval holds the truth (93 to 100 % is asked for; the standard error
+of 60 simulations is 2.8 points). Width: mean width of the interval. Gap: mean width of the two levels that hold the reading,
+below which no interval can be. `refined` starts from steps of 0.1 and adds levels as `make refine` does, down to 0.02.
+
+False alarms: two curves of the same shape whose difference of essential sparsities excludes 0 or has a sign
+(`comparisons`), and levels at which two equal patterns differ (`differences`); 5 % at most are asked for.
 
 --speed instead times 10,000 replicates of a curve of 20 levels, 5 seeds and 10,000 items on one core.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -24,116 +27,213 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
-from essential_sparsity.curves import bootstrap, knees, readings
+from essential_sparsity.curves import bootstrap, comparisons, differences, knees, readings
 from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.study import refinement
 
-EPSILON = 0.01
-LEVELS = np.round(np.arange(0, 0.96, 0.05), 3)
-METRIC = METRICS["accuracy"]
-SHAPES = {
-    "late": lambda s: 0.9 - 0.36 * (np.maximum(s - 0.6, 0) / 0.35) ** 1.5,
-    "early": lambda s: 0.9 - 0.35 * (np.maximum(s - 0.1, 0) / 0.85) ** 1.2,
-    "gentle": lambda s: 0.9 - 0.2 * s**2,
-    "cliff": lambda s: 0.9 - np.clip(2 * (s - 0.6), 0, 0.4),
-    "dip": lambda s: 0.9 - 0.36 * (np.maximum(s - 0.6, 0) / 0.35) ** 1.5 - 0.007 * np.exp(-(((s - 0.3) / 0.05) ** 2)),
-    "rises_first": lambda s: 0.85 + 0.02 * np.sin(np.clip(s / 0.5, 0, 1) * np.pi) - 0.5 * np.maximum(s - 0.5, 0) ** 1.5,
+FINE = np.round(np.arange(0, 0.97, 0.01), 3)
+GRIDS = {
+    "0.05": np.round(np.arange(0, 0.96, 0.05), 3),
+    "0.1": np.round(np.arange(0, 0.91, 0.1), 3),
+    "demo": np.array([0, 0.3, 0.5, 0.7, 0.9]),
+    "refined": np.round(np.arange(0, 0.91, 0.1), 3),
 }
-NOISE = {  # name -> items, seeds, standard deviation of what a seed does to a level
-    "2000_items_1_seed": (2000, 1, 0.0),
-    "2000_items_3_seeds": (2000, 3, 0.003),
-    "500_items_5_seeds": (500, 5, 0.006),
+REFINE = {"width": 0.02, "rounds": 6, "levels": 20}
+SHAPES = {  # what is lost at a sparsity
+    "late": lambda s: 0.36 * (np.maximum(s - 0.6, 0) / 0.35) ** 1.5,
+    "early": lambda s: 0.35 * (np.maximum(s - 0.1, 0) / 0.85) ** 1.2,
+    "gentle": lambda s: 0.2 * s**2,
+    "cliff": lambda s: np.clip(2 * (s - 0.6), 0, 0.4),
+    "dip": lambda s: 0.36 * (np.maximum(s - 0.6, 0) / 0.35) ** 1.5 + 0.007 * np.exp(-(((s - 0.3) / 0.05) ** 2)),
+    "rises_first": lambda s: 0.5 * np.maximum(s - 0.5, 0) ** 1.5 - 0.02 * np.sin(np.clip(s / 0.5, 0, 1) * np.pi),
 }
-SHARED = 0.7  # share of the variance of an outcome that is the item's own difficulty
+STUDIES = {  # name -> metric, quality of dense, items, seeds, standard deviation of what a seed does to a level
+    "accuracy_400x1": ("accuracy", 0.9, 400, 1, 0.0),
+    "accuracy_2000x3": ("accuracy", 0.9, 2000, 3, 0.003),
+    "spearman_353x1": ("spearman", 0.75, 353, 1, 0.0),
+    "perplexity_12x1": ("perplexity", -3.0, 12, 1, 0.0),
+    "perplexity_50x3": ("perplexity", -3.0, 50, 3, 0.003),
+    "matthews_1000x3": ("matthews", 0.55, 1000, 3, 0.01),
+}
+SHARED = 0.7  # share of the variance of an outcome that is the item's own
+KEY = {"model": "m", "task": "t", "pattern": "p", "protocol": "zero-shot"}
 
 
-def crossing(shape):
-    """The true essential sparsity: where the curve is EPSILON below its start for good."""
-    grid = np.linspace(0, LEVELS[-1], 200_001)
-    outside = shape(grid) < shape(np.zeros(1)) - EPSILON
-    return float(grid[len(grid) - np.argmin(outside[::-1])])
+def lost(study, shape, s):
+    """A model's loss grows without bound once it is broken; the other metrics fall as the shape says."""
+    found = SHAPES[shape](s)
+    return found + 10 * np.maximum(found - 0.03, 0) if STUDIES[study][0] == "perplexity" else found
 
 
-def simulate(shape, items, seeds, spread, generator):
-    """Outcomes (L, S, n) of one study."""
-    quality = shape(LEVELS)[:, None] + spread * generator.standard_normal((len(LEVELS), seeds))
-    difficulty = generator.standard_normal(items)
-    noise = generator.standard_normal((len(LEVELS), seeds, items))
-    latent = np.sqrt(SHARED) * difficulty + np.sqrt(1 - SHARED) * noise
-    return (norm.ppf(quality.clip(1e-3, 1 - 1e-3))[..., None] > latent).astype(float)
+def truth(study, shape):
+    """The true essential sparsity: where the curve has lost the tolerance for good."""
+    s = np.linspace(0, FINE[-1], 200_001)
+    outside = lost(study, shape, s) > lost(study, shape, np.zeros(1)) + METRICS[STUDIES[study][0]].epsilon
+    return float(s[len(s) - np.argmin(outside[::-1])])
 
 
-def first_exit(means):
-    """The crossing as it is usually read: the raw curve's first step below the tolerance, linear between the levels."""
-    return float(readings.crossing(LEVELS, np.minimum.accumulate(means), means[:1] - EPSILON))
+def population(study, generator):
+    """What an item is, whatever the run: its target and its own part of the outcome, each (n)."""
+    name, _, n, _, _ = STUDIES[study]
+    targets = (np.arange(n) % 2).astype(float) if name == "matthews" else generator.standard_normal(n)
+    return targets, generator.standard_normal(n)
 
 
-def study(shape, items, seeds, spread, simulations, replicates):
-    """Readings, intervals and plain readings over many simulated studies."""
-    weights = np.full(len(LEVELS), seeds)
-    found = {name: [] for name in ("tolerance", "hinge", "kneedle", "interval", "plain")}
+def simulate(study, shape, items, levels, generator):
+    """Scores (L, S, n) and the qualities that the runs have, (L, S)."""
+    name, dense, n, seeds, spread = STUDIES[study]
+    targets, own = items
+    goal = dense - lost(study, shape, levels)[:, None] + spread * generator.standard_normal((len(levels), seeds))
+    noise = generator.standard_normal((len(levels), seeds, n))
+    mixed = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * noise
+    if name == "accuracy":
+        scores = (norm.ppf(goal.clip(1e-3, 1 - 1e-3))[..., None] > mixed).astype(float)
+    elif name == "matthews":
+        right = norm.ppf(((1 + goal) / 2).clip(1e-3, 1 - 1e-3))[..., None] > mixed
+        scores = np.where(right, targets, 1 - targets)
+    elif name == "spearman":
+        r = 2 * np.sin(np.pi * goal.clip(-0.99, 0.99) / 6)[..., None]
+        scores = r * targets + np.sqrt(1 - r**2) * mixed
+    else:  # windows are harder or easier, and lose more or less
+        scores = -goal[..., None] + 0.3 * targets + (-goal[..., None] + dense) * own + 0.02 * noise
+    ones = np.ones(n)
+    statistic = bootstrap.STATISTICS[METRICS[name].from_items](METRICS[name], scores.reshape(-1, n), targets, ones)
+    return scores, statistic(np.ones((1, n), dtype=np.float32)).reshape(goal.shape)
+
+
+def read(study, items, scores, quality, kept, number, replicates, pattern="p"):
+    """A curve of the kept levels, read as the table `knees` is."""
+    name, _, n, seeds, _ = STUDIES[study]
+    metric, levels = METRICS[name], FINE[kept]
+    key = KEY | {"metric": name, "pattern": pattern, "task": f"t{number}"}
+    curve = knees.Curve(key, metric, metric.epsilon, levels, list(range(seeds)), quality[kept], stream="s")
+    moved = bootstrap.moves(metric, scores[kept], items[0], np.ones(n), f"{number}", replicates)
+    draws = bootstrap.seed_draws(key, levels, curve.seeds, replicates)
+    curve.replicates = bootstrap.replicates(curve.quality, moved, n, metric.epsilon, *draws)
+    return curve, knees.read_headline(curve), moved
+
+
+def refined(row, kept, rounds):
+    """The levels that a round of refinement adds to the kept ones."""
+    runs = pd.DataFrame(KEY | {"sparsity": FINE[kept]})
+    table = pd.DataFrame([KEY | {"headline": True} | row])
+    found = refinement.next_round(runs, table, before=rounds, **REFINE)
+    rounds.append(found)
+    return sorted({*kept, *(round(100 * float(level)) for entry in found for level in entry["levels"])})
+
+
+def study_of(case, number, replicates):
+    """One simulated study: the row of its curve and, of the same items, an equal curve beside it."""
+    grid, study, shape = case
+    generator = np.random.default_rng(number)
+    items = population(study, generator)
+    pair = [simulate(study, shape, items, FINE, generator) for _ in range(2 if study.startswith("accuracy") else 1)]
+    curves, found = [], []
+    for (scores, quality), pattern in zip(pair, "pq", strict=False):
+        kept, rounds = [round(100 * level) for level in GRIDS[grid]], []
+        while True:
+            curve, row, moved = read(study, items, scores, quality, kept, number, replicates, pattern)
+            more = refined(row, kept, rounds) if grid == "refined" else kept
+            if more == kept:
+                break
+            kept = more
+        curves.append(curve)
+        found.append((row, moved))
+    return curves, found
+
+
+def report(case, simulations, replicates):
+    """Coverage, width and gap of a case, and the false alarms of comparisons of equal curves."""
+    grid, study, shape = case
+    right, rows, alarms, signs = truth(study, shape), [], 0, 0
     for number in range(simulations):
-        generator = np.random.default_rng(number)
-        outcomes = simulate(shape, items, seeds, spread, generator)
-        means = outcomes.mean(axis=(1, 2))
-        names = [str(name) for name in generator.integers(0, 1 << 60, seeds)]
-        ones = np.ones(items)
-        resampled = bootstrap.curves(METRIC, outcomes, 0 * ones, ones, f"{number}", names, replicates)
-        estimate = float(readings.tolerance(LEVELS, means, weights, EPSILON))
-        crossings = readings.tolerance(LEVELS, resampled, weights, EPSILON)
-        found["tolerance"].append(estimate)
-        found["interval"].append(knees.interval(*(np.nan_to_num(part, nan=np.inf) for part in (estimate, crossings))))
-        found["hinge"].append(float(readings.hinge(LEVELS, means, weights)))
-        found["kneedle"].append(float(readings.kneedle(LEVELS, means)))
-        found["plain"].append(first_exit(outcomes[:, 0].mean(axis=1)))
-    return found
-
-
-def report(name, shape, noise, simulations, replicates):
-    truth = crossing(shape)
-    found = study(shape, *noise, simulations, replicates)
-    ends = np.array([[np.inf if end is None else end for end in pair] for pair in found["interval"]], float)
-    plain = np.quantile(np.nan_to_num(found["plain"], nan=LEVELS[-1]), [0.025, 0.975])
-    row = {
-        "name": name,
-        "coverage": float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean()),
-        "width": float(np.median(np.minimum(ends[:, 1], LEVELS[-1]) - np.minimum(ends[:, 0], LEVELS[-1]))),
-        "bias": float(np.nanmean(found["tolerance"]) - truth),
-        "truth": truth,
-        "plain_bias": float(np.nanmean(found["plain"]) - truth),
-        "plain_spread": float(plain[1] - plain[0]),
-        "hinge_bias": float(np.nanmean(found["hinge"]) - truth),
-        "kneedle_bias": float(np.nanmean(found["kneedle"]) - truth),
-    }
+        curves, ((row, _), *_) = study_of(case, number, replicates)
+        high = np.inf if row["essential_sparsity_high"] is None else row["essential_sparsity_high"]
+        last = curves[0].levels[-1]
+        ends = row["essential_sparsity_low"], min(high, last)
+        gap = min(np.inf if row["bracket_high"] is None else row["bracket_high"], last) - row["bracket_low"]
+        rows.append((row["essential_sparsity_low"] <= right <= high, ends[1] - ends[0], gap, len(curves[0].levels)))
+        if len(curves) == 2:
+            compared = comparisons.table(curves, ["pattern"]).iloc[0]
+            low, high = compared[["low", "high"]].astype(float).fillna({"low": -np.inf, "high": np.inf})
+            alarms += not low <= 0 <= high
+            signs += compared["larger"] is not None
+    coverage, width, gap, levels = np.mean(rows, axis=0)
+    result = {"name": "_".join(case), "grid": grid, "study": study, "shape": shape, "truth": right}
+    result |= {"coverage": coverage, "width": width, "gap": gap, "levels": levels}
+    if study.startswith("accuracy"):
+        result |= {"excludes_0": alarms / simulations, "signs": signs / simulations}
+    told = "".join(f"{result[name]:9.1%}" for name in ("excludes_0", "signs") if name in result)
     print(
-        f"{name:32} {truth:6.3f} {row['coverage']:9.1%} {row['width']:7.3f} {row['bias']:+7.3f} "
-        f"{row['plain_spread']:8.3f} {row['plain_bias']:+7.3f} {row['hinge_bias']:+7.3f} {row['kneedle_bias']:+8.3f}",
+        f"{grid:8} {study:16} {shape:12} {right:6.3f} {coverage:9.1%} {width:7.3f} {gap:6.3f} {levels:7.1f}{told}",
         flush=True,
     )
-    return row
+    return result
+
+
+def report_differences(seeds, common, simulations, replicates):
+    """How often an interval of the difference of two equal patterns misses 0, at one level and over a range; its width.
+
+    `common`: share of the variance of what a seed does that is the same at all levels of a pattern.
+    """
+    levels, n, spread, missed, widths = GRIDS["0.1"][1:], 1000, 0.006, [], []
+    for number in range(simulations):
+        generator = np.random.default_rng(number)
+        own = generator.standard_normal(n)
+        sides = []
+        for _ in range(2):
+            shift = np.sqrt(common) * generator.standard_normal((1, seeds))
+            shift = spread * (shift + np.sqrt(1 - common) * generator.standard_normal((len(levels), seeds)))
+            noise = generator.standard_normal((len(levels), seeds, n))
+            mixed = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * noise
+            goal = 0.9 - SHAPES["late"](levels)[:, None] + shift
+            scores = (norm.ppf(goal.clip(1e-3, 1 - 1e-3))[..., None] > mixed).astype(float)
+            moved = bootstrap.moves(METRICS["accuracy"], scores, own, np.ones(n), f"{number}", replicates)
+            sides.append((scores.mean(axis=2), moved))
+        (a, moved_a), (b, moved_b) = sides
+        noise = differences.resampled(a - b, moved_a - moved_b, n, f"{number}")
+        for part in (np.arange(len(levels)) == 4, levels > differences.SPLIT):
+            mean = (a - b).mean(axis=1)[part].mean()
+            low, high = knees.interval(mean, mean + noise(part))
+            missed.append(not low <= 0 <= high)
+            widths.append(high - low)
+    missed, widths = (np.reshape(part, (-1, 2)).mean(axis=0) for part in (missed, widths))
+    print(
+        f"{seeds} seeds, {common:.0%} of their variance in common: one level misses {missed[0]:.1%} (width {widths[0]:.3f}), "
+        f"a range {missed[1]:.1%} ({widths[1]:.3f})",
+        flush=True,
+    )
+    names = {"level_misses": missed[0], "level_width": widths[0], "range_misses": missed[1], "range_width": widths[1]}
+    return {"name": f"differences_{seeds}_{common}"} | names
 
 
 def speed():
     """Seconds and peak memory of one curve's row, step by step."""
-    generator = np.random.default_rng(0)
-    outcomes = simulate(SHAPES["late"], 10_000, 5, 0.003, generator)
-    weights, started = np.full(len(LEVELS), 5), time.perf_counter()
-    ones = np.ones(10_000)
-    resampled = bootstrap.curves(METRIC, outcomes, 0 * ones, ones, "t", ["0", "1", "2", "3", "4"])
-    steps = {"resampling": time.perf_counter() - started}
-    for name, read in (
-        ("tolerance", lambda: readings.tolerance(LEVELS, resampled, weights, EPSILON)),
-        ("last_compliant", lambda: readings.last_compliant(LEVELS, resampled, EPSILON)),
-        ("kneedle", lambda: readings.kneedle(LEVELS, resampled)),
-        ("hinge", lambda: readings.hinge(LEVELS, resampled, weights)),
-    ):
+    generator, levels, n = np.random.default_rng(0), GRIDS["0.05"], 10_000
+    scores = (generator.random((len(levels), 5, n)) < (0.9 - SHAPES["late"](levels))[:, None, None]).astype(float)
+    quality, key, weights = scores.mean(axis=2), KEY | {"metric": "accuracy"}, np.full(len(levels), 5)
+    started, steps = time.perf_counter(), {}
+
+    def timed(name, function):
         before = time.perf_counter()
-        read()
+        result = function()
         steps[name] = time.perf_counter() - before
+        return result
+
+    metric, ones = METRICS["accuracy"], np.ones(n)
+    moved = timed("items", lambda: bootstrap.moves(metric, scores, ones, ones, "t", bootstrap.REPLICATES))
+    draws = timed("seeds", lambda: bootstrap.seed_draws(key, levels, range(5), bootstrap.REPLICATES))
+    found = timed("replicates", lambda: bootstrap.replicates(quality, moved, n, metric.epsilon, *draws))
+    timed("headline", lambda: readings.first_outside(found, weights, metric.epsilon))
+    timed("last_compliant", lambda: readings.last_compliant(levels, found, metric.epsilon))
+    timed("kneedle", lambda: readings.kneedle(levels, found[: knees.KNEEDLE_REPLICATES]))
+    timed("hinge", lambda: readings.hinge(levels, found, weights))
     total, memory = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"10,000 replicates of {len(LEVELS)} levels x 5 seeds x 10,000 items, one core: {total:.1f} s, {memory:.0f} MiB"
+        f"10,000 replicates of {len(levels)} levels x 5 seeds x {n:,} items, one core: {total:.1f} s, {memory:.0f} MiB"
     )
     for name, seconds in steps.items():
         print(f"  {name:16} {seconds:6.2f} s")
@@ -143,25 +243,26 @@ def speed():
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--simulations", type=int, default=400)
-    parser.add_argument("--replicates", type=int, default=1000, help="resamples of each simulated study")
-    parser.add_argument("--only", default="", help="only the cases whose name starts so")
+    parser.add_argument("--simulations", type=int, default=60)
+    parser.add_argument("--replicates", type=int, default=400, help="resamples of each simulated study")
+    parser.add_argument(
+        "--only", default="", help="only the cases whose name (GRID_STUDY_SHAPE, differences) starts so"
+    )
     parser.add_argument("--speed", action="store_true", help="time one large curve instead")
     args = parser.parse_args(argv)
     if args.speed:
         rows = speed()
     else:
-        print(f"{args.simulations} simulations each; bias and spread in units of sparsity")
+        print(f"{args.simulations} simulations each; sparsities as fractions")
         print(
-            f"{'case':32} {'truth':>6} {'coverage':>9} {'width':>7} {'bias':>7} {'one seed,':>8} {'plain':>6} "
-            f"{'hinge':>7} {'kneedle':>8}"
+            f"{'grid':8} {'metric, n x seeds':16} {'shape':12} {'truth':>6} {'coverage':>9} {'width':>7} {'gap':>6} "
+            f"{'levels':>7} {'excl. 0':>8} {'sign':>8}"
         )
-        rows = [
-            report(f"{shape}_{noise}", SHAPES[shape], NOISE[noise], args.simulations, args.replicates)
-            for shape in SHAPES
-            for noise in NOISE
-            if f"{shape}_{noise}".startswith(args.only)
-        ]
+        cases = [case for case in itertools.product(GRIDS, STUDIES, SHAPES) if "_".join(case).startswith(args.only)]
+        rows = [report(case, args.simulations, args.replicates) for case in cases]
+        if "differences".startswith(args.only):
+            pairs = itertools.product((1, 2, 3, 5), (0.0, 0.5, 1.0))
+            rows += [report_differences(*pair, args.simulations, args.replicates) for pair in pairs]
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -24,6 +24,7 @@ from essential_sparsity.study import grid, refinement, tsv
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 0.02
+MOST_ROUNDS, MOST_LEVELS = 6, 40
 CURVES = [  # model, task, pattern, last level, step of the coarse grid
     ("minilm", "ws353", "global", 0.9, 0.1),
     ("minilm", "ws353", "layerwise", 0.9, 0.1),
@@ -55,15 +56,18 @@ def uniform(model, task, pattern, last):
     return pd.concat(runs, ignore_index=True), pd.concat(items, ignore_index=True)
 
 
-def refined(runs, step):
+def refined(runs, items, step):
     """The runs that refinement would have made, taken from those of the uniform grid."""
     name = runs["sparsity"].map(grid.level)
-    chosen = {grid.level(i * step) for i in range(round(1 / step))}
+    chosen, rounds = {grid.level(i * step) for i in range(round(1 / step))}, []
     while True:
         seen = runs[name.isin(chosen)]
-        added = refinement.next_round(seen, knees.table(seen)[0], WIDTH)
+        kept = items[items["sparsity"].isin(seen["sparsity"])]
+        table = knees.table(seen, lambda _, kept=kept: kept)[0]
+        added = refinement.next_round(seen, table, WIDTH, MOST_ROUNDS, MOST_LEVELS, rounds)
         if not added:
             return seen
+        rounds.append(added)
         chosen |= {level for entry in added for level in entry["levels"]}
 
 
@@ -79,13 +83,15 @@ def main(argv=None):
     for model, task, pattern, last, step in (curve for curve in CURVES if curve[0].startswith(args.only)):
         runs, items = uniform(model, task, pattern, last)
         found = {}
-        for which, seen in (("uniform", runs), ("refined", refined(runs, step))):
+        for which, seen in (("uniform", runs), ("refined", refined(runs, items, step))):
             kept = items[items["sparsity"].isin(seen["sparsity"])]
             row = knees.table(seen, lambda chosen, kept=kept: kept)[0].iloc[0]
-            found[which] = {name: row[name] for name in ("tolerance", "tolerance_low", "tolerance_high")}
+            found[which] = {
+                name: row[name] for name in ("essential_sparsity", "essential_sparsity_low", "essential_sparsity_high")
+            }
             found[which]["evaluations"] = seen["sparsity"].nunique()
         texts = [
-            "{tolerance:.3f} [{tolerance_low}, {tolerance_high}]".format(
+            "{essential_sparsity:.3f} [{essential_sparsity_low}, {essential_sparsity_high}]".format(
                 **{k: round(v, 3) if isinstance(v, float) else v for k, v in part.items()}
             )
             for part in found.values()

@@ -167,6 +167,11 @@ def labels_of(wildcards):
     )
 
 
+def refinement_of(key, default):
+    """A value of the configuration's `refine`, which may be switched off."""
+    return (CONFIG.get("refine") or {}).get(key, default)
+
+
 def study_json(wildcards, output):
     """The configuration, for programs that work out the study themselves; what of it counts is another param."""
     return json.dumps(STUDY.given)

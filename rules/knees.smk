@@ -48,9 +48,13 @@ rule choose_levels:
     params:
         program=program("choose_levels"),
         code=code("choose_levels"),
-        width=(CONFIG.get("refine") or {}).get("width", 0),
+        width=refinement_of("width", 0),
+        rounds=refinement_of("rounds", 6),
+        levels=refinement_of("levels", 20),
+        before=f"{OUT}/rounds.json",
     message:
         "Looking for the levels that would sharpen the knees"
     shell:
         "python {params.program} --runs {input.runs} --knees {input.knees} --width {params.width} "
+        "--rounds {params.rounds} --levels {params.levels} --before {params.before} "
         "--out {output.levels} 2>&1 | tee {log}"

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
 from test_figures import LONG, assert_readable
 
 from essential_sparsity import tables
-from essential_sparsity.curves import differences
+from essential_sparsity.curves import bootstrap, differences
 from essential_sparsity.figures import tickets
 
 N = 400
@@ -105,6 +106,62 @@ def test_only_runs_that_both_patterns_have_are_compared():
     assert set(found["n_seeds"]) == {2}
     assert table(runs[runs["pattern"] != "global"], items).empty
     assert table(runs.assign(value=None), items).empty
+
+
+def noise_of(difference, part, moved=None, n_items=1000, replicates=20_000):
+    """The replicates' noise at some levels, of a difference (L, S) without noise of items unless it is given."""
+    moved = np.zeros((replicates, *difference.shape)) if moved is None else moved
+    return differences.resampled(difference, moved, n_items, "t")(np.isin(np.arange(len(difference)), part))
+
+
+def test_the_noise_of_seeds_is_that_of_their_mean():
+    """A range of levels has a t interval of its seeds' means, whatever the number of seeds."""
+    for seeds in (2, 3, 8):
+        difference = np.random.default_rng(seeds).normal(size=(4, seeds))
+        expected = student.ppf(0.975, seeds - 1) * difference.mean(axis=0).std(ddof=1) / np.sqrt(seeds)
+        low, high = np.quantile(noise_of(difference, [0, 1, 2, 3]), [0.025, 0.975])
+        assert (high - low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_neighbouring_levels_lend_each_other_degrees_of_freedom():
+    """Independent levels of two seeds have three degrees of freedom together; levels that a seed moves alike have one."""
+    draw = np.random.default_rng(1)
+    independent = draw.normal(size=(12, 2))
+    alike = independent[:1] + np.zeros((12, 1))
+    half = {}
+    for name, difference in (("independent", independent), ("alike", alike)):
+        near = difference[4:7]
+        expected = np.sqrt(((near - near.mean(axis=1, keepdims=True)) ** 2).sum() / 3 / 2)
+        half[name] = np.quantile(noise_of(difference, [5]), 0.975) / expected
+    assert half["alike"] == pytest.approx(student.ppf(0.975, 1), rel=0.1)
+    assert half["independent"] < student.ppf(0.975, 2)
+
+
+@pytest.mark.parametrize("common", [0.0, 0.03])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_intervals_of_equal_curves_hold_zero(seeds, common):
+    """300 studies: what a seed does to a level is its own, or much of it is the same at all levels."""
+    missed = 0
+    for number in range(300):
+        draw = np.random.default_rng(number)
+        difference = common * draw.normal(size=(1, seeds)) + 0.01 * draw.normal(size=(8, seeds))
+        low, high = np.quantile(difference[3].mean() + noise_of(difference, [3], replicates=400), [0.025, 0.975])
+        missed += not low <= 0 <= high
+    assert missed <= 0.08 * 300
+
+
+def test_noise_of_items_is_not_counted_twice():
+    """Seeds that differ by their items' noise alone: the interval is that of the items."""
+    draw = np.random.default_rng(0)
+    difference, moved = 0.01 * draw.normal(size=(6, 8)), 0.01 * draw.normal(size=(3000, 6, 8))
+    items = 0.01 / np.sqrt(8)
+    assert 0.95 * items < np.std(noise_of(difference, [2], moved)) < 1.35 * items
+
+
+def test_one_seed_has_the_noise_of_its_items_alone():
+    moved = np.random.default_rng(0).normal(size=(10, 4, 1))
+    found = noise_of(np.ones((4, 1)), [1], moved)
+    assert np.allclose(found, bootstrap.few_items(1000) * moved[:, 1, 0])
 
 
 def test_items_that_differ_cannot_be_paired():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy.stats import kurtosis
 
+from essential_sparsity import tables
 from essential_sparsity.checkpoints.prunable import PrunableWeight
-from essential_sparsity.emergence import measures
+from essential_sparsity.emergence import measures, trajectories
 from essential_sparsity.pruning import spectrum
 
 
@@ -110,17 +111,108 @@ def test_a_constant_and_a_short_series_have_no_fit():
     assert measures.conclude(X[:5], X[:5])["conclusion"] == "too few checkpoints"
 
 
-def test_groups_are_compared_over_the_steps_that_both_have_without_suspect_ones():
+def test_a_random_walk_on_uneven_steps_is_not_called_abrupt():
+    """Published series store steps 0, 1, 2, 4, … and then every thousandth: a long gap changes more than a short one."""
+    x = np.r_[0, 2.0 ** np.arange(10), np.arange(1000, 21_000, 1000)]
+    found = []
+    for seed in range(40):
+        steps = np.random.default_rng(seed).normal(0, 1, len(x) - 1) * np.sqrt(np.diff(x))
+        found.append(measures.conclude(x, np.r_[0, np.cumsum(steps)])["conclusion"])
+    assert found.count("abrupt") <= 1
+
+
+def test_a_jump_over_a_long_gap_stands_out_by_less():
+    x = np.r_[np.arange(10.0), np.arange(109, 119)]
+    y = 0.01 * np.random.default_rng(0).normal(size=20) + (x > 50)
+    found = measures.conclude(x, y)
+    even = measures.conclude(np.arange(20.0), y)
+    assert found["jump_outlier"] == pytest.approx(even["jump_outlier"] / 10, rel=0.05)
+
+
+def contrasts_of(values, lines=("more", "less"), marked=None):
+    """Table `contrasts` of two groups whose difference at each position is given; group `less` is 0."""
     rows = [
-        {"series": "s", "group": group, "training": group, "position": step, "value": value, "suspect": suspect}
-        | {"tensor": "all", "measure": "gini"}
-        for group, offset in (("more", 0.1), ("less", 0.0))
-        for step, value, suspect in [(0, 0.5 + offset, None), (1, 0.6 + offset, None), (2, 0.7 + offset, None)]
+        {"series": "s", "group": group, "training": line, "position": step, "suspect": None, "tensor": "all"}
+        | {"measure": "gini", "value": value if group == "more" else 0.0}
+        for group, line in zip(("more", "less"), lines, strict=True)
+        for step, value in enumerate(values)
     ]
-    rows.append(rows[0] | {"position": 3, "value": 9.0, "suspect": "the same weights as 2"})
-    rows.append(rows[3] | {"position": 3, "value": 0.0})
-    found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
-    assert (found["group_a"], found["group_b"], found["n_positions"]) == ("less", "more", 3)
-    assert found["difference"] == pytest.approx(-0.1)
-    assert found["low"] == pytest.approx(-0.1)
-    assert found["last_position"] == 2
+    if marked is not None:
+        rows[0] |= {"value": marked, "suspect": "the same weights as 2"}
+    return measures.contrasts(pd.DataFrame(rows))
+
+
+def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones():
+    found = contrasts_of([0.1] * 7, marked=9.0).iloc[0]
+    assert (found["group_a"], found["group_b"], found["n_positions"]) == ("less", "more", 6)
+    assert found["difference"] == found["low"] == found["high"] == pytest.approx(-0.1)
+    assert (found["last_position"], found["last_a"], found["last_b"]) == (6, 0, 0.1)
+    assert (found["n_trainings_a"], found["n_trainings_b"]) == (1, 1)
+    assert "nothing is known about the recipes" in found["scope"]
+
+
+def test_contrasts_fit_their_schema(tmp_path):
+    tables.write(contrasts_of([0.1, 0.3, 0.2, 0.1, 0.4, 0.2, 0.3]), "contrasts", tmp_path / "a.parquet")
+    few = contrasts_of([0.1, 0.3, 0.2, 0.1])
+    assert few[["low", "high"]].isna().all(axis=None), "four positions are worth fewer than five"
+    tables.write(few, "contrasts", tmp_path / "b.parquet")
+
+
+def ar1(rho, n, seed):
+    noise = np.random.default_rng(seed).normal(size=n + 100)
+    values = np.zeros(n + 100)
+    for i in range(1, n + 100):
+        values[i] = rho * values[i - 1] + noise[i]
+    return values[100:]
+
+
+@pytest.mark.parametrize(("rho", "told", "most"), [(0.0, 0.99, 1.0), (0.6, 0.8, 1.0), (0.9, 0.0, 0.3)])
+def test_the_interval_of_a_contrast_knows_autocorrelation(rho, told, most):
+    """Of 400 series without a difference at most 6 % get an interval that excludes it; a wandering one mostly none."""
+    found = [measures.steady_interval(ar1(rho, 50, seed)) for seed in range(400)]
+    given = [(low, high) for _, low, high in found if low is not None]
+    assert told * len(found) <= len(given) <= most * len(found)
+    assert sum(low > 0 or high < 0 for low, high in given) <= 0.06 * len(found)
+    assert np.mean([effective for effective, _, _ in found]) == pytest.approx(50 * (1 - rho) / (1 + rho), rel=0.5)
+
+
+# --- trajectories
+
+
+def knees_of(*rows):
+    names = ("model", "task", "pattern", "metric", "headline", "essential_sparsity", "dense")
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_runs_of_a_series_are_its_headline_under_one_ranking():
+    members = [
+        {"series": "s", "group": "g", "training": "l", "model": name, "position": i} for i, name in enumerate("ab")
+    ]
+    found = trajectories.of_runs(
+        members,
+        knees_of(
+            ("a", "t", "global", "accuracy", True, 0.3, 0.9),
+            ("a", "t", "global", "f1", False, 0.5, 0.8),
+            ("a", "t", "random", "accuracy", True, 0.1, 0.9),
+            ("b", "t", "global", "accuracy", True, None, 0.7),
+        ),
+    )
+    assert found[found["measure"] == "essential sparsity t"]["value"].tolist()[0] == 0.3
+    assert found[found["measure"] == "dense t"]["value"].tolist() == [0.9, 0.7]
+    assert len(found) == 4
+
+
+def test_suspect_checkpoints_are_left_out_of_fits():
+    """A checkpoint that holds another's weights makes a jump of what is a line; without it there is none."""
+    rows = [
+        {"series": "s", "group": "g", "training": "l", "tensor": tensor, "measure": "gini", "position": 10 * i}
+        | {"value": 0.01 * i + 5.0 * (i == 6), "suspect": "the same weights as 90" if i == 6 else None}
+        for i in range(14)
+        for tensor in ("all", "layer.0")
+    ]
+    losses = pd.DataFrame({"training": "l", "step": range(0, 140, 10), "loss": [9.0] * 6 + [50.0] + [9.0] * 7})
+    found = trajectories.abruptness(pd.DataFrame(rows), losses).set_index("measure")
+    assert found["n_checkpoints"].to_dict() == {"gini": 13, "loss": 13}
+    assert found.loc["loss", "conclusion"] == "nothing"
+    assert abs(found.loc["gini", "jump"]) < 0.1
+    assert list(found["training"]) == ["l", "l"]

@@ -100,7 +100,7 @@ def test_curves_are_readable_in_one_column(case, labels):
 def test_the_legend_holds_the_essential_sparsity_and_the_tolerance():
     runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "erk": curve_of(lambda s: 0.9), "nm2": {0.5: 0.9}})
     assert legend(draw(runs)) == [
-        "global — 51 %",
+        "global — 51 % [50–60]",
         "erk — no drop",
         "nm2 — too few levels",
         "dense: 90 %",
@@ -108,6 +108,50 @@ def test_the_legend_holds_the_essential_sparsity_and_the_tolerance():
     ]
     perplexity = legend(draw(CASES["blow-up"]))
     assert perplexity[1:] == ["dense: 16.2", "tolerance: 1 %"]
+
+
+def with_intervals(runs, seeds=1):
+    table = knees.table(runs)[0]
+    there = table["essential_sparsity"].notna()
+    return table.assign(
+        essential_sparsity_low=np.where(there, 0.4, 0.3),
+        essential_sparsity_high=np.where(there, 0.7, np.nan),
+        n_seeds_max=seeds,
+    )
+
+
+def test_the_gap_that_holds_the_knee_is_shaded_under_its_interval():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "erk": curve_of(lambda s: 0.9)})
+    figure = curves.curve(runs, with_intervals(runs), "m", "t")
+    assert legend(figure)[:2] == ["global — 51 % (40–70)", "erk — no drop (≥ 30)"]
+    foot = [line for line in figure.axes[0].lines if line.get_transform() == figure.axes[0].get_xaxis_transform()]
+    spans = [line.get_xdata() for line in foot if len(line.get_xdata()) == 2]
+    assert [list(span) for span in spans] == [pytest.approx([50, 60]), pytest.approx([40, 70])]
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("seeds", [[1, 1], [1, 3], [3, 3]])
+def test_one_seed_is_said_to_be_one(seeds):
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "random": curve_of(lambda s: 0.9 - s)})
+    table = with_intervals(runs).sort_values("pattern").assign(n_seeds_max=seeds)
+    figure = curves.curve(runs, table, "m", "t", labels=LONG)
+    assert_readable(figure)
+    said = figure.legends[0].get_title().get_text()
+    assert ("that seed's" in said) == (seeds == [1, 1])
+    assert ("one seed, whose interval says nothing of others: global" in said) == (seeds == [1, 3])
+    assert any("one seed" in line for line in summary.knee_lines(table)) == (1 in seeds)
+    drawn = curves.models(runs, table, "t", "global", {"m": "A model"}, "T")
+    assert_readable(drawn)
+    assert ("one seed" in drawn.legends[0].get_title().get_text()) == (seeds[0] == 1)
+
+
+def test_the_report_tells_how_many_seeds_the_levels_have():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL}, seeds=3)
+    runs = runs[(runs["sparsity"] != 0.9) | (runs["seed"] == 0)]
+    table = summary.report_table(knees.table(runs)[0])
+    assert table["seeds"].tolist() == ["1–3"]
+    assert table["between levels"].tolist() == ["50–60 %"]
+    assert any("seeds missing" in line for line in summary.knee_lines(knees.table(runs)[0]))
 
 
 def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
@@ -204,12 +248,13 @@ def test_another_kind_of_file_is_refused(tmp_path):
 
 def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():
     table = pd.concat([knees.table(runs)[0] for case, runs in CASES.items() if case != "only dense"])
+    table.loc[table["metric"] == "perplexity", "headline"] = False
     table.loc[table["pattern"] == "nm16", ["model", "task"]] = "a-model-with-a-very-long-name-that-cannot-all-fit"
     lines = summary.knee_lines(table)
-    assert len(lines) == 1 + len(summary.headline(table)) < 1 + len(table)
+    assert len(lines) == 1 + table["headline"].sum() < 1 + len(table)
     assert max(map(len, lines)) <= summary.WIDTH
     plain = next(line for line in lines if "global" in line and "accuracy" in line)
-    assert plain.split()[:10] == ["m", "t", "global", "accuracy", "0.8991", "51.0", "%", "–", "50.0", "%"]
+    assert plain.split()[:10] == ["m", "t", "global", "accuracy", "0.8991", "51.0", "%", "50–60", "%", "–"]
     assert any(line.endswith("no dense value") for line in lines)
     assert any(line.endswith("too few levels") for line in lines)
 

@@ -8,7 +8,7 @@ import pytest
 
 from essential_sparsity import tables
 from essential_sparsity.curves import comparisons, knees
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves.metrics import METRICS, headline
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)
@@ -40,18 +40,30 @@ def only(runs, **kwargs):
     return table.iloc[0]
 
 
+def test_the_headline_is_the_first_of_the_known_metrics():
+    assert headline(["f1", "accuracy", "matthews"]) == "matthews"
+    assert headline(["token_f1", "exact_match"]) == "token_f1"
+    assert headline(list(METRICS)[::-1]) == next(iter(METRICS))
+
+
 # the table
 
 
 def test_every_reading_of_one_curve():
     row = only(runs_of(0.9 - np.maximum(LEVELS - 0.45, 0)))
-    assert row["tolerance"] == pytest.approx(0.4 + 0.1 * 0.01 / 0.05)
+    assert row["essential_sparsity"] == pytest.approx(0.4 + 0.1 * 0.01 / 0.05)
     assert row["metric_at_knee"] == pytest.approx(0.89)
     assert row["last_compliant"] == 0.4
     assert row["hinge"] == pytest.approx(0.45, abs=1e-4)
     assert row["kneedle"] in (0.4, 0.5)
     assert row["dense"] == pytest.approx(0.9)
-    assert (row["n_levels"], row["n_seeds"], row["n_items"], row["n_exits"], row["n_undefined"]) == (10, 1, 100, 1, 0)
+    assert (row["n_levels"], row["n_seeds_max"], row["n_items"], row["n_exits"], row["n_undefined"]) == (
+        10,
+        1,
+        100,
+        1,
+        0,
+    )
     assert row["reason"] is None
 
 
@@ -60,23 +72,23 @@ def test_perplexity_is_read_on_its_logarithm():
     row = only(runs_of(PERPLEXITY, metric="perplexity"))
     target = math.log(16.2) + 0.01
     expected = 0.1 + 0.1 * (target - math.log(16.3)) / (math.log(18.2) - math.log(16.3))
-    assert row["tolerance"] == pytest.approx(expected)
+    assert row["essential_sparsity"] == pytest.approx(expected)
     assert row["metric_at_knee"] == pytest.approx(math.exp(target))
     assert (row["scale"], row["last_compliant"]) == ("log", 0.1)
-    assert row["tolerance"] == only(runs_of(PERPLEXITY[:4], metric="perplexity"))["tolerance"]
+    assert row["essential_sparsity"] == only(runs_of(PERPLEXITY[:4], metric="perplexity"))["essential_sparsity"]
     assert 0.3 < row["hinge"] < 0.6
 
 
 def test_an_infinite_perplexity_is_a_drop():
     row = only(runs_of([16.2, 16.2, math.inf, math.inf], metric="perplexity"))
-    assert row["tolerance"] == pytest.approx(0.1, abs=1e-4)
+    assert row["essential_sparsity"] == pytest.approx(0.1, abs=1e-4)
     assert row["n_undefined"] == 0
     assert np.isfinite(row["metric_at_knee"])
 
 
 def test_a_curve_without_a_drop_says_so():
     row = only(runs_of([0.8, 0.802, 0.795, 0.81]))
-    assert row["tolerance"] is None
+    assert row["essential_sparsity"] is None
     assert row["metric_at_knee"] is None
     assert row["last_compliant"] == 0.3
     assert row["reason"] == "no drop: the metric stays within the tolerance up to s=0.300"
@@ -87,30 +99,30 @@ def test_seeds_are_averaged_before_reading():
     curve, noise = 0.9 - np.maximum(LEVELS - 0.5, 0), 0.02 * (-1.0) ** np.arange(10)
     runs = pd.concat([runs_of(curve + noise), runs_of(curve - noise, seed=1)])
     row = only(runs)
-    assert row["tolerance"] == pytest.approx(0.51)
-    assert row["n_seeds"] == 2
-    assert only(runs_of(curve + noise))["tolerance"] < 0.5
+    assert row["essential_sparsity"] == pytest.approx(0.51)
+    assert row["n_seeds_max"] == 2
+    assert only(runs_of(curve + noise))["essential_sparsity"] < 0.5
 
 
 def test_the_dense_runs_belong_to_every_pattern():
     runs = pd.concat([runs_of(0.9 - 0.5 * LEVELS), runs_of(0.9 - LEVELS, pattern="random").iloc[1:]])
     table = knees.table(runs)[0].set_index("pattern")
-    assert table["tolerance"].to_dict() == pytest.approx({"global": 0.02, "random": 0.01})
+    assert table["essential_sparsity"].to_dict() == pytest.approx({"global": 0.02, "random": 0.01})
     assert table["n_levels"].tolist() == [10, 10]
 
 
 def test_undefined_levels_are_left_out_and_counted():
     curve = (0.9 - np.maximum(LEVELS - 0.5, 0)).tolist()
     row = only(runs_of([*curve[:8], None, math.nan]))
-    assert row["tolerance"] == pytest.approx(0.51)
+    assert row["essential_sparsity"] == pytest.approx(0.51)
     assert (row["n_levels"], row["n_undefined"]) == (8, 2)
 
 
 def test_an_undefined_seed_leaves_the_others():
     other = runs_of([0.9, 0.9, None, 0.3], seed=1)
     row = only(pd.concat([runs_of([0.9, 0.9, 0.8, 0.3]), other]))
-    assert (row["n_levels"], row["n_undefined"], row["n_seeds"]) == (4, 1, 2)
-    assert row["tolerance"] == pytest.approx(0.11)
+    assert (row["n_levels"], row["n_undefined"], row["n_seeds_max"]) == (4, 1, 2)
+    assert row["essential_sparsity"] == pytest.approx(0.11)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,9 @@ def test_an_undefined_seed_leaves_the_others():
 def test_no_reading_has_its_reason(values, reason, last):
     row = only(runs_of(values))
     assert row["reason"].startswith(reason)
-    assert all(row[name] is None for name in ("tolerance", "last_compliant", "kneedle", "hinge", "metric_at_knee"))
+    assert all(
+        row[name] is None for name in ("essential_sparsity", "last_compliant", "kneedle", "hinge", "metric_at_knee")
+    )
 
 
 def test_a_missing_dense_run_has_its_reason():
@@ -138,7 +152,7 @@ def test_a_task_has_its_own_tolerance():
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])
     table = knees.table(runs, epsilon={"a": 0.05, "not in the grid": 0.1})[0].set_index("task")
     assert table["epsilon"].to_dict() == {"a": 0.05, "b": METRICS["accuracy"].epsilon}
-    assert table["tolerance"].to_dict() == pytest.approx({"a": 0.1, "b": 0.02})
+    assert table["essential_sparsity"].to_dict() == pytest.approx({"a": 0.1, "b": 0.02})
     with pytest.raises(ValueError, match="tolerance of the task 'a' is 0"):
         knees.table(runs, epsilon={"a": 0})
 
@@ -214,7 +228,7 @@ def test_a_metric_is_resampled_from_its_own_column(metric, column, monkeypatch):
     runs, seen = runs.assign(metric=metric), []
     numbers = {"score": 1.0, "second_score": 2.0, "prediction": 3.0}
     monkeypatch.setattr(
-        knees.bootstrap, "curves", lambda metric, scores, *_: seen.append(scores) or scores.mean(axis=1)[:, :1].T
+        knees.bootstrap, "moves", lambda metric, scores, *_: seen.append(scores) or scores.mean(-1)[None]
     )
     knees.table(runs, lambda chosen: items(chosen).assign(**numbers))
     assert np.unique(seen[0]).tolist() == [numbers[column]]
@@ -227,9 +241,9 @@ def test_intervals_hold_their_readings_and_the_dense_run():
     runs, items = items_of(("global", FALLING, "m"))
     row = only(runs, items=items, replicates=300)
     assert row["n_replicates"] == 300
-    for name in ("tolerance", "last_compliant", "hinge"):
+    for name in ("essential_sparsity", "last_compliant", "hinge"):
         assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
-    assert 0.3 < row["tolerance_low"] < row["tolerance_high"] < 0.7
+    assert 0.2 < row["essential_sparsity_low"] < row["essential_sparsity_high"] < 0.7
     assert row["slope_ratio"] is None or row["slope_ratio"] > 1
     again = only(runs, items=items, replicates=300)
     assert row.dropna().to_dict() == again.dropna().to_dict()
@@ -246,9 +260,9 @@ def test_a_curve_that_may_not_drop_has_an_open_interval():
     """Three points are lost at the last level, within the noise of 100 items of which few change."""
     runs, items = items_of(("global", [0.9, 0.9, 0.9, 0.9, 0.87], "m"), n=100)
     row = only(runs, items=items, replicates=1000)
-    assert row["tolerance"] is not None
-    assert row["tolerance_low"] is not None
-    assert row["tolerance_high"] is None
+    assert row["essential_sparsity"] is not None
+    assert row["essential_sparsity_low"] is not None
+    assert row["essential_sparsity_high"] is None
 
 
 def test_items_that_do_not_fit_the_runs_are_refused():
@@ -293,7 +307,7 @@ def test_a_hinge_a_line_and_a_power_law_are_told_apart():
     for shape, means in shapes.items():
         row = only(runs_of(means + noise, levels=levels))
         assert row["shape"] in {"hinge": ["hinge"], "linear": ["smooth", None], "power": ["smooth"]}[shape]
-        assert sum(row[f"evidence_{name}"] for name in shapes) == pytest.approx(1)
+        assert sum(row[f"evidence_{name}"] for name in knees.SHAPES) == pytest.approx(1)
     row = only(runs_of(shapes["hinge"], levels=levels))
     assert row["slope_before"] == pytest.approx(-0.05)
     assert row["slope_ratio"] == pytest.approx(21)
@@ -303,32 +317,236 @@ def test_a_hinge_a_line_and_a_power_law_are_told_apart():
     assert bent_up["shape"] is None
 
 
-def test_the_interval_is_corrected_for_bias():
-    """Replicates that lie lower than the estimate as a rule: the estimate itself is low, so the interval moves up."""
+@pytest.mark.parametrize("steep", [12, 25])
+def test_a_smooth_knee_is_not_called_a_hinge(steep):
+    levels = np.arange(20) / 20
+    noise = 1e-3 * np.random.default_rng(1).normal(size=20)
+    sigmoid = 0.9 - 0.4 / (1 + np.exp(-steep * (levels - 0.6)))
+    row = only(runs_of(sigmoid + noise, levels=levels))
+    assert row["shape"] == "smooth"
+    assert row["evidence_logistic"] > 0.9
+
+
+def test_an_interval_is_plain_percentiles_that_hold_the_estimate():
     replicates = np.random.default_rng(0).normal(size=100_000)
-    centred, shifted = (np.array(knees.interval(estimate, replicates)) for estimate in (0.0, 0.5))
-    assert centred == pytest.approx([-1.96, 1.96], abs=0.03)
-    assert shifted == pytest.approx(centred + 1.0, abs=0.03)
-    far = knees.interval(9.0, np.append(replicates, np.inf))
-    assert far[0] == pytest.approx(1.96, abs=0.03)
-    assert far[1] is None
+    for estimate in (0.0, 0.5):
+        assert np.array(knees.interval(estimate, replicates)) == pytest.approx([-1.96, 1.96], abs=0.03)
+    assert knees.interval(9.0, replicates)[1] == 9.0
+    assert knees.interval(0.5, np.full(50, 0.4)) == (0.4, 0.5)
     assert knees.interval(1.0, np.ones(50)) == (1.0, 1.0)
+    some = np.append(replicates[:97], [np.inf] * 3)
+    assert knees.interval(0.0, some)[1] is None
+
+
+def test_ends_are_the_order_statistics_that_leave_two_and_a_half_per_cent_out():
+    """Of 40 replicates the lowest one may lie below, and the highest one above: ceil(0.025 · 40) = 1, ceil(39) = 39."""
+    values = np.arange(40.0)
+    assert knees.percentiles((20, 20), values, values) == (0, 38)
+    values = np.arange(50.0)  # ceil(1.25) = 2 and ceil(48.75) = 49
+    assert knees.percentiles((20, 20), values, values) == (1, 48)
+    assert knees.percentiles((-3, 60), values, values) == (-3, 60)
+
+
+def test_the_interval_ends_at_levels_and_holds_the_gap():
+    runs, items = items_of(("global", FALLING, "m"))
+    row = only(runs, items=items, replicates=300)
+    assert (row["bracket_low"], row["bracket_high"]) == (0.4, 0.5)
+    assert row["bracket_low"] <= row["essential_sparsity"] <= row["bracket_high"]
+    assert {row["essential_sparsity_low"], row["essential_sparsity_high"]} <= set(LEVELS)
+    assert row["essential_sparsity_low"] <= 0.4
+    assert row["essential_sparsity_high"] >= 0.5
+    coarse = only(runs[runs["sparsity"].isin([0, 0.2, 0.8])], items=items, replicates=300)
+    assert (coarse["essential_sparsity_low"], coarse["essential_sparsity_high"]) == (0.2, 0.8), (
+        "nothing is known inside"
+    )
+
+
+def test_the_bracket_above_the_last_level_is_open():
+    row = only(runs_of([0.8, 0.802, 0.795, 0.81]))
+    assert row["bracket_low"] == 0.3
+    assert row["bracket_high"] is None
+
+
+# pairs of seeds
+
+
+def test_dense_is_averaged_over_the_seeds_that_the_pattern_has():
+    """A flat curve of one seed beside three dense seeds does not drop, though the other seeds are better."""
+    dense = pd.concat([runs_of([value], seed=seed) for seed, value in enumerate((0.88, 0.9, 0.92))])
+    row = only(pd.concat([dense, runs_of([0.88] * 6).iloc[1:]]))
+    assert row["dense"] == pytest.approx(0.88)
+    assert row["reason"].startswith("no drop")
+    assert (row["n_seeds_min"], row["n_seeds_max"], row["ragged"], row["n_unpaired"]) == (1, 1, False, 0)
+
+
+def test_a_level_with_fewer_seeds_is_compared_with_dense_over_them_and_said():
+    """Seed 1 is five points below seed 0; it alone has the two last levels, and nothing drops."""
+    runs = pd.concat([runs_of([0.9] * 4), runs_of([0.85] * 6, seed=1)])
+    row = only(runs)
+    assert row["reason"].startswith("no drop")
+    assert row["ragged"]
+    assert row["ragged_levels"] == "0.400: 1; 0.500: 1"
+    assert (row["n_seeds_min"], row["n_seeds_max"]) == (1, 2)
+    assert not only(runs[runs["sparsity"] < 0.4])["ragged"]
+
+
+def test_a_run_without_a_dense_run_of_its_seed_is_left_out_and_counted():
+    runs = pd.concat([runs_of(FALLING), runs_of(FALLING - 0.1, seed=1).iloc[1:]])
+    row = only(runs)
+    assert row["n_unpaired"] == 9
+    assert row["essential_sparsity"] == only(runs_of(FALLING))["essential_sparsity"]
+
+
+def test_ragged_curves_have_seed_noise_by_the_seeds_there_are():
+    runs, items = items_of(("global", FALLING, "m"), seeds=(0, 1, 2), spread=0.02)
+    whole = only(runs, items=items, replicates=400)
+    fewer = runs[~((runs["sparsity"] == 0.7) & (runs["seed"] > 0))]
+    row = only(fewer, items=items, replicates=400)
+    assert (row["n_seeds_min"], row["n_seeds_max"]) == (1, 3)
+    assert row["essential_sparsity_low"] <= whole["essential_sparsity_low"] + 0.1
+    means = {}
+    for name, chosen in (("whole", runs), ("fewer", fewer)):
+        curve = knees.curve_of(
+            {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}, knees.with_quality(chosen)
+        )
+        knees.resample(curve, chosen, items(chosen), 400)
+        means[name] = curve.replicates.std(axis=0)
+    assert means["fewer"][7] > 1.2 * means["whole"][7]
+    assert np.allclose(np.delete(means["fewer"], 7), np.delete(means["whole"], 7), rtol=0.3)
+
+
+# collapse is a value
+
+
+@pytest.mark.parametrize("metric", ["matthews", "f1", "spearman", "accuracy"])
+def test_a_metric_of_zero_is_a_drop(metric):
+    row = only(runs_of([0.55, 0.552, 0.545, 0.0, 0.0], metric=metric))
+    assert 0.2 <= row["essential_sparsity"] < 0.21
+    assert (row["bracket_low"], row["bracket_high"], row["n_undefined"]) == (0.2, 0.3, 0)
+    seeds = [[0.55, 0.55, 0.55, 0.545, 0], [0.55, 0.55, 0.55, 0, 0], [0.55, 0.55, 0.55, 0, 0]]
+    row = only(pd.concat([runs_of(values, metric=metric, seed=i) for i, values in enumerate(seeds)]))
+    assert (row["bracket_low"], row["bracket_high"]) == (0.2, 0.3)
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_a_perplexity_that_overflows_has_an_interval(broken):
+    """Losses of the items are infinite or no number from 0.3 on; the run's value is infinite: the worst, not missing."""
+    runs, items = items_of(("global", [0.5] * 5, "m"), n=30)
+    runs["metric"], runs["value"] = "perplexity", np.where(runs["sparsity"] < 0.3, 12.0, np.inf)
+
+    def losses(chosen):
+        found = items(chosen)
+        noise = 0.1 * np.random.default_rng(0).normal(size=len(found))
+        return found.assign(score=np.where(found["sparsity"] < 0.3, np.log(12) + noise, broken))
+
+    row = only(runs, items=losses, replicates=200)
+    assert row["n_undefined"] == 0
+    assert (row["bracket_low"], row["bracket_high"], row["essential_sparsity_high"]) == (0.2, 0.3, 0.3)
+    assert row["metric_at_knee"] < 13
+
+
+def test_items_count_by_their_weight_in_intervals():
+    """All tokens but a few are in ten of 40 windows; resampled by windows alike the perplexity would hardly move."""
+    runs, items = items_of(("global", [0.5] * 4, "m"), n=40)
+    runs["metric"], heavy = "perplexity", np.arange(40) < 10
+
+    def losses(chosen):
+        found = items(chosen)
+        place = found["item"].astype(int).to_numpy()
+        weight = np.where(heavy[place], 1000.0, 1.0)
+        return found.assign(weight=weight, score=weight * (3 + 0.05 * (place % 10) + 0.01 * found["sparsity"]))
+
+    runs["value"] = 20.0
+    key = {"model": "m", "task": "t", "pattern": "global", "metric": "perplexity"}
+    curve = knees.curve_of(key, knees.with_quality(runs))
+    moved, n_items, stream = knees.moves(curve, runs, losses(runs), 50)
+    part = losses(runs).query("sparsity == 0").sort_values("item")
+    score, weight = part["score"].to_numpy(), part["weight"].to_numpy()
+    counts = np.concatenate(list(knees.bootstrap.item_counts(40, stream, 50)))
+    expected = score.sum() / weight.sum() - (counts @ score) / (counts @ weight)
+    assert n_items == 40
+    assert np.allclose(moved[:, 0, 0], expected, atol=1e-5)
+
+
+def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
+    runs = pd.concat([runs_of(0.9 - LEVELS / 2), runs_of(0.8 - LEVELS / 2, metric="f1")])
+    found = knees.table(runs, epsilon={"t": 0.05})[0].set_index("metric")
+    assert found["headline"].to_dict() == {"accuracy": True, "f1": False}
+    assert found["epsilon"].to_dict() == {"accuracy": 0.05, "f1": METRICS["f1"].epsilon}
+
+
+# comparisons
 
 
 def test_comparisons_are_paired():
     later = 0.9 - np.maximum(LEVELS - 0.65, 0)
     runs, items = items_of(("global", FALLING, "m"), ("layerwise", later, "m"), ("global", FALLING, "copy"))
-    found, read = knees.table(runs, items, replicates=300)
-    compared = comparisons.table(read, ["pattern", "model"]).set_index("between")
+    compared = comparisons.table(knees.table(runs, items, replicates=300)[1], ["pattern", "model"]).set_index("between")
     row = compared.loc["pattern"]
     assert (row["pattern_a"], row["pattern_b"]) == ("global", "layerwise")
-    assert row["difference"] == pytest.approx(row["tolerance_a"] - row["tolerance_b"])
-    assert row["low"] <= row["difference"] <= row["high"] < 0
-    assert row["share_a_larger"] == 0
-    same = compared.loc["model"]  # two models with the very same outcomes: no noise is left in the difference
-    assert (same["difference"], same["low"], same["high"], same["share_a_larger"]) == (0, 0, 0, 0.5)
-    width = (found["tolerance_high"] - found["tolerance_low"]).max()
-    assert width > 0.01
+    assert row["difference"] == pytest.approx(row["essential_sparsity_a"] - row["essential_sparsity_b"])
+    assert row["low"] <= row["difference"] <= row["high"] <= 0
+    assert (row["larger"], row["paired"]) == ("b", True)
+    assert row["share_a_larger"] < 0.025
+    same = compared.loc["model"]  # two models with the very same outcomes: nothing but the gap of the grid is left
+    assert (same["difference"], same["share_a_larger"]) == (0, 0.5)
+    assert pd.isna(same["larger"])
+    assert (same["low"], same["high"]) == pytest.approx((-0.1, 0.1))
+
+
+def test_two_models_are_paired_only_where_they_saw_the_same_items():
+    """Windows of a perplexity are cut by each model's tokenizer; other items of a task have other names."""
+    runs, items = items_of(("global", FALLING, "m"), ("global", FALLING, "n"), ("random", FALLING, "m"))
+
+    def pairs(runs, items):
+        found = comparisons.table(knees.table(runs, items, replicates=50)[1], ["model", "pattern"])
+        return found.set_index("between")["paired"].to_dict()
+
+    def renamed(chosen):
+        found = items(chosen)
+        return found.assign(item=np.where(found["model"] == "n", "other " + found["item"], found["item"]))
+
+    losses = runs.assign(metric="perplexity", value=12.0)
+    assert pairs(runs, items) == {"model": True, "pattern": True}
+    assert pairs(runs, renamed) == {"model": False, "pattern": True}
+    assert pairs(losses, items) == {"model": False, "pattern": True}
+    assert pairs(losses.assign(metric="pseudo_perplexity"), items) == {"model": True, "pattern": True}
+
+
+def test_a_curve_that_never_drops_is_compared_as_far_as_it_is_known():
+    runs, items = items_of(("global", FALLING, "m"), ("layerwise", [0.9] * 10, "m"), ("random", [0.9] * 10, "m"))
+    found = comparisons.table(knees.table(runs, items, replicates=200)[1], ["pattern"])
+    found = found.set_index(["pattern_a", "pattern_b"])
+    row = found.loc["global", "layerwise"]
+    assert pd.isna(row["difference"])
+    assert pd.isna(row["low"])
+    assert row["high"] < 0
+    assert row["larger"] == "b"
+    both = found.loc["layerwise", "random"]
+    assert both[["difference", "low", "high", "larger"]].isna().all()
+    assert both["share_a_larger"] == 0.5
+
+
+def test_the_interval_of_a_comparison_has_the_gaps_of_both_grids_in_it():
+    """Replicate by replicate from the definition; 0.2 and 0.25 apart at the least, since nothing is known inside a gap."""
+    draw, curves = np.random.default_rng(0), []
+    for pattern, levels, own in (("a", np.arange(10) / 10, 3), ("b", np.arange(6) / 4 * 0.99, 3)):
+        key = {"model": "m", "task": "t", "pattern": pattern, "metric": "accuracy"}
+        curve = knees.Curve(key, METRICS["accuracy"], 0.01, levels, [0], 0.9 - levels[:, None])
+        curve.found["essential_sparsity"] = levels[own] - 0.01
+        curve.gap, curve.outside = (levels[own - 1], levels[own]), draw.integers(1, len(levels) + 1, 400)
+        curves.append(curve)
+    row = comparisons.table(curves, ["pattern"]).iloc[0]
+    lows, highs, share = [], [], []
+    ends = [[*curve.levels, np.inf] for curve in curves]
+    for i, j in zip(*(curve.outside for curve in curves), strict=True):
+        (low_a, high_a), (low_b, high_b) = ends[0][i - 1 : i + 1], ends[1][j - 1 : j + 1]
+        lows.append(low_a - high_b)
+        highs.append(high_a - low_b)
+        share.append(1.0 if low_a >= high_b else 0.0 if low_b >= high_a else 0.5)
+    low, high = sorted(lows)[9], sorted(highs)[389]
+    assert (row["low"], row["high"]) == (low if np.isfinite(low) else None, high if np.isfinite(high) else None)
+    assert row["share_a_larger"] == np.mean(share)
 
 
 def test_comparisons_fit_their_schema(tmp_path):

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
@@ -22,47 +22,55 @@ WS353 = [0.729, 0.732, 0.740, 0.743, 0.741, 0.724, 0.701, 0.634, 0.604, 0.568]  
 def test_tolerance_of_a_straight_line_is_exact():
     """Quality 1 − s/2 loses 0.01 at s = 0.02; with a tolerance of 0.11 at 0.22."""
     line = 1 - LEVELS / 2
-    assert readings.tolerance(LEVELS, line, ONES, 0.01) == pytest.approx(0.02)
-    assert readings.tolerance(LEVELS, line, ONES, 0.11) == pytest.approx(0.22)
+    assert readings.essential_sparsity(LEVELS, line, ONES, 0.01) == pytest.approx(0.02)
+    assert readings.essential_sparsity(LEVELS, line, ONES, 0.11) == pytest.approx(0.22)
 
 
 def test_tolerance_of_a_concave_curve():
     """Flat to 0.5, then a slope of −1: within 0.01 up to 0.51."""
     curve = 0.9 - np.maximum(LEVELS - 0.5, 0)
-    assert readings.tolerance(LEVELS, curve, ONES, 0.01) == pytest.approx(0.51)
+    assert readings.essential_sparsity(LEVELS, curve, ONES, 0.01) == pytest.approx(0.51)
 
 
 def test_tolerance_of_a_cliff_at_the_first_level():
-    assert readings.tolerance([0, 0.1, 0.2], [0.9, 0.4, 0.4], [1, 1, 1], 0.01) == pytest.approx(0.1 * 0.01 / 0.5)
+    assert readings.essential_sparsity([0, 0.1, 0.2], [0.9, 0.4, 0.4], [1, 1, 1], 0.01) == pytest.approx(
+        0.1 * 0.01 / 0.5
+    )
 
 
 def test_tolerance_that_is_never_crossed():
-    assert np.isnan(readings.tolerance(LEVELS, 0.9 - 0.009 * LEVELS, ONES, 0.01))
-    assert np.isnan(readings.tolerance(LEVELS, 0.5 + 0.1 * LEVELS, ONES, 0.01))
+    assert np.isnan(readings.essential_sparsity(LEVELS, 0.9 - 0.009 * LEVELS, ONES, 0.01))
+    assert np.isnan(readings.essential_sparsity(LEVELS, 0.5 + 0.1 * LEVELS, ONES, 0.01))
 
 
 def test_exactly_on_the_tolerance_is_inside():
     """Six items of 600 are one point, but 301/600 − 0.01 is above 295/600 in floating point."""
     dense, edge = 301 / 600, 295 / 600
     assert dense - 0.01 > edge
-    assert np.isnan(readings.tolerance([0, 0.1, 0.2], [dense, edge, edge], [1, 1, 1], 0.01))
+    assert np.isnan(readings.essential_sparsity([0, 0.1, 0.2], [dense, edge, edge], [1, 1, 1], 0.01))
     assert readings.last_compliant([0, 0.1, 0.2], [dense, edge, edge], 0.01) == 0.2
     assert readings.exits([dense, edge, edge], 0.01) == 0
-    assert readings.tolerance([0, 0.1, 0.2], [dense, edge, 0.2], [1, 1, 1], 0.01) == pytest.approx(0.1)
+    assert readings.essential_sparsity([0, 0.1, 0.2], [dense, edge, 0.2], [1, 1, 1], 0.01) == pytest.approx(0.1)
+
+
+def test_a_level_exactly_on_the_tolerance_is_not_outside():
+    dense, edge = 301 / 600, 295 / 600
+    assert readings.first_outside([dense, edge, edge], ONES[:3], 0.01) == 3
+    assert readings.first_outside([dense, edge, 294 / 600], ONES[:3], 0.01) == 2
 
 
 def test_a_gain_before_the_drop_counts_from_the_dense_level():
     """Pool adjacent violators averages the first five to 0.737; 0.719 lies between 0.724 and 0.701."""
-    found = readings.tolerance(LEVELS, WS353, ONES, 0.01)
+    found = readings.essential_sparsity(LEVELS, WS353, ONES, 0.01)
     assert found == pytest.approx(0.5 + 0.1 * (0.724 - 0.719) / (0.724 - 0.701))
 
 
 def test_a_dip_is_pooled_by_the_number_of_seeds():
     """(0.88, 0.90) at s = 0.1, 0.2: equal weights pool to 0.89, on the edge; 3 to 1 pool to 0.885, outside."""
     levels, means = [0, 0.1, 0.2, 0.3], [0.9, 0.88, 0.9, 0.5]
-    even = readings.tolerance(levels, means, [1, 1, 1, 1], 0.01)
+    even = readings.essential_sparsity(levels, means, [1, 1, 1, 1], 0.01)
     assert even == pytest.approx(0.2)
-    uneven = readings.tolerance(levels, means, [1, 3, 1, 1], 0.01)
+    uneven = readings.essential_sparsity(levels, means, [1, 3, 1, 1], 0.01)
     assert uneven == pytest.approx(0.1 * 0.01 / (0.9 - 0.885))
 
 
@@ -70,8 +78,8 @@ def test_a_dip_is_pooled_by_the_number_of_seeds():
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=12), st.floats(0.001, 0.2), st.floats(0.001, 0.2))
 def test_a_larger_tolerance_never_gives_a_smaller_sparsity(means, epsilon, more):
     levels, weights = np.arange(len(means)) / len(means), np.ones(len(means))
-    small = readings.tolerance(levels, means, weights, epsilon)
-    large = readings.tolerance(levels, means, weights, epsilon + more)
+    small = readings.essential_sparsity(levels, means, weights, epsilon)
+    large = readings.essential_sparsity(levels, means, weights, epsilon + more)
     assert np.nan_to_num(large, nan=math.inf) >= np.nan_to_num(small, nan=math.inf) - 1e-7
     assert np.isnan(small) or 0 <= small <= levels[-1]
 
@@ -89,12 +97,28 @@ def test_a_curve_that_comes_back_counts_its_last_exit():
     levels, means = [0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8], [92.1, 91.6, 91.5, 90.9, 91.4, 90.1, 88.1]
     assert readings.last_compliant(levels, means, 1.0) == 0.6
     assert readings.exits(means, 1.0) == 2
-    assert 0.5 < readings.tolerance(levels, means, np.ones(7), 1.0) < 0.7
+    assert 0.5 < readings.essential_sparsity(levels, means, np.ones(7), 1.0) < 0.7
 
 
 def test_exits_of_plain_curves():
     assert readings.exits(WS353, 0.01) == 1
     assert readings.exits([0.9, 0.9, 0.9], 0.01) == 0
+
+
+# the gap that holds the essential sparsity
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=3, max_size=9), st.floats(0.001, 0.2))
+def test_the_essential_sparsity_lies_in_its_gap(values, epsilon):
+    levels, means, weights = np.arange(len(values)) / 10, np.array(values) / 20, np.ones(len(values))
+    first = int(readings.first_outside(means, weights, epsilon))
+    found = float(readings.essential_sparsity(levels, means, weights, epsilon))
+    assert first > 0
+    if first == len(levels):
+        assert np.isnan(found)
+    else:
+        assert levels[first - 1] - 1e-9 <= found <= levels[first] + 1e-9
 
 
 # kneedle
@@ -104,6 +128,26 @@ def test_kneedle_finds_the_bend_of_a_concave_curve():
     assert readings.kneedle(LEVELS, 0.9 - np.maximum(LEVELS - 0.5, 0)) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("last", [8, 10])
+@pytest.mark.parametrize(
+    "means",
+    [
+        pytest.param(np.exp(-5 * LEVELS), id="lost from the start"),
+        pytest.param(np.r_[0.9, [0.5] * 9], id="falls at the first level, then flat"),
+        pytest.param(0.5 + LEVELS / 10, id="rises all the way"),
+        pytest.param([0.729, 0.70, 0.68, 0.655, 0.62, 0.587, 0.56, 0.54, 0.545, 0.562], id="random masks"),
+    ],
+)
+def test_kneedle_of_a_curve_without_a_bend_is_none(means, last):
+    """An independent reading: inner maxima of what the normalised curve stands above its chord."""
+    x, y = LEVELS[:last], np.asarray(means)[:last]
+    above = (y - y.min()) / np.ptp(y) + (x - x[0]) / np.ptp(x) - 1
+    bends = [x[i] for i in range(1, last - 1) if above[i] > above[i - 1] and above[i] >= above[i + 1] and above[i] > 0]
+    found = float(readings.kneedle(x, y))
+    assert found in bends if bends and not np.isnan(found) else np.isnan(found)
+    assert found not in (x[0], x[-1])
+
+
 @pytest.mark.parametrize(
     "means", [ONES, 1 - LEVELS, 0.5 + LEVELS / 10, np.r_[1, np.zeros(9)], np.r_[np.zeros(9), 1], [0.9, 0.5]]
 )
@@ -111,7 +155,7 @@ def test_kneedle_neither_warns_nor_fails(means):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = readings.kneedle(LEVELS[: len(means)], means)
-    assert np.isnan(found) or found in LEVELS
+    assert np.isnan(found) or found in LEVELS[1:-1]
     if np.ptp(means) == 0 or len(means) < 3:
         assert np.isnan(found)
 
@@ -170,11 +214,12 @@ def test_isotonic_is_that_of_scikit_learn(rows, weights):
 
 
 @settings(max_examples=50, deadline=None)
+@example([[0] * 6] * 4 + [[0, 0, 0, 7, 6, 6]], [1] * 6)  # its second line is level but for rounding
 @given(curves, st.lists(st.integers(1, 5), min_size=6, max_size=6))
 def test_a_reading_of_many_curves_is_that_of_each(rows, weights):
     levels, means = np.arange(6) / 10, np.array(rows) / 20
     for read in (
-        lambda values: readings.tolerance(levels, values, weights, 0.01),
+        lambda values: readings.essential_sparsity(levels, values, weights, 0.01),
         lambda values: readings.last_compliant(levels, values, 0.01),
         lambda values: readings.kneedle(levels, values),
         lambda values: readings.hinge(levels, values, weights),
@@ -207,3 +252,24 @@ def test_a_power_law_is_found_by_its_own_family():
     levels = np.arange(20) / 20
     curve = 0.9 - 0.3 * levels**4
     assert shapes.power(levels, curve, np.ones(20)) < shapes.hinge(levels, curve, np.ones(20))[-1] / 10
+
+
+def test_more_parameters_must_earn_their_place():
+    """Akaike's criterion with the small-sample correction, from its definition: two parameters, a variance, 20 values."""
+    assert shapes.criterion(2.0, 20, 2, 1.0) == pytest.approx(20 * np.log(0.1) + 2 * 3 + 2 * 3 * 4 / (20 - 3 - 1))
+    same = {name: shapes.criterion(2.0, 20, parameters, 1.0) for name, parameters in (("few", 2), ("many", 4))}
+    weights = shapes.akaike_weights(same)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert weights["few"] / weights["many"] == pytest.approx(np.exp((same["many"] - same["few"]) / 2))
+    assert weights["few"] > 0.9
+    assert shapes.criterion(0.0, 20, 2, 1.0) == shapes.criterion(1e-9, 20, 2, 1.0), "rounding is not a better fit"
+
+
+@pytest.mark.parametrize(("at", "width"), [(0.3, 0.05), (0.6, 0.1), (0.8, 0.04)])
+def test_a_logistic_curve_is_found_by_its_own_family(at, width):
+    levels = np.arange(20) / 20
+    curve = 0.9 - 0.4 / (1 + np.exp(-(levels - at) / width))
+    rise, squares = shapes.logistic(levels, curve)
+    assert rise == pytest.approx(2 * np.log(9) * width, rel=0.02)
+    assert squares < 1e-7
+    assert shapes.logistic(levels, np.full(20, 0.5)) == (None, pytest.approx(0))

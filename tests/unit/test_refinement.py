@@ -1,11 +1,18 @@
 """Rounds of levels: where the crossing is, on the uniform grid, until the gap is narrow."""
 
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from essential_sparsity.curves import knees
 from essential_sparsity.study import configuration, grid, refinement
+
+MANY = {"rounds": 99, "levels": 99}
 
 
 def runs_at(levels, pattern="global"):
@@ -25,36 +32,98 @@ def runs_at(levels, pattern="global"):
     )
 
 
-def rounds_of(levels, width, pattern="global"):
-    found = []
+def table_of(runs, low=None, high=None):
+    """The table `knees`, with the ends of the interval given."""
+    frame = knees.table(runs)[0]
+    frame["essential_sparsity_low"], frame["essential_sparsity_high"] = pd.Series([low, high], dtype=float)
+    return frame
+
+
+def rounds_of(grid_levels, width, pattern="global", low=None, high=None, **bounds):
+    """All rounds until there is none, and the essential sparsity then."""
+    rounds = []
     while True:
-        runs = runs_at(sorted(levels), pattern)
-        added = refinement.next_round(runs, knees.table(runs)[0], width)
+        runs = runs_at(sorted(grid_levels), pattern)
+        added = refinement.next_round(runs, table_of(runs, low, high), width, **(MANY | bounds), before=rounds)
         if not added:
-            return found, knees.table(runs)[0].iloc[0]["tolerance"]
+            return rounds, knees.table(runs)[0].iloc[0]["essential_sparsity"]
+        rounds.append(added)
         (entry,) = added
-        found += entry["levels"]
-        levels = [*levels, *map(float, entry["levels"])]
+        grid_levels = [*grid_levels, *map(float, entry["levels"])]
+
+
+def levels_of(rounds):
+    return [level for added in rounds for level in added[0]["levels"]]
+
+
+TENTHS = [i / 10 for i in range(10)]
 
 
 def test_rounds_close_in_on_the_crossing_over_levels_of_the_uniform_grid():
-    added, tolerance = rounds_of([i / 10 for i in range(10)], 0.02)
-    assert tolerance == pytest.approx(0.647, abs=1e-3)
-    assert len(added) <= 3
-    assert all(float(level) / 0.02 == pytest.approx(round(float(level) / 0.02)) for level in added)
-    assert all(0.6 < float(level) < 0.7 for level in added)
+    rounds, found = rounds_of(TENTHS, 0.02)
+    assert found == pytest.approx(0.647, abs=1e-3)
+    assert len(levels_of(rounds)) <= 3
+    assert all(float(level) / 0.02 == pytest.approx(round(float(level) / 0.02)) for level in levels_of(rounds))
+    assert all(0.6 < float(level) < 0.7 for level in levels_of(rounds))
+
+
+def test_every_wide_gap_inside_the_interval_is_split_and_no_other():
+    rounds, _ = rounds_of(TENTHS, 0.05, low=0.4, high=0.8)
+    assert len(rounds) == 1
+    assert levels_of(rounds) == ["0.450", "0.550", "0.650", "0.750"]
+    rounds, _ = rounds_of(TENTHS, 0.02, low=0.4, high=0.8)
+    seen = sorted({*TENTHS, *map(float, levels_of(rounds))})
+    inside = [b - a for a, b in pairwise(seen) if a >= 0.4 - 1e-9 and b <= 0.8 + 1e-9]
+    assert max(inside) <= 0.02 + 1e-9
+    assert all(0.4 < float(level) < 0.8 for level in levels_of(rounds))
+
+
+def test_an_open_interval_reaches_to_the_last_level():
+    rounds, _ = rounds_of(TENTHS, 0.05, low=0.6)
+    assert levels_of(rounds) == ["0.650", "0.750", "0.850"]
+
+
+def test_rounds_and_levels_are_bounded():
+    assert len(rounds_of(TENTHS, 0.001, rounds=2)[0]) == 2
+    assert rounds_of(TENTHS, 0.02, rounds=0)[0] == []
+    rounds, _ = rounds_of(TENTHS, 0.01, low=0.2, high=0.9, levels=5)
+    assert len(levels_of(rounds)) == 5
+    assert "0.650" in rounds[0][0]["levels"], "the gap that holds the reading comes first"
+    assert rounds_of(TENTHS, 0.01, low=0.2, high=0.9, levels=1)[0][0][0]["levels"] == ["0.650"]
 
 
 def test_a_width_that_divides_nothing_still_ends():
-    added, tolerance = rounds_of([0, 0.5, 0.9], 0.03)
-    assert tolerance == pytest.approx(0.647, abs=0.02)
-    assert len(added) == len(set(added)) <= 6
+    rounds, found = rounds_of([0, 0.5, 0.9], 0.03)
+    assert found == pytest.approx(0.647, abs=0.02)
+    assert len(levels_of(rounds)) == len(set(levels_of(rounds))) <= 6
+
+
+def test_a_level_that_is_undefined_is_not_asked_for_again():
+    runs = runs_at([*TENTHS[:7], 0.65, *TENTHS[7:]])
+    runs.loc[runs["sparsity"] == 0.65, "value"] = np.nan
+    added = refinement.next_round(runs, table_of(runs), 0.05, **MANY)
+    assert added == []
 
 
 def test_nothing_is_added_without_a_crossing_or_where_levels_are_given():
     assert rounds_of([0, 0.1, 0.2], 0.02)[0] == []
     assert rounds_of([0, 0.25, 0.5, 0.75], 0.02, pattern="nm4")[0] == []
-    assert rounds_of([i / 10 for i in range(10)], 0.02, pattern="lth")[0] == []
+    assert rounds_of(TENTHS, 0.02, pattern="lth")[0] == []
+
+
+def test_the_headline_of_a_task_alone_is_refined():
+    runs = runs_at(TENTHS)
+    other = runs.assign(metric="f1", value=0.9 - np.maximum(runs["sparsity"] - 0.2, 0))
+    both = pd.concat([runs, other], ignore_index=True)
+    added = refinement.next_round(both, table_of(both), 0.05, **MANY)
+    assert [entry["levels"] for entry in added] == [["0.650"]]
+
+
+def test_the_module_is_read_while_the_workflow_is_parsed_without_pandas():
+    scripts = Path(refinement.__file__).parents[2]
+    said = "import sys, essential_sparsity.study.refinement; print('pandas' in sys.modules, 'numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", said], cwd=scripts, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
 
 
 def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):

@@ -1,4 +1,4 @@
-"""Name the levels that would narrow the gap around each knee; an empty list when all are narrow enough."""
+"""Name the levels that would narrow the gaps that may hold a knee; an empty list when all are narrow enough."""
 
 import argparse
 
@@ -10,13 +10,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", required=True, help="table of runs")
     parser.add_argument("--knees", required=True, help="table of knees")
-    parser.add_argument("--width", required=True, type=float, help="widest gap between two levels around a knee")
+    parser.add_argument("--width", required=True, type=float, help="widest gap left where a knee may be")
+    parser.add_argument("--rounds", type=int, default=6, help="most rounds in all")
+    parser.add_argument("--levels", type=int, default=20, help="most levels added to a curve in all")
+    parser.add_argument("--before", required=True, help="file of the rounds so far")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if not args.width > 0:
         raise ValueError("There is nothing to refine to: set `refine: {width: 0.02}` in the configuration.")
-    levels = refinement.next_round(tables.read(args.runs, "runs"), tables.read(args.knees, "knees"), args.width)
-    files.write_json(args.out, levels)
+    runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
+    before = refinement.read(args.before)
+    files.write_json(args.out, refinement.next_round(runs, knees, args.width, args.rounds, args.levels, before))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ def main(argv: list[str] | None = None) -> None:
     knees = tables.read(folder / "tables/knees.parquet", "knees")
     costs = tables.read(folder / "tables/costs.parquet", "costs")
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
-    print("essential: crossing of the isotonic mean (the headline); last: largest level still inside;")
-    print("kneedle, hinge: where the curve bends, whatever the tolerance.\n")
+    print(
+        "essential: crossing of the isotonic mean (the headline); between: the levels of the grid that hold it, between"
+    )
+    print("which nothing was measured; kneedle, hinge: where the curve bends, whatever the tolerance. One seed: the")
+    print("interval is that seed's, over other items, and says nothing of other seeds.\n")
     print("\n".join(summary.knee_lines(knees)))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))

@@ -11,8 +11,6 @@ import sys
 from essential_sparsity import cli, files
 from essential_sparsity.study import configuration, refinement, study
 
-MOST = 12  # a gap of 1 is narrower than 0.001 after ten halvings
-
 
 def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
@@ -20,14 +18,12 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
     folder = study.folder(configuration.of_command(command)["study"])
     asked = f"{folder}/next_round.json"
-    for _ in range(MOST):
-        _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it
-        levels = files.read_json(asked)
-        if not levels:
-            break
+    _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it
+    while levels := files.read_json(asked):
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
         refinement.add(f"{folder}/rounds.json", levels)
+        _run([*command, "--", asked])
     _run(command)
 
 

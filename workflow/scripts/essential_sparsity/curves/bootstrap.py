@@ -1,55 +1,67 @@
 """Resampled curves: what else the items and the seeds could have shown.
 
-Items are resampled with replacement, the same ones at every sparsity, seed, pattern and model of a task, so that
-differences are paired. Seeds are few, and resampling three of them would claim far too much: their spread is drawn as a
-multivariate t (`seed_noise`). Metrics say how they come from items (`metrics.Metric.from_items`).
+Items are resampled with replacement, the same ones at every sparsity, seed, pattern and model that was evaluated on
+them, so that differences are paired. Metrics say how they come from items (`metrics.Metric.from_items`). Seeds are few,
+and resampling three of them would claim far too much: what a seed does to a level is drawn from a normal distribution
+whose variance is pooled over levels and is itself uncertain (`seed_spread`).
+
+Qualities are arrays (…, L, S) over levels and seeds, the first level dense; NaN where there is no such run. `moves`
+(B, L, S): how far each resample of the items moves the quality of each run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import chi2, norm, rankdata
+from scipy.stats import t as student
 
 from essential_sparsity import files
+from essential_sparsity.curves import readings
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once
 WORST = np.log(1e300)  # stands for the logarithm of an infinite perplexity: a fit needs a number
+FAR = 5  # tolerances below dense: levels beyond say nothing about the seeds' spread where the curve leaves
+APART = 5  # times the spread between seeds at any other level: at such a level some seeds have collapsed
 
 
-def curves(
-    metric: Metric,
-    scores: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    task: str,
-    seeds: Sequence[int],
-    replicates: int = REPLICATES,
+def moves(
+    metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, stream: str, replicates: int
 ) -> np.ndarray:
-    """Mean quality over seeds of resampled runs: (replicates, L), comparable row by row between curves of one task.
+    """How far resampling the items moves each run's quality, (replicates, L, S), comparable row by row within a stream.
 
-    `scores` (L, S, n): of each item under each level and seed (or what stands in the metric's `item_column`), all NaN
-    for a run that is not there or is undefined;
-    `targets` and `weights` (n); `seeds` (S) name the seeds. Every level needs one defined run.
+    `scores` (L, S, n): of each item in each run (or what stands in the metric's `item_column`), all NaN for a run that
+    is not there; `targets` and `weights` (n). The same `stream` and number of items draw the same items.
     """
+    there = ~np.isnan(scores).any(axis=-1)
+    rows = scores[there]
     if metric.from_items == "mean above chance":
         chance = chance_level(targets)
-        scores, weights = (scores - chance) / (1 - chance), np.ones(len(targets))
-    there = ~np.isnan(scores).any(axis=2)
-    if not there.any(axis=1).all():
-        raise ValueError("a level without a defined run cannot be resampled")
-    share = there / there.sum(axis=1, keepdims=True)  # of each seed in the mean of a level
-    statistic = STATISTICS[metric.from_items](metric, np.where(there[..., None], scores, 0.0), targets, weights, share)
-    batches = [statistic(counts) for counts in item_counts(scores.shape[2], task, replicates)]
-    found = np.concatenate(batches)
-    return found + seed_noise(metric, scores, targets, weights, there, seeds, replicates)
+        rows, weights = (rows - chance) / (1 - chance), np.ones(len(targets))
+    statistic = STATISTICS[metric.from_items](metric, rows, targets, weights)
+    observed = statistic(np.ones((1, len(targets)), dtype=np.float32))
+    found = np.full((replicates, *there.shape), np.nan)
+    found[:, there] = np.concatenate(
+        [statistic(counts) - observed for counts in item_counts(len(targets), stream, replicates)]
+    )
+    return found
 
 
-def item_counts(n: int, task: str, replicates: int) -> Iterator[np.ndarray]:
-    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a task every time."""
-    generator = files.rng(0, "bootstrap items", task)
+def complete(metric: Metric, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Scores (n) of one run with those that are no finite number at their worst: a collapsed model is no missing one.
+
+    A loss counts as WORST per unit of weight, a predicted label as none of the labels, any other score as 0.
+    """
+    if metric.scale == "log":
+        return np.minimum(np.nan_to_num(scores, nan=np.inf), WORST * weights)
+    return np.where(np.isfinite(scores), scores, -1.0 if metric.item_column == "prediction" else 0.0)
+
+
+def item_counts(n: int, stream: str, replicates: int) -> Iterator[np.ndarray]:
+    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a stream every time."""
+    generator = files.rng(0, "bootstrap items", stream)
     size = max(1, BATCH // n)
     for start in range(0, replicates, size):
         rows = min(size, replicates - start)
@@ -58,69 +70,59 @@ def item_counts(n: int, task: str, replicates: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
 
 
-def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, share: np.ndarray) -> Callable:
-    """Weighted means: linear in the scores, so the seeds are averaged before the items are resampled."""
+def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
+    """Weighted means of the runs (R, n)."""
     sign = 1.0 if metric.higher_is_better else -1.0
-    averaged = np.einsum("lsn,ls->nl", scores, share)
-    # What is left of the scores without their overall mean is small: float32 is enough for its sums.
-    base = averaged.mean()
-    columns = np.column_stack([averaged - weights[:, None] * (base / weights.mean()), weights]).astype(np.float32)
+    means = scores.sum(axis=1) / weights.sum()
+    # What is left of the scores without their mean is small: float32 is enough for its sums.
+    columns = np.column_stack([scores.T - weights[:, None] * means, weights]).astype(np.float32)
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         summed = (counts @ columns).astype(np.float64)
-        return sign * (summed[:, :-1] / summed[:, -1:] + base / weights.mean())
+        return sign * (means + summed[:, :-1] / summed[:, -1:])
 
     return statistic
 
 
-def _correlation(
-    metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, share: np.ndarray
-) -> Callable:
+def _correlation(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
     """Correlation of the resample: Spearman's has its ranks taken anew, since items drawn twice tie."""
-    levels, seeds, _ = scores.shape
     prepare = _ranker if metric.from_items == "rank correlation" else _unchanged
-    wanted = prepare(targets)
-    readers = {(i, j): prepare(scores[i, j]) for i in range(levels) for j in range(seeds) if share[i, j]}
+    wanted, readers = prepare(targets), [prepare(row) for row in scores]
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         counts = counts.astype(np.float64)
         goal = wanted(counts)
-        found = np.zeros((len(counts), levels))
-        for (i, j), values in readers.items():
-            found[:, i] += share[i, j] * _pearson(values(counts), goal, counts)
-        return found
+        return np.stack([_pearson(values(counts), goal, counts) for values in readers], axis=1)
 
     return statistic
 
 
-def _confusion(
-    metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, share: np.ndarray
-) -> Callable:
+def _confusion(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
     """A statistic of classes: `scores` are predicted label indices, and counting them is all that a resample needs.
 
     F1 is 2 TP / (predicted + actual positives), class 1 being positive. Matthews' correlation for any number of classes:
     Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient". 0 where undefined.
     """
-    levels, seeds, n = scores.shape
+    n = len(targets)
     classes = np.array([1.0]) if metric.from_items == "binary f1" else np.union1d(targets, scores)
     actual = (targets[:, None] == classes).astype(np.float32)  # (n, K)
-    columns, places = {}, [(i, j) for i in range(levels) for j in range(seeds) if share[i, j]]
-    for i, j in places:
-        predicted = (scores[i, j][:, None] == classes).astype(np.float32)
-        columns[i, j] = np.column_stack([predicted, (predicted * actual).sum(axis=1)])
+    columns = []
+    for row in scores:
+        predicted = (row[:, None] == classes).astype(np.float32)
+        columns.append(np.column_stack([predicted, (predicted * actual).sum(axis=1)]))
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         there = (counts @ actual).astype(np.float64)
-        found = np.zeros((len(counts), levels))
-        for i, j in places:
-            predicted, right = np.split((counts @ columns[i, j]).astype(np.float64), [len(classes)], axis=1)
+        found = np.zeros((len(counts), len(scores)))
+        for i, column in enumerate(columns):
+            predicted, right = np.split((counts @ column).astype(np.float64), [len(classes)], axis=1)
             right = right[:, 0]
             if metric.from_items == "binary f1":
                 top, bottom = 2 * right, (predicted + there)[:, 0]
             else:
                 top = right * n - (predicted * there).sum(axis=1)
                 bottom = np.sqrt((n**2 - (predicted**2).sum(axis=1)) * (n**2 - (there**2).sum(axis=1)))
-            found[:, i] += share[i, j] * np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+            found[:, i] = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
         return found
 
     return statistic
@@ -165,59 +167,85 @@ def _pearson(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(product, np.sqrt(size), out=np.zeros_like(product), where=size > 0)
 
 
-def seed_noise(
-    metric: Metric,
-    scores: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    there: np.ndarray,
-    seeds: Sequence[int],
-    replicates: int,
+def paired_means(quality: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Means over seeds, (…, L), with every level compared with dense over the seeds that it has.
+
+    `there` (L, S): which runs there are; dense has all. A level with fewer seeds stands as far from the dense mean as its
+    own runs stand from the dense runs of their seeds.
+    """
+    share = there / there.sum(axis=1, keepdims=True)
+    values = np.where(there, quality, 0.0)
+    return np.einsum("...ls,ls->...l", values, share) + values[..., 0, :] @ (share[0] - share).T
+
+
+def few_items(n: int) -> float:
+    """By how much resamples of n items are stretched: their spread is too small by √((n − 1)/n), and normal, not t."""
+    return float(np.sqrt(n / (n - 1)) * student.ppf(0.975, n - 1) / norm.ppf(0.975)) if n > 1 else 1.0
+
+
+def replicates(
+    quality: np.ndarray, moved: np.ndarray, n_items: int, epsilon: float, uniform: np.ndarray, normal: np.ndarray
 ) -> np.ndarray:
-    """What other seeds would have changed in the means over seeds: (replicates, L), or 0 for a single seed.
+    """Mean curves (B, L) that other items and other seeds could have shown.
 
-    The observed deviations of the S seeds are added up with normal multipliers, one per seed and the same for every
-    curve, over sqrt(S (S − 1)): covariance S_ll' / S, as of a mean. Divided by sqrt(χ² / (S − 1)) it is a multivariate
-    t: with few seeds the spread itself is uncertain. The part of the deviations that is noise of the items, which
-    resampling items shows already, is taken off (two-way random effects; Owen 2007, "The pigeonhole bootstrap").
+    `quality` (L, S), `moved` (B, L, S) by `moves`; `uniform` (B) and `normal` (B, L, S): draws of the seeds' spread and of
+    what they do (`seed_draws`). With one seed the curves are what other items could have shown of that seed.
     """
-    size = scores.shape[1]
-    if size < 2:
-        return np.zeros((1, scores.shape[0]))
-    one = np.ones((1, scores.shape[2]), dtype=np.float32)
-    values, filled = np.zeros((size, scores.shape[0])), np.where(np.isnan(scores), 0.0, scores)
-    for j in range(size):
-        only = np.zeros(there.shape)
-        only[there[:, j], j] = 1.0
-        values[j] = STATISTICS[metric.from_items](metric, filled, targets, weights, only)(one)[0]
-    counted = np.maximum(there.sum(axis=1), 1)
-    centre = np.where(there.T, values, 0).sum(axis=0) / counted
-    deviations = np.where(there.T, values - centre, 0.0)
-    if STATISTICS[metric.from_items] is _mean:
-        deviations *= np.sqrt(_seed_share(scores, weights, there, deviations))
-    multipliers = np.stack(
-        [files.rng(0, "bootstrap seeds", str(seed)).standard_normal(replicates) for seed in seeds], 1
-    )
-    spread = files.rng(0, "bootstrap seeds", "spread").chisquare(size - 1, replicates) / (size - 1)
-    return multipliers @ deviations / np.sqrt(size * (size - 1) * spread)[:, None]
+    there = ~np.isnan(quality)
+    found = paired_means(quality, there) + few_items(n_items) * paired_means(moved, there)
+    if quality.shape[1] > 1:
+        spread = seed_spread(quality, moved, epsilon, uniform)
+        found += paired_means(spread[:, None, None] * normal, there)
+    return found
 
 
-def _seed_share(scores: np.ndarray, weights: np.ndarray, there: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """Share (L) of the variance between seeds that is not item noise: 1 − E / (n V), at least 0.
+def seed_spread(quality: np.ndarray, moved: np.ndarray, epsilon: float, uniform: np.ndarray) -> np.ndarray:
+    """Standard deviations (B) of what a seed does to a level beyond what it does to all levels alike and beyond noise.
 
-    V: variance of the seeds' means; E: variance of what is left of an item's score without its item and seed means.
+    From the two-way residuals (levels by seeds) of the levels up to the first whose isotonic mean is FAR tolerances below
+    dense, at least three; a last level at which some seeds have collapsed is left out. What the residuals owe to the
+    items, which resampling them shows, is taken off (two-way random effects; Owen 2007, "The pigeonhole bootstrap").
     """
-    _, size, n = scores.shape
-    seen = there.all(axis=1)  # with a run missing the share is left at 1
-    result = np.ones(len(scores))
-    whole = scores[seen]
-    left = (
-        whole
-        - whole.mean(axis=1, keepdims=True)
-        - whole.mean(axis=2, keepdims=True)
-        + whole.mean((1, 2), keepdims=True)
-    )
-    noise = (left**2).sum(axis=(1, 2)) / ((n - 1) * (size - 1)) / n / weights.mean() ** 2
-    between = (deviations[:, seen] ** 2).sum(axis=0) / (size - 1)
-    result[seen] = np.clip(1 - np.divide(noise, between, out=np.ones_like(noise), where=between > 0), 0, 1)
-    return result
+    there = ~np.isnan(quality)
+    means = paired_means(quality, there)
+    far = readings.isotonic(means, there.sum(axis=1)) < means[0] - FAR * epsilon
+    size = min(max((int(far.argmax()) if far.any() else len(means) - 1) + 1, 3), len(means))
+    ranges = np.nanmax(quality[:size], axis=1) - np.nanmin(quality[:size], axis=1)
+    if size > 2 and far[size - 1] and ranges[-1] > APART * max(ranges[:-1].max(), 2 * epsilon):
+        size -= 1
+    project, degrees = two_way(there[:size])
+    if not degrees:
+        return np.zeros(len(uniform))
+    cells = there[:size]
+    between = ((project @ quality[:size][cells]) ** 2).sum() / degrees
+    of_items = ((moved[:, :size][:, cells] @ project) ** 2).sum(axis=1).mean() / degrees
+    return uncertain_spread(between, of_items, degrees, uniform)
+
+
+def two_way(there: np.ndarray) -> tuple[np.ndarray, int]:
+    """Projection (N, N) of the N cells of `there` (L, S) onto what level and seed means leave, and its rank."""
+    level, seed = np.nonzero(there)
+    design = np.column_stack([level[:, None] == np.arange(there.shape[0]), seed[:, None] == np.arange(there.shape[1])])
+    design = design.astype(float)
+    return np.eye(len(level)) - design @ np.linalg.pinv(design), len(level) - int(np.linalg.matrix_rank(design))
+
+
+def uncertain_spread(between: float, of_items: float, degrees: float, uniform: np.ndarray) -> np.ndarray:
+    """Standard deviations (B) that a variance `between`, found with few degrees of freedom, could stand for.
+
+    One χ² a replicate: with two or three seeds the spread itself is hardly known. `of_items` is taken off.
+    """
+    return np.sqrt(np.maximum(between * degrees / chi2.ppf(uniform, degrees) - of_items, 0))
+
+
+def seed_draws(key: dict, levels: Sequence[float], seeds: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws for `replicates` of a curve: (size), (size, L, S); a run's own, so that curves share those of dense."""
+    curve = f"{key['task']} {key['model']} {key['pattern']}"
+    runs = [
+        [f"{key['task']} {key['model']} dense" if level == 0 else f"{curve} {level:.6f}", str(seed)]
+        for level in levels
+        for seed in seeds
+    ]
+    normal = [files.rng(0, "bootstrap seeds", " ".join(run)).standard_normal(size) for run in runs]
+    uniform = files.rng(0, "bootstrap spread", curve).random(size)
+    return uniform, np.stack(normal, axis=1).reshape(size, len(levels), len(seeds))

@@ -1,4 +1,4 @@
-"""The table `comparisons`: how much the essential sparsities of two curves differ, paired over items and seeds."""
+"""The table `comparisons`: how much the essential sparsities of two curves differ."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity.curves import knees
+from essential_sparsity.curves.knees import ALPHA, Curve, or_none
 
 CURVE = ["model", "task", "pattern", "metric"]
 
 
-def table(curves: Iterable[knees.Curve], between: Sequence[str]) -> pd.DataFrame:
-    """The table `comparisons`: differences of essential sparsity between curves that differ in one column alone.
+def table(curves: Iterable[Curve], between: Sequence[str]) -> pd.DataFrame:
+    """The table `comparisons`, of the curves that differ in one of the columns `between` (`model`, `pattern`) alone.
 
-    Paired: a row of replicates stands for the same items and seeds in both curves. An end of an interval is None when
-    it lies beyond the levels of one of them.
+    A row of replicates stands for the same resample of the items in both curves where both were evaluated on the same
+    ones (`paired`); what seeds do beyond dense is their own.
     """
     rows = []
     for column in between:
@@ -29,24 +30,27 @@ def table(curves: Iterable[knees.Curve], between: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _difference(a: knees.Curve, b: knees.Curve, column: str) -> dict:
+def _difference(a: Curve, b: Curve, column: str) -> dict:
+    """One row. An end of the interval is None when it lies beyond the levels of one of the curves.
+
+    The interval knows the grid: from a's gap starting where b's ends to a's ending where b's starts, plain percentiles
+    over replicates. Where gaps overlap it is not known which curve drops later: that counts half for each.
+    """
     row = {"task": a.key["task"], "metric": a.key["metric"], "between": column}
     row |= {
         f"{name}_{which}": curve.key[name] for which, curve in (("a", a), ("b", b)) for name in ("model", "pattern")
     }
-    found = [curve.found.get("tolerance", np.nan) for curve in (a, b)]
-    row |= {"tolerance_a": knees.or_none(found[0]), "tolerance_b": knees.or_none(found[1])}
-    row |= {"difference": knees.or_none(found[0] - found[1])} | dict.fromkeys(("low", "high", "share_a_larger"))
-    row["n_replicates"] = 0
-    if "tolerance" in a.resampled and "tolerance" in b.resampled:
-        of_a, of_b = (np.where(np.isnan(c.resampled["tolerance"]), np.inf, c.resampled["tolerance"]) for c in (a, b))
-        both = np.isinf(of_a) & np.isinf(of_b)  # neither drops: which of the two does so later is not known
-        with np.errstate(invalid="ignore"):
-            difference = of_a - of_b
-            estimate = np.diff(np.nan_to_num(found[::-1], nan=np.inf))[0]
-        if not np.isnan(estimate):
-            row["low"] = knees.interval(estimate, np.where(both, -np.inf, difference))[0]
-            row["high"] = knees.interval(estimate, np.where(both, np.inf, difference))[1]
-        row["share_a_larger"] = float(np.where(both, 0.5, (difference > 0) + 0.5 * (difference == 0)).mean())
-        row["n_replicates"] = len(difference)
-    return row
+    found = [curve.found.get("essential_sparsity", np.nan) for curve in (a, b)]
+    row |= {"essential_sparsity_a": or_none(found[0]), "essential_sparsity_b": or_none(found[1])}
+    row |= {"difference": or_none(found[0] - found[1])}
+    row |= dict.fromkeys(("low", "high", "share_a_larger", "larger")) | {"paired": False, "n_replicates": 0}
+    if a.outside is None or b.outside is None:
+        return row
+    (low_a, high_a), (low_b, high_b) = a.gaps, b.gaps
+    own = a.gap[0] - b.gap[1], a.gap[1] - b.gap[0]
+    low, high = knees.percentiles(own, low_a - high_b, high_a - low_b)
+    above, below = low_a >= high_b, low_b >= high_a
+    share = float((above + 0.5 * ~(above | below)).mean())
+    row |= {"low": or_none(low), "high": or_none(high), "share_a_larger": share}
+    row |= {"larger": "a" if share > 1 - ALPHA / 2 else "b" if share < ALPHA / 2 else None}
+    return row | {"paired": a.stream == b.stream, "n_replicates": len(low_a)}

@@ -1,7 +1,7 @@
 """The table `differences`: how much better one pattern is than another at each sparsity, paired over items and seeds.
 
-Both curves see the same resampled items and the same seed multipliers (`bootstrap`), so the replicates of their
-difference are row by row. Beside single levels stand means over the levels up to 50 % and above: the ranges for which
+Both curves see the same resampled items (`bootstrap`), so the replicates of their difference are row by row; a seed's runs
+of both patterns are subtracted before anything is said about seeds. Beside single levels stand means over the levels up to 50 % and above: the ranges for which
 Jaiswal et al. 2023 (arXiv 2306.03805) claim that lottery tickets are no better, and are better, than one-shot masks.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from essential_sparsity import files
 from essential_sparsity.curves import bootstrap, knees
 
 SPLIT = 0.5  # the sparsity that parts the two ranges
@@ -44,21 +45,25 @@ def table(
 def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int) -> Iterator[dict]:
     """The levels of one pair of curves, then its ranges."""
     patterns = (key["pattern_a"], key["pattern_b"])
-    curves = [knees.curve_of(key, knees.level_means(runs), (name,)) for name, runs in zip(patterns, pair, strict=True)]
+    curves = [
+        knees.curve_of(key | {"pattern": name}, knees.with_quality(runs))
+        for name, runs in zip(patterns, pair, strict=True)
+    ]
     seen = [items(runs) for runs in pair]
     if not np.array_equal(*(np.sort(part["item"].unique()) for part in seen)):
         raise ValueError(
             f"{key['pattern_a']} and {key['pattern_b']} of {key['model']} on {key['task']} were evaluated on different "
             "items: they cannot be paired. Delete their files in results/store/runs and results/store/items and run again."
         )
-    resampled = [
-        knees.resampled(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)
-    ]
-    levels, means, noise = curves[0].levels, curves[0].means - curves[1].means, resampled[0] - resampled[1]
-    ranges = [(levels <= SPLIT + 1e-9), (levels > SPLIT + 1e-9)]
-    chosen = [levels == level for level in levels] + [part for part in ranges if part.sum() > 1]
-    for part in chosen:
-        low, high = knees.interval(means[part].mean(), noise[:, part].mean(axis=1))
+    (moved, n_items, _), (other, _, _) = (
+        knees.moves(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)
+    )
+    levels, difference = curves[0].levels, curves[0].quality - curves[1].quality
+    noise = resampled(difference, moved - other, n_items, f"{key['task']} {key['model']} {' '.join(patterns)}")
+    means, counts = np.nanmean(difference, axis=1), (~np.isnan(difference)).sum(axis=1)
+    ranges = [part for part in ((levels <= SPLIT + 1e-9), (levels > SPLIT + 1e-9)) if part.sum() > 1]
+    for part in [*(levels == level for level in levels), *ranges]:
+        low, high = knees.interval(means[part].mean(), means[part].mean() + noise(part))
         yield key | {
             "sparsity_from": float(levels[part][0]),
             "sparsity_to": float(levels[part][-1]),
@@ -66,7 +71,64 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
             "low": low,
             "high": high,
             "n_levels": int(part.sum()),
-            "n_seeds": int(pair[0]["seed"].nunique()),
+            "n_seeds": int(counts[part].min()),
             "n_items": int(pair[0]["n_items"].min()),
             "n_replicates": replicates,
         }
+
+
+def resampled(difference: np.ndarray, moved: np.ndarray, n_items: int, stream: str) -> Callable:
+    """What other items and seeds would have changed in the mean difference of some levels: a function, mask (L) -> (B).
+
+    `difference` (L, S), NaN where a seed is missing; `moved` (B, L, S): what the resampled items do to it. A mean of seeds
+    is a t variable with a degree of freedom less than there are seeds. At a single level the seeds' variance is that of
+    the level and its two neighbours together: more degrees of freedom, but for how alike the levels are for a seed.
+    """
+    there = ~np.isnan(difference)
+    counts = there.sum(axis=1)
+    deviations = _deviations(difference, there)
+    of_items = _deviations(moved, there)
+    items = bootstrap.few_items(n_items) * np.where(there, moved, 0).sum(axis=-1) / counts
+    alike = _alike(difference[:, there.all(axis=0)]) ** 2
+    generator = files.rng(0, "bootstrap differences", stream)
+    uniform, normal = generator.random(len(moved)), generator.standard_normal(len(moved))
+
+    def noise(part: np.ndarray) -> np.ndarray:
+        found = items[:, part].mean(axis=1)
+        if part.sum() == 1:
+            place = int(part.argmax())
+            near = slice(max(place - 1, 0), place + 2)
+            degrees = (counts[near] - 1).clip(0).sum()
+            size, used = counts[place], int((counts[near] > 1).sum())
+            between, noisy = (deviations[near] ** 2).sum(), (of_items[:, near] ** 2).sum(axis=(1, 2)).mean()
+            sure = degrees / (1 + max(used - 1, 0) * alike)
+        else:
+            size = counts[part].max()
+            degrees = sure = size - 1
+            between = (deviations[part].mean(axis=0) ** 2).sum()
+            noisy = (of_items[:, part].mean(axis=1) ** 2).sum(axis=1).mean()
+        if not degrees:
+            return found
+        spread = bootstrap.uncertain_spread(between / degrees, noisy / degrees, sure, uniform)
+        return found + spread * normal / np.sqrt(size)
+
+    return noise
+
+
+def _deviations(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Of the seeds from their level's mean, (…, L, S); 0 where a seed is missing."""
+    filled = np.where(there, values, 0.0)
+    return np.where(there, filled - filled.sum(axis=-1, keepdims=True) / there.sum(axis=1)[:, None], 0.0)
+
+
+def _alike(difference: np.ndarray) -> float:
+    """Share of the seeds' variance that all levels have in common (intraclass correlation), from a complete (L, S)."""
+    n_levels, size = difference.shape
+    if size < 2 or n_levels < 2:
+        return 1.0
+    left = difference - difference.mean(axis=1, keepdims=True)
+    shared = left.mean(axis=0)
+    between = n_levels * (shared**2).sum() / (size - 1)
+    within = ((left - shared) ** 2).sum() / ((size - 1) * (n_levels - 1))
+    common = max(0.0, (between - within) / n_levels)
+    return float(common / (common + within)) if common + within > 0 else 1.0

@@ -20,6 +20,7 @@ class Metric:
     perplexity), `mean above chance` (the mean on a scale where `chance_level` is 0 and 1 stays 1), `rank correlation` or
     `correlation` (of score and target), `binary f1` (of prediction and target, where 1 is the positive class) or
     `matthews` (of prediction and target). `item_column` is the column of `items` that stands in the place of the score.
+    `own_items`: items are cut by each model's own tokenizer, so two models' cannot be paired although their names agree.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Metric:
     epsilon: float = 0.01
     from_items: str = "mean"
     item_column: str = "score"
+    own_items: bool = False
 
     def quality(self, value: float) -> float:
         """The value on the fitted scale with its sign turned so that higher is better."""
@@ -69,7 +71,7 @@ METRICS = {  # in the order of `headline`
         Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),
         Metric("pearson", "Pearson correlation", higher_is_better=True, from_items="correlation"),
         Metric("spearman", "Spearman correlation", higher_is_better=True, from_items="rank correlation"),
-        Metric("perplexity", "Perplexity", higher_is_better=False, scale="log"),
+        Metric("perplexity", "Perplexity", higher_is_better=False, scale="log", own_items=True),
         Metric("pseudo_perplexity", "Pseudo-perplexity", higher_is_better=False, scale="log"),
         Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),
     )

@@ -36,7 +36,9 @@ def isotonic(means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     return fitted
 
 
-def tolerance(levels: Sequence[float], means: np.ndarray, weights: Sequence[float], epsilon: float) -> np.ndarray:
+def essential_sparsity(
+    levels: Sequence[float], means: np.ndarray, weights: Sequence[float], epsilon: float
+) -> np.ndarray:
     """The headline: where the isotonic mean curve crosses dense − `epsilon`; NaN when it never does.
 
     The definition of Jaiswal et al. 2023 (arXiv 2306.03805, section 3: the metric is within epsilon of dense, and a
@@ -45,6 +47,16 @@ def tolerance(levels: Sequence[float], means: np.ndarray, weights: Sequence[floa
     """
     means = np.asarray(means, float)
     return crossing(levels, isotonic(means, weights), means[..., :1] - epsilon)
+
+
+def first_outside(means: np.ndarray, weights: Sequence[float], epsilon: float) -> np.ndarray:
+    """The first level, counted from 0, at which the isotonic mean is below dense − `epsilon`; L when none is.
+
+    The essential sparsity lies between this level and the one before. Never 0: the isotonic mean starts at dense or above.
+    """
+    means = np.asarray(means, float)
+    outside = isotonic(means, weights) < means[..., :1] - epsilon - SLACK
+    return np.where(outside.any(axis=-1), np.argmax(outside, axis=-1), means.shape[-1])
 
 
 def crossing(levels: Sequence[float], falling: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -81,9 +93,11 @@ def exits(means: np.ndarray, epsilon: float) -> int:
 
 
 def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
-    """The level of largest bend below the chord of the curve; NaN when the curve is flat or has no such level.
+    """The level of largest bend above the chord of the curve; NaN where the curve is flat or does not bend down.
 
     Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack" (the `kneed` package, sensitivity 1). Knows no tolerance.
+    An end of the grid, which `kneed` names where it finds no bend, is none: the knee stands above the chord, and no lower
+    than its two neighbours.
     """
     means, levels = np.asarray(means, float), np.asarray(levels, float)
     rows = means.reshape(-1, means.shape[-1])
@@ -93,8 +107,15 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
         for i, row in enumerate(rows):
             if len(levels) >= MIN_LEVELS and np.ptp(row) >= SLACK:
                 knee = KneeLocator(levels, row, curve="concave", direction="decreasing").knee
-                found[i] = np.nan if knee is None else knee
+                found[i] = knee if knee is not None and _bends(levels, row, knee) else np.nan
     return found.reshape(means.shape[:-1])
+
+
+def _bends(levels: np.ndarray, means: np.ndarray, knee: float) -> bool:
+    """Does the curve stand above its chord at this inner level, and at neither neighbour higher above it?"""
+    above = (means - means.min()) / np.ptp(means) + (levels - levels[0]) / np.ptp(levels) - 1
+    i = int(np.searchsorted(levels, knee))
+    return 0 < i < len(levels) - 1 and above[i] > SLACK and above[i] >= max(above[i - 1], above[i + 1]) - SLACK
 
 
 def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) -> np.ndarray:
@@ -104,5 +125,5 @@ def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) 
         return np.full(means.shape[:-1], np.nan)
     join, before, after, _ = shapes.hinge(levels, means, weights)
     spread = np.ptp(means, axis=-1)
-    steeper = ((before - after) * np.ptp(levels) > 1e-6 * spread) & (after < 0) & (spread >= SLACK)
-    return np.where(steeper, join, np.nan)
+    bend, fall = ((slope * np.ptp(levels) > 1e-6 * spread) for slope in (before - after, -after))  # beyond rounding
+    return np.where(bend & fall & (spread >= SLACK), join, np.nan)

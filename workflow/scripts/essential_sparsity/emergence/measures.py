@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import ruptures
+from scipy.stats import t as student
 
 from essential_sparsity import files
 from essential_sparsity.curves import shapes
@@ -33,6 +34,9 @@ AGAINST_NOTHING = 6  # units of Akaike's criterion: five shapes are tried, some 
 FEWEST = 8  # checkpoints for which shapes are compared
 EDGE = 3  # checkpoints on either side of a jump, at least
 REPLICATES = 1000
+FEWEST_EFFECTIVE = 5  # independent points that a series must be worth for an interval of its mean
+ONE_EACH = "these trainings alone: with one training a group, nothing is known about the recipes"
+SEVERAL = "the mean of these trainings along the series: how trainings of one recipe differ is not in the interval"
 
 
 def measures(spectrum: pd.DataFrame) -> pd.DataFrame:
@@ -94,8 +98,8 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     neighbours (`jump_outlier`, in robust standard deviations), which a random walk's does not; `nothing`: a constant is
     not worse than the best shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %)
     resample blocks of the jump fit's residuals. `change_point`: the best single break into two lines by `ruptures`
-    (dynamic programming). Steps of one
-    training are not independent: the evidence is a description, not a test over trainings.
+    (dynamic programming). Steps of one training are not independent: the evidence is a description, not a test over
+    trainings.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     empty = dict.fromkeys(
@@ -107,7 +111,7 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     if np.ptp(y) <= 1e-12 * max(np.abs(y).max(), 1e-30):
         return empty | {"conclusion": "nothing"}
     t, scaled = (x - x[0]) / (x[-1] - x[0]), (y - y.mean()) / np.ptp(y)
-    projections, breaks = _jump_projections(t)
+    projections, sizes, breaks = _jump_fits(t)
     errors = np.array([((scaled - p @ scaled) ** 2).sum() for p in projections])
     best = int(errors.argmin())
     width, logistic = shapes.logistic(t, scaled)
@@ -122,22 +126,20 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     scores = {shape: shapes.criterion(value, len(t), SHAPES[shape], np.ptp(scaled)) for shape, value in squares.items()}
     least = min(scores.values())
     result = empty | {f"evidence_{shape}": weight for shape, weight in shapes.akaike_weights(scores).items()}
-    chosen, sizes = _resampled(t, scaled, projections, breaks, best)
-    scale, middles = np.ptp(y), (x[:-1] + x[1:]) / 2  # of the gap before checkpoint b: middles[b - 1]
-    places = np.quantile(middles[chosen - 1], [0.025, 0.975], method="nearest")
-    low, high = scale * np.quantile(sizes, [0.025, 0.975])
-    result |= {"jump_at": float(middles[breaks[best] - 1]), "jump": float(scale * _jump(t, scaled, breaks[best]))}
+    chosen, jumps = _resampled(scaled, projections, sizes, best)
+    scale, middles = np.ptp(y), ((x[:-1] + x[1:]) / 2)[np.array(breaks) - 1]
+    places = np.quantile(middles[chosen], [0.025, 0.975], method="nearest")
+    low, high = scale * np.quantile(jumps, [0.025, 0.975])
+    result |= {"jump_at": float(middles[best]), "jump": float(scale * sizes[best] @ scaled)}
     result |= {"jump_at_low": float(places[0]), "jump_at_high": float(places[1])}
     result |= {"jump_low": float(low), "jump_high": float(high)}
     signal = np.column_stack([scaled, t, np.ones(len(t))])
     found = ruptures.Dynp(model="linear", min_size=EDGE, jump=1).fit(signal).predict(n_bkps=1)[0]
-    result |= {"change_point": float(middles[found - 1])}
+    result |= {"change_point": float((x[found - 1] + x[found]) / 2)}
     result |= {"rise_10_90": None if width is None else float(width * (x[-1] - x[0]))}
-    changes = np.diff(y) - np.median(np.diff(y))
-    usual = 1.4826 * np.median(np.abs(changes))
-    change = abs(changes[breaks[best] - 1])
-    result |= {"jump_outlier": float(change / usual) if usual > 0 else None}
-    real = (low > 0 or high < 0) and change > OUTLIER * usual
+    outlier = _outlier(x, y, breaks[best] - 1)
+    result |= {"jump_outlier": outlier}
+    real = (low > 0 or high < 0) and (outlier is None or outlier > OUTLIER)
     if scores["constant"] <= least + AGAINST_NOTHING:
         conclusion = "nothing"
     elif result["evidence_jump"] >= CONVINCING and real:
@@ -147,28 +149,41 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     return result | {"conclusion": conclusion}
 
 
-def _jump_projections(t: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Projections (breaks, n, n) onto two lines, and the first checkpoint after each break."""
-    breaks = list(range(EDGE, len(t) - EDGE + 1))
+def _outlier(x: np.ndarray, y: np.ndarray, gap: int) -> float | None:
+    """How far the change across a gap stands out from the others, in robust standard deviations; None: the rest is flat.
+
+    The smaller of two: of the changes themselves, and of the changes over the square root of their gaps, as large as those
+    of a random walk on uneven steps.
+    """
     found = []
+    for size in (np.ones(len(x) - 1), np.sqrt(np.diff(x))):
+        changes = np.diff(y) / size
+        changes -= np.median(changes)
+        usual = 1.4826 * np.median(np.abs(changes))
+        if usual > 0:
+            found.append(float(abs(changes[gap]) / usual))
+    return min(found, default=None)
+
+
+def _jump_fits(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Fits of two lines with a jump between them, for the gap before each checkpoint EDGE from the ends.
+
+    Projections (breaks, n, n) onto the two lines; rows (breaks, n) whose product with y is the size of the jump, at the
+    middle of the gap; the first checkpoint after each gap.
+    """
+    breaks = list(range(EDGE, len(t) - EDGE + 1))
+    projections, sizes = [], []
     for b in breaks:
         after = np.arange(len(t)) >= b
         design = np.column_stack([~after, ~after * t, after, after * t]).astype(float)
-        found.append(design @ np.linalg.pinv(design))
-    return np.array(found), breaks
+        solved, at = np.linalg.pinv(design), (t[b - 1] + t[b]) / 2
+        projections.append(design @ solved)
+        sizes.append(np.array([-1, -at, 1, at]) @ solved)
+    return np.array(projections), np.array(sizes), breaks
 
 
-def _jump(t: np.ndarray, y: np.ndarray, b: int) -> float:
-    """Size of the jump between two lines at the middle of the gap before checkpoint b."""
-    at = (t[b - 1] + t[b]) / 2
-    before, after = (np.polynomial.Polynomial.fit(t[part], y[part], 1)(at) for part in (slice(b), slice(b, None)))
-    return after - before
-
-
-def _resampled(
-    t: np.ndarray, y: np.ndarray, projections: np.ndarray, breaks: list[int], best: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """First checkpoint after the jump, and the jump's size, under resampled blocks of residuals."""
+def _resampled(y: np.ndarray, projections: np.ndarray, sizes: np.ndarray, best: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the gap of the jump, and the jump's size, under resampled blocks of residuals, each (REPLICATES)."""
     fitted = projections[best] @ y
     left, n = y - fitted, len(y)
     block = max(2, round(n ** (1 / 3)))
@@ -177,21 +192,23 @@ def _resampled(
     index = (starts[:, :, None] + np.arange(block)).reshape(REPLICATES, -1)[:, :n]
     made = fitted + left[index]
     errors = np.stack([((made - made @ p) ** 2).sum(axis=1) for p in projections])
-    chosen = np.array(breaks)[errors.argmin(axis=0)]
-    return chosen, np.array([_jump(t, row, b) for row, b in zip(made, chosen, strict=True)])
+    chosen = errors.argmin(axis=0)
+    return chosen, (made * sizes[chosen]).sum(axis=1)
 
 
 def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
     """How the groups of a series differ, per measure and tensor: mean difference over the steps that both have.
 
-    `trajectory`: the table. Trainings of a group (seeds) are averaged at each position; suspect checkpoints are left out. The
-    interval (95 %) resamples blocks of positions: it says how steady a difference is along the series, not over seeds.
+    `trajectory`: the table. Trainings of a group are averaged at each position; suspect checkpoints are left out.
+    The interval (`steady_interval`) says how steady a difference is along these trainings; what another training of the
+    same recipe would show is not in it, and with one training a group `scope` says so.
     """
     kept = trajectory[trajectory["suspect"].isna() & trajectory["value"].notna()]
     keys = ["series", "measure", "tensor"]
     rows = []
     for key, part in kept.groupby(keys, sort=True):
         values = part.pivot_table(index="position", columns="group", values="value", aggfunc="mean")
+        lines = part.groupby("group")["line"].nunique()
         names = sorted(values.columns)
         for i, a in enumerate(names):
             for b in names[i + 1 :]:
@@ -199,20 +216,39 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
                 if both.empty:
                     continue
                 difference = (both[a] - both[b]).to_numpy()
-                means = _block_means(difference)
-                low, high = np.quantile(means, [0.025, 0.975]) if len(both) > 1 else (None, None)
+                effective, low, high = steady_interval(difference)
                 rows.append(
                     dict(zip(keys, key, strict=True))
-                    | {"group_a": a, "group_b": b, "n_positions": len(both), "difference": difference.mean()}
-                    | {"low": low, "high": high}
+                    | {"group_a": a, "group_b": b, "n_positions": len(both), "n_effective": effective}
+                    | {"difference": difference.mean(), "low": low, "high": high}
+                    | {"n_trainings_a": int(lines[a]), "n_trainings_b": int(lines[b])}
+                    | {"scope": ONE_EACH if min(lines[a], lines[b]) < 2 else SEVERAL}
                     | {"last_position": both.index[-1], "last_a": both[a].iloc[-1], "last_b": both[b].iloc[-1]}
                 )
     return pd.DataFrame(rows)
 
 
-def _block_means(values: np.ndarray) -> np.ndarray:
-    n = len(values)
-    block = max(1, round(n ** (1 / 3)))
-    starts = files.rng(0, "contrasts").integers(0, n - block + 1, (REPLICATES, -(-n // block)))
-    index = (starts[:, :, None] + np.arange(block)).reshape(REPLICATES, -1)[:, :n]
-    return values[index].mean(axis=1)
+def steady_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
+    """(effective points, low, high): 95 % interval of the mean of a series that is an AR(1) process.
+
+    A t interval with as many points as independent ones would say as much. The autocorrelation of neighbours is that of
+    the series, corrected for its bias (Marriott and Pope 1954), plus one standard error: taken for too small it makes the
+    interval far too narrow, taken for too large a little too wide. None below FEWEST_EFFECTIVE points.
+    """
+    n, left = len(values), values - values.mean()
+    squares = (left**2).sum()
+    if n < FEWEST_EFFECTIVE:
+        return float(n), None, None
+    if squares <= (1e-12 * np.abs(values).max()) ** 2 * n:
+        return float(n), float(values.mean()), float(values.mean())
+    found = (left[1:] * left[:-1]).sum() / squares
+    found += (1 + 4 * found) / n
+    found = float(np.clip(found + np.sqrt(max(1 - found**2, 0) / n), 0, 0.99))
+    lags = np.arange(1, n)
+    inflation = 1 + 2 * ((1 - lags / n) * found**lags).sum()
+    effective = float(n / inflation)
+    if effective < FEWEST_EFFECTIVE:
+        return effective, None, None
+    variance = squares / n / (1 - inflation / n)
+    half = student.ppf(0.975, effective - 1) * np.sqrt(variance / effective)
+    return effective, float(values.mean() - half), float(values.mean() + half)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity.curves import metrics
 from essential_sparsity.emergence import measures
 
 
@@ -17,13 +16,12 @@ def of_checkpoint(member: Mapping[str, Any], spectrum: pd.DataFrame) -> pd.DataF
 
 
 def of_runs(members: Sequence[Mapping[str, Any]], knees: pd.DataFrame) -> pd.DataFrame:
-    """Rows of table `trajectory` from table `knees`: essential sparsity (global) and dense value of each task."""
-    first = knees[knees["pattern"] == "global"]
-    first = first[first["metric"] == first.groupby(["model", "task"])["metric"].transform(metrics.headline)]
+    """Rows of table `trajectory` from table `knees`: essential sparsity (global) and dense value by headline."""
+    first = knees[(knees["pattern"] == "global") & knees["headline"]]
     rows = []
     for member in members:
         for knee in first[first["model"] == member["model"]].itertuples():
-            for measure, value in (("essential sparsity", knee.tolerance), ("dense", knee.dense)):
+            for measure, value in (("essential sparsity", knee.essential_sparsity), ("dense", knee.dense)):
                 rows.append({**member, "measure": f"{measure} {knee.task}", "value": value})
     frame = pd.DataFrame(rows)
     return frame.assign(tensor=measures.WHOLE, layer=pd.array([None] * len(frame), dtype="Int64"), sublayer=None)

@@ -1,5 +1,6 @@
 """Curves for print and report: quality against sparsity, one line per pattern or model."""
 
+import textwrap
 from itertools import cycle
 
 import matplotlib as mpl
@@ -59,12 +60,26 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
         _axes_of_curve(axes, means, dense, metric)
         figure.suptitle(title, fontsize=8)
-        heading = "Pattern — essential sparsity ◇ (95 % interval)"
+        heading = _heading("Pattern", found)
         columns = _columns([handle.get_label() for handle in handles])
-        lines = title.count("\n") + -(-len(handles) // columns)
+        lines = title.count("\n") + heading.count("\n") + -(-len(handles) // columns)
         figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
+
+
+def _heading(subject: str, found: pd.DataFrame) -> str:
+    """What the legend's numbers are; and that they are one seed's, where one was run."""
+    intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
+    said = f"{subject} — essential sparsity ◇ "
+    said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
+    single = found.loc[intervals[intervals].index, "n_seeds_max"] == 1
+    if single.all() and len(single):
+        said += "\none seed: intervals are that seed's, not the spread of seeds"
+    elif single.any():
+        names = ", ".join(map(str, single[single].index))
+        said += "\n" + textwrap.fill(f"one seed, whose interval says nothing of others: {names}", 60)
+    return said
 
 
 def _columns(labels: list[str]) -> int:
@@ -93,7 +108,9 @@ def models(
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(STYLES.values()), strict=False))
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * len(names)) * MM), layout="constrained")
+        heading = _heading(f"Model ({pattern})", found.rename(index=labels))
+        lines = len(names) + heading.count("\n")
+        figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * lines) * MM), layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
@@ -102,7 +119,6 @@ def models(
             handles.append(_draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
         _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
         figure.suptitle(style.title(title), fontsize=8)
-        heading = f"Model ({pattern}) — essential sparsity ◇ (95 % interval)"
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
 
@@ -116,7 +132,10 @@ def _draw_line(
     knee: pd.Series | None,
     rank: int,
 ) -> Line2D:
-    """One line's mean, range over seeds, knee and its interval (one bar above the other); returns its legend entry."""
+    """One line's mean, range over seeds and knee; returns its legend entry.
+
+    At the foot, one line above the other: the gap of the grid that holds the knee, shaded, and the interval, a bar.
+    """
     colour, marker = style
     x = 100 * points["sparsity"].to_numpy()
     low, mean, high = (_shown(points[column], metric) for column in ("low", "quality", "high"))
@@ -127,21 +146,26 @@ def _draw_line(
     if points["n_seeds"].max() > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
     text = label
-    if knee is not None and pd.notna(knee["tolerance"]):
-        s = 100 * knee["tolerance"]
-        text = f"{label} — {s:.0f} %" if s >= 1 else f"{label} — below 1 %"
-        height = 0.02 + 0.028 * rank
-        axes.plot(s, height, "|", transform=axes.get_xaxis_transform(), color=colour, markersize=5, zorder=4)
-        if pd.notna(low_end := knee["tolerance_low"]):
-            open_end = pd.isna(knee["tolerance_high"])
-            high_end = knee["tolerance_high"] if not open_end else points["sparsity"].max()
+    if knee is not None and pd.notna(knee["essential_sparsity"]):
+        s, height = 100 * knee["essential_sparsity"], 0.02 + 0.028 * rank
+        foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
+        bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
+        axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
+        axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
+        text += f" — {s:.0f} %" if s >= 1 else " — below 1 %"
+        if pd.notna(low_end := knee["essential_sparsity_low"]):
+            open_end = pd.isna(knee["essential_sparsity_high"])
+            high_end = points["sparsity"].max() if open_end else knee["essential_sparsity_high"]
             ends = np.array([100 * low_end, 100 * high_end])
-            axes.plot(ends, [height] * 2, transform=axes.get_xaxis_transform(), color=colour, linewidth=1.6, zorder=4)
+            axes.plot(ends, [height] * 2, linewidth=1.6, zorder=4, **foot)
             text += f" (≥ {ends[0]:.0f})" if open_end else f" ({ends[0]:.0f}–{ends[1]:.0f})"
+        else:
+            text += f" [{bracket[0]:.0f}–{bracket[1]:.0f}]"
         at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
         axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
     elif knee is not None:
-        text = f"{label} — {str(knee['reason']).partition(':')[0]}"
+        text += f" — {str(knee['reason']).partition(':')[0]}"
+        text += f" (≥ {100 * low_end:.0f})" if pd.notna(low_end := knee["essential_sparsity_low"]) else ""
     return Line2D([], [], color=colour, marker=marker, label=text, **edge)
 
 

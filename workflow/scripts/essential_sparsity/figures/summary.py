@@ -6,23 +6,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from essential_sparsity.curves import metrics
-
-WIDTH = 110
+WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
-    """The table `knees` as aligned lines of at most 110 characters; sparsities in per cent, a dash for none."""
-    header = ["model", "task", "pattern", "metric", "dense", "essential", "95 %", "last", "kneedle", "hinge", "note"]
+    """The table `knees` as aligned lines of at most 120 characters; sparsities in per cent, a dash for none."""
+    header = ["model", "task", "pattern", "metric", "dense", "essential", "between", "95 %", "kneedle", "hinge", "note"]
     rows = []
-    for row in headline(knees).sort_values(["model", "task", "pattern"]).to_dict("records"):
-        percents = [_percent(row[name]) for name in ("tolerance", "last_compliant", "kneedle", "hinge")]
-        percents.insert(1, interval(row["tolerance_low"], row["tolerance_high"]))
+    for row in knees[knees["headline"]].sort_values(["model", "task", "pattern"]).to_dict("records"):
+        percents = [_percent(row[name]) for name in ("essential_sparsity", "kneedle", "hinge")]
+        percents.insert(1, interval(row["bracket_low"], row["bracket_high"]))
+        percents.insert(2, interval(row["essential_sparsity_low"], row["essential_sparsity_high"]))
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
         notes = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
         notes += ["comes back in"] if row["n_exits"] > 1 else []
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
+        notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
+        notes += ["seeds missing"] if row["ragged"] else []
+        notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes)])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
@@ -33,11 +35,6 @@ def interval(low: float | None, high: float | None) -> str:
     if pd.isna(low):
         return "–"
     return f"≥ {100 * low:.0f} %" if pd.isna(high) else f"{100 * low:.0f}–{100 * high:.0f} %"
-
-
-def headline(knees: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each task's headline metric."""
-    return knees[knees["metric"] == knees.groupby(["model", "task"])["metric"].transform(metrics.headline)]
 
 
 def cost_lines(costs: pd.DataFrame) -> list[str]:
@@ -102,11 +99,15 @@ def folders(results: Path, pattern: str) -> list[tuple[Path, int]]:
     return sorted(Counter(path.parent for path in results.glob(pattern) if path.is_file()).items())
 
 
+def _range(least: pd.Series, most: pd.Series) -> list[str]:
+    return [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(least, most, strict=True)]
+
+
 def report_table(knees: pd.DataFrame) -> pd.DataFrame:
     """The table `knees` for a reader: sparsities in per cent with one decimal, a dash for none, reasons in words."""
     ordered = knees.sort_values(["model", "task", "metric", "pattern"])
     readings = {
-        "essential sparsity": "tolerance",
+        "essential sparsity": "essential_sparsity",
         "last compliant": "last_compliant",
         "kneedle": "kneedle",
         "hinge": "hinge",
@@ -116,11 +117,13 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
         | {"dense": ordered["dense"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")}
         | {label: ordered[column].map(_percent) for label, column in readings.items()}
         | {
-            "95 % interval": [
-                interval(*ends) for ends in zip(ordered["tolerance_low"], ordered["tolerance_high"], strict=True)
-            ]
+            label: [interval(*ends) for ends in zip(ordered[low], ordered[high], strict=True)]
+            for label, low, high in (
+                ("between levels", "bracket_low", "bracket_high"),
+                ("95 % interval", "essential_sparsity_low", "essential_sparsity_high"),
+            )
         }
         | {"shape": ordered["shape"].fillna("–")}
-        | {"levels": ordered["n_levels"], "seeds": ordered["n_seeds"], "items": ordered["n_items"]}
-        | {"note": ordered["reason"].fillna("")}
+        | {"levels": ordered["n_levels"], "seeds": _range(ordered["n_seeds_min"], ordered["n_seeds_max"])}
+        | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )

@@ -1,4 +1,4 @@
-"""Levels where the crossing is: each round halves the gap that holds the essential sparsity, and evaluates nothing else.
+"""Levels where the crossing is: each round halves the wide gaps that may hold the essential sparsity, and no others.
 
 The rounds stand in one file, which the Snakefile reads: `{"rounds": [[{model, task, pattern, levels}, …], …]}`. Levels of
 one round are jobs of their own, so that cells which are computed already stay as they are. Standard library, PyYAML and
@@ -7,11 +7,13 @@ jsonschema only: every parse of the Snakefile imports this module.
 
 import math
 import os
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from essential_sparsity import files, patterns
-from essential_sparsity.curves import metrics
 from essential_sparsity.study import grid
 from essential_sparsity.study.configuration import ConfigError, check
 
@@ -41,39 +43,58 @@ def add(path: str | os.PathLike, levels: list[dict]) -> None:
     files.write_json(path, {"rounds": [*read(path), levels]})
 
 
-def next_round(runs: "pd.DataFrame", knees: "pd.DataFrame", width: float) -> list[dict]:
-    """The levels to add, one per curve whose crossing lies in a gap wider than `width`: [{model, task, pattern, levels}].
+def next_round(
+    runs: "pd.DataFrame",
+    knees: "pd.DataFrame",
+    width: float,
+    rounds: int,
+    levels: int,
+    before: Sequence[list[dict]] = (),
+) -> list[dict]:
+    """The levels to add, one entry per curve that needs some, sorted: [{model, task, pattern, levels}].
 
-    `runs`, `knees`: the tables. Of several metrics the headline counts. New levels are multiples of
-    `width` where one lies inside the gap, so that they are those of the uniform grid. Curves without a crossing, and
-    N:M and lottery ticket patterns, whose levels are given, are left alone.
+    `runs`, `knees`: the tables; of several metrics of a task its headline counts. Every gap wider than `width` inside the
+    interval of the essential sparsity is halved, that at the reading first, then the widest; without an interval only the
+    gap at the reading. New levels are multiples of `width` where one lies inside the gap, so that they are those of the
+    uniform grid. `before`: the rounds so far (`read`). No more than `rounds` rounds are made, and no more than `levels`
+    levels added to a curve in all. N:M and lottery ticket patterns, whose levels are given, are left alone.
     """
-    named = {key: metrics.headline(part) for key, part in knees.groupby(["model", "task", "pattern"])["metric"]}
+    if len(before) >= rounds:
+        return []
+    given = Counter()
+    for entry in (entry for one in before for entry in one):
+        given[entry["model"], entry["task"], entry["pattern"]] += len(entry["levels"])
     added = []
-    for knee in knees.itertuples():
-        if (
-            knee.metric != named[knee.model, knee.task, knee.pattern]
-            or knee.tolerance is None
-            or math.isnan(knee.tolerance)
-        ):
-            continue
+    for knee in knees[knees["headline"] & knees["bracket_low"].notna()].itertuples():
+        curve = knee.model, knee.task, knee.pattern
         pattern = patterns.find(knee.pattern)
         if pattern.structure == "nm" or pattern.score == "given":
             continue
-        chosen = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task) & runs["value"].notna()]
-        chosen = chosen[chosen["pattern"].isin(["dense", knee.pattern]) & (chosen["metric"] == knee.metric)]
-        levels = sorted(chosen["sparsity"].unique())
-        above = next(level for level in levels if level >= max(knee.tolerance - 1e-9, levels[1]))
-        below = levels[levels.index(above) - 1]
-        if (name := _between(below, above, width)) is not None:
-            added.append({"model": knee.model, "task": knee.task, "pattern": knee.pattern, "levels": [name]})
+        here = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task)]
+        seen = sorted(here.loc[here["pattern"].isin(["dense", knee.pattern]), "sparsity"].unique())
+        chosen = [_between(*gap, width) for gap in _wide(knee, seen, width)]
+        if chosen := chosen[: max(levels - given[curve], 0)]:
+            added.append(dict(zip(("model", "task", "pattern"), curve, strict=True)) | {"levels": sorted(chosen)})
     return sorted(added, key=lambda entry: (entry["model"], entry["task"], entry["pattern"]))
 
 
-def _between(below: float, above: float, width: float) -> str | None:
-    """The level that halves a gap, None when it is narrow enough."""
-    if above - below <= width + 1e-9:
-        return None
+def _wide(knee: NamedTuple, levels: list[float], width: float) -> list[tuple[float, float]]:
+    """The gaps between levels to split for a row of the table `knees`, the most needed first."""
+    own = _known(knee.bracket_low, levels[0]), _known(knee.bracket_high, levels[-1])
+    low, high = own
+    if not math.isnan(_known(knee.essential_sparsity_low, math.nan)):
+        low, high = knee.essential_sparsity_low, _known(knee.essential_sparsity_high, levels[-1])
+    inside = [gap for gap in pairwise(levels) if low - 1e-9 <= gap[0] and gap[1] <= high + 1e-9]
+    wide = [gap for gap in inside if gap[1] - gap[0] > width + 1e-9]
+    return sorted(wide, key=lambda gap: (not own[0] - 1e-9 <= gap[0] < own[1] - 1e-9, gap[0] - gap[1], gap[0]))
+
+
+def _known(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None or math.isnan(value) else value
+
+
+def _between(below: float, above: float, width: float) -> str:
+    """The level that halves a gap: the multiple of `width` next to its middle, where there is one inside."""
     middle = (below + above) / 2
     multiples = [round(index * width, 3) for index in (math.floor(middle / width), math.ceil(middle / width))]
     inside = [level for level in multiples if below + 1e-9 < level < above - 1e-9]
