@@ -49,7 +49,7 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
     if not np.array_equal(*(np.sort(part["item"].unique()) for part in seen)):
         raise ValueError(
             f"{key['pattern_a']} and {key['pattern_b']} of {key['model']} on {key['task']} were evaluated on different "
-            "items: they cannot be paired. Delete their files in results/runs and results/items and run again."
+            "items: they cannot be paired. Delete their files in results/store/runs and results/store/items and run again."
         )
     resampled = [
         knees.resampled(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)

@@ -122,7 +122,7 @@ def resampled(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates:
             )
             raise ValueError(
                 f"The evaluated items of {where} (model/task/pattern/sparsity/seed) are not those of the other runs of "
-                "its curve: they cannot be paired. Delete its files in results/runs and results/items and run again."
+                "its curve: they cannot be paired. Delete its files in results/store/runs and results/store/items and run again."
             )
         scores[np.searchsorted(curve.levels, run.sparsity), seeds.index(run.seed)] = part[curve.metric.item_column]
     targets, weights = first["target"].to_numpy(float), first["weight"].to_numpy(float)

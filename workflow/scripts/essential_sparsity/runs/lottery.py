@@ -55,7 +55,7 @@ def apply_(weights: Sequence[tuple[PrunableWeight, torch.Tensor]], pruned: Mappi
     shapes = {weight.name: tuple(tensor.shape) for weight, tensor in weights}
     if pruned and shapes != {name: tuple(mask.shape) for name, mask in pruned.items()}:
         raise ValueError(
-            "The masks of the previous iteration are of other weights: delete results/tickets of this model."
+            "The masks of the previous iteration are of other weights: delete results/store/tickets of this model."
         )
     for weight, tensor in weights:
         if pruned:

@@ -10,7 +10,7 @@ from essential_sparsity import patterns
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job, level, sparsities
 
-TICKET = "{model}/{task}/seed{seed}/{sparsity}"  # of one iteration, below results/tickets, without suffix
+TICKET = "{model}/{task}/seed{seed}/{sparsity}"  # of one iteration, below results/store/tickets, without suffix
 
 Iteration = tuple[str, str, int, str]  # model, task, seed, sparsity after it
 
@@ -65,7 +65,7 @@ def tickets(jobs: Iterable[Job], share: float) -> list[Iteration]:
 
 
 def path(iteration: Iteration) -> str:
-    """Where an iteration's files lie below results/tickets and results/benchmarks/ticket, without suffix."""
+    """Where an iteration's files lie below results/store/tickets, and those of its job, without suffix."""
     return TICKET.format(**dict(zip(("model", "task", "seed", "sparsity"), iteration, strict=True)))
 
 
