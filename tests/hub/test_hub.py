@@ -72,7 +72,7 @@ def fetch(environment, manifest: Path, what="model", **changed) -> subprocess.Co
 
 def verified(environment, manifest: Path) -> subprocess.CompletedProcess:
     """What a later job does on a node without network."""
-    code = "import sys; from essential_sparsity import checkpoints; print(checkpoints.verified_folder(sys.argv[1]))"
+    code = "import sys; from essential_sparsity.checkpoints import loading; print(loading.verified_folder(sys.argv[1]))"
     offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     return subprocess.run(
         [sys.executable, "-c", code, str(manifest)], env=offline, capture_output=True, text=True, check=False
