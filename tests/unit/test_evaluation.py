@@ -228,7 +228,9 @@ def test_program_takes_back_what_it_has_finished_and_computes_what_has_changed(j
     call(job, **given)
     computed = {name: (tmp_path / name).read_bytes() for name in ("runs", "items")}
     counted, evaluate_ = [], evaluation.evaluate
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args: counted.append(args[2]) or evaluate_(*args))
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *args, **more: counted.append(args[2]) or evaluate_(*args, **more)
+    )
     for name in computed:
         (tmp_path / name).unlink()
     capsys.readouterr()
