@@ -103,7 +103,7 @@ def ours(manifests, levels, given, work):
         frame = pd.read_parquet(data / "data.parquet")
         place = resume.Work.of_job(work, *manifests)
         cache = work / "tokens"  # empty: this is the first job of its task
-        for _ in evaluation.evaluate(folder, frame, given, "global", levels, 0, None, DEVICE, None, place, cache):
+        for _ in evaluation.evaluate(folder, frame, given, "global", levels, 0, DEVICE, None, place, cache):
             pass
         place.clear()
     return clock.seconds
@@ -203,7 +203,7 @@ def mnli(folder, given, seconds, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results/store")
     parser.add_argument("--train", type=int, default=320, help="training items")
     parser.add_argument("--eval", type=int, default=640, help="evaluated items")
     parser.add_argument("--levels", type=int, default=2, help="sparsities in one job")

@@ -58,21 +58,20 @@ def settings(**changed):
         "id": MODEL,
         "revision": "main",
         "format": "transformers",
-        "allow_pickle": False,
         **changed,
     }
 
 
-def fetch(environment, manifest: Path, what="model", **changed) -> subprocess.CompletedProcess:
+def fetch(environment, manifest: Path, what="model", options=(), **changed) -> subprocess.CompletedProcess:
     """Run the program as the workflow does."""
     command = [sys.executable, str(SCRIPTS / f"fetch_{what}.py"), f"--{what}", "key"]
-    command += ["--settings", json.dumps(settings(**changed)), "--manifest", str(manifest)]
+    command += ["--settings", json.dumps(settings(**changed)), "--manifest", str(manifest), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def verified(environment, manifest: Path) -> subprocess.CompletedProcess:
     """What a later job does on a node without network."""
-    code = "import sys; from essential_sparsity import checkpoints; print(checkpoints.verified_folder(sys.argv[1]))"
+    code = "import sys; from essential_sparsity.checkpoints import loading; print(loading.verified_folder(sys.argv[1]))"
     offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     return subprocess.run(
         [sys.executable, "-c", code, str(manifest)], env=offline, capture_output=True, text=True, check=False
@@ -201,7 +200,7 @@ def test_a_pickle_is_fetched_where_it_is_allowed(hub, environment, tmp_path):
     }
     hub.add("models", MODEL, files)
     manifest = tmp_path / "key/manifest.json"
-    done = fetch(environment, manifest, allow_pickle=True)
+    done = fetch(environment, manifest, options=["--allow-pickle"])
     assert done.returncode == 0, done.stderr
     assert [entry["path"] for entry in json.loads(manifest.read_text())["files"]] == [
         "config.json",
@@ -273,7 +272,9 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
     (tmp_path / "revisions.tsv").write_text((root / "config/revisions.tsv").read_text())
     block = {"models": ["berts"], "tasks": ["words"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}
     config = {name: str(tmp_path / f"{name}.tsv") for name in ("models", "tasks", "revisions")}
-    (tmp_path / "study.yaml").write_text(json.dumps(config | {"grid": [block], "emergence": {"series": ["berts"]}}))
+    (tmp_path / "study.yaml").write_text(
+        json.dumps(config | {"study": "mine", "grid": [block], "emergence": {"series": ["berts"]}})
+    )
     command = [sys.executable, "workflow/scripts/lock.py", "--config", str(tmp_path / "study.yaml")]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

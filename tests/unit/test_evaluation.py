@@ -1,6 +1,7 @@
 """One job walks its levels as single runs would, and its program writes the two tables."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -158,7 +159,7 @@ def job(folders):
     )
     return {
         "--model": "tiny", "--task": "pairs", "--pattern": "global", "--sparsities": "0.300+0.500", "--seed": "3",
-        "--settings": json.dumps(tiny.SIMILARITY | {"allow_pickle": False}), "--manifest": str(root / "model.json"),
+        "--settings": json.dumps(tiny.SIMILARITY | {"threads": torch.get_num_threads()}), "--code": "c0de", "--manifest": str(root / "model.json"),
         "--data": str(root / "data" / "manifest.json"), "--runs": str(root / "runs.parquet"), "--items": str(root / "items.parquet"),
     }  # fmt: skip
 
@@ -227,7 +228,9 @@ def test_program_takes_back_what_it_has_finished_and_computes_what_has_changed(j
     call(job, **given)
     computed = {name: (tmp_path / name).read_bytes() for name in ("runs", "items")}
     counted, evaluate_ = [], evaluation.evaluate
-    monkeypatch.setattr(evaluation, "evaluate", lambda *args: counted.append(args[2]) or evaluate_(*args))
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *args, **more: counted.append(args[2]) or evaluate_(*args, **more)
+    )
     for name in computed:
         (tmp_path / name).unlink()
     capsys.readouterr()
@@ -236,20 +239,20 @@ def test_program_takes_back_what_it_has_finished_and_computes_what_has_changed(j
     assert counted == []
     assert capsys.readouterr().out.startswith("Not computed again: ")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(prune_eval.codefiles, "digest", lambda paths: "edited")
-        call(job, **given)
+    call(job, **given, code="edited")
     settings = json.loads(job["--settings"])
     call(job, **given, settings=json.dumps(settings | {"max_length": 7}))
     other = files.read_json(job["--manifest"])
-    files.write_json(tmp_path / "model.json", other | {"weights_sha256": "1" * 64})
+    Path(other["folder"], "notes.txt").write_text("more")
+    listed = [*other["files"], {"path": "notes.txt", "sha256": files.sha256_text("more"), "size": 4}]
+    files.write_json(tmp_path / "model.json", other | {"files": listed})
     call(job, **given, manifest=str(tmp_path / "model.json"))
     assert [asked["max_length"] for asked in counted] == [settings["max_length"], 7, settings["max_length"]]
     told = [line for line in capsys.readouterr().out.splitlines() if "is not used" in line]
     assert [line.partition("(")[2] for line in told] == [
-        "other code, schemas).",
-        "other code, schemas, settings).",
-        "other manifest, settings).",
+        "other code).",
+        "other code, settings).",
+        "other checkpoint, settings).",
     ]
 
 

@@ -110,12 +110,13 @@ def test_a_kind_is_added_by_one_file_and_one_row(extend, tmp_path, monkeypatch):
     assert all(set(outcome.metrics) == {"accuracy", "f1"} and len(outcome.items) == 20 for _, outcome in found)
 
 
-def test_the_code_of_an_extension_counts_with_what_it_imports(tmp_path):
+def test_the_code_of_an_extension_counts_with_what_it_imports(tmp_path, monkeypatch):
+    monkeypatch.setattr(codefiles, "SCRIPTS", tmp_path)
     (tmp_path / "extensions").mkdir()
     (tmp_path / "extensions/mine.py").write_text("from extensions import helper\n")
     (tmp_path / "extensions/helper.py").write_text("ONE = 1\n")
-    found = codefiles.modules(tmp_path, "extensions.mine")
-    assert [Path(file).name for file in found] == ["helper.py", "mine.py"]
+    found = codefiles.modules("extensions.mine")
+    assert [file.name for file in found] == ["helper.py", "mine.py"]
 
 
 @pytest.mark.parametrize(

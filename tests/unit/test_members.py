@@ -1,15 +1,12 @@
 """The table of studied checkpoints, and the programs that read it."""
 
-import json
-
 import pandas as pd
 import pytest
 import torch
-import trajectory
 
+import measure_series
 import plot_distributions
 import plot_trajectory
-import tabulate_series
 from essential_sparsity import tables
 from essential_sparsity.checkpoints import fingerprints
 from essential_sparsity.checkpoints.prunable import PrunableWeight
@@ -40,9 +37,9 @@ def studied(tmp_path_factory):
             model = f"{training}-{step}.parquet"
             tables.write(spectrum.build([(weight, values)]), "spectrum", root / "spectra" / model)
             tables.write(fingerprints.of_tensor(weight, values), "fingerprints", root / "fingerprints" / model)
-        options = ["--members", json.dumps(rows_of(training, group)), "--results", str(root)]
-        options += ["--losses", str(root / "losses.parquet")] if training == "first" else []
-        tabulate_series.main([*options, "--out", str(root / f"series/{training}.parquet")])
+        losses = str(root / "losses.parquet") if training == "first" else None
+        found = members.tabulated(rows_of(training, group), str(root), losses)
+        tables.write(found, "series", root / f"series/{training}.parquet")
     losses = pd.DataFrame({"pretraining": "made", "step": STEPS, "loss": [3.0, 2.0, 1.0], "learning_rate": 1e-3})
     tables.write(losses, "losses", root / "losses.parquet")
     tables.write(tables.empty("knees"), "knees", root / "knees.parquet")
@@ -70,7 +67,7 @@ def test_groups_keep_their_names_whatever_characters_they_hold(studied):
     made = {name: str(studied / f"tables/{name}.parquet") for name in ("trajectory", "abruptness", "contrasts")}
     common = ["--series-table", *series_of(studied)]
     out = [part for name, path in made.items() for part in (f"--{name}", path)]
-    trajectory.main([*common, "--knees", str(studied / "knees.parquet"), *out])
+    measure_series.main([*common, "--knees", str(studied / "knees.parquet"), *out])
     found = tables.read(made["trajectory"], "trajectory")
     assert found.groupby("training")["group"].unique().map(list).to_dict() == {n: [g] for n, g in GROUPS.items()}
     assert found["suspect"].isna().all()

@@ -3,6 +3,7 @@
 import gc
 import json
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.emergence import neighbours
 from essential_sparsity.pruning import tickets
+from essential_sparsity.study import study
 
 SHAPES = {"0.a": (0, (24, 16)), "1.a": (1, (30, 40))}
 WEIGHTS = [PrunableWeight(name, layer, "a", "mlp", shape, 1) for name, (layer, shape) in SHAPES.items()]
@@ -172,23 +174,37 @@ def swapped(number, k):
 def training(tmp_path_factory):
     """Steps 0, 1, 2 and 3 of a training, measured: at 0.3 of 4096 weights k = 1229, of which 100 differ between 0 and 1."""
     root = tmp_path_factory.mktemp("training")
-    settings = {}
+    rows = {}
     makes = [ranked, swapped(100, 1229), lambda flat: flat.flip(0), None]
     for step, make in enumerate(makes):
         folder = tiny.save_bert(root / f"step-{step}")
         change(folder, make or makes[1])
-        source = {"source": "path", "id": str(folder), "format": "transformers", "allow_pickle": False, "packages": []}
-        settings[f"run-{step}"] = source | {"revision": None, "columns": None}
-    measure_pretraining.main(["--models", json.dumps(settings), "--results", str(root)])
+        source = {"source": "path", "id": str(folder), "format": "transformers", "packages": []}
+        rows[f"run-{step}"] = source | {"revision": None, "columns": None, "allow_pickle": False}
+    asked = SimpleNamespace(measured_only={"run": list(rows)}, models=rows, source=json.dumps)
+    call(measure_pretraining, asked, "--pretraining", "run", "--store", str(root))
     return root
 
 
-def compare(root, steps, wanted=(), *more, levels=("0.300", "0.600")):
-    members = json.dumps([member(step) for step in steps])
-    series = ["--members", members, "--results", str(root), "--out", str(root / "series.parquet")]
-    tabulate_series.main(series)
-    options = ["--series-table", str(root / "series.parquet"), "--sparsities", *levels, "--tickets", json.dumps(wanted)]
-    compare_checkpoints.main([*options, *more, "--results", str(root), "--out", str(root / "out.parquet")])
+def call(program, asked, *options):
+    """Run a program that finds this study where it reads the configuration."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "read", lambda config: asked)
+        program.main(["--study", "{}", *options])
+
+
+def compare(root, steps, wanted=(), levels=("0.300", "0.600")):
+    series, models = root / "series.parquet", {f"run-{step}": {"allow_pickle": False} for step in steps}
+    asked = SimpleNamespace(
+        trainings={"run": [member(step) for step in steps]},
+        models=models,
+        mask_levels=levels,
+        losses=lambda training: None,
+        shared_tickets=lambda training: wanted,
+    )
+    call(tabulate_series, asked, "--training", "run", "--store", str(root), "--out", str(series))
+    out = ["--series-table", str(series), "--store", str(root), "--out", str(root / "out.parquet")]
+    call(compare_checkpoints, asked, *out)
     return tables.read(root / "out.parquet", "similarity")
 
 

@@ -1,12 +1,14 @@
 """References: mistakes in the table, and when a dense result agrees."""
 
-import json
+import argparse
 
-import check_dense
 import pandas as pd
 import pytest
+from test_tables import run_rows
 
+import check_references
 from essential_sparsity import files, tables
+from essential_sparsity.runs import job
 from essential_sparsity.study import configuration, references, tsv
 
 HEADER = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
@@ -60,40 +62,133 @@ def test_a_metric_that_was_not_evaluated_is_an_error():
         references.compare({"f1": 0.9}, EXPECTED)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """A file of results/runs with two metrics, one undefined."""
-    row = {
-        "model": "m", "task": "t", "pattern": "dense", "sparsity": 0.0, "seed": 0, "protocol": "finetune",
-        "n_items": 10, "sparsity_actual": 0.0, "sparsity_total": 0.0, "k": 0, "n_prunable": 5, "n_total": 9, "keep": None,
-        "group": None, "dtype": "float32", "weights_sha256": "0" * 64, "torch": "2", "transformers": "5", "workflow": "0",
-    }  # fmt: skip
-    frame = pd.DataFrame([row | {"metric": "accuracy", "value": 0.75}, row | {"metric": "f1", "value": None}])
-    tables.write(frame.astype({"keep": "Int64", "group": "Int64", "value": "float64"}), "runs", tmp_path / "runs")
-    return tmp_path / "runs"
+def dense(found: float, seed: int = 0) -> pd.DataFrame:
+    """Rows of table `runs` of a dense run with two metrics, one undefined."""
+    rows = run_rows(seed, (0.0,)).assign(model="m", task="t", pattern="dense")
+    metrics = [rows.assign(metric="accuracy", value=found), rows.assign(metric="f1", value=None)]
+    return pd.concat(metrics, ignore_index=True)
 
 
-def call(runs, disagreement, **changed):
-    expected = json.dumps([EXPECTED[0] | changed])
-    options = {"--runs": runs, "--place": "m t seed 0", "--expected": expected, "--disagreement": disagreement}
-    check_dense.main([str(word) for pair in options.items() for word in pair] + ["--out", str(runs.parent / "out")])
-    return files.read_json(runs.parent / "out")
-
-
-def test_program_stops_with_an_explanation_and_writes_nothing(runs):
+def test_a_disagreement_stops_with_an_explanation():
     message = r"Dense m t seed 0: accuracy is 0\.75, but 0\.831 ± 0\.01 was expected \(a paper\)\. Likely causes"
     with pytest.raises(ValueError, match=message):
-        call(runs, "stop")
+        references.check("m t seed 0", dense(0.75), EXPECTED, "stop")
     with pytest.raises(ValueError, match="f1 is undefined"):
-        call(runs, "stop", metric="f1")
-    assert not (runs.parent / "out").exists()
+        references.check("m t seed 0", dense(0.75), [EXPECTED[0] | {"metric": "f1"}], "stop")
 
 
-def test_program_warns_where_it_is_told_to(runs, capsys):
-    assert call(runs, "warn")[0]["agrees"] is False
+def test_all_that_disagree_are_told_at_once():
+    with pytest.raises(ValueError, match=r"accuracy is 0\.75.*\n.*f1 is undefined.*\nThe sparse runs .* not started"):
+        references.check("m t seed 0", dense(0.75), [*EXPECTED, EXPECTED[0] | {"metric": "f1"}], "stop")
+
+
+def test_a_disagreement_warns_where_it_is_told_to(capsys):
+    (row,) = references.check("m t seed 0", dense(0.75), EXPECTED, "warn")
+    assert (row["found"], row["agrees"]) == (0.75, False)
     assert capsys.readouterr().err.startswith("warning: Dense m t seed 0: accuracy is 0.75")
 
 
-def test_program_says_nothing_when_the_results_agree(runs, capsys):
-    assert call(runs, "stop", value=0.7501)[0]["found"] == 0.75
+def test_nothing_is_said_when_the_results_agree(capsys):
+    (row,) = references.check("m t seed 0", dense(0.83), EXPECTED, "stop")
+    assert (row["found"], row["agrees"]) == (0.83, True)
     assert capsys.readouterr() == ("", "")
+
+
+# --- the program: what was found for a whole study
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of references of which one row is of `m` on `t`."""
+    path = tmp_path / "references.tsv"
+    path.write_text(HEADER + ROW + "m\tt\taccuracy\t0.831\t0.01\ta paper\n")
+    return path
+
+
+def study(tmp_path, table, disagreement: str, *values: float) -> pd.DataFrame:
+    """What the program writes for dense runs with these values, one a seed, and a sparse one."""
+    parts = [dense(value, seed) for seed, value in enumerate(values)]
+    tables.write(pd.concat([*parts, run_rows(9).assign(model="m", task="t", value=0.1)]), "runs", tmp_path / "runs")
+    options = {"--runs": tmp_path / "runs", "--references": table, "--disagreement": disagreement}
+    check_references.main([str(word) for pair in options.items() for word in pair] + ["--out", str(tmp_path / "out")])
+    return tables.read(tmp_path / "out", "references")
+
+
+def test_the_table_has_a_row_for_each_dense_run_and_reference(tmp_path, table):
+    found = study(tmp_path, table, "stop", 0.83, 0.8365)
+    assert found["seed"].tolist() == [0, 1]
+    assert found["found"].tolist() == [0.83, 0.8365]
+    assert found["agrees"].all()
+    assert found[["model", "task", "metric", "value", "tolerance", "source"]].drop_duplicates().to_numpy().tolist() == [
+        ["m", "t", "accuracy", 0.831, 0.01, "a paper"]
+    ]
+
+
+def test_the_table_tells_who_disagrees_or_is_not_written(tmp_path, table, capsys):
+    with pytest.raises(ValueError, match=r"Dense m t seed 1: accuracy is 0\.75"):
+        study(tmp_path, table, "stop", 0.83, 0.75)
+    assert not (tmp_path / "out").exists()
+    assert study(tmp_path, table, "warn", 0.83, 0.75)["agrees"].tolist() == [True, False]
+    assert capsys.readouterr().err.startswith("warning: Dense m t seed 1")
+
+
+# --- the gate: an evaluation beside a dense run that disagrees
+
+
+def evaluation(tmp_path, table, pattern: str, **changed) -> argparse.Namespace:
+    for name in ("model", "data"):
+        files.write_json(tmp_path / f"{name}.json", {"files": []})
+    return argparse.Namespace(
+        model="m", task="t", pattern=pattern, sparsities="0.000" if pattern == "dense" else "0.500", seed=0, settings="{}",
+        code="c0de", manifest=tmp_path / "model.json", data=tmp_path / "data.json", tickets=[], dense=[],
+        references=str(table), disagreement="stop", work=tmp_path / "work", runs=tmp_path / f"results/{pattern}.parquet",
+        items=tmp_path / f"results/{pattern}-items.parquet",
+    )  # fmt: skip
+
+
+def started(arguments: argparse.Namespace, value: float) -> int:
+    """Run a job whose accuracy is `value`; how often it computed."""
+    calls = []
+
+    def evaluate(made):
+        calls.append(made)
+        rows = [dense(value).assign(sparsity=float(level), **job.key(arguments), **of) for level, of in made.items()]
+        return pd.concat(rows).drop(columns="items_sha256"), tables.empty("items")
+
+    job.run(arguments, {"torch": "2", "transformers": "5", "device": "cpu"}, evaluate)
+    return len(calls)
+
+
+def test_a_dense_run_that_disagrees_fails_and_is_kept_for_another_attempt(tmp_path, table):
+    arguments = evaluation(tmp_path, table, "dense")
+    with pytest.raises(ValueError, match=r"Dense m t seed 0: accuracy is 0\.75, but 0\.831"):
+        started(arguments, 0.75)
+    for path in (arguments.runs, arguments.items):
+        path.unlink()  # as Snakemake does with what a failed job wrote
+    table.write_text(table.read_text().replace("0.831", "0.751"))
+    assert started(arguments, 0.0) == 0, "the reference was wrong: nothing is computed again"
+    assert set(tables.read(arguments.runs, "runs")["value"].dropna()) == {0.75}
+
+
+def test_a_sparse_run_beside_a_dense_one_that_disagrees_is_not_started(tmp_path, table, capsys):
+    before = evaluation(tmp_path, table, "dense")
+    before.disagreement = "warn"
+    assert started(before, 0.75) == 1
+    sparse = evaluation(tmp_path, table, "global")
+    sparse.dense = [str(before.runs)]
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=r"Dense m t seed 0.*\nThe sparse runs of this curve are not started"):
+        started(sparse, 0.5)
+    assert not sparse.runs.exists()
+    sparse.disagreement = "warn"
+    assert started(sparse, 0.5) == 1
+    assert capsys.readouterr().err.startswith("warning: Dense m t seed 0")
+
+
+def test_references_of_other_curves_and_none_at_all_gate_nothing(tmp_path, table):
+    other = evaluation(tmp_path, table, "dense")
+    other.task = "u"
+    assert started(other, 0.75) == 1
+    free = evaluation(tmp_path, table, "global")
+    free.references = None
+    assert started(free, 0.1) == 1

@@ -136,13 +136,23 @@ def test_a_round_is_jobs_of_its_own_for_all_seeds(tmp_path):
     }
     path = tmp_path / "rounds.json"
     curve = {"model": "m", "task": "t", "pattern": "global"}
-    refinement.add(path, [curve | {"levels": ["0.600"]}])
-    refinement.add(path, [curve | {"levels": ["0.600", "0.640"]}, curve | {"model": "gone", "levels": ["0.100"]}])
-    before, after = (set(grid.expand([block], {"t": 9}, given)) for given in ((), refinement.read(path)))
-    assert before < after
-    assert sorted((job.pattern, job.token, job.seed) for job in after - before) == [
-        ("global", level, seed) for level in ("0.600", "0.640") for seed in (0, 1)
-    ]
+    done = set(grid.expand([block], {"t": 9}))
+
+    def stored(curve):
+        return [job.token for job in done if (job.model, job.task, job.pattern, job.seed) == curve]
+
+    for levels, more in ((["0.600"], "0.100"), (["0.600", "0.640", "0.680"], "0.110")):
+        refinement.add(path, [curve | {"levels": levels}, curve | {"model": "gone", "levels": [more]}])
+        found = set(grid.expand([block], {"t": 9}, refinement.read(path), stored))
+        assert done < found
+        assert sorted((job.pattern, job.token, job.seed) for job in found - done) == [
+            ("global", "+".join(name for name in levels if name not in done_levels(done)), seed) for seed in (0, 1)
+        ]
+        done = found
+
+
+def done_levels(jobs):
+    return {name for job in jobs for name in job.levels}
 
 
 @pytest.mark.parametrize("text", ["{", '{"rounds": 3}', '{"rounds": [[{"model": "m", "levels": ["0.5"]}]]}'])

@@ -1,11 +1,12 @@
 """Series of checkpoints: one row of the models table for many, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
-from essential_sparsity.study import configuration, grid, revisions, series
+from essential_sparsity.study import configuration, grid, revisions, series, study
 
 ROW = {
     "model": "berts-0",
@@ -67,9 +68,15 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
     models = series.read(shipped()).models
     found = series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-bert"]}}, models)
     assert {member["training"] for member in found} == {"wiki-bert-100", "wiki-bert-50", "wiki-bert-10"}
-    assert ("wiki-bert-10", "results/pretraining/wiki-bert-10/losses.parquet") in series.losses(found, models)
     with pytest.raises(configuration.ConfigError, match=r"wiki-brt.*did you mean 'wiki-bert'"):
         series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-brt"]}}, models)
+
+
+def test_a_training_that_is_made_here_has_a_file_of_losses_and_others_have_none():
+    asked = study.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": []}})
+    assert asked.losses("wiki-bert-10") == "results/store/pretraining/wiki-bert-10/losses.parquet"
+    published = {name: row | {"source": "hub"} for name, row in asked.models.items()}
+    assert dataclasses.replace(asked, models=published).losses("wiki-bert-10") is None
 
 
 def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
@@ -79,7 +86,12 @@ def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
         "wiki-bert-10": 31, "wiki-bert-100": 31, "wiki-bert-50": 31,
     }  # fmt: skip
     alone = {"series": "s", "group": "g", "training": "one", "model": "one", "axis": "checkpoint", "position": 0.0}
-    assert series.trainings([alone]) == {}
+    asked = study.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": [0.5]}})
+    assert asked.compared == sorted(found)
+    assert asked.neighboured == ["wiki-bert"]
+    alone = dataclasses.replace(asked, members=[alone])
+    assert (alone.compared, alone.neighboured) == ([], []), "one checkpoint has no neighbour"
+    assert dataclasses.replace(asked, mask_levels=[]).compared == []
     assert series.mask_levels({"emergence": {"mask_sparsities": [0.5, 0.25, 0.125]}}) == ["0.125", "0.250", "0.500"]
     assert series.mask_levels({"emergence": {"mask_sparsities": []}}) == []
     with pytest.raises(
@@ -144,5 +156,6 @@ def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
 def test_presets_that_need_no_lock_are_pinned_to_commits():
     for preset in ("config", "lottery", "language", "nm", "vicuna"):
         config = configuration.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
-        for kind, (rows, names) in series.used(config).items():
-            assert revisions.unlocked(rows, names, kind, {}) == [], preset
+        asked = study.unlocked(config)
+        assert revisions.unlocked(asked.models, asked.named_models, "model", {}) == [], preset
+        assert revisions.unlocked(asked.datasets, asked.used_datasets, "dataset", {}) == [], preset

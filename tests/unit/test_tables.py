@@ -1,12 +1,14 @@
 """Tables: what is refused, what survives a round trip, and how files are collected."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from essential_sparsity import tables
-from essential_sparsity.tables import costs
+from essential_sparsity import files, tables
+from essential_sparsity.tables import costs, provenance, runs
 
 TABLES = ["costs", "differences", "items", "knees", "layers", "runs", "similarity", "spectrum"]
 
@@ -33,8 +35,53 @@ def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> 
         "torch": "2",
         "transformers": "5",
         "workflow": "0.1.0",
+        "device": "cpu",
+        "ticket_sha256": None,
+        **{f"{part}_sha256": part for part in ("settings", "checkpoint", "data", "code", "items")},
+        "digest": "d",
     }
     return pd.DataFrame([row | {"sparsity": sparsity} for sparsity in sparsities])
+
+
+def grid_rows(folder: Path, pattern: str, sparsities: tuple[float, ...] = (0.2,), seed: int = 0) -> pd.DataFrame:
+    """Rows of table `grid` of one job, with the manifests and the ticket that they name in a folder."""
+    token = "+".join(f"{sparsity:.3f}" for sparsity in sparsities)
+    job = f"tiny/words/{pattern}/{token}/seed{seed}"
+    rows = pd.DataFrame({"sparsity": sparsities, "model": "tiny", "task": "words", "pattern": pattern, "seed": seed})
+    for name in ("checkpoint", "dataset"):
+        path = folder / f"{name}s/tiny/manifest.json"
+        files.write_json(path, {"files": [{"path": "a", "sha256": name}]})
+        rows[name] = str(path)
+    rows["ticket"] = None
+    if pattern == "lth":
+        rows["ticket"] = [
+            str(folder / f"tickets/tiny/words/seed{seed}/{sparsity:.3f}.sha256") for sparsity in sparsities
+        ]
+        for path in map(Path, rows["ticket"]):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"ticket {path.stem}  {path.stem}.safetensors\n")
+    said = {"settings_sha256": "settings", "code_sha256": "code", "metrics": "spearman", "named": False, "job": job}
+    return rows.assign(run=str(folder / f"runs/{job}.parquet"), items=str(folder / f"items/{job}.parquet"), **said)
+
+
+def made_of(row) -> dict:
+    """What a row of table `grid` asks its run to have been made of, as far as files say it."""
+    return {
+        "checkpoint_sha256": provenance.of_manifest(row.checkpoint),
+        "data_sha256": provenance.of_manifest(row.dataset),
+        "ticket_sha256": provenance.of_ticket(row.ticket) if row.ticket else None,
+    }
+
+
+def write_runs(grid: pd.DataFrame, metrics: tuple[str, ...] = ("spearman",), **changed) -> None:
+    """The files of runs that a grid names, made of what it asks for but for what is `changed`."""
+    for path, rows in grid.groupby("run"):
+        found = [
+            run_rows(row.seed, (row.sparsity,)).assign(pattern=row.pattern, metric=metric, **(made_of(row) | changed))
+            for row in rows.itertuples()
+            for metric in metrics
+        ]
+        tables.write(pd.concat(found), "runs", path)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -50,7 +97,7 @@ def test_schema_says_what_each_column_means(name):
 
 
 def test_an_unknown_table_names_the_known_ones():
-    known = "abruptness, comparisons, contrasts, costs, differences, fingerprints, items, knees, layers, losses, runs, similarity"
+    known = "abruptness, comparisons, contrasts, costs, differences, fingerprints, grid, items, knees, layers, losses, references, runs, series, similarity"
     with pytest.raises(ValueError, match=f"'run'; known are {known}"):
         tables.schema("run")
 
@@ -167,13 +214,140 @@ def test_collect_names_the_files_that_repeat_a_row(tmp_path):
         tables.collect([tmp_path / f"{name}.parquet" for name in "abc"], "runs")
 
 
+def test_a_reworded_column_is_still_read_and_another_unit_is_not(tmp_path):
+    """Words about a column are not what it is: results of years are not thrown away for a better sentence."""
+    tables.write(run_rows(), "runs", tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    before = tables.read(tmp_path / "a.parquet", "runs")
+
+    def changed(column, name, text):
+        index, field = table.schema.get_field_index(column), table.schema.field(column)
+        assert name in field.metadata
+        return table.cast(table.schema.set(index, field.with_metadata(field.metadata | {name: text})))
+
+    pq.write_table(changed("sparsity", b"description", "Said in other words"), tmp_path / "b.parquet")
+    back = tables.read(tmp_path / "b.parquet", "runs")
+    pd.testing.assert_frame_equal(back, before)
+    pq.write_table(changed("sparsity", b"unit", "per cent"), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"columns of the table 'runs' differ from its schema: sparsity\."):
+        tables.read(tmp_path / "c.parquet", "runs")
+    pq.write_table(table.select(table.column_names[::-1]), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match="differ from its schema: their order"):
+        tables.read(tmp_path / "d.parquet", "runs")
+
+
+# --- the runs of a grid
+
+
+@pytest.fixture
+def grid(tmp_path) -> pd.DataFrame:
+    """Two jobs of two levels, one of them of lottery tickets, and a dense run."""
+    parts = [
+        grid_rows(tmp_path, "dense", (0.0,)),
+        grid_rows(tmp_path, "global", (0.2, 0.4)),
+        grid_rows(tmp_path, "lth"),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_runs_of_a_grid_are_the_ones_it_asks_for(grid):
+    write_runs(grid)
+    asked = grid[grid["sparsity"] != 0.4]  # a level that was taken away stays in its file
+    found = runs.collect(asked)
+    assert sorted(zip(found["pattern"], found["sparsity"], strict=True)) == [
+        ("dense", 0.0),
+        ("global", 0.2),
+        ("lth", 0.2),
+    ]
+    tables.write(found, "runs", Path(grid["run"][0]).parents[4] / "all.parquet")
+
+
+def test_metrics_are_those_that_the_task_names_and_others_as_far_as_they_are_defined(grid):
+    write_runs(grid, ("spearman", "pearson"))
+    assert set(runs.collect(grid)["metric"]) == {"spearman"}
+    assert len(runs.collect(grid.assign(metrics="pearson,spearman"))) == 2 * len(grid)
+    assert len(runs.collect(grid.assign(metrics="pearson,kendall"))) == len(grid)
+    with pytest.raises(ValueError, match=r"has no metric 'kendall', which the task 'words' asks for.*not defined"):
+        runs.collect(grid.assign(metrics="pearson,kendall", named=True))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"settings_sha256": "x"}, "other settings"),
+        ({"code_sha256": "x"}, "other code"),
+        ({"checkpoint_sha256": "x"}, "other checkpoint"),
+        ({"data_sha256": "x", "code_sha256": "x"}, "other code, data"),
+        ({"ticket_sha256": "x"}, "other lottery ticket"),
+    ],
+)
+def test_a_stale_file_is_refused_by_name_and_with_what_it_was_made_of(grid, changed, told):
+    """One file among good ones."""
+    write_runs(grid)
+    stale = grid[grid["pattern"] == "lth"]
+    write_runs(stale, **changed)
+    with pytest.raises(ValueError, match=r"1 of 3 files of runs were made of something else") as raised:
+        runs.collect(grid)
+    assert f"  {stale['run'].iloc[0]}: {told}\n" in str(raised.value)
+
+
+def test_a_run_with_a_ticket_that_asks_for_none_and_the_other_way_round_are_stale(grid):
+    write_runs(grid)
+    plain, lottery = grid[grid["pattern"] == "global"], grid[grid["pattern"] == "lth"]
+    write_runs(plain, ticket_sha256="x")
+    with pytest.raises(ValueError, match="other lottery ticket"):
+        runs.collect(plain)
+    write_runs(lottery, ticket_sha256=None)
+    with pytest.raises(ValueError, match="other lottery ticket"):
+        runs.collect(lottery)
+
+
+def test_many_stale_files_are_counted_and_some_are_named(tmp_path):
+    grid = pd.concat([grid_rows(tmp_path, "global", seed=seed) for seed in range(8)], ignore_index=True)
+    write_runs(grid)
+    with pytest.raises(ValueError, match=r"8 of 8 files.*") as raised:
+        runs.collect(grid.assign(settings_sha256="other"))
+    assert str(raised.value).count(": other settings") == runs.SHOWN
+    assert "and 3 more" in str(raised.value)
+
+
+def test_what_other_files_hold_is_no_matter(grid):
+    """Versions of libraries and workflow are told in the rows; a study can be finished on another machine."""
+    write_runs(grid, torch="3", transformers="6", workflow="9", device="cuda")
+    assert len(runs.collect(grid)) == len(grid)
+
+
+def test_a_file_that_lacks_a_level_of_its_name_is_named(grid):
+    write_runs(grid[grid["sparsity"] != 0.4])
+    with pytest.raises(ValueError, match=r"global/0\.200\+0\.400/seed0\.parquet has no run at sparsity 0\.4"):
+        runs.collect(grid)
+
+
+def test_items_are_read_from_the_files_of_the_rows_jobs(grid):
+    write_runs(grid)
+    for path, rows in grid.groupby("items"):
+        items = [
+            dict.fromkeys(tables.schema("items").names)
+            | {name: getattr(row, name) for name in runs.KEY}
+            | {"item": "i", "weight": 1.0}
+            for row in rows.itertuples()
+        ]
+        tables.write(pd.DataFrame(items), "items", path)
+    found = runs.collect(grid)
+    read = runs.items(grid)
+    assert len(read(found)) == len(grid)
+    level = read(found[found["sparsity"] == 0.4])
+    assert set(level["sparsity"]) == {0.2, 0.4}, "a job's items lie in one file"
+    assert set(level["pattern"]) == {"global"}
+
+
 BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
 
 def test_costs_of_runs_and_of_other_rules(tmp_path):
     run = tmp_path / "prune_eval/tiny-1.3b/words/nm4/0.250+0.500/seed7.tsv"
     other = tmp_path / "fetch_model/tiny-1.3b.tsv"
-    short = tmp_path / "spectrum/tiny.tsv"
+    short = tmp_path / "measure_spectrum/tiny.tsv"
     for path, rows in (
         (run, "61.5\t0:01:01\t2100.25\t1\t1\t1\t-\t1\t99.0\t120.75\n"),
         (other, "1.5\t0:00:01\t10.0\t1\t1\t1\t1\t1\t5.0\t0.5\n2.5\t0:00:02\t30.0\t1\t1\t1\t1\t1\t5.0\t0.25\n"),
@@ -190,12 +364,12 @@ def test_costs_of_runs_and_of_other_rules(tmp_path):
     assert found.loc["fetch_model", ["wall_s", "cpu_s", "max_rss_mb"]].tolist() == [4.0, 0.75, 30.0]
     assert found.loc["fetch_model", "name"] == "tiny-1.3b"
     assert found.loc["fetch_model", ["model", "seed"]].isna().all()
-    assert found.loc["spectrum", ["cpu_s", "max_rss_mb"]].isna().all()
+    assert found.loc["measure_spectrum", ["cpu_s", "max_rss_mb"]].isna().all()
 
 
 @pytest.mark.parametrize("text", ["", "rule failed\n", BENCHMARK.replace("cpu_time", "cpu") + "1\t" * 9 + "1\n"])
 def test_a_file_that_is_no_benchmark_is_named(text, tmp_path):
-    path = tmp_path / "spectrum/tiny.tsv"
+    path = tmp_path / "measure_spectrum/tiny.tsv"
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(ValueError, match=r"tiny.tsv is not a Snakemake benchmark file"):

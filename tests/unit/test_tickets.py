@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-import ticket
 import tiny_models as tiny
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import find_ticket
 import prune_eval
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
@@ -244,7 +244,7 @@ def test_an_iteration_refuses_the_ticket_of_another_chain(tmp_path, key):
     given = {"previous": [tmp_path / "0.200.safetensors"], "iteration": 3, "sparsity": "0.300"}
     args = argparse.Namespace(**CHAIN, **given, manifest=tmp_path / "manifest.json")
     with pytest.raises(ValueError, match=rf"0\.200\.safetensors is a ticket whose {key} is .*, not "):
-        ticket.prune(args, None)
+        find_ticket.prune(args, CHAIN["settings"], None)
 
 
 def test_an_iteration_starts_with_one_ticket_and_the_first_with_none(tmp_path):
@@ -254,7 +254,7 @@ def test_an_iteration_starts_with_one_ticket_and_the_first_with_none(tmp_path):
         with pytest.raises(
             ValueError, match=rf"Iteration {number} starts with {int(number > 1)} ticket, not {len(previous)}"
         ):
-            ticket.prune(args, None)
+            find_ticket.prune(args, CHAIN["settings"], None)
 
 
 @pytest.mark.parametrize("key", ["model", "task", "seed", "weights_sha256", "sparsity"])
@@ -262,9 +262,9 @@ def test_a_run_refuses_the_ticket_of_another_chain(tmp_path, key):
     found, level = lottery.prune_smallest(some_weights(), {}, 0.2, 0)
     made = CHAIN | {"sparsity": 0.2, "k": level.k} | {key: (OTHERS | {"sparsity": 0.3})[key]}
     tickets.write(tmp_path / "a.safetensors", found, made)
-    args = argparse.Namespace(model="m", task="t", seed=0, sparsities="0.200", tickets=[tmp_path / "a.safetensors"])
+    args = argparse.Namespace(model="m", task="t", seed=0, tickets=[tmp_path / "a.safetensors"])
     with pytest.raises(ValueError, match=rf"a\.safetensors is a ticket whose {key} is"):
-        prune_eval.given_masks(args, CHAIN["weights_sha256"])
+        prune_eval.given_masks(args, [0.2], CHAIN["weights_sha256"])
 
 
 # --- runs that use masks of a chain, and controls that train

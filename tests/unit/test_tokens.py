@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tiny_models as tiny
 import transformers
+from test_codefiles import forget
 
 from essential_sparsity import codefiles, tasks
 from essential_sparsity.runs import evaluation
@@ -125,7 +126,9 @@ def test_code_that_makes_tokens_otherwise_has_a_file_of_its_own_and_a_comment_ha
         path.write_text(path.read_text().replace(old, new))
         with monkeypatch.context() as patch:
             patch.setattr(codefiles, "SCRIPTS", library.parent)
+            forget()
             tasks._text.encode(tasks._text.tokenizer(bert), 12, ["good film"], ["bad plot"], cache)
+        forget()
         return {path.name for path in cache.iterdir()}
 
     as_it_is = kept("as-it-is", "return", "return")

@@ -31,7 +31,7 @@ def run(
         check_dense(args, dense)
     made = made_of(args, versions)
     outputs = {"runs": args.runs, "items": args.items}
-    done = finished.Finished.of_job(args.work, made, outputs) if args.work else None
+    done = finished.Finished.of_job(args.work, identity(args, made), outputs) if args.work else None
     if not (done and (done.there(lambda: whole(args, made)) or done.take_back())):
         runs, items = evaluate(made)
         tables.write(items, "items", args.items)
@@ -61,6 +61,12 @@ def made_of(args: argparse.Namespace, versions: Mapping[str, str]) -> Made:
         of_level = parts | {"ticket_sha256": files.sha256_file(ticket) if ticket else None}
         found[level] = of_level | {"digest": provenance.digest(key(args) | {"sparsity": level}, of_level)}
     return found
+
+
+def identity(args: argparse.Namespace, made: Made) -> dict[str, object]:
+    """What decides all levels of a job, by the names that a person reads when it is another one than before."""
+    parts = {name: [of_level.get(column) for of_level in made.values()] for column, name in provenance.PARTS.items()}
+    return key(args) | {"sparsities": args.sparsities} | parts
 
 
 def whole(args: argparse.Namespace, made: Made) -> bool:

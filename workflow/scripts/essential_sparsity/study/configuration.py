@@ -84,19 +84,20 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     """The configuration as Snakemake merges it, with what merging cannot say.
 
     `paths`: the files that were named beside config/config.yaml, later ones first in rank; `given`: keys from the command
-    line. An empty mapping in a file switches a key off, as null does. The last file must name its study: its tables would
+    line. An empty mapping in a file switches a key off, as null does, until a
+    later one says more. The last file must name its study: its tables would
     overwrite those of another one. Raises ConfigError.
     """
-    merged = dict(merged)
+    off: set[str] = set()
     for path in paths:
         found = read_file(path)
-        merged |= {key: None for key, value in found.items() if value == {} and key not in given}
+        off = (off - found.keys()) | {key for key, value in found.items() if value == {}}
     if paths and "study" not in {**found, **given}:
         raise ConfigError(
             f"{path}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
             f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
         )
-    return merged
+    return merged | dict.fromkeys(off - given.keys())
 
 
 def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:

@@ -175,7 +175,7 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
     if table.schema.equals(expected, check_metadata=True):
         return table
     # what is said of a column may be reworded; what it is may not
-    if table.schema.equals(expected) and _meant(table.schema) == _meant(expected):
+    if _meant(table.schema) == _meant(expected):
         return table.cast(expected)
     found = {entry.decode(): value.decode() for entry, value in (table.schema.metadata or {}).items()}
     if found.get("table") != name:
@@ -184,14 +184,21 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
         raise ValueError(
             f"{path} is version {found.get('version')} of the table {name!r}, but version {version} is read. {again}"
         )
-    differing = sorted({field.name for field in set(table.schema) ^ set(expected)})
+    differing = sorted({column[0] for column in set(_columns(table.schema)) ^ set(_columns(expected))}) or [
+        "their order"
+    ]
     raise ValueError(f"{path}: columns of the table {name!r} differ from its schema: {', '.join(differing)}. {again}")
 
 
 def _meant(of: pa.Schema) -> tuple:
-    """Table, version and units of a schema."""
+    """Table, version and columns of a schema."""
     whole = of.metadata or {}
-    return whole.get(b"table"), whole.get(b"version"), [(field.metadata or {}).get(b"unit") for field in of]
+    return whole.get(b"table"), whole.get(b"version"), _columns(of)
+
+
+def _columns(of: pa.Schema) -> list[tuple]:
+    """Name, type, whether it may be empty, and unit of each column."""
+    return [(field.name, field.type, field.nullable, (field.metadata or {}).get(b"unit")) for field in of]
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -1,0 +1,114 @@
+"""The configuration that Snakemake merges, with what merging cannot say; and the one that a command names."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from essential_sparsity.study import configuration
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The shipped configuration in a folder of its own, where a test writes files of its own."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text)
+    return name
+
+
+SHIPPED = "config/config.yaml"
+
+
+def test_a_file_that_is_named_must_name_its_study(folder):
+    mine = write(folder, "mine.yaml", "dense_check: warn\n")
+    message = r"mine\.yaml: the key 'study' is missing.*for instance `study: mine`.*results/mine/"
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.read_config(SHIPPED, mine)
+    assert configuration.read_config(SHIPPED, mine, given={"study": "b"})["study"] == "b"
+    named = write(folder, "named.yaml", "study: a\ndense_check: warn\n")
+    with pytest.raises(configuration.ConfigError, match=r"^mine\.yaml: the key 'study'"):
+        configuration.read_config(SHIPPED, named, mine)
+    found = configuration.read_config(SHIPPED, mine, named)
+    assert (found["study"], found["dense_check"]) == ("a", "warn")
+
+
+def test_the_shipped_file_alone_names_its_own():
+    assert configuration.read_config(str(ROOT / SHIPPED))["study"] == "demo"
+
+
+def test_later_files_replace_keys_of_earlier_ones_and_mappings_are_merged(folder):
+    shipped = configuration.read_config(SHIPPED)
+    mine = write(folder, "mine.yaml", "study: a\nresources: {threads: 3}\n")
+    last = write(folder, "last.yaml", "study: b\n")
+    found = configuration.read_config(SHIPPED, mine, last)
+    assert found["study"] == "b"
+    assert found["resources"] == shipped["resources"] | {"threads": 3}
+    assert {**found, "study": 0, "resources": 0} == {**shipped, "study": 0, "resources": 0}
+
+
+@pytest.mark.parametrize("blank", ["{}", "null", ""])
+def test_an_empty_mapping_switches_a_key_off_as_null_does(folder, blank):
+    on = write(folder, "on.yaml", "study: a\nrefine: {width: 0.02}\n")
+    off = write(folder, "off.yaml", f"study: b\nrefine: {blank}\n")
+    assert configuration.read_config(SHIPPED, on)["refine"] == {"width": 0.02}
+    assert configuration.read_config(SHIPPED, on, off)["refine"] is None
+
+
+def test_what_a_later_file_or_the_command_line_says_is_on_again(folder):
+    on = write(folder, "on.yaml", "study: a\nrefine: {width: 0.02}\n")
+    off = write(folder, "off.yaml", "study: b\nrefine: {}\n")
+    wanted = {"width": 0.02}
+    assert configuration.read_config(SHIPPED, off, given={"refine": wanted})["refine"] == wanted
+    assert configuration.read_config(SHIPPED, off, on)["refine"] == wanted
+
+
+def test_settled_leaves_what_it_is_given(folder):
+    off = write(folder, "off.yaml", "study: b\nrefine: {}\n")
+    merged = {"study": "b", "refine": {"width": 0.02}}
+    assert configuration.settled(merged, [off], {}) == {"study": "b", "refine": None}
+    assert merged["refine"] == {"width": 0.02}
+    assert configuration.settled(merged, [], {}) == merged
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[1, 2]", r"mine\.yaml holds \[1, 2\]; expected keys and values"),
+        ("a: [", r"mine\.yaml cannot be read"),
+        ("study: a\ndense_chek: warn\n", r"config/config\.yaml and mine\.yaml: unknown key 'dense_chek'; did you mean"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(folder, text, told):
+    with pytest.raises(configuration.ConfigError, match=told):
+        configuration.read_config(SHIPPED, write(folder, "mine.yaml", text))
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(configuration.ConfigError, match=r"absent\.yaml cannot be read"):
+        configuration.read_config(str(ROOT / SHIPPED), "absent.yaml")
+
+
+def test_a_command_names_files_and_keys(folder):
+    mine = write(folder, "mine.yaml", "study: a\ndense_check: warn\n")
+    for option in ("--configfile", "--configfiles"):
+        found = configuration.of_command(["snakemake", "--cores", "2", option, mine, "--dry-run"])
+        assert found == configuration.read_config(SHIPPED, mine)
+    found = configuration.of_command(["--configfile", mine, "--config", "dense_check=stop", "study=b", "--cores", "2"])
+    assert (found["dense_check"], found["study"]) == ("stop", "b")
+    assert configuration.of_command(["-C", "study=c"])["study"] == "c"
+    assert configuration.of_command([]) == configuration.read_config(SHIPPED)
+    last = write(folder, "last.yaml", "study: last\n")
+    assert configuration.of_command(["--configfile", mine, last])["study"] == "last"
+    assert configuration.of_command(["--configfile", mine, "--configfile", last])["study"] == "last"
+
+
+def test_values_of_a_command_are_read_as_yaml(folder):
+    found = configuration.of_command(["--config", "resources={threads: 3}", "study=x=y"])
+    assert (found["resources"]["threads"], found["study"]) == (3, "x=y")
