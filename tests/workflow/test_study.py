@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from workspace import CODE, Workspace
+from workspace import CODE, STORE, Workspace
 
 from essential_sparsity import tables
 
@@ -92,7 +92,7 @@ def test_tables_hold_every_checkpoint_and_group(studied):
     assert contrasts["n_positions"].value_counts().idxmax() == 4
     compared = read(studied, "comparisons").query("task == 'ws353'")
     assert compared[["model_a", "model_b"]].to_numpy().tolist() == [["tiny-100-6", "tiny-50-6"]]
-    losses = tables.read(studied.folder / "results/store/pretraining/tiny-100/losses.parquet", "losses")
+    losses = tables.read(studied.folder / f"{STORE}/pretraining/tiny-100/losses.parquet", "losses")
     assert losses["step"].iloc[-1] == 6
 
 
@@ -162,7 +162,7 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
     """The step's own file is replaced behind the manifest's back by the weights of a later step."""
     import shutil
 
-    folder = studied.folder / "results/store/pretraining/tiny-100"
+    folder = studied.folder / f"{STORE}/pretraining/tiny-100"
     kept = folder / "step-2.kept"
     shutil.copytree(folder / "step-2", kept)
     try:
