@@ -29,7 +29,7 @@ def test_refining_adds_levels_around_the_knee_and_keeps_the_rest(workspace):
     assert "Refining 1 curve: splade-tiny/ws353/global at" in told
     assert {path: path.stat().st_mtime_ns for path in before} == before, "finished cells must stay"
 
-    knee = pd.read_parquet(workspace.folder / f"{OUT}/tables/knees.parquet").iloc[0]["tolerance"]
+    knee = pd.read_parquet(workspace.folder / f"{OUT}/tables/knees.parquet").iloc[0]["essential_sparsity"]
     table = pd.read_parquet(workspace.folder / f"{OUT}/tables/runs.parquet")
     levels = sorted(table["sparsity"].unique())
     above = next(level for level in levels if level >= knee)
