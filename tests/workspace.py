@@ -22,6 +22,9 @@ KEPT = (
     "pyproject.toml",
     "Makefile",
 )
+STORE = "results/store"
+OUT = "results/demo"  # of the study that config/config.yaml names, as a fresh workspace has it
+CODE = ("\n\n\n", "\n\n\nMORE = 1\n\n\n")  # an edit of a module that is more than words
 
 
 class Workspace:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity import codefiles
+from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import kinds
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +28,8 @@ WINGS = [  # each imports only those after it
 GROUND = {"files", "cli", "codefiles", "seals", "patterns"}  # modules of no wing, standard library only
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 TASK_MODULES = [codefiles.task_module(kind) for kind in kinds.declared()]
+TICKETS = "essential_sparsity.pruning.tickets"
+SCORES = sorted({module for pattern in patterns.PATTERNS.values() for module in pattern.modules})
 
 IMPORTED = """
 import importlib, json, sys
@@ -41,30 +43,25 @@ print(json.dumps(files))
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_code_list_equals_the_real_imports(program):
-    """Compared with what Python has loaded; function-level imports are found by the list and loaded here by hand."""
-    by_name = {"prune_eval": [*TASK_MODULES, "essential_sparsity.pruning.tickets"], "ticket": TASK_MODULES}.get(
-        program, []
-    )
-    listed = {Path(file).resolve() for file in codefiles.program(str(SCRIPTS / f"{program}.py"), *by_name)}
+    """Compared with what Python has loaded, registries aside; what a function imports is listed, and loaded here by hand."""
+    by_name = {"prune_eval": [*TASK_MODULES, TICKETS, *SCORES], "find_ticket": TASK_MODULES}.get(program, [])
+    listed = set(codefiles.program(program, *by_name))
     code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *by_name])
-    loaded = {
-        Path(f)
-        for f in json.loads(
-            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        )
-    }
-    assert listed == loaded | {SCRIPTS / f"{program}.py"}
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    registries = {codefiles.module_file(module) for module in codefiles.REGISTRIES}
+    assert listed == {SCRIPTS / f"{program}.py", *map(Path, loaded)} - registries
 
 
 def test_every_module_of_tasks_is_a_kind_or_helps_one():
-    used = codefiles.modules(SCRIPTS, *TASK_MODULES)
-    assert {str(path) for path in (SCRIPTS / "essential_sparsity/tasks").glob("*.py")} <= set(used)
+    used = codefiles.modules(*TASK_MODULES)
+    assert set((SCRIPTS / "essential_sparsity/tasks").glob("*.py")) <= set(used)
 
 
 def test_an_evaluation_depends_on_no_label_and_no_table_of_the_configuration():
-    used = codefiles.program(str(SCRIPTS / "prune_eval.py"), *TASK_MODULES, "essential_sparsity.pruning.tickets")
-    read = {Path(file).relative_to(SCRIPTS / "essential_sparsity").as_posix() for file in used[1:]}
-    assert not read & {"curves/metrics.py", "study/tsv.py", "study/references.py", "study/resources.py"}
+    _, *used = codefiles.program("prune_eval", *TASK_MODULES, TICKETS, *SCORES)
+    read = {file.relative_to(SCRIPTS / "essential_sparsity").as_posix() for file in used}
+    assert not {file for file in read if file.startswith("study")} - {"study/__init__.py", "study/kinds.py"}
+    assert not read & {"curves/metrics.py", "patterns.py"}
     assert {file for file in read if file.startswith("curves")} == {"curves/chance.py", "curves/__init__.py"}
 
 

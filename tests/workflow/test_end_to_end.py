@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from workspace import Workspace
+from workspace import OUT, STORE, Workspace
 
 from essential_sparsity import tables
 
@@ -26,9 +26,9 @@ def hashes(folder: Path, *patterns: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-RESULTS = ("results/tables/runs.parquet", "results/tables/knees.parquet", "results/tables/layers.parquet",
-           "results/runs/**/*.parquet", "results/items/**/*.parquet", "results/spectra/*.parquet",
-           "results/figures/**/*.svg", "results/figures/*.csv")  # fmt: skip
+RESULTS = (f"{OUT}/tables/runs.parquet", f"{OUT}/tables/knees.parquet", f"{OUT}/tables/layers.parquet",
+           f"{STORE}/runs/**/*.parquet", f"{STORE}/items/**/*.parquet", f"{STORE}/spectra/*.parquet",
+           f"{OUT}/figures/**/*.svg", f"{OUT}/figures/*.csv")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +52,18 @@ def minilm(tmp_path_factory):
 
 def test_all_tables_and_figures_are_there(minilm):
     for name in (*TABLES, "costs"):
-        assert len(tables.read(minilm.folder / f"results/tables/{name}.parquet", name))
+        assert len(tables.read(minilm.folder / f"{OUT}/tables/{name}.parquet", name))
     for figure in (
         "curves/minilm/ws353",
         "curves/minilm/reviews-probe",
         "curves/minilm/reviews-finetune",
         "layers/minilm",
     ):
-        assert "<svg" in (minilm.folder / f"results/figures/{figure}.svg").read_text()[:1000]
+        assert "<svg" in (minilm.folder / f"{OUT}/figures/{figure}.svg").read_text()[:1000]
 
 
 def test_the_dense_value_is_the_published_one_and_pruning_costs(minilm):
-    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    runs = tables.read(minilm.folder / f"{OUT}/tables/runs.parquet", "runs")
     values = runs[runs["task"] == "ws353"].set_index(["pattern", "sparsity"])["value"]
     assert values["dense", 0.0] == pytest.approx(0.729, abs=0.002)
     assert values["global", 0.3] > values["global", 0.9]
@@ -71,7 +71,7 @@ def test_the_dense_value_is_the_published_one_and_pruning_costs(minilm):
 
 
 def test_counts_are_exact_and_n_of_m_counts_kept_weights(minilm):
-    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    runs = tables.read(minilm.folder / f"{OUT}/tables/runs.parquet", "runs")
     assert set(runs["n_prunable"]) == {10_616_832}
     assert set(runs["n_total"]) == {22_713_216}
     exact = runs[~runs["pattern"].str.startswith("nm")]
@@ -81,35 +81,35 @@ def test_counts_are_exact_and_n_of_m_counts_kept_weights(minilm):
 
 
 def test_items_explain_the_metrics(minilm):
-    runs = tables.read(minilm.folder / "results/tables/runs.parquet", "runs")
+    runs = tables.read(minilm.folder / f"{OUT}/tables/runs.parquet", "runs")
     for row in runs[runs["metric"] == "accuracy"].to_dict("records"):
-        path = f"results/items/minilm/{row['task']}/{row['pattern']}/{row['sparsity']:.3f}/seed0.parquet"
+        path = f"{STORE}/items/minilm/{row['task']}/{row['pattern']}/{row['sparsity']:.3f}/seed0.parquet"
         items = tables.read(minilm.folder / path, "items")
         assert items["score"].mean() == pytest.approx(row["value"])
         assert len(items) == row["n_items"] == 40
 
 
 def test_columns_carry_units_and_no_absolute_path_or_time_is_stored(minilm):
-    schema = pq.read_schema(minilm.folder / "results/tables/runs.parquet")
+    schema = pq.read_schema(minilm.folder / f"{OUT}/tables/runs.parquet")
     assert schema.field("sparsity").metadata[b"unit"] == b"fraction of prunable weights"
     for path in (
-        minilm.folder / "results/checkpoints/minilm/manifest.json",
-        *minilm.folder.glob("results/tables/runs.*"),
+        minilm.folder / f"{STORE}/checkpoints/minilm/manifest.json",
+        *minilm.folder.glob(f"{OUT}/tables/runs.*"),
     ):
         assert str(minilm.folder).encode() not in path.read_bytes()
 
 
 def test_a_second_computation_gives_the_same_bytes(minilm):
     before = hashes(minilm.folder, *RESULTS)
-    for name in ("runs", "items", "spectra", "tables", "figures"):
-        shutil.rmtree(minilm.folder / "results" / name)
+    for name in (f"{STORE}/runs", f"{STORE}/items", f"{STORE}/spectra", OUT):
+        shutil.rmtree(minilm.folder / name)
     minilm.snakemake("--quiet", "rules", "host")
     assert hashes(minilm.folder, *RESULTS) == before
 
 
 def test_a_corrupt_checkpoint_is_named_and_nothing_is_computed_on_it(minilm):
-    (weights,) = minilm.folder.glob("results/checkpoints/minilm/files/model.safetensors")
-    run = minilm.folder / "results/runs/minilm/ws353/nm4/0.500/seed0.parquet"
+    (weights,) = minilm.folder.glob(f"{STORE}/checkpoints/minilm/files/model.safetensors")
+    run = minilm.folder / f"{STORE}/runs/minilm/ws353/nm4/0.500/seed0.parquet"
     content = weights.read_bytes()
     damaged = bytearray(content)
     damaged[len(damaged) // 2] ^= 1
@@ -127,7 +127,7 @@ def test_a_corrupt_checkpoint_is_named_and_nothing_is_computed_on_it(minilm):
 
 
 def test_a_corrupt_run_file_is_named(minilm):
-    run = minilm.folder / "results/runs/minilm/ws353/nm4/0.500/seed0.parquet"
+    run = minilm.folder / f"{STORE}/runs/minilm/ws353/nm4/0.500/seed0.parquet"
     kept = run.read_bytes()
     run.write_bytes(kept[: len(kept) // 2])
     try:
@@ -139,8 +139,8 @@ def test_a_corrupt_run_file_is_named(minilm):
 
 
 def test_the_report_holds_every_figure_with_its_labels(minilm):
-    minilm.snakemake("--report", "results/report.html", "--quiet", "all")
-    page = (minilm.folder / "results/report.html").read_text()
+    minilm.snakemake("--report", f"{OUT}/report.html", "--quiet", "all")
+    page = (minilm.folder / f"{OUT}/report.html").read_text()
     for text in ("Curves", "Where the pruned weights sit", "Essential sparsity", "reviews-finetune"):
         assert text in page
 
@@ -161,23 +161,23 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_tables(finished, tmp_
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen(command, cwd=workspace.folder, env=environment, start_new_session=True)
     deadline = time.monotonic() + 300
-    while len(list(workspace.folder.glob("results/runs/**/seed*.parquet"))) < 2 and time.monotonic() < deadline:
+    while len(list(workspace.folder.glob(f"{STORE}/runs/**/seed*.parquet"))) < 2 and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.1)
     again = workspace.call(*command, check=False)
     assert "is at work in this folder" in again.stdout, "a second run must not start beside the first"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = hashes(workspace.folder, "results/runs/**/seed*.parquet")
+    done = hashes(workspace.folder, f"{STORE}/runs/**/seed*.parquet")
     assert 2 <= len(done) < 10
     workspace.call(*command)
-    assert done.items() <= hashes(workspace.folder, "results/runs/**/seed*.parquet").items()
+    assert done.items() <= hashes(workspace.folder, f"{STORE}/runs/**/seed*.parquet").items()
     for name in TABLES:
-        path = f"results/tables/{name}.parquet"
+        path = f"{OUT}/tables/{name}.parquet"
         assert (workspace.folder / path).read_bytes() == (finished.folder / path).read_bytes()
     assert workspace.planned() == {}
 
 
 def test_pandas_reads_the_tables_without_this_library(minilm):
-    frame = pd.read_parquet(minilm.folder / "results/tables/runs.parquet")
+    frame = pd.read_parquet(minilm.folder / f"{OUT}/tables/runs.parquet")
     assert {"model", "task", "pattern", "sparsity", "seed", "value"} <= set(frame.columns)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from workspace import CODE, OUT, STORE, Workspace
 
 from essential_sparsity import tables
 from essential_sparsity.pruning import tickets
@@ -21,15 +22,13 @@ GRID = {
     "sparsities": [0.4],
     "seeds": [0, 1],
 }
-COLLECTED = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
-COMPARED = {"differences": 1, "plot_difference": 1}
+COLLECTED = {"collect_runs": 1, "collect_costs": 1, "fit_knees": 1, "plot_curve": 1, "tabulate_knees": 1}
+COMPARED = {"measure_differences": 1, "plot_difference": 1}
 ALIKE = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
 
 
 def study(folder):
     """A folder with a chain of iterations of a fifth each on 24 training and 40 evaluated reviews."""
-    from conftest import Workspace
-
     workspace = Workspace(folder)
     tasks = workspace.folder / "config/tasks.tsv"
     row = re.compile(r"^(reviews-long\t.*)\t1500\t1000\t2\t(.*)\t10$", flags=re.MULTILINE)
@@ -45,13 +44,15 @@ def chained(tmp_path_factory):
     """The finished study; tests look at it and put back what they change."""
     workspace = study(tmp_path_factory.mktemp("lottery") / "study")
     planned = workspace.planned()
-    assert (planned["ticket"], planned["prune_eval"]) == (4, 6), "two iterations and three runs for each of two seeds"
+    assert (planned["find_ticket"], planned["prune_eval"]) == (4, 6), (
+        "two iterations and three runs for each of two seeds"
+    )
     workspace.snakemake("--quiet", "all")
     return workspace
 
 
 def ticket_files(workspace, *levels):
-    folder = workspace.folder / "results/tickets/splade-tiny/reviews-long"
+    folder = workspace.folder / f"{STORE}/tickets/splade-tiny/reviews-long"
     return {
         path.relative_to(folder): path.read_bytes()
         for level in levels
@@ -60,7 +61,7 @@ def ticket_files(workspace, *levels):
 
 
 def test_tables_and_figures_of_tickets_are_there(chained):
-    results = chained.folder / "results"
+    results = chained.folder / OUT
     alike = tables.read(results / "tables/similarity.parquet", "similarity")
     whole = alike[alike["scope"] == "model"].set_index(["between", "seed_b"])
     assert whole.index.tolist() == [("pattern", 0), ("pattern", 1), ("seed", 1)]
@@ -70,12 +71,12 @@ def test_tables_and_figures_of_tickets_are_there(chained):
     for figure in ("differences/splade-tiny/reviews-long", "similarity/splade-tiny"):
         assert "<svg" in (results / f"figures/{figure}.svg").read_text()[:1000]
     costs = tables.read(results / "tables/costs.parquet", "costs")
-    assert costs["rule"].value_counts()["ticket"] == 4
+    assert costs["rule"].value_counts()["find_ticket"] == 4
 
 
 def test_runs_hold_as_many_weights_as_their_ticket(chained):
-    runs = tables.read(chained.folder / "results/tables/runs.parquet", "runs")
-    path = chained.folder / "results/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
+    runs = tables.read(chained.folder / OUT / "tables/runs.parquet", "runs")
+    path = chained.folder / f"{STORE}/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
     ticket = tickets.read(
         path, {"model": "splade-tiny", "task": "reviews-long", "seed": 0, "iteration": 2, "share": 0.2}
     )
@@ -100,26 +101,14 @@ def test_nothing_changed_and_everything_touched_run_nothing(chained):
     [
         ("pruning/similarity", ALIKE),
         ("curves/differences", COMPARED),
-        ("curves/knees", COMPARED | {"knees": 1, "plot_curve": 1, "plot_similarity": 1, "tabulate_knees": 1}),
         ("figures/tickets", {"plot_difference": 1, "plot_similarity": 1}),
-        ("runs/lottery", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
-        ("pruning/tickets", {"ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
+        ("pruning/tickets", {"find_ticket": 4, "prune_eval": 2} | ALIKE | COLLECTED | COMPARED),
     ],
 )
-def test_rounds_run_again_only_when_the_code_of_rounds_changed(chained, module, expected):
-    with chained.edit(f"{LIBRARY}/{module}.py", '"""', '"""Edited. '):
+def test_iterations_run_again_only_when_their_code_changed(chained, module, expected):
+    with chained.edit(f"{LIBRARY}/{module}.py", *CODE):
         assert chained.planned() == expected
     assert chained.planned() == {}
-
-
-def test_a_higher_level_runs_just_its_round(chained):
-    before = (chained.folder / "config/config.yaml").read_text()
-    chained.configure(grid=[GRID | {"sparsities": [0.4, 0.6]}])
-    try:
-        planned = chained.planned()
-    finally:
-        (chained.folder / "config/config.yaml").write_text(before)
-    assert (planned["ticket"], planned["prune_eval"]) == (2, 4)
 
 
 def test_without_tickets_in_the_grid_nothing_of_them_is_asked_for(chained):
@@ -129,7 +118,13 @@ def test_without_tickets_in_the_grid_nothing_of_them_is_asked_for(chained):
         planned = chained.planned()
     finally:
         (chained.folder / "config/config.yaml").write_text(before)
-    assert not set(planned) & {"ticket", "prune_eval", "compare_tickets", "collect_similarity", "differences"}
+    assert not set(planned) & {
+        "find_ticket",
+        "prune_eval",
+        "compare_tickets",
+        "collect_similarity",
+        "measure_differences",
+    }
 
 
 def test_tickets_without_the_one_shot_masks_have_no_figure_of_differences(chained):
@@ -140,12 +135,12 @@ def test_tickets_without_the_one_shot_masks_have_no_figure_of_differences(chaine
     finally:
         (chained.folder / "config/config.yaml").write_text(before)
     assert "plot_difference" not in planned
-    assert planned["differences"] == 1
+    assert planned["measure_differences"] == 1
 
 
 def test_a_damaged_ticket_is_named_and_nothing_is_computed_with_it(chained):
-    path = chained.folder / "results/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
-    run = chained.folder / "results/runs/splade-tiny/reviews-long/lth/0.400/seed0.parquet"
+    path = chained.folder / f"{STORE}/tickets/splade-tiny/reviews-long/seed0/0.400.safetensors"
+    run = chained.folder / f"{STORE}/runs/splade-tiny/reviews-long/lth/0.400/seed0.parquet"
     kept, row = path.read_bytes(), run.read_bytes()
     path.write_bytes(kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:])
     run.unlink()
@@ -162,12 +157,12 @@ def test_killed_in_round_three_and_run_again_goes_on_with_round_three(chained, t
     """SIGKILL to the whole tree; the finished iterations stay as they are, and the chain ends as an undisturbed one."""
     workspace = study(tmp_path / "study")
     for name in ("checkpoints", "datasets"):
-        shutil.copytree(chained.folder / "results" / name, workspace.folder / "results" / name)
-    target = "results/tickets/splade-tiny/reviews-long/seed0/0.600.sha256"
+        shutil.copytree(chained.folder / STORE / name, workspace.folder / STORE / name)
+    target = f"{STORE}/tickets/splade-tiny/reviews-long/seed0/0.600.sha256"
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-triggers", "mtime", "--quiet", "rules"]
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen([*command, "--", target], cwd=workspace.folder, env=environment, start_new_session=True)
-    log = workspace.folder / "results/logs/ticket/splade-tiny/reviews-long/seed0/0.600.log"
+    log = workspace.folder / f"{STORE}/logs/find_ticket/splade-tiny/reviews-long/seed0/0.600.log"
     deadline = time.monotonic() + 300
     while not log.is_file() and time.monotonic() < deadline:
         assert process.poll() is None, "the chain ended before it could be killed"
@@ -179,7 +174,7 @@ def test_killed_in_round_three_and_run_again_goes_on_with_round_three(chained, t
     assert done == ticket_files(chained, "0.200", "0.400")
     assert not ticket_files(workspace, "0.600")
     workspace.call(*command[:3], "--unlock", "--cores", "1")
-    assert workspace.planned("--rerun-incomplete", "--", target) == {"ticket": 1}
+    assert workspace.planned("--rerun-incomplete", "--", target) == {"find_ticket": 1}
     workspace.call(*command, "--rerun-incomplete", "--", target)
     assert ticket_files(workspace, "0.200", "0.400") == done
     assert len(ticket_files(workspace, "0.600")) == 2

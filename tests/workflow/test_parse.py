@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from workspace import STORE
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -60,11 +61,11 @@ def test_values_on_the_command_line_are_checked_too(workspace):
 
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
     planned = workspace.planned("--configfile", "config/lottery.yaml")
-    assert planned["ticket"] == 21, "seven iterations of each of three seeds"
-    assert (planned["compare_tickets"], planned["collect_similarity"], planned["differences"]) == (1, 1, 1)
+    assert planned["find_ticket"] == 21, "seven iterations of each of three seeds"
+    assert (planned["compare_tickets"], planned["collect_similarity"], planned["measure_differences"]) == (1, 1, 1)
     assert "compare_checkpoints" not in planned
     output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")
-    for block in output.split("rule ticket:")[1:]:
+    for block in output.split("rule find_ticket:")[1:]:
         resources = re.search(r"resources: (.*)", block)[1]
         assert "gpu=1" in resources
         assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
@@ -98,7 +99,7 @@ def test_profile_sends_the_rules_that_ask_for_a_gpu_and_no_others_to_the_gpu_par
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             if re.search(r"^ +gpu=", rule, re.MULTILINE):
                 asking.add(rule.partition(":")[0])
-    assert set(profile["set-resources"]) == asking == {"prune_eval", "ticket", "pretrain"}
+    assert set(profile["set-resources"]) == asking == {"prune_eval", "find_ticket", "pretrain"}
     assert {given["slurm_partition"] for given in profile["set-resources"].values()} == {"gpu"}
     assert profile["default-resources"]["slurm_partition"] == "cpu"
 
@@ -154,11 +155,9 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
                 f"essential_sparsity.tasks.{f.stem}"
                 for f in (ROOT / "workflow/scripts/essential_sparsity/tasks").glob("[a-z]*.py")
             ]
-            script = "prune_eval" if name == "prune_eval" else name
-            loaded = {"prune_eval": [*extra, "essential_sparsity.pruning.tickets"], "ticket": extra}.get(name, [])
-            files = codefiles.program(f"{ROOT}/workflow/scripts/{script}.py", *loaded)
-            for file in files:
-                for module in re.findall(r"^\s*(?:import|from) (\w+)", Path(file).read_text(), re.MULTILINE):
+            loaded = {"prune_eval": [*extra, "essential_sparsity.pruning.tickets"], "find_ticket": extra}.get(name, [])
+            for file in codefiles.program(name, *loaded):
+                for module in re.findall(r"^\s*(?:import|from) (\w+)", file.read_text(), re.MULTILINE):
                     known = module in sys.stdlib_module_names or module == "essential_sparsity"
                     package = provided.get(module, module)
                     assert known or any(pin.startswith(f"{package}==") for pin in pins) or module in TRANSITIVE, (
@@ -186,11 +185,15 @@ def test_dry_run_of_a_good_config_is_quick_enough_to_type_often(workspace):
     assert json.loads(workspace.call(sys.executable, "-c", code).stdout) == []
 
 
-def test_code_from_the_future_stops_the_parse_before_jobs_compute_in_vain(workspace):
-    file = workspace.folder / "workflow/scripts/essential_sparsity/pruning/masks.py"
-    os.utime(file, (time.time() + 3600,) * 2)
+def test_a_manifest_from_the_future_stops_the_parse_before_jobs_compute_in_vain(workspace):
+    manifest = workspace.folder / f"{STORE}/checkpoints/minilm/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    os.utime(manifest, (time.time() + 3600,) * 2)
     output = workspace.snakemake("--dry-run", check=False)
-    assert "masks.py (and 0 more) has a modification time in the future" in output
+    assert "minilm/manifest.json (and 0 more) has a modification time in the future" in output
+    assert "Job stats" not in output
     assert "Traceback" not in output
-    workspace.call("sh", "-c", "find workflow results -newermt now -exec touch {} +", check=False)
+    advice = re.search(r"find results .* \+$", output, re.MULTILINE)[0]
+    workspace.call("sh", "-c", advice)
     assert workspace.planned()

@@ -1,160 +1,151 @@
-"""Only what changed runs again: each line of the promise, counted on a finished study (dense, two patterns, two seeds)."""
+"""Only what changed runs again, on real weights: what runs again gives what a fresh study gives, bit for bit.
+
+What is planned after which edit is held by test_changes.py, with stand-ins in the place of what computes.
+"""
 
 import os
+import shutil
 
-from workspace import TINY, Workspace
+from workspace import OUT, STORE, TINY, Workspace
 
 from essential_sparsity import tables
 
-LIBRARY = "workflow/scripts/essential_sparsity"
-AFTER_RUNS = {"collect_runs": 1, "collect_costs": 1, "knees": 1, "plot_curve": 1, "tabulate_knees": 1}
+RUNS = f"{STORE}/runs/splade-tiny/ws353"
+TABLES = [f"{OUT}/tables/{name}.parquet" for name in ("runs", "knees", "comparisons", "layers")]
+MODEL = {"model": "own", "label": "Own", "type": "encoder", "source": "path", "id": "own/weights"}
+MODEL |= {"format": "transformers", "parameters": "4.4e6", "allow_pickle": "false"}
+TASK = {"task": "own", "label": "Own", "kind": "text-classification", "protocol": "probe", "dataset": "own"}
+TASK |= {"source": "path", "id": "own/texts.csv", "format": "csv", "n_train": 24, "n_eval": 16, "max_length": 12}
+TASK |= {"levels_per_job": 2, "minutes_per_level": 1}
 
 
-def grid_of(workspace, **changes):
-    before = (workspace.folder / "config/config.yaml").read_text()
-    workspace.configure(grid=[TINY | changes])
-    try:
-        return workspace.planned()
-    finally:
-        (workspace.folder / "config/config.yaml").write_text(before)
+def read(study, names=TABLES):
+    return {name: (study.folder / name).read_bytes() for name in names}
 
 
-def test_nothing_changed_runs_nothing(finished):
+def fresh(study, folder):
+    """A study that has computed nothing, of the same configuration, code and local files; then computed."""
+    new = Workspace(folder, study)
+    shutil.rmtree(new.folder / "results")
+    shutil.rmtree(new.folder / ".snakemake")
+    new.snakemake("--quiet", "all")
+    return new
+
+
+def add_row(study, table, cells):
+    path = study.folder / f"config/{table}.tsv"
+    header = next(line for line in path.read_text().splitlines() if not line.startswith("#")).split("\t")
+    assert set(cells) <= set(header)
+    path.write_text(path.read_text() + "\t".join(str(cells.get(column, "")) for column in header) + "\n")
+
+
+def refer(study, value):
+    header = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
+    row = f"splade-tiny\tws353\tspearman\t{value}\t0.001\tan earlier run\n"
+    (study.folder / "config/references.tsv").write_text(header + row)
+
+
+def test_nothing_changed_and_everything_touched_run_nothing(finished):
     assert finished.planned() == {}
-
-
-def test_touching_everything_runs_nothing(finished):
     for file in sorted(finished.folder.rglob("*")):
         if file.is_file() and ".snakemake" not in file.parts:
             os.utime(file)
     assert finished.planned() == {}
 
 
-def test_editing_knee_code_runs_knees_and_what_follows(finished):
-    with finished.edit(f"{LIBRARY}/curves/knees.py", '"""', '"""Edited. '):
-        assert finished.planned() == {"knees": 1, "plot_curve": 1, "tabulate_knees": 1}
-    assert finished.planned() == {}, "an edit taken back must leave nothing to do"
+def test_a_setting_that_changes_is_computed_in_one_call_as_a_fresh_study_would(finished, tmp_path):
+    study = Workspace(tmp_path / "study", finished)
+    tasks = study.folder / "config/tasks.tsv"
+    before, after = "\t16\t\t\t\t\t1\t0.1", "\t12\t\t\t\t\t1\t0.1"
+    assert before in tasks.read_text(), "the row of ws353 has changed: the test is out of date"
+    tasks.write_text(tasks.read_text().replace(before, after))
+    assert study.planned()["prune_eval"] == 10
+    study.snakemake("--quiet", "all")
+    assert study.planned() == {}, "one call is enough"
+    assert read(study)[TABLES[0]] != read(finished)[TABLES[0]]
+    assert read(study) == read(fresh(study, tmp_path / "fresh"))
 
 
-def test_editing_mask_code_runs_evaluations(finished):
-    with finished.edit(f"{LIBRARY}/pruning/masks.py", '"""', '"""Edited. '):
-        planned = finished.planned()
-    assert planned["prune_eval"] == 10
-    assert "fetch_model" not in planned
-    assert "spectrum" not in planned
-
-
-def test_editing_a_figure_runs_that_figure(finished):
-    with finished.edit("workflow/scripts/plot_curve.py", '"""', '"""Edited. '):
-        assert finished.planned() == {"plot_curve": 1}
-
-
-def test_editing_the_code_of_another_kind_of_task_runs_nothing(finished):
-    with finished.edit(f"{LIBRARY}/tasks/perplexity.py", '"""', '"""Edited. '):
-        assert finished.planned() == {}
-
-
-def test_editing_the_code_of_the_task_runs_its_evaluations(finished):
-    with finished.edit(f"{LIBRARY}/tasks/text_similarity.py", '"""', '"""Edited. '):
-        assert finished.planned()["prune_eval"] == 10
-
-
-def test_adding_a_sparsity_runs_just_its_runs(finished):
-    planned = grid_of(finished, sparsities=[0.3, 0.5, 0.6])
-    assert planned == {"prune_eval": 4, "layers": 1, "plot_layers": 1} | AFTER_RUNS
-
-
-def test_adding_a_seed_runs_just_its_runs(finished):
-    assert grid_of(finished, seeds=[0, 1, 2]) == {"prune_eval": 5} | AFTER_RUNS
-
-
-def test_adding_a_pattern_runs_just_its_runs(finished):
-    planned = grid_of(finished, patterns=["global", "random", "layerwise"])
-    assert planned == {"prune_eval": 4, "layers": 1, "plot_layers": 1} | AFTER_RUNS
-
-
-def test_adding_a_model_by_one_row_runs_just_its_jobs(finished):
-    row = "splade-two\tAnother\tencoder\tpackage\tsplade-tiny\t\ttransformers\t4.4e6\tfalse\t\nsplade-tiny\t"
-    with finished.edit("config/models.tsv", "splade-tiny\t", row):
-        assert finished.planned() == {}, "a row that no grid names runs nothing"
-        planned = grid_of(finished, models=["splade-tiny", "splade-two"])
-    assert planned == {
-        "fetch_model": 1, "spectrum": 1, "prune_eval": 10, "layers": 1, "collect_runs": 1, "collect_costs": 1, "knees": 1,
-        "tabulate_knees": 1, "plot_curve": 2, "plot_models": 1, "plot_layers": 2,
-    }  # fmt: skip
-
-
-def test_adding_a_task_by_one_row_runs_just_its_jobs(finished):
-    row = (
-        "ws353-again\tAgain\ttext-similarity\tzero-shot\tws353\tpackage\tws353\t\tword-pairs"
-        + "\t" * 6
-        + "\t8"
-        + "\t" * 5
-        + "1\t0.1\nws353\t"
-    )
-    with finished.edit("config/tasks.tsv", "ws353\t", row):
-        planned = grid_of(finished, tasks=["ws353", "ws353-again"])
-    assert planned == {
-        "prune_eval": 10,
-        "collect_runs": 1,
-        "collect_costs": 1,
-        "knees": 1,
-        "tabulate_knees": 1,
-        "plot_curve": 2,
-    }
-
-
-def test_a_setting_that_the_task_uses_runs_its_evaluations(finished):
-    with finished.edit("config/tasks.tsv", "\t16\t\t\t\t\t1\t0.1", "\t12\t\t\t\t\t1\t0.1"):
-        assert finished.planned()["prune_eval"] == 10
-
-
-def test_requested_time_and_memory_are_not_part_of_a_result(finished):
-    with finished.edit("config/tasks.tsv", "\t1\t0.1\n", "\t1\t7\n"):
-        assert finished.planned() == {}
-
-
-def test_lost_benchmark_files_cost_no_second_computation(finished):
-    folder = finished.folder / "results/benchmarks"
-    folder.rename(folder.with_name("elsewhere"))
-    try:
-        assert finished.planned() == {}
-    finally:
-        folder.with_name("elsewhere").rename(folder)
-
-
-def test_a_lost_run_is_computed_again_alone(finished):
-    run = finished.folder / "results/runs/splade-tiny/ws353/global/0.300/seed1.parquet"
-    kept = run.read_bytes()
-    run.unlink()
-    try:
-        assert finished.planned()["prune_eval"] == 1
-    finally:
-        run.write_bytes(kept)
-
-
-def refer(study, value, source="an earlier run"):
-    header = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
-    row = f"splade-tiny\tws353\tspearman\t{value}\t0.001\t{source}\n"
-    (study.folder / "config/references.tsv").write_text(header + row)
+def test_a_lost_run_is_computed_again_alone_and_is_the_same_bit_for_bit(finished, tmp_path):
+    study = Workspace(tmp_path / "study", finished)
+    name = "splade-tiny/ws353/random/0.300/seed1.parquet"
+    lost = [f"{STORE}/runs/{name}", f"{STORE}/items/{name}"]
+    before = read(study, [*TABLES, *lost])
+    for path in lost:
+        (study.folder / path).unlink()
+    assert study.planned()["prune_eval"] == 1
+    output = study.snakemake("--quiet", "rules", "host", "reason")
+    assert "splade-tiny ws353 random 0.300 seed 1: " in output, "it is computed, not taken from anywhere"
+    assert read(study, [*TABLES, *lost]) == before
+    assert study.planned() == {}
 
 
 def test_sparse_runs_wait_for_a_dense_one_that_agrees_and_finished_ones_stay(finished, tmp_path):
-    study = Workspace(tmp_path / "copy", finished)
-    study.configure(grid=[TINY | {"patterns": ["global"], "sparsities": [0.45], "seeds": [0]}])
-    dense, run = (f"results/runs/splade-tiny/ws353/{name}/seed0.parquet" for name in ("dense/0.000", "global/0.450"))
-    right = tables.read(study.folder / dense, "runs")["value"][0]
+    """A new seed: its dense run is computed once, however often the reference stops it."""
+    study = Workspace(tmp_path / "study", finished)
+    study.configure(grid=[TINY | {"patterns": ["global"], "sparsities": [0.45], "seeds": [2]}])
+    dense, run = (f"{RUNS}/{name}/seed2.parquet" for name in ("dense/0.000", "global/0.450"))
+    right = tables.read(study.folder / f"{RUNS}/dense/0.000/seed0.parquet", "runs").set_index("metric")["value"][
+        "spearman"
+    ]
+    wrong = f"spearman is {right:.4g}, but {right + 0.1:g} ± 0.001 was expected (an earlier run)"
     refer(study, right + 0.1)
-    output = study.snakemake(run, check=False)
-    assert f"spearman is {right:.4g}, but {right + 0.1:g} ± 0.001 was expected (an earlier run)" in output
+    assert study.planned(run) == {"prune_eval": 2}
+    assert wrong in study.snakemake(run, check=False)
+    assert not (study.folder / dense).exists()
     assert not (study.folder / run).exists()
-    assert study.planned(run) == {"check_dense": 1, "prune_eval": 1}
-    assert "warning: Dense splade-tiny ws353" in study.snakemake(run, "--config", "dense_check=warn")
-    assert (study.folder / run).exists()
     refer(study, right)
-    assert study.planned(run) == {"check_dense": 1}, "a reference that changes re-runs nothing but the comparison"
-    study.snakemake(run)
+    output = study.snakemake(run)
+    assert "Not computed again" in output
+    assert "splade-tiny ws353 dense 0.000 seed 2: " not in output
+    assert "splade-tiny ws353 global 0.450 seed 2: " in output
+
     refer(study, right + 0.1)
-    assert "was expected" in study.snakemake(run, check=False)
-    refer(study, right, "told otherwise")
-    assert study.planned(run) == {"check_dense": 1}, "nor one that was wrong for a while"
+    assert study.planned(run) == {}, "finished runs stay"
+    assert wrong in study.snakemake("--quiet", "rules", "host", "reason", check=False)
+    assert (study.folder / run).is_file()
+    assert not (study.folder / f"{OUT}/tables/references.parquet").exists()
+    output = study.snakemake("--quiet", "rules", "host", "reason", "--config", "dense_check=warn")
+    assert f"warning: Dense splade-tiny ws353 seed 2: {wrong}" in output
+    refer(study, right)
+    assert "ws353 global" not in study.snakemake("--quiet", "rules", "host", "reason")
+    assert tables.read(study.folder / f"{OUT}/tables/references.parquet", "references")["agrees"].all()
+    assert study.planned() == {}
+
+
+def test_local_data_and_weights_edited_in_place_are_read_again(finished, tmp_path):
+    """No row changes: the content of the paths that rows name does."""
+    study = Workspace(tmp_path / "study", finished)
+    weights = study.folder / "own/weights"
+    shutil.copytree(study.folder / f"{STORE}/checkpoints/splade-tiny/files", weights)
+    texts = [f"the film {i} was {'good' if i % 3 else 'bad'},{int(i % 3 > 0)}" for i in range(60)]
+    data = study.folder / "own/texts.csv"
+    data.write_text("\n".join(["text,label", *texts]) + "\n")
+    add_row(study, "models", MODEL)
+    add_row(study, "tasks", TASK)
+    study.configure(grid=[{"models": ["own"], "tasks": ["own"], "patterns": ["global"], "sparsities": [0.3, 0.6], "seeds": [0]}])  # fmt: skip
+    study.snakemake("--quiet", "all")
+    assert study.planned() == {}
+    before = read(study)
+
+    data.write_text("\n".join(["text,label", *(line[:-1] + str(i % 2) for i, line in enumerate(texts))]) + "\n")
+    planned = study.planned()
+    assert (planned["fetch_dataset"], planned["prune_eval"]) == (1, 2)
+    assert not planned.keys() & {"fetch_model", "measure_spectrum", "count_layers"}
+    rewrite(weights / "model.safetensors")
+    planned = study.planned()
+    assert (planned["fetch_dataset"], planned["fetch_model"], planned["measure_spectrum"]) == (1, 1, 1)
+    assert planned["prune_eval"] == 2
+    study.snakemake("--quiet", "all")
+    assert study.planned() == {}, "one call is enough"
+    after = read(study)
+    assert after != before
+    assert after == read(fresh(study, tmp_path / "fresh"))
+
+
+def rewrite(path):
+    """Turn every tensor of a file of weights over, in place."""
+    from safetensors.torch import load_file, save_file
+
+    turned = {name: tensor.flip(0).contiguous() for name, tensor in load_file(path).items()}
+    save_file(turned, path, metadata={"format": "pt"})

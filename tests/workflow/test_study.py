@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from workspace import CODE, STORE, Workspace
 
 from essential_sparsity import tables
 
@@ -32,8 +33,6 @@ def add_row(workspace, table, **cells):
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    from conftest import Workspace
-
     workspace = Workspace(tmp_path_factory.mktemp("emergence") / "study")
     for percent in (100, 50):
         made = {"objective": "masked-lm", "dataset": "movie-reviews", "data_fraction": percent / 5000, "seed": 0}
@@ -48,9 +47,18 @@ def studied(tmp_path_factory):
     tasks.write_text(row.sub(r"\1\t24\t40\t1\t", tasks.read_text()))
     emergence = {"series": ["tiny"], "mask_sparsities": [0.3, 0.5]}
     lottery = {"share": 0.5}
-    workspace.configure(grid=[STUDY, TICKETS], emergence=emergence, lottery=lottery, knees={"compare": ["model"]})
+    workspace.configure(
+        study="mine", grid=[STUDY, TICKETS], emergence=emergence, lottery=lottery, knees={"compare": ["model"]}
+    )
     planned = workspace.planned()
-    expected = {"train_tokenizer": 1, "pretrain": 2, "fetch_model": 3, "spectrum": 3, "prune_eval": 8, "ticket": 2}
+    expected = {
+        "train_tokenizer": 1,
+        "pretrain": 2,
+        "fetch_model": 3,
+        "measure_spectrum": 3,
+        "prune_eval": 8,
+        "find_ticket": 2,
+    }
     expected |= {
         "compare_checkpoints": 2,
         "compare_tickets": 1,
@@ -59,13 +67,15 @@ def studied(tmp_path_factory):
         "plot_neighbours": 1,
     }
     assert expected.items() <= planned.items()
-    workspace.snakemake("--quiet", "all", "--until", "ticket", "spectrum")  # in two parts: a call has ten minutes
+    workspace.snakemake(
+        "--quiet", "all", "--until", "find_ticket", "measure_spectrum"
+    )  # in two parts: a call has ten minutes
     workspace.snakemake("--quiet", "all")
     return workspace
 
 
 def read(workspace, name):
-    return tables.read(workspace.folder / f"results/tables/{name}.parquet", name)
+    return tables.read(workspace.folder / f"results/mine/tables/{name}.parquet", name)
 
 
 def test_tables_hold_every_checkpoint_and_group(studied):
@@ -82,7 +92,7 @@ def test_tables_hold_every_checkpoint_and_group(studied):
     assert contrasts["n_positions"].value_counts().idxmax() == 4
     compared = read(studied, "comparisons").query("task == 'ws353'")
     assert compared[["model_a", "model_b"]].to_numpy().tolist() == [["tiny-100-6", "tiny-50-6"]]
-    losses = tables.read(studied.folder / "results/pretraining/tiny-100/losses.parquet", "losses")
+    losses = tables.read(studied.folder / f"{STORE}/pretraining/tiny-100/losses.parquet", "losses")
     assert losses["step"].iloc[-1] == 6
 
 
@@ -111,7 +121,7 @@ def test_masks_of_neighbouring_checkpoints_are_compared(studied):
 
 def test_figures_are_drawn(studied):
     for name in ("trajectory", "distributions", "similarity/checkpoints"):
-        assert "<svg" in (studied.folder / f"results/figures/{name}/tiny.svg").read_text()[:2000]
+        assert "<svg" in (studied.folder / f"results/mine/figures/{name}/tiny.svg").read_text()[:2000]
 
 
 def test_nothing_runs_again_but_what_changed(studied):
@@ -120,10 +130,10 @@ def test_nothing_runs_again_but_what_changed(studied):
         "workflow/scripts/essential_sparsity/emergence/measures.py", "CONVINCING = 0.9", "CONVINCING = 0.95"
     ):
         assert studied.planned() == {
-            "trajectory": 1, "plot_trajectory": 1, "plot_distributions": 1, "plot_neighbours": 1,
+            "measure_series": 1, "plot_trajectory": 1, "plot_distributions": 1, "plot_neighbours": 1,
         }  # fmt: skip
     again = {"compare_checkpoints": 2, "collect_similarity": 1, "plot_neighbours": 1, "plot_similarity": 2}
-    with studied.edit("workflow/scripts/essential_sparsity/emergence/neighbours.py", '"""', '"""Edited. '):
+    with studied.edit("workflow/scripts/essential_sparsity/emergence/neighbours.py", *CODE):
         assert studied.planned() == again
     with studied.edit("config/config.yaml", "- 0.3\n  - 0.5\n", "- 0.3\n  - 0.5\n  - 0.7\n"):
         assert studied.planned() == again
@@ -131,32 +141,39 @@ def test_nothing_runs_again_but_what_changed(studied):
         assert studied.planned() == {}, "a label is no setting"
     with studied.edit("config/models.tsv", "0:6:2", "0,4,6"):
         planned = studied.planned()
-    assert not planned.keys() & {"pretrain", "fetch_model", "spectrum", "prune_eval", "ticket", "knees"}, planned
-    assert (planned["tabulate_series"], planned["compare_checkpoints"], planned["trajectory"]) == (1, 1, 1)
+    assert not planned.keys() & {
+        "pretrain",
+        "fetch_model",
+        "measure_spectrum",
+        "prune_eval",
+        "find_ticket",
+        "fit_knees",
+    }, planned
+    assert (planned["tabulate_series"], planned["compare_checkpoints"], planned["measure_series"]) == (1, 1, 1)
 
 
 def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):
     with studied.edit("config/config.yaml", "mask_sparsities:\n  - 0.3\n  - 0.5\n", "mask_sparsities: []\n"):
         planned = studied.planned()
-    assert not planned.keys() & {"compare_checkpoints", "plot_neighbours", "prune_eval", "trajectory"}, planned
+    assert not planned.keys() & {"compare_checkpoints", "plot_neighbours", "prune_eval", "measure_series"}, planned
 
 
 def test_a_shard_of_another_step_is_found_and_left_out(studied):
     """The step's own file is replaced behind the manifest's back by the weights of a later step."""
     import shutil
 
-    folder = studied.folder / "results/pretraining/tiny-100"
+    folder = studied.folder / f"{STORE}/pretraining/tiny-100"
     kept = folder / "step-2.kept"
     shutil.copytree(folder / "step-2", kept)
     try:
         shutil.copy(folder / "step-6/model.safetensors", folder / "step-2/model.safetensors")
-        wanted = ("trajectory", "collect_similarity")
+        wanted = ("measure_series", "collect_similarity")
         studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", *wanted)
         trajectory = read(studied, "trajectory")
         suspect = trajectory[trajectory["suspect"].notna()]
         assert set(suspect["model"]) == {"tiny-100-2"}
         assert set(suspect["suspect"]) == {"the same weights as 6"}
-        log = (studied.folder / "results/logs/trajectory.log").read_text()
+        log = (studied.folder / "results/mine/logs/measure_series.log").read_text()
         assert "tiny-100-2 is left out of fits: it has the same weights as 6" in log
         alike = read(studied, "similarity")
         near = alike[(alike["training"] == "tiny-100") & (alike["scope"] == "model") & (alike["sparsity"] == 0.3)]
