@@ -36,7 +36,7 @@ def prepared(folder: Path, levels: int) -> Workspace:
             {"models": ["minilm"], "tasks": ["ws353"], "patterns": ["global"], "sparsities": sparsities, "seeds": [0]}
         ]
     )
-    workspace.snakemake("results/runs/minilm/ws353/dense/0.000/seed0.parquet", "--quiet", "all")
+    workspace.snakemake("results/store/runs/minilm/ws353/dense/0.000/seed0.parquet", "--quiet", "all")
     return workspace
 
 
@@ -51,7 +51,7 @@ def copied(prepared: Workspace, folder: Path, per_job: int) -> Workspace:
 def measure(workspace: Workspace, *arguments: str) -> dict:
     """Wall time of the literal command, its SLURM jobs, and the seconds for which they held a GPU."""
     started = time.monotonic()
-    output = workspace.snakemake("--profile", "slurm", "results/tables/runs.parquet", *arguments)
+    output = workspace.snakemake("--profile", "slurm", "results/demo/tables/runs.parquet", *arguments)
     wall = time.monotonic() - started
     name = re.search(r"SLURM run ID: (\S+)", output)[1]
     time.sleep(5)  # accounting lags

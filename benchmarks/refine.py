@@ -35,8 +35,8 @@ CURVES = [  # model, task, pattern, last level, step of the coarse grid
 def uniform(model, task, pattern, last):
     """The tables `runs` and `items` of one curve on the uniform grid."""
     _, tasks, _ = tsv.read_tables(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
-    manifest = ROOT / "results/checkpoints" / model / "manifest.json"
-    data = ROOT / "results/datasets" / tasks[task]["dataset"] / "manifest.json"
+    manifest = ROOT / "results/store/checkpoints" / model / "manifest.json"
+    data = ROOT / "results/store/datasets" / tasks[task]["dataset"] / "manifest.json"
     runs, items = [], []
     for which, levels in (("dense", [0.0]), (pattern, [i * WIDTH for i in range(1, round(last / WIDTH) + 1)])):
         found = evaluation.evaluate(
@@ -76,7 +76,7 @@ def main(argv=None):
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--only", default="", help="only the models whose name starts so")
     args = parser.parse_args(argv)
-    if not (ROOT / "results/tables/knees.parquet").is_file():
+    if not (ROOT / "results/demo/tables/knees.parquet").is_file():
         sys.exit("Run `make demo` first: its checkpoints and data are used.")
     print(f"{'curve':28} {'uniform':>26} {'refined':>26} {'levels':>8} {'share':>6}")
     rows = []

@@ -1,11 +1,17 @@
 """Time and memory of Snakemake on large grids: does it grow with the runs, and how long does one wait at the prompt?
 
-    python benchmarks/scale.py [--runs 1000 5000 10000 20000] [--scheduled-up-to 1000] [--touched-up-to 20000] [--json FILE]
+    python benchmarks/scale.py [--case plain references] [--runs 1000 5000 10000 20000] [--scheduled-up-to 1000]
+                               [--finished-up-to 20000] [--json FILE]
 
-Each size gets a copy of the workflow with a grid of four patterns, 24 levels and as many seeds as it takes, in a
-temporary folder. Each step is told in wall seconds (_s), processor seconds (_cpu) and peak memory of its process (_mb). Nothing is evaluated: results are fabricated, one small Parquet file per run.
+Each size gets a copy of the workflow with a grid of that many runs, one level a job, in a temporary folder. Each step is
+told in wall seconds (_s), processor seconds (_cpu) and peak memory of its process (_mb). Nothing is evaluated: results
+are fabricated, one small Parquet file per run.
 
-parse     read the Snakefile, the configuration and the grid, and end
+plain       one model, one task, four patterns, 24 levels and as many seeds as it takes
+references  as many models as it takes, two tasks, three seeds, 24 levels; every dense run has a reference, so all other
+            runs wait for it; a fifth of the runs are lottery tickets, with masks and digests among their inputs
+
+parse     read the Snakefile, the configuration and the grid, and end, as each job does on its node
 dry_run   all runs to do: `snakemake -n`
 schedule  run all jobs, with a shell script that copies a file in the place of `python` (sizes up to --scheduled-up-to)
 touch     the other sizes: `snakemake --touch --forceall` notes what the fabricated results were made from
@@ -14,6 +20,7 @@ collect   collect_runs.py: all run files into the table of runs; what the jobs h
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +29,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,25 +38,25 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import pandas as pd
 
 from essential_sparsity import tables
-from essential_sparsity.runs import kept
-from essential_sparsity.study import grid
+from essential_sparsity.runs import finished
+from essential_sparsity.study import iterations, study
+from essential_sparsity.tables import provenance
 
 ROOT = Path(__file__).parents[1]
-MODEL, TASK = "splade-tiny", "ws353"
-LEVELS = [round(0.04 * i, 3) for i in range(25)]
-BLOCK = {
-    "models": [MODEL],
-    "tasks": [TASK],
-    "patterns": ["global", "layerwise", "random", "erk"],
-    "sparsities": LEVELS[1:],
-}
-PER_SEED = len(BLOCK["patterns"]) * len(BLOCK["sparsities"]) + 1
+MODEL, TASK, TRAINED = "splade-tiny", "ws353", "reviews-finetune"
+LEVELS = [round(0.04 * i, 3) for i in range(1, 25)]
+SEEDS = 3  # of each model in the case `references`
+REFERENCES = {TASK: "spearman", TRAINED: "accuracy"}
 # `snakemake --touch` without the pause of a tenth of a second that it makes for each job
 TOUCH = "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 STAND_IN = """#!/bin/sh
-# In the place of python: every file that an option names as an output becomes a copy of a small one.
+# In the place of python: every file that an option names and that is not there becomes a copy of a small one. The table of
+# the grid is the real one.
+case $1 in */tabulate_grid.py) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
-  case $1 in --runs|--items|--out|--fingerprints|--knees|--comparisons) [ -d "$2" ] || cp results/stand-in "$2" ;; esac
+  case $1 in
+    --runs|--items|--out|--digest|--fingerprints|--knees|--comparisons) [ -e "$2" ] || cp results/stand-in "$2" ;;
+  esac
   shift
 done
 """
@@ -69,101 +77,157 @@ def measured(name: str, command: list[str], folder: Path, environment: dict | No
     return {f"{name}_{unit}": value for unit, value in found.items()}
 
 
-def prepare(folder: Path, runs: int) -> list[grid.Job]:
+def grid_of(case: str, runs: int) -> tuple[list[dict], list[str]]:
+    """The blocks of a grid of about so many runs, and its models."""
+    common = {"sparsities": LEVELS}
+    if case == "plain":
+        patterns = ["global", "layerwise", "random", "erk"]
+        seeds = list(range(max(1, round(runs / (len(patterns) * len(LEVELS) + 1)))))
+        return [common | {"models": [MODEL], "tasks": [TASK], "patterns": patterns, "seeds": seeds}], [MODEL]
+    blocks = [
+        common | {"tasks": [TASK], "patterns": ["global", "layerwise", "random"]},
+        common | {"tasks": [TRAINED], "patterns": ["global", "lth"]},
+    ]
+    each = SEEDS * sum(len(block["patterns"]) * len(LEVELS) + 1 for block in blocks)
+    models = [f"{MODEL}-{i}" for i in range(max(1, round(runs / each)))]
+    return [block | {"models": models, "seeds": list(range(SEEDS))} for block in blocks], models
+
+
+def rewrite(path: Path, change) -> None:
+    """Replace a table by what `change` makes of its rows, a list of dictionaries."""
+    header, *lines = (line.split("\t") for line in path.read_text().splitlines() if not line.startswith("#"))
+    rows = change([dict(zip(header, [*line, *[""] * len(header)], strict=False)) for line in lines])
+    path.write_text(
+        "".join(
+            "\t".join(row[column] for column in header) + "\n"
+            for row in [dict(zip(header, header, strict=True)), *rows]
+        )
+    )
+
+
+def prepare(folder: Path, case: str, runs: int) -> study.Study:
     """A copy of the workflow with a grid of about so many runs; its models, data and spectra are fabricated."""
     for name in ("Snakefile", "rules", "workflow", "config", "envs"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    blocks, models = grid_of(case, runs)
     path = folder / "config/config.yaml"
-    blocks = [BLOCK | {"seeds": list(range(round(runs / PER_SEED)))}]
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"grid": blocks}))
-    table = folder / "config/tasks.tsv"
-    header, *rows = (line.split("\t") for line in table.read_text().splitlines())
-    for row in rows:
-        row[header.index("levels_per_job")] = "1"
-    table.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]))
+    changes: dict[str, Any] = {"grid": blocks, "lottery": {"share": LEVELS[0]}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    rewrite(folder / "config/tasks.tsv", lambda rows: [row | {"levels_per_job": "1"} for row in rows])
+    rewrite(
+        folder / "config/models.tsv",
+        lambda rows: [row | {"model": name} for name in models for row in rows if row["model"] == MODEL],
+    )
+    referred = [] if case == "plain" else [(name, *known) for name in models for known in REFERENCES.items()]
+    found = {"value": "0.5", "tolerance": "0.5", "source": "fabricated"}
+    rewrite(
+        folder / "config/references.tsv",
+        lambda _: [dict(zip(("model", "task", "metric"), key, strict=True)) | found for key in referred],
+    )
     for name in (
-        f"checkpoints/{MODEL}/manifest.json",
-        f"datasets/{TASK}/manifest.json",
-        f"spectra/{MODEL}.parquet",
-        f"fingerprints/{MODEL}.parquet",
+        *(f"store/checkpoints/{model}/manifest.json" for model in models),
+        *(f"store/datasets/{name}/manifest.json" for name in ("ws353", "movie-reviews")),
+        *(f"store/{table}/{model}.parquet" for table in ("spectra", "fingerprints") for model in models),
         "stand-in",
     ):
         target = folder / "results" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("{}")
-    return grid.expand(blocks, {TASK: 1})
+        target.write_text('{"files": []}')
+    with contextlib.chdir(folder):
+        return study.read(yaml.safe_load(path.read_text()))
 
 
-def fabricate(folder: Path, jobs: list[grid.Job]) -> None:
-    """A run and an items file of each job, and both in its work folder, as jobs leave them."""
+def fabricate(folder: Path, asked: study.Study) -> None:
+    """A run and an items file of each job, both in its work folder too, and the tickets, as jobs leave them."""
     row = dict.fromkeys(tables.schema("runs").names)
     for field in tables.schema("runs"):
         if not field.nullable:
             row[field.name] = {"int64": 1, "double": 0.5, "bool": False}.get(str(field.type), "fabricated")
-    for job in jobs:
-        key = {"model": job.model, "task": job.task, "pattern": job.pattern, "seed": job.seed}
-        run = pd.DataFrame([row | key | {"sparsity": float(job.token)}])
-        tables.write(run, "runs", folder / f"results/runs/{job.path}.parquet")
-        items = folder / f"results/items/{job.path}.parquet"
+    store = folder / study.STORE
+    for ticket in asked.tickets:
+        for suffix in (".safetensors", ".sha256"):
+            target = store / f"tickets/{iterations.path(ticket)}{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("fabricated  ticket\n")
+    manifest = provenance.of_manifest(store / f"checkpoints/{asked.used_models[0]}/manifest.json")
+    for wanted in asked.rows():
+        parts = {name: wanted[name] for name in ("model", "task", "pattern", "sparsity", "seed", "settings_sha256")}
+        parts |= {"code_sha256": wanted["code_sha256"], "checkpoint_sha256": manifest, "data_sha256": manifest}
+        parts |= {"ticket_sha256": "fabricated" if wanted["ticket"] else None}
+        rows = [row | parts | {"metric": name} for name in wanted["metrics"].split(",")]
+        tables.write(pd.DataFrame(rows), "runs", folder / wanted["run"])
+        items = folder / wanted["items"]
         items.parent.mkdir(parents=True, exist_ok=True)
         items.write_text("{}")
-        for name, made in (("runs", folder / f"results/runs/{job.path}.parquet"), ("items", items)):
-            kept.link(made, folder / f"results/work/prune_eval/{job.path}/kept/{name}")
+        for name, made in (("runs", folder / wanted["run"]), ("items", items)):
+            finished.link(made, store / f"work/prune_eval/{wanted['job']}/{finished.FOLDER}/{name}")
 
 
-def finished(found: dict, command: list[str], folder: Path) -> None:
+def nothing(found: dict, command: list[str], folder: Path) -> None:
     """Measure Snakemake with nothing to do, and see that it did nothing."""
-    table = folder / "results/tables/runs.parquet"
+    table = folder / "results/demo/tables/runs.parquet"
     before = table.stat().st_mtime_ns
     found |= measured("nothing", command, folder)
     assert table.stat().st_mtime_ns == before, "there was something to do"
 
 
-def measure(folder: Path, runs: int, schedule: bool, touch: bool) -> dict:
-    jobs = prepare(folder, runs)
+def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) -> dict:
+    asked = prepare(folder, case, runs)
     snakemake = [sys.executable, "-m", "snakemake", "--quiet", "all"]
     one = [*snakemake, "--cores", "1", "--scheduler", "greedy", "--scheduler-subsample", "500"]
-    found = {"runs": len(jobs)}
+    found: dict[str, Any] = {"case": case, "runs": len(asked.jobs), "tickets": len(asked.tickets)}
     found |= measured("parse", [*snakemake, "--list-rules"], folder)
     found |= measured("dry_run", [*snakemake, "--dry-run"], folder)
     shim = folder / "bin/python"
     shim.parent.mkdir()
-    shim.write_text(STAND_IN)
+    shim.write_text(STAND_IN.format(python=sys.executable))
     shim.chmod(0o755)
     environment = {**os.environ, "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}"}
     if schedule:
         found |= measured("schedule", one, folder, environment)
-        finished(found, one, folder)
-    fabricate(folder, jobs)
-    if touch and not schedule:
+        nothing(found, one, folder)
+    if not finish:
+        return found
+    fabricate(folder, asked)
+    if not schedule:
         measured("rest", one, folder, environment)
         found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
-        finished(found, one, folder)
-    given = json.dumps({"blocks": [BLOCK | {"seeds": sorted({job.seed for job in jobs})}], "levels_per_job": {TASK: 1}})
-    collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", given, "--runs", "results/runs"]
-    collect += ["--share", "0.1", "--work", "results/work"]
-    found |= measured("collect", [*collect, "--out", "results/collected.parquet"], folder)
+        nothing(found, one, folder)
+    collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", "results/demo/grid.parquet"]
+    collect += ["--work", f"{study.STORE}/work", "--out", "results/collected.parquet"]
+    found |= measured("collect", collect, folder)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=["plain", "references"], default=["plain", "references"])
     parser.add_argument("--runs", nargs="+", type=int, default=[1000, 5000, 10000, 20000])
     parser.add_argument("--scheduled-up-to", type=int, default=1000, help="largest size whose jobs are really run")
-    parser.add_argument("--touched-up-to", type=int, default=20000, help="largest size that is brought to its end")
+    parser.add_argument("--finished-up-to", type=int, default=20000, help="largest size that is brought to its end")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
-    for runs in args.runs:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(Path(folder), runs, runs <= args.scheduled_up_to, runs <= args.touched_up_to))
-        print(" ".join(f"{key}={value:.1f}" for key, value in rows[-1].items()), flush=True)
+    for case in args.case:
+        for runs in args.runs:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(
+                    measure(Path(folder), case, runs, runs <= args.scheduled_up_to, runs <= args.finished_up_to)
+                )
+            told = (
+                f"{key}={value:.1f}" if isinstance(value, float) else f"{key}={value}"
+                for key, value in rows[-1].items()
+            )
+            print(" ".join(told), flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(rows, indent=2) + "\n")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = pd.DataFrame(rows, columns=columns)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep="–"))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+    print(
+        pd.DataFrame(rows, columns=columns).to_string(
+            index=False, float_format=lambda value: f"{value:.1f}", na_rep="–"
+        )
+    )
 
 
 if __name__ == "__main__":

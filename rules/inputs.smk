@@ -1,4 +1,11 @@
 # Named functions of inputs, params and resources, in the order of the pipeline; Snakemake calls them per job.
+import inspect
+
+
+def per_run(function):
+    """Remember the signature of a function: Snakemake asks for it three times for each call, and has it worked out anew."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 def made_here(wildcards):
@@ -40,16 +47,19 @@ def pretraining_minutes(wildcards, attempt):
     )
 
 
+@per_run
 def dataset_of(wildcards):
     """The manifest of a task's data."""
     return f"{STORE}/datasets/{TASKS[wildcards.task]['dataset']}/manifest.json"
 
 
+@per_run
 def run_code(wildcards):
     """The code of an evaluation: its program's, its kind's and its pattern's, so that another kind's re-runs nothing."""
     return STUDY.code("prune_eval", wildcards.task, wildcards.pattern)
 
 
+@per_run
 def run_settings(wildcards):
     """What a run's numbers depend on beside its wildcards, as JSON."""
     return STUDY.settings(wildcards.task)
@@ -61,6 +71,7 @@ def pickle_of(wildcards, output):
     return "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
 
 
+@per_run
 def run_permissions(wildcards, output):
     """What a run may do and what it is told about, which decides no number: options of the program."""
     row = TASKS[wildcards.task]
@@ -73,11 +84,13 @@ def run_permissions(wildcards, output):
     return found
 
 
+@per_run
 def run_mem_mb(wildcards, attempt):
     """Memory of the model and the task, more with each attempt."""
     return attempt * resources.mem_mb(MODELS[wildcards.model], TASKS[wildcards.task])
 
 
+@per_run
 def run_minutes(wildcards, attempt):
     """Time of the levels of one job, more with each attempt."""
     return attempt * resources.minutes(
@@ -89,6 +102,7 @@ def run_minutes(wildcards, attempt):
     )
 
 
+@per_run
 def dense_first(wildcards):
     """The dense run of a curve, before all others: where it has to agree with a reference, they start when it does.
 
@@ -106,16 +120,19 @@ def ticket_before(wildcards, suffix):
     return TICKET.format(**{**wildcards, "sparsity": before}) + suffix if before else []
 
 
-def tickets_of_run(wildcards, suffix):
-    """The masks that a run applies, level by level; only lottery tickets have any."""
-    levels = (
-        wildcards.sparsity.split("+")
-        if iterations.found_by_training(wildcards.pattern)
-        else []
-    )
-    return [
-        TICKET.format(**{**wildcards, "sparsity": name}) + suffix for name in levels
-    ]
+def tickets_of_run(suffix):
+    """An input function: the masks that a run applies, level by level, with this suffix; only lottery tickets have any."""
+
+    @per_run
+    def tickets(wildcards):
+        if not iterations.found_by_training(wildcards.pattern):
+            return []
+        return [
+            TICKET.format(**{**wildcards, "sparsity": name}) + suffix
+            for name in wildcards.sparsity.split("+")
+        ]
+
+    return tickets
 
 
 def tickets_compared(suffix):

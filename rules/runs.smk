@@ -11,8 +11,8 @@ rule prune_eval:
         dense=dense_first,
         # A mask may pass 1 MB, above which Snakemake compares times instead of contents: its time is ignored, and its
         # SHA-256, of the same job, stands beside it.
-        tickets=ancient(lambda wildcards: tickets_of_run(wildcards, ".safetensors")),
-        ticket_digests=lambda wildcards: tickets_of_run(wildcards, ".sha256"),
+        tickets=ancient(tickets_of_run(".safetensors")),
+        ticket_digests=tickets_of_run(".sha256"),
     output:
         runs=update(f"{STORE}/runs/{RUN}.parquet"),
         per_item=update(f"{STORE}/items/{RUN}.parquet"),

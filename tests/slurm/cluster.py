@@ -13,7 +13,7 @@ from workspace import Workspace
 
 HERE = Path(__file__).parent
 STATE = Path("/var/tmp/essential-sparsity-slurm")
-RESULTS = ("runs", "items", "spectra", "tables", "figures")
+RESULTS = ("store/runs", "store/items", "store/spectra", "demo/tables", "demo/figures")
 QUICK = ("--slurm-init-seconds-before-status-checks", "5")
 
 
@@ -63,8 +63,8 @@ class Study(Workspace):
         """Take away the results of some runs (`{pattern}/{sparsity}/seed{seed}`), and the table of all runs."""
         for victim in victims:
             for folder in ("runs", "items"):
-                (self.folder / f"results/{folder}/splade-tiny/ws353/{victim}.parquet").unlink()
-        (self.folder / "results/tables/runs.parquet").unlink()
+                (self.folder / f"results/store/{folder}/splade-tiny/ws353/{victim}.parquet").unlink()
+        (self.folder / "results/demo/tables/runs.parquet").unlink()
 
     def fate(self, victim: str, kind: str, text: str = "") -> Path:
         path = self.faults / f"{name(victim)}.{kind}"

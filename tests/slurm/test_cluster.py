@@ -19,7 +19,9 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
 
     jobs = records(head.run)
     assert {job["State"] for job in jobs} == {"COMPLETED"}
-    assert sorted(job["Comment"].split("_wildcards")[0] for job in jobs) == ["rule_prune_eval"] * 10 + ["rule_spectrum"]
+    assert sorted(job["Comment"].split("_wildcards")[0] for job in jobs) == ["rule_prune_eval"] * 10 + [
+        "rule_measure_spectrum"
+    ]
     for job in jobs:
         asked = request(job)
         evaluation = job["Comment"].startswith("rule_prune_eval")
@@ -59,7 +61,7 @@ def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study
     assert list(finished.values()).count([first["JobID"]]) == 2
     assert taken == {who: [second["JobID"]] for who, jobs in finished.items() if jobs == [first["JobID"]]}
     assert study.results() == expected
-    assert not (study.folder / "results/work").exists(), "collecting the runs clears what was kept"
+    assert not (study.folder / "results/store/work").exists(), "collecting the runs clears what was kept"
 
 
 @pytest.mark.thorough

@@ -65,7 +65,7 @@ def test_cancelled_short_of_memory_out_of_time_and_half_written(study, expected)
 @pytest.mark.thorough
 def test_a_damaged_checkpoint_is_named_and_nothing_is_computed_on_it(study, expected):
     study.forget(ONE, TWO)
-    weights = study.folder / "results/checkpoints/splade-tiny/files/model.safetensors"
+    weights = study.folder / "results/store/checkpoints/splade-tiny/files/model.safetensors"
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     head = study.on_slurm("--retries", "0", check=False)
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_computed_on_it(study, expe
 @pytest.mark.thorough
 def test_a_damaged_result_is_named_and_only_it_is_computed_again(study, expected):
     study.forget()
-    damaged = study.folder / f"results/runs/splade-tiny/ws353/{ONE}.parquet"
+    damaged = study.folder / f"results/store/runs/splade-tiny/ws353/{ONE}.parquet"
     damaged.write_bytes(damaged.read_bytes()[:300])
     head = study.on_slurm(check=False)
     assert head.process.returncode == 1
@@ -197,18 +197,18 @@ def test_two_heads_at_once(study, expected):
 
 @pytest.mark.thorough
 def test_clocks_that_differ(study, expected):
-    """Code from a machine whose clock is a day ahead: refused before anything is computed. Results from a node that is a
-    day behind: taken."""
+    """An input from a machine whose clock is a day ahead: refused before anything is computed. Results from a node that
+    is a day behind: taken."""
     study.forget(ONE, TWO)
     study.fate(ONE, "past")
     study.fate(TWO, "past")
-    code = study.folder / "workflow/scripts/essential_sparsity/pruning/masks.py"
-    os.utime(code, (time.time() + 86400,) * 2)
+    manifest = study.folder / "results/store/checkpoints/splade-tiny/manifest.json"
+    os.utime(manifest, (time.time() + 86400,) * 2)
     head = study.on_slurm(check=False)
     assert head.process.returncode == 1
-    assert "masks.py (and 0 more) has a modification time in the future" in head.output
+    assert "splade-tiny/manifest.json (and 0 more) has a modification time in the future" in head.output
     assert study.noted("started") == {}
-    study.call("sh", "-c", "find workflow results -newermt now -exec touch {} +")
+    study.call("sh", "-c", "find results -newermt now -exec touch {} +")
     study.on_slurm()
     assert computed(study, ONE, TWO)
     assert study.planned() == {}
@@ -234,7 +234,7 @@ def test_a_full_disk(study, expected, tmp_path):
         ballast = fill(disk / "ballast")
         gate.unlink()
         head.wait()
-        assert not (study.folder / f"results/runs/splade-tiny/ws353/{ONE}.parquet").exists(), "no half result"
+        assert not (study.folder / f"results/store/runs/splade-tiny/ws353/{ONE}.parquet").exists(), "no half result"
         ballast.unlink()
         study.on_slurm()
         assert study.results() == expected

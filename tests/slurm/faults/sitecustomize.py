@@ -7,8 +7,8 @@ NAME.once   what happens to the first attempt: `memory MB`, `sleep SECONDS` or `
 NAME.past   what the job writes is a day old: the clock of its node is behind
 kill-after  a number: of all jobs, the first to start after so many have finished is killed, once
 
-and notes which SLURM jobs started (NAME.started), finished the computation (NAME.finished), or took its results back
-from where an attempt before had kept them (NAME.taken): files that were there when the job started.
+and notes which SLURM jobs started (NAME.started), finished the computation (NAME.finished), or took results of an attempt
+before, from where they belong or where it had kept them (NAME.taken): files that were there when the job started.
 """
 
 import atexit
@@ -36,11 +36,15 @@ def note(path: Path) -> int:
 
 
 def inodes(paths: Iterable[Path]) -> set[int]:
-    return {path.stat().st_ino for path in paths}
+    return {path.stat().st_ino for path in paths if path.is_file()}
+
+
+def outputs() -> list[Path]:
+    return [Path(option("--runs")), Path(option("--items"))]
 
 
 def finish(job: Path, before: set[int]) -> None:
-    written = [Path(option("--runs")), Path(option("--items"))]
+    written = outputs()
     if not all(path.is_file() for path in written):
         return
     note(beside(job, "taken" if inodes(written) <= before else "finished"))
@@ -51,7 +55,7 @@ def finish(job: Path, before: set[int]) -> None:
 
 def begin(job: Path) -> None:
     first = note(beside(job, "started")) == 1
-    atexit.register(finish, job, inodes(Path(option("--work")).rglob("*")))
+    atexit.register(finish, job, inodes([*Path(option("--work")).rglob("*"), *outputs()]))
     while beside(job, "wait").exists():
         time.sleep(0.1)
     last = job.parent / "kill-after"

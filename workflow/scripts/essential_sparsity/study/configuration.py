@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from essential_sparsity import codefiles
+
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 
 
@@ -30,7 +32,7 @@ def hint(value: Any, known: Iterable[str]) -> str:
 @cache
 def load_schema(name: str) -> dict:
     """A JSON schema of workflow/schemas, by name."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    return yaml.load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"), codefiles.Loader)
 
 
 def expectation(error) -> str:

@@ -189,8 +189,16 @@ class Study:
         settings["packages"] = self.packages[row["id"]] if row["source"] == "package" else []
         return json.dumps(settings, sort_keys=True)
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, ...], str]:
+        """What `settings` and `code` gave: 10,000 runs ask for the same few."""
+        return {}
+
     def settings(self, task: str) -> str:
         """What the numbers of a task's runs depend on beside their keys, as JSON."""
+        return self._known.get((task,)) or self._known.setdefault((task,), self._settings(task))
+
+    def _settings(self, task: str) -> str:
         row = self.tasks[task]
         found = {key: row[key] for key in RUN_SETTINGS}
         kind = kinds.declared()[
@@ -202,6 +210,10 @@ class Study:
 
     def code(self, program: str, task: str, pattern: str = "") -> str:
         """Digest of the code that a job of `prune_eval` or `find_ticket` uses: that of its kind and pattern included."""
+        key = (program, task, pattern)
+        return self._known.get(key) or self._known.setdefault(key, self._code(*key))
+
+    def _code(self, program: str, task: str, pattern: str) -> str:
         modules = [codefiles.task_module(self.tasks[task]["kind"])]
         if not pattern:
             return codefiles.digest(program, *modules)
