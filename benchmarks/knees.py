@@ -9,7 +9,8 @@ of 60 simulations is 2.8 points). Width: mean width of the interval. Gap: mean w
 below which no interval can be. `refined` starts from steps of 0.1 and adds levels as `make refine` does, down to 0.02.
 
 False alarms: two curves of the same shape whose difference of essential sparsities excludes 0 or has a sign
-(`comparisons`), and levels at which two equal patterns differ (`differences`); 5 % at most are asked for.
+(`comparisons`), and levels at which two equal patterns differ (`differences`); 5 % at most are asked for. With one seed an
+interval is that seed's: what another would do is not in it, and it misses more.
 
 --speed instead times 10,000 replicates of a curve of 20 levels, 5 seeds and 10,000 items on one core.
 """
