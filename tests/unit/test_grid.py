@@ -258,3 +258,41 @@ def test_a_range_of_sparsities_includes_its_end():
 def test_ten_thousand_runs_expand_in_moments():
     wide = block(sparsities={"from": 0.001, "to": 0.999, "step": 0.001}, seeds=list(range(10)))
     assert len(grid.expand([wide], {"ws353": 1})) == 9990 + 10
+
+
+def test_levels_that_are_stored_stay_in_their_chunks():
+    levels = ["0.100", "0.200", "0.300", "0.400", "0.500"]
+    assert grid.chunks(levels, 2) == [("0.100", "0.200"), ("0.300", "0.400"), ("0.500",)]
+    stored = ["0.200+0.300", "0.500"]
+    assert sorted(grid.chunks(levels, 2, stored)) == [("0.100", "0.400"), ("0.200", "0.300"), ("0.500",)]
+    assert grid.chunks(["0.050", *levels], 5, ["+".join(levels)]) == [tuple(levels), ("0.050",)], "a low one runs alone"
+    assert grid.chunks(["0.300"], 2, stored) == [("0.200", "0.300")], "a level taken away leaves the file as it is"
+    assert grid.chunks(["0.200", "0.300"], 2, ["0.200", "0.200+0.300"]) == [("0.200", "0.300")], "in as few as possible"
+
+
+def test_chunks_stay_the_same_while_jobs_finish_in_any_order():
+    levels = [f"0.{i}00" for i in range(1, 10)]
+    for stored in (["0.300+0.400"], [], ["0.100", "0.900+0.950"]):
+        planned = sorted(grid.chunks(levels, 4, stored))
+        for finished in planned:
+            assert sorted(grid.chunks(levels, 4, [*stored, "+".join(finished)])) == planned
+
+
+def test_a_job_names_the_levels_that_are_asked_of_it(tmp_path):
+    made = tmp_path / "minilm/ws353/global/0.100+0.200+0.300/seed0.parquet"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    (tmp_path / "minilm/ws353/global/notes").mkdir()
+    blocks = [block(sparsities=[0.2, 0.4], seeds=[0, 1])]
+    jobs = grid.expand(blocks, {"ws353": 9}, stored=grid.stored_in(str(tmp_path)))
+    found = {(job.seed, job.levels): job.asked for job in jobs if job.pattern == "global"}
+    assert found == {
+        (0, ("0.100", "0.200", "0.300")): ("0.200",),
+        (0, ("0.400",)): ("0.400",),
+        (1, ("0.200", "0.400")): ("0.200", "0.400"),
+    }
+
+
+def test_a_range_that_runs_backwards_is_refused():
+    with pytest.raises(configuration.ConfigError, match=r"from 0\.9 to 0\.1 runs backwards; swap the two"):
+        grid.sparsities(block(sparsities={"from": 0.9, "to": 0.1, "step": 0.1}), "grid[0]")

@@ -333,9 +333,13 @@ def test_items_are_read_from_the_files_of_the_rows_jobs(grid):
             for row in rows.itertuples()
         ]
         tables.write(pd.DataFrame(items), "items", path)
-    found = runs.collect(grid)
+    digests = {path: files.sha256_file(path) for path in grid["items"].unique()}
+    found = runs.collect(grid).merge(grid[[*runs.KEY, "items"]], on=runs.KEY)
+    found["items_sha256"] = found.pop("items").map(digests)
     read = runs.items(grid)
     assert len(read(found)) == len(grid)
+    with pytest.raises(ValueError, match=r"seed0\.parquet does not hold the items that its runs were written with"):
+        read(found.assign(items_sha256="0" * 64))
     level = read(found[found["sparsity"] == 0.4])
     assert set(level["sparsity"]) == {0.2, 0.4}, "a job's items lie in one file"
     assert set(level["pattern"]) == {"global"}

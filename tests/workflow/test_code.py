@@ -1,6 +1,7 @@
 """The code that a rule depends on is the code that its program runs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,16 @@ def test_wings_import_downwards():
             assert part in {"", "__version__", *below}, (
                 f"{path.relative_to(library)} imports {module}, which lies above it"
             )
+
+
+def test_every_table_is_made_by_the_rule_that_its_schema_names():
+    rules = {
+        match[1]: match[2]
+        for path in (ROOT / "rules").glob("*.smk")
+        for match in re.finditer(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
+    }
+    for name in codefiles.tables():
+        said = codefiles.described(name)
+        assert said["made_by"] in rules, f"{name} names the rule {said['made_by']}, which is not there"
+        if said["asked"] != "never":
+            assert f"tables/{name}.parquet" in rules[said["made_by"]]

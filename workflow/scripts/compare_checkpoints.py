@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study)
+    asked = study.read(args.study, looking=False)
     series = tables.read(args.series_table, "series")
     tickets = asked.shared_tickets(series["training"].iloc[0])
     found = suspects.among(series, members.fingerprints(series))

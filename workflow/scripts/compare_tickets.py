@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study)
+    asked = study.read(args.study, looking=False)
     wanted = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
     for model, sparsity, *pair in iterations.pairs(asked.jobs):
         wanted[model][sparsity].append(pair)

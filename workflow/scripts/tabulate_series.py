@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, help="folder that holds spectra and fingerprints")
     parser.add_argument("--out", required=True, help="table series to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study)
+    asked = study.read(args.study, looking=False)
     found = members.tabulated(asked.trainings[args.training], args.store, asked.losses(args.training))
     tables.write(found, "series", args.out)
 

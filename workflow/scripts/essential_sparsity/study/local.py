@@ -49,9 +49,14 @@ def listing(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
         return [("", _seen(path.stat()))]
     if not path.is_dir():
         raise ConfigError(f"{path} does not exist. Correct the column id: it is relative to the repository's root.")
-    found = []
+    found, walked = [], set()
     for folder, names, there in os.walk(path, followlinks=True):
-        names[:] = [name for name in names if not name.startswith(".")]
+        walked.add(os.path.realpath(folder))  # a link to a folder above would be walked for ever
+        names[:] = [
+            name
+            for name in names
+            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in walked
+        ]
         for name in there:
             file = Path(folder, name)
             if not name.startswith(".") and file.is_file():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from essential_sparsity import tables
+from essential_sparsity import files, tables
 from essential_sparsity.tables import provenance
 
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
@@ -102,11 +102,20 @@ def _names(row: pd.Series) -> Iterator[str]:
 
 
 def items(grid: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """A function from rows of table `runs` to the rows of table `items` of their jobs, which `grid` (table) says where."""
-    places = grid.set_index(KEY)["items"]
+    """A function from rows of table `runs` to the rows of table `items` of their jobs, which `grid` (table) says where.
+
+    It raises ValueError naming a file whose SHA-256 is not the one that its runs were written with.
+    """
+    places = grid[[*KEY, "items"]]
 
     def read(runs: pd.DataFrame) -> pd.DataFrame:
-        wanted = pd.MultiIndex.from_frame(runs[KEY].drop_duplicates())
-        return tables.collect(sorted(set(places.reindex(wanted))), "items")
+        wanted = runs[[*KEY, "items_sha256"]].drop_duplicates(KEY).merge(places, on=KEY)
+        wanted = wanted.drop_duplicates("items").sort_values("items")
+        for path, sha256 in zip(wanted["items"], wanted["items_sha256"], strict=True):
+            if files.sha256_file(path) != sha256:
+                raise ValueError(
+                    f"{path} does not hold the items that its runs were written with (SHA-256 differs). Delete it and run again."
+                )
+        return tables.collect(wanted["items"], "items")
 
     return read
