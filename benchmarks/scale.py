@@ -139,19 +139,15 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
 
 
 def fabricate(folder: Path, asked: study.Study) -> None:
-    """A run and an items file of each job, both in its work folder too, and the tickets, as jobs leave them."""
+    """A run and an items file of each job, both in its work folder too, and the tickets, as jobs leave them, in their order."""
     row = dict.fromkeys(tables.schema("runs").names)
     for field in tables.schema("runs"):
         if not field.nullable:
             row[field.name] = {"int64": 1, "double": 0.5, "bool": False}.get(str(field.type), "fabricated")
     store = folder / study.STORE
-    for ticket in asked.tickets:
-        for suffix in (".safetensors", ".sha256"):
-            target = store / f"tickets/{iterations.path(ticket)}{suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text("fabricated  ticket\n")
     manifest = provenance.of_manifest(store / f"checkpoints/{asked.used_models[0]}/manifest.json")
-    for wanted in asked.rows():
+
+    def written(wanted: dict[str, Any]) -> None:
         parts = {name: wanted[name] for name in ("model", "task", "pattern", "sparsity", "seed", "settings_sha256")}
         parts |= {"code_sha256": wanted["code_sha256"], "checkpoint_sha256": manifest, "data_sha256": manifest}
         parts |= {"ticket_sha256": "fabricated" if wanted["ticket"] else None}
@@ -162,6 +158,19 @@ def fabricate(folder: Path, asked: study.Study) -> None:
         items.write_text("{}")
         for name, made in (("runs", folder / wanted["run"]), ("items", items)):
             finished.link(made, store / f"work/prune_eval/{wanted['job']}/{finished.FOLDER}/{name}")
+
+    runs = asked.rows()
+    for wanted in runs:
+        if wanted["pattern"] == "dense":
+            written(wanted)
+    for ticket in asked.tickets:
+        for suffix in (".safetensors", ".sha256"):
+            target = store / f"tickets/{iterations.path(ticket)}{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("fabricated  ticket\n")
+    for wanted in runs:
+        if wanted["pattern"] != "dense":
+            written(wanted)
 
 
 def nothing(found: dict, command: list[str], folder: Path) -> None:
