@@ -157,7 +157,7 @@ def test_test_sets_without_labels_are_never_evaluated(tmp_path, bert):
 def predicted(values, targets, labels=2):
     items = [f"i{i}" for i in range(len(targets))]
     prepared = tasks.Prepared(items, [], np.array(targets), None, reference=[str(i) for i in range(labels)])
-    return _labels.classified(prepared, np.array(values, dtype=float)).metrics
+    return _labels.classified(prepared, np.array(values, dtype=float), np.zeros((len(items), labels))).metrics
 
 
 def test_classification_metrics_are_those_of_scikit_learn():
@@ -173,18 +173,20 @@ def test_classification_metrics_are_those_of_scikit_learn():
     assert metrics["matthews"] == pytest.approx(matthews_corrcoef(targets, found))
 
 
-def test_degenerate_predictions_have_no_correlation_rather_than_none_of_it():
+def test_degenerate_predictions_are_worth_nothing_and_degenerate_targets_undefined():
     constant = predicted([0, 0, 0, 0], [0, 1, 0, 1])
-    assert constant == {"accuracy": 0.5, "chance_corrected_accuracy": 0.0, "matthews": None, "f1": 0.0}
+    assert constant == {"accuracy": 0.5, "chance_corrected_accuracy": 0.0, "matthews": 0.0, "f1": 0.0}
+    assert predicted([0, 1], [0, 0]) == {"accuracy": 0.5, "matthews": None, "f1": 0.0}
     assert predicted([0, 0], [0, 0]) == {
         "accuracy": 1.0,
         "matthews": None,
         "f1": None,
     }  # no positive anywhere, one label
     broken = _labels.best(np.array([[np.nan, 1.0], [0.0, 1.0], [1.0, 0.0]]))
-    assert np.isnan(broken[0])
+    assert broken.tolist() == [_labels.NOTHING, 1, 0]
     found = predicted(broken, [1, 1, 0])
-    assert (found["matthews"], found["f1"], found["accuracy"]) == (None, None, 2 / 3)
+    assert (found["f1"], found["accuracy"]) == (2 / 3, 2 / 3)
+    assert found["matthews"] == pytest.approx(matthews_corrcoef([1, 1, 0], [2, 1, 0])), "a label of its own"
 
 
 def test_a_model_that_is_not_a_number_predicts_nothing(tmp_path, bert):
@@ -194,8 +196,9 @@ def test_a_model_that_is_not_a_number_predicts_nothing(tmp_path, bert):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(bert, **prepared.model_options)
     model.classifier.bias.data.fill_(torch.nan)
     outcome = tasks.load("text-classification").run(model, prepared, settings, 0, "cpu")
-    assert (outcome.metrics["matthews"], outcome.metrics["f1"], outcome.metrics["accuracy"]) == (None, None, 0)
-    assert outcome.items["prediction"].isna().all()
+    assert (outcome.metrics["matthews"], outcome.metrics["f1"], outcome.metrics["accuracy"]) == (0, 0, 0)
+    assert set(outcome.items["prediction"]) == {_labels.NOTHING}
+    assert outcome.collapsed == f"{len(outcome.items)} of {len(outcome.items)} outputs are not finite"
     assert not outcome.items["score"].any()
 
 

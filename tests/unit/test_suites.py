@@ -200,7 +200,9 @@ def test_a_broken_model_answers_nothing(gpt, data):
     prepared = suites.prepare(gpt, data, SETTINGS, 0)
     model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
     model.lm_head.weight.data.fill_(math.nan)
-    assert suites.run(model, prepared, SETTINGS, 0, "cpu").metrics == {"accuracy": 0, "normalised_accuracy": 0}
+    outcome = suites.run(model, prepared, SETTINGS, 0, "cpu")
+    assert outcome.metrics == {"accuracy": 0, "normalised_accuracy": 0}
+    assert outcome.collapsed == "12 of 12 items have likelihoods that are not finite"
 
 
 def test_fewer_items_of_each_task(gpt, data):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 from itertools import chain
 
 import numpy as np
@@ -238,26 +239,28 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
     assert outcome.metrics["spearman"] == pytest.approx(spearmanr(outcome.items["score"], data["target"]).statistic)
 
 
-def test_spearman_is_undefined_for_constants_and_broken_outputs():
+def test_spearman_is_0_for_constants_and_broken_outputs_and_undefined_for_constant_ratings():
     rated = np.arange(5.0)
     assert text_similarity.correlation(spearmanr, rated, rated, 1e-12) == pytest.approx(1)
-    for predicted, target in (
-        (np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), rated),
-        (rated, np.ones(5)),
-        (np.array([0, 1, np.nan, 3, 4]), rated),
+    assert text_similarity.correlation(spearmanr, rated, np.ones(5), 1e-12) is None
+    for predicted, rounding, words in (
+        (np.array([0.3, 0.3 + 1e-14, 0.3, 0.3, 0.3]), 1e-12, "all similarities are equal"),
+        (1e5 + rated * 1e-3, 1e-6, "all similarities are equal"),
+        (np.array([0, 1, np.nan, 3, np.inf]), 1e-12, "2 of 5 similarities are not finite"),
     ):
-        assert text_similarity.correlation(spearmanr, predicted, target, 1e-12) is None
+        assert text_similarity.correlation(spearmanr, predicted, rated, rounding) == 0
+        assert text_similarity.collapse(predicted, rounding) == words
 
 
-def test_constant_predictions_give_null(bert):
+def test_constant_embeddings_have_no_correlation(bert):
     model = load(bert)
     for parameter in model.encoder.layer[-1].output.LayerNorm.parameters():
         parameter.data.fill_(1.0)
     model.encoder.layer[-1].output.LayerNorm.weight.data.zero_()
     prepared = text_similarity.prepare(bert, tiny.pairs(), tiny.SIMILARITY, 0)
     outcome = text_similarity.run(model, prepared, tiny.SIMILARITY, 0, "cpu")
-    assert outcome.metrics == {"spearman": None, "pearson": None}
-    np.testing.assert_allclose(outcome.items["score"], 1.0)
+    assert (outcome.metrics, outcome.collapsed) == ({"spearman": 0, "pearson": 0}, "all similarities are equal")
+    assert set(outcome.items["score"]) == {0}, "no order of rounding errors"
 
 
 # --- perplexity
@@ -316,7 +319,7 @@ def test_windows_that_cannot_be_cut_are_an_error(llama, changed, words):
         perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | changed, 0)
 
 
-def test_loss_is_taken_in_float32_and_a_broken_model_has_no_perplexity(tmp_path):
+def test_loss_is_taken_in_float32_and_a_broken_model_has_the_largest_perplexity(tmp_path):
     tiny.save_llama(tmp_path, dtype=torch.float16)
     prepared = perplexity.prepare(tmp_path, tiny.reviews(), tiny.PERPLEXITY, 0)
     model = load(tmp_path, "AutoModelForCausalLM").half()
@@ -326,8 +329,20 @@ def test_loss_is_taken_in_float32_and_a_broken_model_has_no_perplexity(tmp_path)
     )
     model.lm_head.weight.data.fill_(math.inf)
     outcome = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu")
-    assert outcome.metrics == {"perplexity": None}
-    assert outcome.items["score"].isna().all()
+    assert outcome.metrics["perplexity"] == pytest.approx(sys.float_info.max)
+    assert outcome.collapsed == "3 of 3 windows have no finite perplexity"
+    np.testing.assert_allclose(outcome.items["score"], 7 * tasks.LARGEST)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 300])
+def test_a_loss_that_is_not_finite_or_too_large_counts_as_the_largest(size):
+    losses, words = tasks.bounded(np.full(size, np.nan), 31, "windows")
+    assert np.isfinite(tasks.mean_perplexity(losses, np.full(size, 31)))
+    assert words == f"{size} of {size} windows have no finite perplexity"
+    losses, words = tasks.bounded(np.array([20.0, np.inf, 1e6, 60.0]), np.array([10, 10, 5, 10]), "windows")
+    np.testing.assert_allclose(losses, [20, 10 * tasks.LARGEST, 5 * tasks.LARGEST, 60])
+    assert words == "2 of 4 windows have no finite perplexity"
+    assert tasks.bounded(np.array([20.0, 60.0]), 10, "windows")[1] is None
 
 
 def test_float16_logits_do_not_overflow_the_loss():
@@ -386,14 +401,15 @@ def _alone(prepared):
     return [prepared.inputs[i] for i in np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])]
 
 
-def test_a_broken_encoder_has_no_pseudo_perplexity_and_predicts_nothing(mlm):
+def test_a_broken_encoder_has_the_largest_pseudo_perplexity_and_predicts_nothing(mlm):
     prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED, 0)
     model = load(mlm, "AutoModelForMaskedLM")
     for parameter in model.cls.parameters():
         parameter.data.fill_(math.nan)
     outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
-    assert outcome.metrics == {"pseudo_perplexity": None, "masked_accuracy": 0.0}
-    assert outcome.items["score"].isna().all()
+    assert outcome.metrics == {"pseudo_perplexity": pytest.approx(sys.float_info.max), "masked_accuracy": 0.0}
+    np.testing.assert_allclose(outcome.items["score"], outcome.items["weight"] * tasks.LARGEST)
+    assert outcome.collapsed == f"{len(prepared.inputs)} of {len(prepared.inputs)} positions have no finite perplexity"
 
 
 # --- images

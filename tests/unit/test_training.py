@@ -38,7 +38,7 @@ def pruned(folder, prepared, sparsity=0.5, seed=0):
 
 
 def train(model, prepared, held, seed=0, **changed):
-    finetuning.train_(model, prepared.train, prepared.collate, tiny.FINETUNE | changed, seed, held, "cpu")
+    return finetuning.train_(model, prepared.train, prepared.collate, tiny.FINETUNE | changed, seed, held, "cpu")
 
 
 def state(model):
@@ -168,10 +168,31 @@ def test_training_leaves_no_files(folder, prepared, tmp_path, monkeypatch):
     assert {path: os.stat(path).st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_divergence_is_told_apart_from_a_lost_mask(folder, prepared):
+def test_divergence_is_told_apart_from_a_lost_mask(folder, prepared, capsys):
+    """Weights that are no numbers: training ends after their epoch, the first, and what was pruned is zero again."""
     model, held = pruned(folder, prepared)
-    with pytest.raises(finetuning.TrainingError, match="diverged to NaN: lower learning_rate"):
-        train(model, prepared, held, learning_rate=1e38)
+    assert train(model, prepared, held, learning_rate=1e38, epochs=50)
+    assert "diverged before step 3: it ends here" in capsys.readouterr().out
+    parameters = loading.parameters(model)
+    assert all((parameters[name][mask] == 0).all() for name, mask in held.items())
+    assert not any(parameters[name][~mask].isfinite().any() for name, mask in held.items())
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_a_loss_that_grows_is_divergence_too(folder, prepared, sparsity):
+    for rate, diverged in ((1e3, True), (1e-2, False), (0.0, False)):
+        model, held = pruned(folder, prepared, sparsity)
+        assert train(model, prepared, held, learning_rate=rate) is diverged
+        assert finetuning.finite(model)
+
+
+def test_the_loss_that_is_looked_at_is_the_mean_over_the_first_rows(folder, prepared):
+    model, _ = pruned(folder, prepared)
+    batch = prepared.collate([prepared.train[index] for index in range(24)])
+    with torch.no_grad():
+        whole = model.eval()(**batch).loss
+    found = finetuning.mean_loss(model.train(), prepared.train, prepared.collate, torch.device("cpu"))
+    assert found == pytest.approx(float(whole), rel=1e-5)
 
 
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "batch_size"])
@@ -267,7 +288,7 @@ def test_a_batch_in_parts_trains_to_the_same_weights(without_dropout, monkeypatc
     parts, held = pruned(without_dropout, prepared)
     train(parts, prepared, held)
     assert max(small.seen) == {1: 1, 3: 2, 5: 4}[rows]
-    assert sum(small.seen) == 2 * 21, "every item once an epoch"
+    assert sum(small.seen) == 2 * 21 + 2 * 21, "every item once an epoch, and for its loss before and after"
     expected = state(whole)
     for name, value in state(parts).items():
         if not name.endswith("key.bias"):  # has no gradient but rounding, which Adam scales up

@@ -84,7 +84,8 @@ def evaluate(
         )
         seconds, started = time.monotonic() - started, time.monotonic()
         place = f"{args.model} {args.task} {args.pattern} {level.sparsity:.3f} seed {args.seed}"
-        print(f"{place}: {values} ({seconds:.1f} s)", flush=True)
+        flag = f"; collapsed: {outcome.collapsed}" if outcome.collapsed else ""
+        print(f"{place}: {values}{flag} ({seconds:.1f} s)", flush=True)
     return pd.concat(runs), pd.concat(items)
 
 

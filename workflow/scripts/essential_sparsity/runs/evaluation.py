@@ -1,6 +1,7 @@
 """One job: a model, a task and a pattern over one or more sparsities, with everything shared loaded once."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.tasks import Outcome
 from essential_sparsity.training import finetuning, resume
+
+DIVERGED = "training diverged"
 
 
 def evaluate(
@@ -36,7 +39,7 @@ def evaluate(
     model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
-    how sparse the model was before training. `tickets`: where training found the masks, sparsity -> tensor name -> bool
+    how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
     mask. What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
     folder of tokenised texts.
@@ -58,9 +61,10 @@ def evaluate(
             level = plan.prune_(sparsity)
             held = pruned if plan.pattern.held else {}
             place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity)
-            finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
+            diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)
-            yield level, task.run(model, prepared, settings, seed, device)
+            outcome = task.run(model, prepared, settings, seed, device)
+            yield level, dataclasses.replace(outcome, collapsed=DIVERGED) if diverged else outcome
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
@@ -112,6 +116,7 @@ def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protoc
             "value": pd.Series(list(outcome.metrics.values()), dtype="float64"),
             "sparsity": level.sparsity,
             "protocol": protocol,
+            "collapsed": pd.array([outcome.collapsed] * len(outcome.metrics), dtype="string"),
             "n_items": len(outcome.items),
             "sparsity_actual": level.k / level.n,
             "sparsity_total": level.k / manifest["n_total"],

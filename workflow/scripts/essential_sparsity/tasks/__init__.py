@@ -12,6 +12,7 @@ A kind's module offers
 
 import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from essential_sparsity import codefiles, files
 from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import memory
 
+LARGEST = math.log(sys.float_info.max)  # nats a predicted token: the perplexity of any more is no number
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
@@ -38,16 +40,21 @@ class TaskError(ValueError):
 class Outcome:
     """What one evaluation found.
 
-    `metrics`: name -> value of every metric that the kind can give on these data, in the order of its declaration; None
-    where one is undefined. `items`: one row per evaluated item with
+    `metrics`: name -> value of every metric that the kind can give on these data, in the order of its declaration. A
+    model that collapsed has the floor of the metric: None is left to what the targets leave undefined. `items`: one row
+    per evaluated item with
     `item` (id), `score` (classification: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
-    model's own similarity or rating; question answering: F1), `second_score` (question answering: 1.0 for an exact
-    match; masked tokens: how many are predicted; else NaN), `prediction` (classification: index of the predicted label; else NaN), `target` (similarity: the
-    human rating; classification: index of the right label; else NaN) and `weight` (perplexity, masked tokens: predicted tokens; else 1).
+    model's own similarity or rating, the same for all items of a collapsed one; question answering: F1), `second_score`
+    (question answering: 1.0 for an exact match; masked tokens: how many are predicted; else NaN), `prediction`
+    (classification: index of the predicted label, -1 for none; else NaN), `target` (similarity: the human rating;
+    classification: index of the right label; else NaN) and `weight` (perplexity, masked tokens: predicted tokens; else 1):
+    numbers from which every metric can be taken anew. `collapsed`: in a few words, why the values are those of a model
+    that no longer tells the items apart, or gives no numbers; None where it does.
     """
 
     metrics: dict[str, float | None]
     items: pd.DataFrame
+    collapsed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,31 @@ def forward(
 def logits(output: Any, batch: dict[str, Any]) -> torch.Tensor:
     """What `forward` reads from a classifier: (batch, labels)."""
     return output.logits
+
+
+def not_finite(outputs: np.ndarray, what: str = "outputs") -> str | None:
+    """How many of the rows of `outputs` hold a NaN or an infinity, in words; None where none does."""
+    return counted(~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1), f"{what} are not finite")
+
+
+def counted(broken: np.ndarray, words: str) -> str | None:
+    """ "3 of 60 …", or None where nothing is broken; `broken`: bool (n)."""
+    return f"{int(broken.sum())} of {len(broken)} {words}" if broken.any() else None
+
+
+def bounded(losses: np.ndarray, tokens: np.ndarray | int, what: str) -> tuple[np.ndarray, str | None]:
+    """Losses (n) in nats, summed over `tokens` each, that are at most LARGEST a token; and how many were not, in words.
+
+    A loss that is not finite (half precision overflows at high sparsity) counts as the largest.
+    """
+    most = LARGEST * np.broadcast_to(tokens, len(losses))
+    beyond = ~(losses < most)  # true for NaN as well
+    return np.where(beyond, most, losses), counted(beyond, f"{what} have no finite perplexity")
+
+
+def mean_perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
+    """exp of the mean of bounded losses; a finite number."""
+    return math.exp(min(losses.sum() / tokens.sum(), LARGEST))  # the mean of the largest can be more, by rounding
 
 
 def items_frame(

@@ -14,6 +14,7 @@ from essential_sparsity.tasks import Outcome, Prepared, TaskError
 # features of 1,400 reviews, stronger loses digits.
 PROBE_C = 0.03
 PROBE_ITERATIONS = 1000
+NOTHING = -1  # stands for the index of a label where a broken model predicts none
 NEIGHBOURS = 20  # of protocol knn, as DINO's evaluation (Caron et al. 2021)
 
 
@@ -81,16 +82,17 @@ def probe(protocol: str, features: np.ndarray, targets: np.ndarray, evaluated: n
 
 
 def best(logits: np.ndarray) -> np.ndarray:
-    """Index of the largest of each row's logits (n, labels) -> (n); NaN where a row holds one: nothing is predicted."""
-    return np.where(np.isnan(logits).any(axis=1), np.nan, np.argmax(logits, axis=1))
+    """Index of the largest of each row's logits (n, labels) -> (n); NOTHING where one of them is not finite."""
+    return np.where(np.isfinite(logits).all(axis=1), np.argmax(logits, axis=1), NOTHING)
 
 
-def classified(prepared: Prepared, predicted: np.ndarray) -> Outcome:
-    """The metrics of predicted label indices (n; NaN, which is wrong, where a broken model predicts nothing).
+def classified(prepared: Prepared, predicted: np.ndarray, outputs: np.ndarray) -> Outcome:
+    """The metrics of predicted label indices (n), read from the model's `outputs` (rows of any number and width).
 
-    `prepared.reference`: the labels. Accuracy is the share of right items; also corrected for chance, one over the labels,
-    where more than one occurs; `f1`, of two labels, takes the second as the positive class. Matthews' correlation and F1
-    are None where they are undefined: a constant side, no prediction.
+    `prepared.reference`: the labels. NOTHING counts as a label of its own, which is wrong. Accuracy is the share of right
+    items; also corrected for chance, one over the labels, where more than one occurs; `f1`, of two labels, takes the
+    second as the positive class. Matthews' correlation is 0 for a constant prediction, and F1 where no positive is found;
+    they are None where the targets leave them undefined: all are alike, or none is positive and none predicted to be.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
@@ -99,13 +101,15 @@ def classified(prepared: Prepared, predicted: np.ndarray) -> Outcome:
     found, chance = {"accuracy": float(correct.mean())}, chance_level(prepared.targets)
     if chance < 1:
         found["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
-    whole = not np.isnan(predicted).any()
-    varied = whole and len(np.unique(predicted)) > 1 and len(np.unique(targets)) > 1
+    varied = len(np.unique(targets)) > 1
     found["matthews"] = float(matthews_corrcoef(targets, predicted)) if varied else None
     if len(prepared.reference) == 2:
-        defined = whole and (1 in predicted or 1 in targets)
-        found["f1"] = float(f1_score(targets, predicted, pos_label=1, zero_division=0)) if defined else None
-    return Outcome(found, tasks.items_frame(prepared.items, correct, targets, prediction=predicted))
+        defined = 1 in predicted or 1 in targets
+        found["f1"] = float(f1_score(targets == 1, predicted == 1, zero_division=0)) if defined else None
+    collapsed = tasks.not_finite(outputs)
+    if collapsed is None and varied and len(np.unique(predicted)) == 1:
+        collapsed = "one class is predicted for all items"
+    return Outcome(found, tasks.items_frame(prepared.items, correct, targets, prediction=predicted), collapsed)
 
 
 def check_positive(settings: Mapping[str, Any], labels: Sequence) -> None:

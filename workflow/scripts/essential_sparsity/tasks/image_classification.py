@@ -134,7 +134,7 @@ def run(
     size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return _labels.classified(prepared, _labels.best(logits))
+        return _labels.classified(prepared, _labels.best(logits), logits)
     patch = model.config.patch_size
 
     def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -147,6 +147,5 @@ def run(
         tasks.forward(model, inputs, prepared.collate, size, device, read)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return _labels.classified(
-        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
-    )
+    predicted = _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
+    return _labels.classified(prepared, predicted, np.concatenate([features, evaluated]))

@@ -115,10 +115,11 @@ def run(
 ) -> Outcome:
     """Scores of every item; one for which a broken model gives no likelihoods counts as wrong."""
     samples = evaluated(model, prepared, settings)
-    frames = []
+    frames, answered = [], []
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
         whole = np.array([np.isfinite([float(answer[0]) for answer in row["filtered_resps"]]).all() for row in first])
+        answered.append(whole)
         scores = {
             column: np.array([float(row[metric]) if metric in row else np.nan for row in first]) * whole
             for column, metric in SCORES.items()
@@ -128,7 +129,9 @@ def run(
     metrics = {"accuracy": float(items["score"].mean())}
     if items["second_score"].notna().all():
         metrics["normalised_accuracy"] = float(items["second_score"].mean())
-    return Outcome(metrics, items)
+    return Outcome(
+        metrics, items, tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
+    )
 
 
 def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any]) -> dict[str, list[dict]]:

@@ -6,8 +6,6 @@ takes that many of each text, chosen by its item, the same for every seed and sp
 accuracy is the share of these tokens that the model finds likeliest. Values of different tokenizers do not compare.
 """
 
-import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ KIND = {
     "cost": {"passes": "positions", "language_logits": True},  # each position is masked alone
 }
 SPECIAL = "special_tokens_mask"
-LARGEST = math.log(sys.float_info.max)
 
 
 def prepare(
@@ -76,18 +73,19 @@ def prepare(
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Sums over the positions of each text; the pseudo-perplexity is None where a loss is not finite."""
+    """Sums over the positions of each text, each position's loss bounded; one that is not finite predicts nothing."""
     size = tasks.batch_size(settings)
     found = tasks.forward(model, prepared.inputs, prepared.collate, size, device, losses).astype(np.float64)
-    found[~np.isfinite(found[:, 0])] = math.nan, 0.0  # half precision overflows at high sparsity: nothing is predicted
+    found[~np.isfinite(found[:, 0]), 1] = 0.0
+    found[:, 0], collapsed = tasks.bounded(found[:, 0], 1, "positions")
     first = np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])
     loss, right = np.add.reduceat(found, first, axis=0).T
-    mean = loss.sum() / prepared.targets.sum()
     metrics = {
-        "pseudo_perplexity": math.exp(mean) if mean < LARGEST else None,  # false for NaN as well
+        "pseudo_perplexity": tasks.mean_perplexity(loss, prepared.targets),
         "masked_accuracy": float(right.sum() / prepared.targets.sum()),
     }
-    return Outcome(metrics, tasks.items_frame(prepared.items, loss, weight=prepared.targets, second_score=right))
+    items = tasks.items_frame(prepared.items, loss, weight=prepared.targets, second_score=right)
+    return Outcome(metrics, items, collapsed)
 
 
 def losses(output: Any, batch: dict[str, Any]) -> torch.Tensor:

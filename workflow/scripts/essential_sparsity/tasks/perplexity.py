@@ -5,8 +5,6 @@ tokens without overlap, tail dropped, mean loss over the `context` - 1 tokens th
 is part of the number: compare only perplexities of one context. Not lm-eval's `wikitext`, which is per word.
 """
 
-import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ KIND = {
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
-LARGEST = math.log(sys.float_info.max)
 
 
 def prepare(
@@ -84,13 +81,13 @@ def token_ids(
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """exp(mean loss in nats); None where the model's loss is not finite."""
+    """exp(mean loss in nats), each window's bounded."""
     size = tasks.batch_size(settings)
     losses = tasks.forward(model, prepared.inputs, prepared.collate, size, device, window_loss).astype(np.float64)
-    losses = np.where(np.isfinite(losses), losses, math.nan)  # half precision overflows at high sparsity
-    mean = losses.sum() / prepared.targets.sum()
-    value = math.exp(mean) if mean < LARGEST else None  # false for NaN as well
-    return Outcome({"perplexity": value}, tasks.items_frame(prepared.items, losses, weight=prepared.targets))
+    losses, collapsed = tasks.bounded(losses, prepared.targets, "windows")
+    value = tasks.mean_perplexity(losses, prepared.targets)
+    items = tasks.items_frame(prepared.items, losses, weight=prepared.targets)
+    return Outcome({"perplexity": value}, items, collapsed)
 
 
 def window_loss(output: Any, batch: dict[str, Any]) -> torch.Tensor:

@@ -163,7 +163,8 @@ def run(
         for text, of in zip(predicted, known.answers, strict=True)
     ]
     items = tasks.items_frame(prepared.items, np.array(f1), second_score=np.array(exact))
-    return Outcome({"token_f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}, items)
+    collapsed = tasks.counted(unanswered(logits, known), "questions have outputs that are not finite")
+    return Outcome({"token_f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}, items, collapsed)
 
 
 def answers(logits: np.ndarray, known: Windows) -> list[str]:
@@ -181,6 +182,14 @@ def answers(logits: np.ndarray, known: Windows) -> list[str]:
             text = known.contexts[question][offsets[firsts[i], 0] : offsets[lasts[j], 1]]
             best[question] = (totals[i, j], text)
     return [text for _, text in best]
+
+
+def unanswered(logits: np.ndarray, known: Windows) -> np.ndarray:
+    """Which questions (n) have a window with a logit of its context that is not finite; `logits` as for `answers`."""
+    broken = np.zeros(len(known.contexts), dtype=bool)
+    for scores, question, offsets in zip(logits, known.question, known.offsets, strict=True):
+        broken[question] |= not np.isfinite(scores[:, : len(offsets)][:, offsets[:, 0] >= 0]).all()
+    return broken
 
 
 def normalised(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -70,11 +71,10 @@ def run(
     size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        return _labels.classified(prepared, _labels.best(logits))
+        return _labels.classified(prepared, _labels.best(logits), logits)
     features, evaluated = (
         tasks.forward(model, inputs, prepared.collate, size, device, _text.mean_pooled)
         for inputs in (prepared.train, prepared.inputs)
     )
-    return _labels.classified(
-        prepared, _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
-    )
+    predicted = _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
+    return _labels.classified(prepared, predicted, np.concatenate([features, evaluated]))

@@ -77,13 +77,15 @@ def run(
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
         predicted = logits[:, 0].astype(np.float64)
-        predicted[~np.isfinite(predicted)] = np.nan
     else:
         embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
         predicted = cosine(*np.split(embedded.astype(np.float64), 2))
     methods, rounding = {"spearman": spearmanr, "pearson": pearsonr}, CONSTANT[settings["protocol"]]
     metrics = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
-    return Outcome(metrics, tasks.items_frame(prepared.items, predicted, prepared.targets))
+    collapsed = collapse(predicted, rounding)
+    if collapsed:  # the order of rounding errors would correlate by chance in a resample
+        predicted = np.zeros(len(predicted))
+    return Outcome(metrics, tasks.items_frame(prepared.items, predicted, prepared.targets), collapsed)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -95,7 +97,14 @@ def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def correlation(method: Callable, predicted: np.ndarray, target: np.ndarray, rounding: float) -> float | None:
-    """`method` is scipy's; None, not 0, where it is undefined: NaN, or a side that is constant (to `rounding`)."""
-    if len(predicted) < 2 or np.isnan(predicted).any() or np.ptp(target) == 0 or np.ptp(predicted) <= rounding:
+    """`method` is scipy's; 0 where predictions are constant (to `rounding`) or one is not finite, None for a constant target."""
+    if np.ptp(target) == 0:
         return None
-    return float(method(predicted, target).statistic)
+    return 0.0 if collapse(predicted, rounding) else float(method(predicted, target).statistic)
+
+
+def collapse(predicted: np.ndarray, rounding: float) -> str | None:
+    """Why predictions (n) have no order, in words; None where they have one. `rounding` is relative beyond 1."""
+    if broken := tasks.not_finite(predicted, "similarities"):
+        return broken
+    return "all similarities are equal" if np.ptp(predicted) <= rounding * max(1.0, np.abs(predicted).max()) else None

@@ -18,6 +18,8 @@ from essential_sparsity import files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.training import memory, resume
 
+LOOKED_AT = 32  # training rows whose loss says whether training diverged
+RISE = 2.0  # times their loss before training: more is no noise of a model that learns nothing
 MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
 
 
@@ -62,14 +64,17 @@ def train_(
     masks: Mapping[str, torch.Tensor],
     device: torch.device | str,
     work: resume.Work | None = None,
-) -> None:
+) -> bool:
     """Fine-tune `model` in place, in float32, on `rows` (dicts with `labels`), holding `masks`.
 
     `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
     Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
     `work`: where checkpoints are kept, and what decides `rows`; a training that was killed goes on from the last one.
     Where memory does not suffice for a batch, it goes through in parts that add up to the same gradient.
-    Raises TrainingError when a pruned weight is not exactly zero after an epoch or at the end.
+    Returns whether training diverged: it left weights that are not finite, or a loss of the first training rows that is
+    more than RISE times that before training. It ends with the epoch in which a weight is no longer finite, since no step
+    leads back; such weights stay as they are, but pruned ones are zero again. Raises TrainingError when a pruned weight is
+    a number other than zero after an epoch or at the end.
     """
     for key in ("epochs", "learning_rate", "batch_size"):
         if settings.get(key) is None:
@@ -77,6 +82,7 @@ def train_(
     device = torch.device(device)
     model.float().to(device)
     held = hold(model, masks)
+    before = mean_loss(model, rows, collate, device)
     progress = work and resume.Progress(identified(work, model, rows, settings, seed, masks, device))
     with contextlib.ExitStack() as stack:
         folder = work.folder if work else stack.enter_context(tempfile.TemporaryDirectory())
@@ -92,6 +98,10 @@ def train_(
         transformers.set_seed(arguments.seed)
         trainer.train(resume_from_checkpoint=progress and progress.checkpoint and str(progress.checkpoint))
     check_held(held)
+    with torch.no_grad():
+        for _, parameter, mask, _ in held:
+            parameter.masked_fill_(mask, 0)
+    return not (finite(model) and mean_loss(model, rows, collate, device) <= RISE * before)
 
 
 def identified(
@@ -223,23 +233,54 @@ def hold(model: transformers.PreTrainedModel, masks: Mapping[str, torch.Tensor])
 
 
 def check_held(held: Sequence[tuple]) -> None:
-    """Raise TrainingError, naming the tensor, unless every masked weight is exactly zero."""
+    """Raise TrainingError, naming the tensor, where a masked weight is a number other than zero.
+
+    One that is no number was held: clipping multiplies the zero of its gradient by a norm that has diverged.
+    """
     for name, parameter, mask, _ in held:
-        wrong = parameter.detach()[mask] != 0
-        if bool(wrong.any()):
-            finite = bool(torch.isfinite(parameter).all())
-            cause = "The mask was not held." if finite else "Training diverged to NaN: lower learning_rate."
-            raise TrainingError(f"{name}: {int(wrong.sum())} of {int(mask.sum())} pruned weights are not zero. {cause}")
+        pruned = parameter.detach()[mask]
+        wrong = int((torch.isfinite(pruned) & (pruned != 0)).sum())
+        if wrong:
+            raise TrainingError(
+                f"{name}: {wrong} of {int(mask.sum())} pruned weights are not zero: the mask was not held."
+            )
+
+
+@torch.no_grad()
+def mean_loss(
+    model: transformers.PreTrainedModel,
+    rows: Sequence[Mapping[str, Any]],
+    collate: Callable[[list], dict[str, Any]],
+    device: torch.device,
+) -> float:
+    """Mean loss of the first LOOKED_AT training rows, without dropout; one at a time, as memory may hold no more."""
+    model.eval()
+    total = torch.zeros((), device=device)
+    looked_at = range(min(LOOKED_AT, len(rows)))
+    for index in looked_at:
+        batch = {
+            key: value.to(device) if torch.is_tensor(value) else value for key, value in collate([rows[index]]).items()
+        }
+        total += model(**batch).loss.float()
+    return float(total) / len(looked_at)
+
+
+def finite(model: torch.nn.Module) -> bool:
+    """Whether all weights are finite numbers."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
 class Watch(transformers.TrainerCallback):
-    """Checks the masks after each epoch, so that a long training does not run on without them."""
+    """Checks masks and weights after each epoch, so that a long training does not run on without them."""
 
     def __init__(self, held: Sequence[tuple]):
         self.held = held
 
-    def on_epoch_end(self, args, state, control, **kwargs):
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
         check_held(self.held)
+        if not finite(model):
+            print(f"Training diverged before step {state.global_step}: it ends here.", flush=True)
+            control.should_training_stop = True
 
 
 def training_arguments(
