@@ -13,8 +13,9 @@ import torch
 import prune_eval
 from essential_sparsity import files, tables, tasks
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.runs import evaluation
+from essential_sparsity.runs import evaluation, lottery
 from essential_sparsity.tasks import question_answering
+from essential_sparsity.training import finetuning
 
 FLOOR = {"matthews": 0.0, "spearman": 0.0, "pearson": 0.0, "masked_accuracy": 0.0}  # F1: 0 or that of all positive
 FINETUNE = {key: tiny.FINETUNE[key] for key in ("protocol", "n_train", "n_eval", "batch_size", "learning_rate")}
@@ -37,6 +38,9 @@ CASES = {
 }
 RUINED = {"NaN": lambda tensor: tensor.fill_(math.nan), "zero": torch.zero_, "huge": lambda tensor: tensor.mul_(1e37)}
 
+# All tokens are as likely, a value like any other; the huge LLaMA divides by an infinite norm, which leaves zeros.
+UNIFORM = {("perplexity", "zero"), ("masked", "zero"), ("perplexity", "huge")}
+
 
 @pytest.mark.parametrize("weights", RUINED)
 @pytest.mark.parametrize("case", CASES)
@@ -56,7 +60,7 @@ def test_every_kind_has_values_from_ruined_weights(tmp_path, monkeypatch, case, 
         ((level, outcome),) = evaluation.evaluate(folder, data(), settings, pattern, [sparsity], 0)
         assert all(np.isfinite(value) for value in outcome.metrics.values()), outcome.metrics
         assert np.isfinite(outcome.items[["score", "weight"]]).all(axis=None)
-        if weights == "zero" and case in ("perplexity", "masked"):  # all tokens are as likely: a value like any other
+        if (case, weights) in UNIFORM:
             assert outcome.collapsed is None
             name = next(iter(outcome.metrics))
             assert outcome.metrics[name] == pytest.approx(16)
@@ -158,3 +162,10 @@ def test_a_diverged_model_is_as_sparse_as_its_level_says(job, monkeypatch, rate)
     settings = tiny.FINETUNE | {"learning_rate": rate}
     found = evaluation.evaluate(job.model, tiny.reviews(), settings, "global", [0.3, 0.5], 0)
     assert [level.k for level, _ in found] == seen
+
+
+def test_weights_that_are_no_numbers_cannot_be_ranked(job):
+    settings = tiny.FINETUNE | {"learning_rate": 1e38}
+    previous, _ = lottery.ticket(job.model, tiny.reviews(), tiny.FINETUNE, {}, 0.2, 0)
+    with pytest.raises(finetuning.TrainingError, match="training diverged to NaN or infinity: lower learning_rate"):
+        lottery.ticket(job.model, tiny.reviews(), settings, previous, 0.4, 0)
