@@ -27,6 +27,7 @@ include: "rules/figures.smk"
 rule all:
     default_target: True
     input:
+        f"{OUT}/grid.parquet",
         [f"{OUT}/tables/{table}.parquet" for table in study_tables()],
         RUN_FILES,  # a lost run is computed again although its tables are there
         ITEM_FILES,

@@ -60,7 +60,7 @@ STUDIES = {  # name -> metric, quality of dense, items, seeds, standard deviatio
     "matthews_1000x3": ("matthews", 0.55, 1000, 3, 0.01),
 }
 SHARED = 0.7  # share of the variance of an outcome that is the item's own
-KEY = {"model": "m", "task": "t", "pattern": "p", "protocol": "zero-shot"}
+KEY = {"model": "m", "task": "t", "pattern": "global", "protocol": "zero-shot"}
 
 
 def lost(study, shape, s):
@@ -105,7 +105,7 @@ def simulate(study, shape, items, levels, generator):
     return scores, statistic(np.ones((1, n), dtype=np.float32)).reshape(goal.shape)
 
 
-def read(study, items, scores, quality, kept, number, replicates, pattern="p"):
+def read(study, items, scores, quality, kept, number, replicates, pattern="global"):
     """A curve of the kept levels, read as the table `knees` is."""
     name, _, n, seeds, _ = STUDIES[study]
     metric, levels = METRICS[name], FINE[kept]

@@ -189,7 +189,7 @@ def training(tmp_path_factory):
 def call(program, asked, *options):
     """Run a program that finds this study where it reads the configuration."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "read", lambda config: asked)
+        patch.setattr(study, "read", lambda config, looking: asked)
         program.main(["--study", "{}", *options])
 
 

@@ -36,6 +36,7 @@ def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> 
         "transformers": "5",
         "workflow": "0.1.0",
         "device": "cpu",
+        "collapsed": None,
         "ticket_sha256": None,
         **{f"{part}_sha256": part for part in ("settings", "checkpoint", "data", "code", "items")},
         "digest": "d",

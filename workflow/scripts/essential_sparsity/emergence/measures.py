@@ -208,7 +208,7 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in kept.groupby(keys, sort=True):
         values = part.pivot_table(index="position", columns="group", values="value", aggfunc="mean")
-        lines = part.groupby("group")["line"].nunique()
+        lines = part.groupby("group")["training"].nunique()
         names = sorted(values.columns)
         for i, a in enumerate(names):
             for b in names[i + 1 :]:
