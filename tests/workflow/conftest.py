@@ -1,6 +1,7 @@
 """Workspaces to run in, fresh or with a finished study."""
 
 import pytest
+from changes import Study
 from workspace import Workspace
 
 
@@ -16,3 +17,19 @@ def finished(tmp_path_factory) -> Workspace:
     workspace.configure_tiny()
     workspace.snakemake("--quiet", "all")
     return workspace
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Study:
+    """A finished study, computed by the stand-in."""
+    study = Study(tmp_path_factory.mktemp("changes") / "study")
+    study.build()
+    study.run()
+    assert study.planned() == {}
+    return study
+
+
+@pytest.fixture
+def study(done, tmp_path) -> Study:
+    """A copy of it to change."""
+    return Study(tmp_path / "study", done)
