@@ -19,9 +19,10 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
 
     jobs = records(head.run)
     assert {job["State"] for job in jobs} == {"COMPLETED"}
-    assert sorted(job["Comment"].split("_wildcards")[0] for job in jobs) == ["rule_prune_eval"] * 10 + [
-        "rule_measure_spectrum"
-    ]
+    assert (
+        sorted(job["Comment"].split("_wildcards")[0] for job in jobs)
+        == ["rule_measure_spectrum"] + ["rule_prune_eval"] * 10
+    )
     for job in jobs:
         asked = request(job)
         evaluation = job["Comment"].startswith("rule_prune_eval")
