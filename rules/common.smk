@@ -26,6 +26,7 @@ except configuration.ConfigError as error:
 
 STORE, OUT, CONFIG = studies.STORE, STUDY.folder, STUDY.given
 MODELS, TASKS, DATASETS = STUDY.models, STUDY.tasks, STUDY.datasets
+WORK = f"{STORE}/work"  # what outlives a job that ends badly
 RUN = grid.RUN
 RUN_FILES = [f"{STORE}/runs/{job.path}.parquet" for job in STUDY.jobs]
 ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]

@@ -42,7 +42,7 @@ rule find_ticket:
         iteration=lambda wildcards: len(
             iterations.chain(wildcards.sparsity, STUDY.share)
         ),
-        work=f"{STORE}/work/find_ticket/{iterations.TICKET}",
+        work=f"{WORK}/find_ticket/{iterations.TICKET}",
         tokens=f"{STORE}/tokens/{{task}}",
     shell:
         "python {params.program} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "

@@ -32,7 +32,7 @@ rule prune_eval:
         code=run_code,
         settings=run_settings,
         permissions=run_permissions,
-        work=f"{STORE}/work/prune_eval/{RUN}",
+        work=f"{WORK}/prune_eval/{RUN}",
         tokens=f"{STORE}/tokens/{{task}}",
     shell:
         "python {params.program} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "

@@ -38,7 +38,7 @@ rule collect_runs:
     params:
         program=program("collect_runs"),
         code=code("collect_runs"),
-        work=f"{STORE}/work",
+        work=WORK,
         mixed=CONFIG.get("mixed_runs", "stop"),
     message:
         "Collecting the runs"
