@@ -51,6 +51,7 @@ rule collect_runs:
 rule collect_costs:
     input:
         runs=f"{OUT}/tables/runs.parquet",
+        layers=f"{OUT}/tables/layers.parquet",  # behind it stand the spectra
     output:
         table=f"{OUT}/tables/costs.parquet",
     log:
