@@ -19,6 +19,21 @@ REFERENCES = "essential_sparsity.study.references"  # loaded by name: they decid
 Made = dict[str, dict[str, str | None]]  # level -> its `provenance.PARTS` and their digest
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that an evaluation and an iteration of a ticket share; from `--dense` on they decide no number."""
+    parser.add_argument("--settings", required=True, help="JSON: the task's columns that decide numbers, and threads")
+    parser.add_argument("--code", required=True, help="digest of the code, as the results will name it")
+    parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
+    parser.add_argument("--data", required=True, help="manifest.json of the data set")
+    parser.add_argument("--dense", nargs="*", default=[], help="the dense run, where it has to agree with references")
+    parser.add_argument("--references", help="table of the values that dense runs have to agree with")
+    parser.add_argument("--disagreement", choices=["stop", "warn"], default="stop", help="what a disagreement does")
+    parser.add_argument("--allow-pickle", action="store_true", help="read a pickle checkpoint, with weights_only")
+    parser.add_argument("--metrics", help="metrics that will be tabulated, joined by commas: refused where undefined")
+    parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
+    parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")
+
+
 def run(
     args: argparse.Namespace, versions: Mapping[str, str], evaluate: Callable[[Made], tuple[pd.DataFrame, pd.DataFrame]]
 ) -> None:
