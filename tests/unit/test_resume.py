@@ -97,6 +97,7 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import test_resume as here
+import torch
 from essential_sparsity.training import finetuning, resume
 
 def die(self, args, state, control, **kwargs):
@@ -105,15 +106,16 @@ def die(self, args, state, control, **kwargs):
 
 finetuning.Watch.on_step_end = die
 resume.SECONDS, resume.SHARE = 0.0, 1e9
+torch.set_num_threads(int(sys.argv[3]))
 here.run(Path(sys.argv[1]), place=here.work(Path(sys.argv[2])))
 """
 
 
 def test_a_job_that_was_killed_ends_with_the_same_bits_after_fewer_steps(folders, undisturbed, steps, tmp_path, capsys):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    killed = subprocess.run(
-        [sys.executable, "-c", DRIVER, folders["texts"], tmp_path], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    threads = str(torch.get_num_threads())  # bits depend on their number, which jobs set
+    command = [sys.executable, "-c", DRIVER, folders["texts"], tmp_path, threads]
+    killed = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert killed.returncode == -9
     found = run(folders["texts"], place=work(tmp_path))
     assert steps["steps"] == [5, 6, 7, 8, 9]
