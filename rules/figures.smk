@@ -40,12 +40,8 @@ rule plot_curve:
     params:
         program=program("plot_curve"),
         code=code("plot_curve"),
-        labels=lambda wildcards: json.dumps(
-            {
-                "model": MODELS[wildcards.model]["label"],
-                "task": TASKS[wildcards.task]["label"],
-            }
-        ),
+        looks=looks_of,
+        labels=labels_of,
     message:
         "Drawing the curves of {wildcards.model} on {wildcards.task}"
     shell:

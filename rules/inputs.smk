@@ -184,6 +184,16 @@ def labels_of(wildcards):
     )
 
 
+def looks_of(wildcards):
+    """How figures show the patterns of a curve: the registry is no code, so what of it is drawn is a param."""
+    return digest_of(
+        [
+            patterns.looks(patterns.find(name))
+            for name in STUDY.patterns[wildcards.model, wildcards.task]
+        ]
+    )
+
+
 def refinement_of(key, default):
     """A value of the configuration's `refine`, which may be switched off."""
     return (CONFIG.get("refine") or {}).get(key, default)

@@ -88,6 +88,7 @@ rule plot_difference:
     params:
         program=program("plot_difference"),
         code=code("plot_difference"),
+        looks=looks_of,
         labels=labels_of,
     message:
         "Drawing what tickets of {wildcards.model} gain on {wildcards.task}"

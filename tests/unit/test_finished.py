@@ -128,14 +128,14 @@ def test_a_result_damaged_in_place_computes_anew(outputs, capsys):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda seal: seal.unlink(), "it was not written to its end"),
-        (lambda seal: seal.write_text("{"), "its seal is damaged"),
-        (lambda seal: (seal.parent / "runs").unlink(), "its file runs is damaged"),
+        (lambda marker: marker.unlink(), "it was not written to its end"),
+        (lambda marker: marker.write_text("{"), "its marker is damaged"),
+        (lambda marker: (marker.parent / "runs").unlink(), "its file runs is damaged"),
     ],
 )
 def test_what_is_not_whole_computes_anew(outputs, capsys, damage, told):
     finish(outputs)
-    damage(kept(outputs) / "seal.json")
+    damage(kept(outputs) / "complete.json")
     assert not of_job(outputs).take_back()
     assert told in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from essential_sparsity import seals, tasks
+from essential_sparsity import markers, tasks
 from essential_sparsity.runs import evaluation
 from essential_sparsity.training import finetuning, resume
 
@@ -248,10 +248,10 @@ def test_large_checkpoints_are_written_less_often(folders, tmp_path, monkeypatch
 
 def test_identity_is_what_was_trained(folders, steps, often, tmp_path):
     stop_at(3, steps, folders["texts"], place=work(tmp_path))
-    seal = json.loads((tmp_path / "work/0.500/checkpoint-2" / seals.SEAL).read_text())
-    assert seal["identity"]["settings"] == SETTINGS
-    assert seal["identity"] | {"pattern": "global", "sparsity": 0.5, "seed": 0, "rows": 22} == seal["identity"]
-    assert {"weights", "masks", "code", "torch", "transformers", "device", "manifests"} < set(seal["identity"])
+    marker = json.loads((tmp_path / "work/0.500/checkpoint-2" / markers.MARKER).read_text())
+    assert marker["identity"]["settings"] == SETTINGS
+    assert marker["identity"] | {"pattern": "global", "sparsity": 0.5, "seed": 0, "rows": 22} == marker["identity"]
+    assert {"weights", "masks", "code", "torch", "transformers", "device", "manifests"} < set(marker["identity"])
 
 
 def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_keeps_them(
@@ -263,8 +263,8 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
         stop_at(1, steps, folders["texts"], place=work(tmp_path))
         stop_at(5, steps, folders["texts"], place=work(tmp_path))
     assert "batches go through in 2 parts now" in capsys.readouterr().out
-    seal = json.loads((tmp_path / "work/0.500/checkpoint-4" / seals.SEAL).read_text())
-    assert seal["parts"] == 2
+    marker = json.loads((tmp_path / "work/0.500/checkpoint-4" / markers.MARKER).read_text())
+    assert marker["parts"] == 2
     found = run(folders["texts"], place=work(tmp_path))
     assert "parts now" not in capsys.readouterr().out
     with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,21 @@ def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
         resources = re.search(r"resources: (.*)", block)[1]
         assert "gpu=1" in resources
         assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
+
+
+def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace):
+    call = ("--configfile", "config/emergence-bookcorpus.yaml", "--dry-run")
+    output = workspace.snakemake(*call, check=False)
+    assert "data/bookcorpus does not exist" in output
+    assert "Job stats" not in output
+    texts = workspace.folder / "data/bookcorpus/texts.parquet"
+    texts.parent.mkdir(parents=True)
+    texts.write_bytes(b"one")
+    try:
+        planned = workspace.planned(*call[:2])
+        assert (planned["pretrain"], planned["train_tokenizer"], planned["fetch_dataset"]) == (5, 1, 5)
+    finally:
+        shutil.rmtree(texts.parent)
 
 
 def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):

@@ -8,8 +8,8 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.emergence import members, neighbours, suspects
-from essential_sparsity.pruning import packed
-from essential_sparsity.study import study
+from essential_sparsity.pruning import bitmasks
+from essential_sparsity.study import iterations, study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,10 +27,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{model} is left out: it has {reason}")
 
     def read(model: str) -> neighbours.Held:
-        masks = packed.Masks(args.store, model, asked.mask_levels, {0}, asked.models[model]["allow_pickle"])
+        bits = bitmasks.Bitmasks(args.store, model, asked.mask_levels, {0}, asked.models[model]["allow_pickle"])
         wanted = [(level, neighbours.ONE_SHOT) for level in asked.mask_levels]
-        wanted += [(level, ("lth", task, seed)) for owner, task, seed, level in tickets if owner == model]
-        return neighbours.Held(masks.weights, {key: masks.bits(*key) for key in wanted})
+        wanted += [(level, (iterations.TICKETS, task, seed)) for owner, task, seed, level in tickets if owner == model]
+        return neighbours.Held(bits.weights, {key: bits.of(*key) for key in wanted})
 
     kept = [place for place in members.places(series) if place["model"] not in found]
     frames = [tables.empty("similarity"), *neighbours.compared(kept, read)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from essential_sparsity import cli, tables
-from essential_sparsity.pruning import packed, similarity
+from essential_sparsity.pruning import bitmasks, similarity
 from essential_sparsity.study import iterations, study
 
 
@@ -31,13 +31,13 @@ def main(argv: list[str] | None = None) -> None:
 def compared(store: Path, model: str, levels: dict[str, list], allow_pickle: bool) -> list[pd.DataFrame]:
     """Rows of all pairs of one model; at any time only the masks of one sparsity are held, packed."""
     seeds = {seed for pairs in levels.values() for _, *pair in pairs for _, task, seed in pair if not task}
-    masks = packed.Masks(store, model, list(levels), seeds, allow_pickle)
+    bits = bitmasks.Bitmasks(store, model, list(levels), seeds, allow_pickle)
     rows = []
     for sparsity, pairs in levels.items():
-        held = {mask: masks.bits(sparsity, mask) for mask in {mask for _, *pair in pairs for mask in pair}}
+        held = {mask: bits.of(sparsity, mask) for mask in {mask for _, *pair in pairs for mask in pair}}
         for between, a, b in pairs:
             key = similarity.key(between, sparsity, (model, *a), (model, *b))
-            rows.append(similarity.compare(masks.weights, held[a], held[b]).assign(**key))
+            rows.append(similarity.compare(bits.weights, held[a], held[b]).assign(**key))
     return rows
 
 

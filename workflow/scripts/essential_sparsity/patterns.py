@@ -137,6 +137,11 @@ def essence(pattern: Pattern) -> dict[str, Any]:
     return {part: getattr(pattern, part) for part in parts}
 
 
+def looks(pattern: Pattern) -> list[str | None]:
+    """What figures show of a pattern, for the digests of figures."""
+    return [pattern.name, pattern.label, pattern.colour, pattern.marker]
+
+
 def load(reference: str) -> Callable:
     """The function that a "module:function" names. ValueError names the reference when there is none."""
     module, _, name = reference.partition(":")

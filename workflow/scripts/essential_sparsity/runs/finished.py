@@ -3,7 +3,7 @@
 Snakemake starts a job again whenever something before it had to be made anew, and deletes what a job wrote whenever the
 job ends badly after all: because another member of its group failed, because it was cancelled, or its node or the head
 lost, between its last line and Snakemake's note of it. So a program first looks at what lies where its outputs belong;
-and it keeps hard links of its outputs in its work folder, sealed with all that decides them, and takes them back when it
+and it keeps hard links of its outputs in its work folder, marked complete with all that decides them, and takes them back when it
 is started again. They are cleared once the results have been collected. Standard library only.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from essential_sparsity import files, seals
+from essential_sparsity import files, markers
 
 FOLDER = "kept"  # below a job's work folder
 
@@ -47,7 +47,7 @@ class Finished:
         """Put the outputs where they belong, if an attempt before has kept them whole; otherwise say why not."""
         if not self.folder.is_dir():
             return False
-        _, reason = seals.read(self.folder, self.identity, "run")
+        _, reason = markers.read(self.folder, self.identity, "run")
         if reason:
             print(f"{self.folder} is not used: {reason}.", flush=True)
             shutil.rmtree(self.folder)
@@ -67,7 +67,7 @@ class Finished:
             shutil.rmtree(self.folder, ignore_errors=True)
             for name, path in self.outputs.items():
                 link(path, self.folder / name)
-            seals.write(self.folder, self.identity)
+            markers.write(self.folder, self.identity)
         except OSError as error:
             print(f"The results are written, but could not be kept in {self.folder} for another attempt ({error}).")
             shutil.rmtree(self.folder, ignore_errors=True)

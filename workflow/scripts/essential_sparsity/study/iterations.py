@@ -10,6 +10,7 @@ from essential_sparsity import patterns
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job, level, sparsities
 
+TICKETS = next(name for name, pattern in patterns.PATTERNS.items() if pattern.score == "given")  # the only such pattern
 TICKET = "{model}/{task}/seed{seed}/{sparsity}"  # of one iteration, below tickets/ of the store, without suffix
 
 Iteration = tuple[str, str, int, str]  # model, task, seed, sparsity after it

@@ -86,7 +86,15 @@ class Study:
     @cached_property
     def curves(self) -> list[tuple[str, str]]:
         """(model, task) of the grid, sorted."""
-        return sorted({(job.model, job.task) for job in self.jobs})
+        return list(self.patterns)
+
+    @cached_property
+    def patterns(self) -> dict[tuple[str, str], list[str]]:
+        """(model, task) of the grid -> its patterns, sorted."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for job in self.jobs:
+            found.setdefault((job.model, job.task), set()).add(job.pattern)
+        return {curve: sorted(names) for curve, names in sorted(found.items())}
 
     @cached_property
     def used_models(self) -> list[str]:
@@ -100,8 +108,12 @@ class Study:
 
     @cached_property
     def used_datasets(self) -> list[str]:
-        """Data sets of the grid, sorted."""
-        return sorted({self.tasks[job.task]["dataset"] for job in self.jobs})
+        """Data sets of the grid's tasks and of the pre-trainings that are made here, sorted."""
+        made = series.made_here(self.models, self.named_models)
+        return sorted(
+            {self.tasks[job.task]["dataset"] for job in self.jobs}
+            | {self.pretrainings[name]["dataset"] for name in made}
+        )
 
     @cached_property
     def tickets(self) -> list[iterations.Iteration]:

@@ -1,7 +1,7 @@
 """A training that was killed goes on from its last checkpoint and ends with the same bits.
 
-Checkpoints are `transformers.Trainer`'s, in a work folder that outlives the job. Each gets a seal, written last: what
-is trained (weights, masks, data, settings, seed, code, versions) and the SHA-256 of its files. One whose seal is missing
+Checkpoints are `transformers.Trainer`'s, in a work folder that outlives the job. Each gets a marker, written last: what
+is trained (weights, masks, data, settings, seed, code, versions) and the SHA-256 of its files. One whose marker is missing
 or says something else is deleted, never used.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import transformers
 
-from essential_sparsity import codefiles, files, seals
+from essential_sparsity import codefiles, files, markers
 
 ORDER, TRYING = "order.pt", "trying.json"
 SECONDS = 300.0  # of work that a kill costs at most, as long as saving is quick
@@ -85,12 +85,12 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
 
     def __enter__(self) -> "Progress":
         for path in sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])):
-            seal, reason = seals.read(path, self.identity, "training")
+            marker, reason = markers.read(path, self.identity, "training")
             if reason:
                 print(f"{path} is not used: {reason}.", flush=True)
                 shutil.rmtree(path)
             else:
-                self.checkpoint, self.parts = path, seal["parts"]
+                self.checkpoint, self.parts = path, marker["parts"]
         if self.checkpoint:
             self.order = torch.load(self.checkpoint / ORDER, weights_only=True)
             print(f"Going on from {self.checkpoint}.", flush=True)
@@ -130,7 +130,7 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
         checkpoint = self.folder / f"checkpoint-{state.global_step}"
         # at the end of an epoch the next one's order is still to be drawn, from here
         torch.save(torch.get_rng_state() if state.epoch == int(state.epoch) else self.order, checkpoint / ORDER)
-        seals.write(checkpoint, self.identity, parts=self.parts)
+        markers.write(checkpoint, self.identity, parts=self.parts)
         for other in self.folder.glob("checkpoint-*"):
             if other != checkpoint:
                 shutil.rmtree(other, ignore_errors=True)

@@ -11,7 +11,7 @@ from essential_sparsity.pruning import masks, tickets
 from essential_sparsity.study import iterations
 
 
-class Masks:
+class Bitmasks:
     """Masks of `model` in the folder `results`; its weights are read once, for all one-shot masks together.
 
     `levels`, `seeds`: those of the one-shot `global` masks. Raises ValueError for weights that
@@ -28,7 +28,7 @@ class Masks:
         self._folder = results / "tickets"
         self._made = {"model": model, "weights_sha256": files.read_json(manifest)["weights_sha256"]}
 
-    def bits(self, sparsity: str, mask: iterations.Mask) -> dict[str, np.ndarray]:
+    def of(self, sparsity: str, mask: iterations.Mask) -> dict[str, np.ndarray]:
         """Tensor name -> packed mask; ValueError for a ticket that is damaged or of something else."""
         _, task, seed = mask
         if not task:
