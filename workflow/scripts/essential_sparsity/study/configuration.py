@@ -52,6 +52,8 @@ def expectation(error) -> str:
         return f"{error.instance!r} is not one of: {allowed}{hint(error.instance, error.validator_value)}{described}"
     if error.validator in ("anyOf", "oneOf"):
         return f"{error.instance!r} was not expected here{described}"
+    if error.validator == "type" and error.instance is None:
+        return f"it is empty; give it a value of type {error.validator_value}, or leave the key out{described}"
     if error.validator == "pattern":
         return f"{error.instance!r} does not match {error.validator_value}{described}"
     return f"{error.message}{described}"
