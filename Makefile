@@ -15,7 +15,7 @@ SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --sche
 
 .PHONY: demo run refine report summary test test-slurm lock lint
 
-demo: run report summary
+demo: refine report summary
 
 $(INSTALLED): envs/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'

@@ -64,7 +64,7 @@ def refined(runs, items, step):
         seen = runs[name.isin(chosen)]
         kept = items[items["sparsity"].isin(seen["sparsity"])]
         table = knees.table(seen, lambda _, kept=kept: kept)[0]
-        added = refinement.next_round(seen, table, WIDTH, MOST_ROUNDS, MOST_LEVELS, rounds)
+        added = refinement.next_round(seen, table, WIDTH, MOST_ROUNDS, MOST_LEVELS, before=rounds)
         if not added:
             return seen
         rounds.append(added)

@@ -51,10 +51,11 @@ rule choose_levels:
         width=refinement_of("width", 0),
         rounds=refinement_of("rounds", 6),
         levels=refinement_of("levels", 20),
+        protocols=refinement_of("protocols", refinement.CHEAP),
         before=f"{OUT}/rounds.json",
     message:
         "Looking for the levels that would sharpen the knees"
     shell:
         "python {params.program} --runs {input.runs} --knees {input.knees} --width {params.width} "
-        "--rounds {params.rounds} --levels {params.levels} --before {params.before} "
+        "--rounds {params.rounds} --levels {params.levels} --protocols {params.protocols} --before {params.before} "
         "--out {output.levels} 2>&1 | tee {log}"

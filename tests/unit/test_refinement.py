@@ -111,6 +111,22 @@ def test_nothing_is_added_without_a_crossing_or_where_levels_are_given():
     assert rounds_of(TENTHS, 0.02, pattern="lth")[0] == []
 
 
+def test_levels_that_are_not_cheap_are_added_where_the_configuration_says_so():
+    runs = runs_at(TENTHS).assign(protocol="finetune")
+    assert refinement.next_round(runs, table_of(runs), 0.05, **MANY) == []
+    (entry,) = refinement.next_round(runs, table_of(runs), 0.05, **MANY, protocols=["finetune"])
+    assert entry["levels"] == ["0.650"]
+
+
+@pytest.mark.parametrize("start", [[0, 0.3, 0.5, 0.9], [0, 0.5, 0.9], [0, 0.2, 0.9]])
+def test_few_levels_are_enough_for_the_gap_that_holds_the_reading_however_wide_the_interval_is(start):
+    rounds, found = rounds_of(start, 0.05, low=0.0, levels=6)
+    levels = sorted([*start, *map(float, levels_of(rounds))])
+    below, above = next(gap for gap in pairwise(levels) if gap[0] <= found < gap[1])
+    assert above - below <= 0.05 + 1e-9
+    assert len(levels_of(rounds)) <= 6
+
+
 def test_the_headline_of_a_task_alone_is_refined():
     runs = runs_at(TENTHS)
     other = runs.assign(metric="f1", value=0.9 - np.maximum(runs["sparsity"] - 0.2, 0))

@@ -13,14 +13,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--width", required=True, type=float, help="widest gap left where a knee may be")
     parser.add_argument("--rounds", type=int, default=6, help="most rounds in all")
     parser.add_argument("--levels", type=int, default=20, help="most levels added to a curve in all")
+    parser.add_argument("--protocols", nargs="+", default=refinement.CHEAP, help="of the tasks whose curves get levels")
     parser.add_argument("--before", required=True, help="file of the rounds so far")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if not args.width > 0:
-        raise ValueError("There is nothing to refine to: set `refine: {width: 0.02}` in the configuration.")
+        raise ValueError("There is nothing to refine to: set `refine: {width: 0.05}` in the configuration.")
     runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
-    before = refinement.read(args.before)
-    files.write_json(args.out, refinement.next_round(runs, knees, args.width, args.rounds, args.levels, before))
+    bounds = (args.width, args.rounds, args.levels, args.protocols)
+    files.write_json(args.out, refinement.next_round(runs, knees, *bounds, refinement.read(args.before)))
 
 
 if __name__ == "__main__":

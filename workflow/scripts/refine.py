@@ -16,7 +16,11 @@ def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
-    folder = study.folder(configuration.of_command(command)["study"])
+    config = configuration.of_command(command)
+    if not config.get("refine"):
+        print("The configuration switches `refine` off: the grid as it is.", flush=True)
+        return _run(command)
+    folder = study.folder(config["study"])
     asked = f"{folder}/next_round.json"
     _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it
     while levels := files.read_json(asked):

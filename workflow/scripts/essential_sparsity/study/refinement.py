@@ -20,6 +20,7 @@ from essential_sparsity.study.configuration import ConfigError, check
 if TYPE_CHECKING:
     import pandas as pd
 
+CHEAP = ("zero-shot", "probe")  # protocols whose levels are refined unless the configuration says otherwise
 ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}
 ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.[0-9]{3}$"}}}
 ROUND = {"type": "array", "items": {"type": "object", "properties": ENTRY, "required": list(ENTRY)}}
@@ -49,15 +50,16 @@ def next_round(
     width: float,
     rounds: int,
     levels: int,
+    protocols: Sequence[str] = CHEAP,
     before: Sequence[list[dict]] = (),
 ) -> list[dict]:
     """The levels to add, one entry per curve that needs some, sorted: [{model, task, pattern, levels}].
 
     `runs`, `knees`: the tables; of several metrics of a task its headline counts. Every gap wider than `width` inside the
     interval of the essential sparsity is halved, that at the reading first, then the widest; without an interval only the
-    gap at the reading. New levels are multiples of `width` where one lies inside the gap, so that they are those of the
+    gap at the reading, for which the levels that it needs in later rounds are kept back. New levels are multiples of `width` where one lies inside the gap, so that they are those of the
     uniform grid. `before`: the rounds so far (`read`). No more than `rounds` rounds are made, and no more than `levels`
-    levels added to a curve in all. N:M and lottery ticket patterns, whose levels are given, are left alone.
+    levels added to a curve in all. Tasks of other protocols than `protocols`, and N:M and lottery ticket patterns, whose levels are given, are left alone.
     """
     if len(before) >= rounds:
         return []
@@ -65,17 +67,27 @@ def next_round(
     for entry in (entry for one in before for entry in one):
         given[entry["model"], entry["task"], entry["pattern"]] += len(entry["levels"])
     added = []
-    for knee in knees[knees["headline"] & knees["bracket_low"].notna()].itertuples():
+    tasks = set(runs.loc[runs["protocol"].isin(protocols), "task"])
+    for knee in knees[knees["headline"] & knees["bracket_low"].notna() & knees["task"].isin(tasks)].itertuples():
         curve = knee.model, knee.task, knee.pattern
         pattern = patterns.find(knee.pattern)
         if pattern.structure == "nm" or pattern.score == "given":
             continue
         here = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task)]
         seen = sorted(here.loc[here["pattern"].isin(["dense", knee.pattern]), "sparsity"].unique())
-        chosen = [_between(*gap, width) for gap in _wide(knee, seen, width)]
-        if chosen := chosen[: max(levels - given[curve], 0)]:
+        chosen = _chosen(_wide(knee, seen, width), width, levels - given[curve])
+        if chosen:
             added.append(dict(zip(("model", "task", "pattern"), curve, strict=True)) | {"levels": sorted(chosen)})
     return sorted(added, key=lambda entry: (entry["model"], entry["task"], entry["pattern"]))
+
+
+def _chosen(gaps: list[tuple[float, float]], width: float, left: int) -> list[str]:
+    """The levels that halve as many of the gaps as `left` allows, less those that the first one needs until it is narrow."""
+    if not gaps or left < 1:
+        return []
+    below, above = gaps[0]
+    kept = max(math.ceil(math.log2((above - below) / width) - 1e-9) - 1, 0)
+    return [_between(*gap, width) for gap in gaps[: max(left - kept, 1)]]
 
 
 def _wide(knee: NamedTuple, levels: list[float], width: float) -> list[tuple[float, float]]:
