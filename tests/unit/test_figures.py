@@ -130,6 +130,18 @@ def test_the_gap_that_holds_the_knee_is_shaded_under_its_interval():
     assert_readable(figure)
 
 
+def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": {0.5: 0.85, 0.7: 0.8, 0.9: 0.7}, "nm4": GLOBAL})
+    figure = draw(runs)
+    assert legend(figure)[:2] == ["global — 0–50 %", "nm4 — 51 % [50–60]"]
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "D" and len(line.get_xdata()) == 1]
+    assert [list(mark.get_xdata()) for mark in marks] == [pytest.approx([51])]
+    told = {line.split()[2]: " ".join(line.split()[5:9]) for line in summary.knee_lines(knees.table(runs)[0])[1:]}
+    assert told == {"global": "0–50 % 0–50 %", "nm4": "51.0 % 50–60 %"}
+    report = summary.report_table(knees.table(runs)[0]).set_index("pattern")
+    assert list(report["essential sparsity"]) == ["0–50 %", "51.0 %"]
+
+
 @pytest.mark.parametrize("seeds", [[1, 1], [1, 3], [3, 3]])
 def test_one_seed_is_said_to_be_one(seeds):
     runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "random": curve_of(lambda s: 0.9 - s)})

@@ -17,10 +17,14 @@ def main(argv: list[str] | None = None) -> None:
     costs = tables.read(folder / "tables/costs.parquet", "costs")
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print(
-        "essential: crossing of the isotonic mean (the headline); between: the levels of the grid that hold it, between"
+        "essential: crossing of the isotonic mean (the headline), no number where levels more than 10 points apart hold it;"
     )
-    print("which nothing was measured; kneedle, hinge: where the curve bends, whatever the tolerance. One seed: the")
-    print("interval is that seed's, over other items, and says nothing of other seeds.\n")
+    print(
+        "between: the levels that hold it, between which nothing was measured; kneedle, hinge: where the curve bends,"
+    )
+    print(
+        "whatever the tolerance. One seed: the interval is that seed's, over other items, and says nothing of others.\n"
+    )
     print("\n".join(summary.knee_lines(knees)))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))

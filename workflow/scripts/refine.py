@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.of_command(command)
     if not config.get("refine"):
         print("The configuration switches `refine` off: the grid as it is.", flush=True)
-        return _run(command)
+        _run(command)
+        return
     folder = study.folder(config["study"])
     asked = f"{folder}/next_round.json"
     _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from essential_sparsity import patterns
 from essential_sparsity.curves import knees
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
-from essential_sparsity.figures import style
+from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 # pattern -> colour, marker, for those that have their own; in the order of legends
@@ -151,18 +151,22 @@ def _draw_line(
         foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
         bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
         axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
-        axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
-        text += f" — {s:.0f} %" if s >= 1 else " — below 1 %"
+        known = not summary.coarse(knee)
+        if known:
+            axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
+        text += " — below 1 %" if known and s < 1 else f" — {summary.essential(knee, 0)}"
         if pd.notna(low_end := knee["essential_sparsity_low"]):
             open_end = pd.isna(knee["essential_sparsity_high"])
             high_end = points["sparsity"].max() if open_end else knee["essential_sparsity_high"]
             ends = np.array([100 * low_end, 100 * high_end])
             axes.plot(ends, [height] * 2, linewidth=1.6, zorder=4, **foot)
             text += f" (≥ {ends[0]:.0f})" if open_end else f" ({ends[0]:.0f}–{ends[1]:.0f})"
-        else:
+        elif known:
             text += f" [{bracket[0]:.0f}–{bracket[1]:.0f}]"
-        at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
-        axes.plot(s, at_knee, "D", ms=4.5, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=1, zorder=5)
+        if known:
+            at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
+            look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1}
+            axes.plot(s, at_knee, "D", ms=4.5, zorder=5, **look)
     elif knee is not None:
         text += f" — {str(knee['reason']).partition(':')[0]}"
         text += f" (≥ {100 * low_end:.0f})" if pd.notna(low_end := knee["essential_sparsity_low"]) else ""

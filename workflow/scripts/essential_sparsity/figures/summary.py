@@ -1,13 +1,15 @@
 """What a run found and cost, as plain text for a terminal."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
+COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
@@ -15,7 +17,7 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
     header = ["model", "task", "pattern", "metric", "dense", "essential", "between", "95 %", "kneedle", "hinge", "note"]
     rows = []
     for row in knees[knees["headline"]].sort_values(["model", "task", "pattern"]).to_dict("records"):
-        percents = [_percent(row[name]) for name in ("essential_sparsity", "kneedle", "hinge")]
+        percents = [essential(row), *(_percent(row[name]) for name in ("kneedle", "hinge"))]
         percents.insert(1, interval(row["bracket_low"], row["bracket_high"]))
         percents.insert(2, interval(row["essential_sparsity_low"], row["essential_sparsity_high"]))
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
@@ -28,6 +30,18 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes)])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+
+
+def coarse(knee: Mapping[str, Any]) -> bool:
+    """Whether the levels that hold an essential sparsity, in a row of table `knees`, stand too far apart for a number."""
+    return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
+
+
+def essential(knee: Mapping[str, Any], decimals: int = 1) -> str:
+    """The essential sparsity in per cent: `52.1 %`; the levels that hold it, `25–50 %`, where they are `coarse`; a dash."""
+    if pd.notna(knee["essential_sparsity"]) and coarse(knee):
+        return interval(knee["bracket_low"], knee["bracket_high"])
+    return _percent(knee["essential_sparsity"], decimals)
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -71,8 +85,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _percent(sparsity: float | None) -> str:
-    return "–" if pd.isna(sparsity) else f"{100 * sparsity:.1f} %"
+def _percent(sparsity: float | None, decimals: int = 1) -> str:
+    return "–" if pd.isna(sparsity) else f"{100 * sparsity:.{decimals}f} %"
 
 
 def _aligned(
@@ -107,7 +121,6 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
     """The table `knees` for a reader: sparsities in per cent with one decimal, a dash for none, reasons in words."""
     ordered = knees.sort_values(["model", "task", "metric", "pattern"])
     readings = {
-        "essential sparsity": "essential_sparsity",
         "last compliant": "last_compliant",
         "kneedle": "kneedle",
         "hinge": "hinge",
@@ -115,6 +128,7 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {name: ordered[name] for name in ("model", "task", "pattern", "metric")}
         | {"dense": ordered["dense"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")}
+        | {"essential sparsity": [essential(row) for row in ordered.to_dict("records")]}
         | {label: ordered[column].map(_percent) for label, column in readings.items()}
         | {
             label: [interval(*ends) for ends in zip(ordered[low], ordered[high], strict=True)]
