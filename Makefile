@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo run refine report summary test test-slurm lock lint
+.PHONY: demo study run refine report summary test test-slurm lock lint
 
 demo: refine report summary
 
@@ -25,6 +25,10 @@ $(INSTALLED): envs/requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -r envs/requirements.txt
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(abspath $(VENV))/lib || true
 	@touch $@
+
+# Variables of the command line are in the environment of its recipes: nothing that a user types is put into a shell line.
+study: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE TASK DATA COLUMNS PROTOCOL STUDY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$$$(option)"))
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)

@@ -1,0 +1,166 @@
+"""A study of one's own from a checkpoint and data: what is seen, what is written, what is asked for."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny_models as tiny
+import torch
+import transformers
+import yaml
+from PIL import Image
+
+import new_study
+from essential_sparsity.study import configuration, study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the workflow's tables, in which programs run, and a small encoder `mine/bert`."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "mine/bert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    tiny.save_bert(tmp_path / "mine/bert")
+    return tmp_path
+
+
+def call(*options: str) -> None:
+    new_study.main(["--model", *options])
+
+
+def asked(name: str) -> study.Study:
+    """The study that the written file asks for, as the workflow reads it."""
+    return study.read(configuration.read_config("config/config.yaml", f"config/{name}.yaml"))
+
+
+def table(columns: dict[str, list], path: str = "mine/texts.csv") -> str:
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+WORDS = [f"some words of text {i}" for i in range(90)]
+MOODS = ["glad", "sad", "sad"] * 30
+
+
+def test_a_folder_and_a_table_of_two_columns_become_a_study(place, capsys):
+    call("mine/bert", "--data", table({"text": WORDS, "label": MOODS}))
+    found = asked("bert-texts")
+    assert found.curves == [("bert", "texts")]
+    assert found.patterns == {("bert", "texts"): ["dense", "global", "layerwise", "random"]}
+    task = found.tasks["texts"]
+    assert (task["kind"], task["protocol"], task["n_train"], task["n_eval"]) == ("text-classification", "probe", 60, 30)
+    assert found.models["bert"]["parameters"] == sum(
+        p.numel() for p in transformers.AutoModel.from_pretrained("mine/bert").parameters()
+    )
+    said = capsys.readouterr().out
+    assert "sad (67%), glad (33%)" in said
+    assert "make demo CONFIG=config/bert-texts.yaml" in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "renamed"),
+    [
+        ({"what was said": WORDS, "mood": MOODS}, "text-classification", "text=what was said,label=mood"),
+        ({"id": range(90), "sentence": WORDS, "gold": MOODS}, "text-classification", "text=sentence,label=gold"),
+        ({"premise": WORDS, "hypothesis": WORDS[::-1], "label": MOODS}, "text-classification", "text_a=premise,text_b=hypothesis"),
+        ({"sentence1": WORDS, "sentence2": WORDS[::-1], "score": [i / 7 for i in range(90)]}, "text-similarity", "text_a=sentence1,text_b=sentence2,target=score"),
+        ({"body": WORDS}, "masked-lm", "text=body"),
+    ],
+)  # fmt: skip
+def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
+    call("mine/bert", "--data", table(columns), "--study", "mine")
+    task = asked("mine").tasks["texts"]
+    assert (task["kind"], task["columns"]) == (kind, renamed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["mine/nothing", "--task", "ws353"], "mine/nothing is no file or folder here"),
+        (["mine/bert", "--task", "mnist-probe"], "Tasks for it: ws353"),
+        (["mine/bert", "--task", "ws35"], "did you mean 'ws353'"),
+        (["mine/bert", "--data", "mine/none.csv"], "mine/none.csv does not exist"),
+        (["mine/bert", "--data", "mine/unclear.csv"], "Its columns are: a, b, c. Say --columns text="),
+        (["mine/bert", "--data", "mine/two.csv"], "which of mood, place is the label"),
+        (["mine/bert", "--data", "mine/few.csv"], "too few rows"),
+        (["mine/bert", "--data", "mine/texts.csv", "--protocol", "zero-shot"], "has no protocol 'zero-shot'; it has probe"),
+        (["mine/bert", "--data", "mine/texts.csv", "--study", "store"], "names a folder"),
+        (["mine/bert/model.safetensors", "--task", "ws353"], "name the folder that holds config.json"),
+        (["mine", "--task", "ws353"], "There is no config.json"),
+        (["mine/half", "--task", "ws353"], "no whole safetensors file"),
+        (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options, message):
+    table({"text": WORDS, "label": MOODS})
+    table({"a": WORDS, "b": WORDS, "c": WORDS}, "mine/unclear.csv")
+    table({"text": WORDS, "mood": MOODS, "place": MOODS}, "mine/two.csv")
+    table({"text": WORDS[:20], "label": MOODS[:20]}, "mine/few.csv")
+    shutil.copytree("mine/bert", "mine/half")
+    Path("mine/half/model.safetensors").write_bytes(Path("mine/bert/model.safetensors").read_bytes()[:100])
+    shutil.copytree("mine/bert", "mine/bart")
+    transformers.BartConfig(d_model=8).save_pretrained("mine/bart")
+    before = {path: path.read_bytes() for path in Path("config").iterdir()}
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        call(*options)
+    assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
+
+
+def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(place):
+    call("mine/bert", "--data", table({"text": WORDS, "label": MOODS}))
+    before = {path: path.read_bytes() for path in Path("config").iterdir()}
+    call("mine/bert", "--data", "mine/texts.csv")
+    assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
+    shutil.copytree("mine/bert", "other/bert")
+    with pytest.raises(ValueError, match="has a row 'bert' already, with another id"):
+        call("other/bert", "--data", "mine/texts.csv")
+    call("other/bert", "--name", "other", "--data", "mine/texts.csv")
+    assert asked("other-texts").curves == [("other", "texts")]
+
+
+def test_shards_in_half_precision_a_decoder_and_its_window(place):
+    tiny.save_llama(Path("mine/llama"))
+    model = transformers.AutoModelForCausalLM.from_pretrained("mine/llama", dtype=torch.bfloat16)
+    count = sum(p.numel() for p in model.parameters())
+    os.remove("mine/llama/model.safetensors")
+    model.save_pretrained("mine/llama", max_shard_size="4KB")
+    assert len(list(Path("mine/llama").glob("model-*.safetensors"))) > 1
+    call("mine/llama", "--data", table({"text": WORDS}))
+    found = asked("llama-texts")
+    assert (found.models["llama"]["type"], found.models["llama"]["parameters"]) == ("decoder", count)
+    task = found.tasks["texts"]
+    assert task["kind"] == "perplexity"
+    assert task["context"] <= model.config.max_position_embeddings
+
+
+def test_folders_of_images(place):
+    tiny.save_vit(Path("mine/vit"))
+    for label in ("cat", "dog"):
+        Path("mine/pets", label).mkdir(parents=True)
+        for i in range(40):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(f"mine/pets/{label}/{i}.png")
+    call("mine/vit", "--data", "mine/pets", "--protocol", "finetune")
+    task = asked("vit-pets").tasks["pets"]
+    assert (task["kind"], task["protocol"], task["format"]) == ("image-classification", "finetune", "imagefolder")
+    assert task["image_size"] == transformers.AutoConfig.from_pretrained("mine/vit").image_size
+
+
+def test_a_split_that_is_there_is_evaluated(place):
+    for split, size in (("train", 60), ("test", 30)):
+        Path("mine/news").mkdir(exist_ok=True)
+        table({"text": WORDS[:size], "label": MOODS[:size]}, f"mine/news/{split}.csv")
+    call("mine/bert", "--data", "mine/news")
+    task = asked("bert-news").tasks["news"]
+    assert (task["n_train"], task["n_eval"], task["eval_split"]) == (60, 30, "test")
+
+
+def test_the_file_is_what_a_person_would_write(place):
+    call("mine/bert", "--task", "ws353", "--study", "words")
+    text = Path("config/words.yaml").read_text()
+    assert "&" not in text
+    assert list(yaml.safe_load(text)) == ["study", "grid"]
+    assert "sparsities: {from: 0.1, to: 0.9, step: 0.1}" in text

@@ -1,0 +1,316 @@
+"""Looking at a checkpoint or a data set before it is a row of a table: what it is, and what its row would say.
+
+Nothing is downloaded of a hub's weights, and no weight is read: types come from the configuration, counts from headers.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from essential_sparsity import files
+from essential_sparsity.acquire import conversion, formats, readers
+from essential_sparsity.acquire.archives import SourceError
+
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
+# what columns are called -> what tasks call them; of several that are there the first counts
+TEXTS = ("text", "sentence", "content", "review", "document", "body", "comment")
+PAIRS = (
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+)
+LABELS = ("label", "labels", "class", "category", "target", "gold", "topic", "sentiment", "y")
+SCORES = ("target", "score", "similarity", "label", "rating", "gold")
+IMAGES = ("image", "img", "picture")
+SHORTEST_CLASS = 2  # rows that a class has at least, so that a column can be one of labels
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint is: the columns of its row, and sentences about it for a person.
+
+    `most`: the longest text (`positions`, tokens) and the side of an image (`image_size`, pixels) where it says so.
+    """
+
+    row: dict[str, Any]
+    said: list[str]
+    most: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a data set is: the columns of a task's row that describe it, its splits, and sentences for a person.
+
+    `columns`: those it has once they are renamed; `n_rows`: rows by split (`all` without splits).
+    """
+
+    row: dict[str, Any]
+    columns: list[str]
+    n_rows: dict[str, int]
+    n_classes: int | None
+    said: list[str]
+
+
+def checkpoint(place: str, type_: str | None = None, allow_pickle: bool = False) -> Checkpoint:
+    """A folder or file of weights, or a hub repository `owner/name`. Raises SourceError saying what is missing."""
+    if Path(place).expanduser().exists():
+        return _local(place, type_, allow_pickle)
+    if HUB.fullmatch(place):
+        return _on_hub(place, type_, allow_pickle)
+    raise SourceError(f"{place} is no file or folder here, and no hub repository of the form owner/name.")
+
+
+def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
+    path = Path(place).expanduser()
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+    row = {"source": "path", "id": place, "allow_pickle": False}
+    if path.suffix == ".gguf" or (names and "config.json" not in names and any(n.endswith(".gguf") for n in names)):
+        file = path if path.is_file() else path / conversion.only_file(names, ".gguf")[0]
+        row |= {"type": type_ or "decoder", "format": "gguf", "parameters": _gguf_parameters(file)}
+        said = f"{place}: one GGUF file, {row['parameters'] / 1e6:,.1f} M parameters; its codes are dequantised"
+        return Checkpoint(row, [said], {})
+    if path.is_file():
+        raise SourceError(f"{place} is a file; name the folder that holds config.json, the weights and the tokenizer.")
+    used = conversion.transformers_files(names, allow_pickle)
+    from transformers import AutoConfig
+
+    config = _configuration(lambda: AutoConfig.from_pretrained(path, local_files_only=True), place)
+    weights = [path / name for name in used if name.endswith((".safetensors", ".bin"))]
+    pickled = weights[0].suffix == ".bin"
+    counts = [_shapes(file) for file in weights if file.suffix == ".safetensors"]
+    parameters = sum(map(sum, counts)) if not pickled else sum(file.stat().st_size for file in weights) / 4
+    row |= {
+        "type": type_ or kind_of(config),
+        "format": "transformers",
+        "parameters": parameters,
+        "allow_pickle": pickled,
+    }
+    said = (
+        f"{place}: {config.model_type}, {parameters / 1e6:,.1f} M parameters in {files.some([w.name for w in weights])}"
+    )
+    return Checkpoint(row, [said], _most(config))
+
+
+def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
+    from huggingface_hub import HfApi, errors
+    from transformers import AutoConfig
+
+    try:
+        info = HfApi().model_info(place)
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+        raise SourceError(
+            f"{place} is no file or folder here, and could not be looked up on the hub: {error}"
+        ) from error
+    used = conversion.transformers_files([file.rfilename for file in info.siblings], allow_pickle)
+    config = _configuration(lambda: AutoConfig.from_pretrained(place, revision=info.sha), place)
+    parameters = info.safetensors.total if info.safetensors else None
+    if parameters is None:
+        raise SourceError(
+            f"{place}: the hub does not say how many parameters it has. Add its row to the models table by hand: the column "
+            "parameters is for the memory and time that jobs ask for."
+        )
+    pickled = not any(name.endswith(".safetensors") for name in used)
+    row = {
+        "source": "hub",
+        "id": place,
+        "revision": info.sha,
+        "type": type_ or kind_of(config),
+        "format": "transformers",
+    }
+    row |= {"parameters": parameters, "allow_pickle": pickled}
+    said = f"{place} at {info.sha[:10]}: {config.model_type}, {parameters / 1e6:,.1f} M parameters"
+    return Checkpoint(row, [said], _most(config))
+
+
+def _most(config) -> dict[str, int]:
+    sizes = {"positions": "max_position_embeddings", "image_size": "image_size"}
+    found = {name: getattr(config, key, None) for name, key in sizes.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _configuration(read, place: str):
+    try:
+        return read()
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise SourceError(f"{place}: transformers cannot build this model from its config.json ({first}).") from error
+
+
+def kind_of(config) -> str:
+    """`encoder`, `decoder` or `vision`, from a transformers configuration. Raises SourceError where it cannot be told."""
+    from transformers.models.auto import modeling_auto as known
+
+    name = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise SourceError(
+            f"{name} is an encoder with a decoder: no kind of task evaluates those. Name a checkpoint of an encoder, a decoder or a "
+            "vision model."
+        )
+    causal = [a for a in getattr(config, "architectures", None) or () if a.endswith(("ForCausalLM", "LMHeadModel"))]
+    if name in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+        return "vision"
+    if name in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal:
+        return "encoder"
+    if name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    raise SourceError(f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say --type.")
+
+
+def _shapes(file: Path) -> list[int]:
+    """Numbers of values of the tensors of a safetensors file, from its header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            return [prod(opened.get_slice(name).get_shape()) for name in opened.keys()]  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise SourceError(f"{file} is no whole safetensors file ({error}).") from error
+
+
+def _gguf_parameters(file: Path) -> float:
+    import gguf
+
+    try:
+        return float(sum(int(prod(map(int, tensor.shape))) for tensor in gguf.GGUFReader(file).tensors))
+    except (ValueError, IndexError) as error:
+        raise SourceError(f"{file} is no whole GGUF file ({error}).") from error
+
+
+def data(place: str, columns: str | None = None) -> Data:
+    """A local file or folder, read as a run will read it. Raises SourceError naming the columns where they are unclear.
+
+    `columns`: as in the tasks table, `text=sentence,label=gold`; without it they are told by their names and contents.
+    """
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise SourceError(
+            f"{place} does not exist. A data set of the hub is a row of the tasks table, written by hand."
+        )
+    row = {"source": "path", "id": place, "format": format_of(path), "columns": columns}
+    frame, counts = _read(row)
+    if columns is None:
+        row["columns"] = _renaming(frame, place)
+        if row["columns"]:
+            frame = formats.renamed(frame, row["columns"], place)
+    labels = frame["label"].dropna() if "label" in frame else None
+    classes = None if labels is None else int(labels.nunique())
+    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    said = [f"{place}: read as {row['format']}, rows: {told}; columns {files.some([c for c in frame if c != 'item'])}"]
+    if classes:
+        shares = labels.astype(str).value_counts(normalize=True)
+        said.append(f"labels: {files.some([f'{name} ({share:.0%})' for name, share in shares.items()])}")
+    return Data(row, list(frame), counts, classes, said)
+
+
+def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as work:
+        record = formats.fetch_dataset(row["id"], {"revision": None, "packages": []} | dict(row), Path(work))
+        return pd.read_parquet(Path(work) / "files" / "data.parquet"), record["n_rows"]
+
+
+def format_of(path: Path) -> str:
+    """The format of a file or folder, by the suffixes of its files. Raises SourceError where there are none or several."""
+    names = [path.name] if path.is_file() else [p.name for p in path.rglob("*") if p.is_file()]
+    names = [name for name in names if not name.startswith(".") and name not in formats.ABOUT]
+    general = ("parquet", "csv", "json", "imagefolder")
+    found = [name for name in general if any(file.lower().endswith(readers.SUFFIXES[name]) for file in names)]
+    if len(found) != 1:
+        known = ", ".join(suffix for name in general for suffix in readers.SUFFIXES[name])
+        raise SourceError(
+            f"{path} holds {'files of several formats: ' + ', '.join(found) if found else 'no file of a known format'} "
+            f"({files.some(names)}). Name one file, or a folder of one kind of file: {known}."
+        )
+    return found[0]
+
+
+def _renaming(frame: pd.DataFrame, place: str) -> str | None:
+    """What the columns are called in the tasks table's way, from their names and contents. SourceError where unclear."""
+    names = [name for name in frame if name not in ("item", "split")]
+    lower = {str(name).lower(): name for name in names}
+    found = {}
+    if image := _first(lower, IMAGES):
+        found["image"] = image
+    elif pair := next((pair for pair in PAIRS if set(pair) <= lower.keys()), None):
+        found |= {"text_a": lower[pair[0]], "text_b": lower[pair[1]]}
+    elif text := _first(lower, TEXTS):
+        found["text"] = text
+    left = [name for name in names if name not in found.values()]
+    if not found:
+        wordy = [name for name in names if _wordy(frame[name])]
+        if len(wordy) == 1:
+            found["text"] = wordy[0]
+            left.remove(wordy[0])
+    kept = {str(name).lower(): name for name in left}
+    if "text_a" in found and (score := _first(kept, SCORES)) and _continuous(frame[score]):
+        found["target"] = score
+    elif label := _first(kept, LABELS):
+        found["label"] = label
+    elif len(classes := [name for name in left if _like_classes(frame[name])]) == 1:
+        found["label"] = classes[0]
+    elif classes:
+        raise SourceError(
+            f"{place}: it is not clear which of {', '.join(map(str, classes))} is the label. {_how(names)}"
+        )
+    if not {"image", "text", "text_a"} & found.keys():
+        raise SourceError(f"{place}: it is not clear which column holds the text. {_how(names)}")
+    renamed = {new: old for new, old in found.items() if new != old}
+    return ",".join(f"{new}={old}" for new, old in renamed.items()) or None
+
+
+def _how(names: Iterable[Any]) -> str:
+    return (
+        f"Its columns are: {', '.join(map(str, names))}. Say --columns text=…,label=… (two texts: text_a=…,text_b=…; a number to "
+        "predict: target=…)."
+    )
+
+
+def _first(there: Mapping[str, Any], wanted: Iterable[str]) -> Any:
+    return next((there[name] for name in wanted if name in there), None)
+
+
+def _wordy(column: pd.Series) -> bool:
+    """Whether a column holds texts of several words."""
+    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+        return False
+    values = column.dropna()
+    return bool(len(values)) and all(isinstance(v, str) for v in values) and values.str.contains(" ").mean() > 0.5
+
+
+def _continuous(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and bool((column.dropna() % 1 != 0).any())
+
+
+def _like_classes(column: pd.Series) -> bool:
+    """Whether a column's values repeat as classes do."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(column):
+        return True
+    values = column.dropna()
+    if (
+        not len(values)
+        or _continuous(column)
+        or any(isinstance(value, bytes | dict | list) for value in values.head(50))
+    ):
+        return False
+    counts = values.value_counts()
+    return len(counts) > 1 and counts.median() >= SHORTEST_CLASS and not _wordy(column)
+
+
+def as_cell(value: Any) -> str:
+    """A value as a cell of a table: numbers without needless digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,175 @@
+"""A study of one's own: the rows and the configuration file that answer for one checkpoint and one task or data set.
+
+What it writes is what a person would write by hand: a row of the models table, one of the tasks table, and a small
+configuration that names both. Nothing is written before everything is known to be valid.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from essential_sparsity import files
+from essential_sparsity.acquire.looking import Checkpoint, Data, as_cell
+from essential_sparsity.study import configuration, kinds, study, tsv
+from essential_sparsity.study.configuration import ConfigError
+
+MOST_TRAIN, MOST_EVAL = 2000, 1000  # items that a new task asks for, where there are so many
+FEWEST = 20  # items of either, below which an accuracy says nothing
+IMAGE = 224  # pixels
+LEVELS = {"from": 0.1, "to": 0.9, "step": 0.1}
+PROBE_LENGTH, WINDOW, WINDOWS = 128, 512, 40  # tokens of a text and of a window, windows
+FINETUNE = {"epochs": 3, "learning_rate": "2e-5", "batch_size": 16, "levels_per_job": 1}
+CHEAP = {"levels_per_job": 9}
+
+
+ABOUT = "# Keys that are left out come from config.yaml; config/README.md explains each.\n"
+
+
+class Plain(yaml.SafeDumper):
+    """Values that are the same stand there again, not by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def name_of(place: str) -> str:
+    """An id from a path or repository: its last part, of letters, digits, dots and dashes. ConfigError where none is left."""
+    last = re.sub(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", "", place.rstrip("/").rpartition("/")[2], flags=re.I)
+    found = re.sub(r"[^A-Za-z0-9.-]+", "-", last).strip("-.")
+    if not found:
+        raise ConfigError(f"No name can be made of {place!r}: say --name.")
+    return found
+
+
+def model_row(name: str, seen: Checkpoint) -> dict[str, Any]:
+    """The row of the models table."""
+    return {"model": name, "label": name, **seen.row}
+
+
+def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> dict[str, Any]:
+    """The row of the tasks table: the kind that fits the columns and the type of model. ConfigError where none does."""
+    columns, train, evaluation = set(seen.columns), *_sizes(seen)
+    type_, positions = model.row["type"], model.most.get("positions", WINDOW)
+    length = {"max_length": min(PROBE_LENGTH, positions)}
+    row = {"task": name, "label": name, "dataset": name, **seen.row}
+    labelled = "label" in columns
+    if "image" in columns and labelled and type_ == "vision":
+        kind, offered = "image-classification", {"image_size": min(IMAGE, model.most.get("image_size", IMAGE))}
+    elif {"text_a", "text_b", "target"} <= columns and type_ != "vision":
+        kind, offered = "text-similarity", length
+    elif labelled and columns & {"text", "text_a"} and type_ != "vision":
+        kind, offered = "text-classification", length
+    elif "text" in columns and type_ == "decoder":
+        kind, offered = "perplexity", {"context": min(WINDOW, positions), "windows": WINDOWS}
+    elif "text" in columns and type_ == "encoder":
+        kind, offered = "masked-lm", length | {"positions": 4}
+    else:
+        raise ConfigError(
+            f"No kind of task evaluates a model of type {type_} on the columns {', '.join(seen.columns)}. Texts with a column "
+            "label, pairs with a number to predict (text_a, text_b, target) and texts alone are for encoders and decoders, images "
+            "with a label for vision models: say --columns to rename what there is."
+        )
+    known = kinds.declared()[kind]
+    chosen = protocol or ("probe" if "probe" in known.protocols else next(iter(known.protocols)))
+    if chosen not in known.protocols:
+        raise ConfigError(f"{kind} has no protocol {chosen!r}; it has {', '.join(known.protocols)}.")
+    row |= {"kind": kind, "protocol": chosen} | offered | (FINETUNE if chosen == "finetune" else CHEAP)
+    needed = {*known.columns, *known.protocols[chosen].columns}
+    sizes = {"n_train": train, "n_eval": evaluation}
+    row |= {column: sizes[column] for column in sizes if column in needed}
+    if {"n_train", "n_eval"} & needed and min(row[column] for column in sizes if column in row) < FEWEST:
+        raise ConfigError(
+            f"{seen.row['id']} has too few rows ({', '.join(f'{n} {split}' for split, n in seen.n_rows.items())}): at least "
+            f"{FEWEST} to train and {FEWEST} to evaluate are needed to say anything."
+        )
+    others = [split for split in seen.n_rows if split not in ("train", "all")]
+    if others:
+        row["eval_split"] = next((split for split in ("validation", "test") if split in others), others[0])
+    return row
+
+
+def _sizes(seen: Data) -> tuple[int, int]:
+    """Items to train on and to evaluate: of their own splits, or two thirds and one third of all."""
+    others = [count for split, count in seen.n_rows.items() if split not in ("train", "all")]
+    if "train" in seen.n_rows and others:
+        evaluated = next((seen.n_rows[split] for split in ("validation", "test") if split in seen.n_rows), others[0])
+        return min(seen.n_rows["train"], MOST_TRAIN), min(evaluated, MOST_EVAL)
+    total = sum(seen.n_rows.values())
+    return min(2 * total // 3, MOST_TRAIN), min(total // 3, MOST_EVAL)
+
+
+def study_file(name: str, model: str, task: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration: a plain grid of one-shot patterns, with a random control, and seeds where something trains."""
+    seeds = [0] if task["protocol"] == "zero-shot" else [0, 1, 2]
+    patterns = ["global", "layerwise", "random"]
+    common = {"models": [model], "tasks": [task["task"]], "patterns": patterns, "sparsities": dict(LEVELS)}
+    return {"study": name, "grid": [common | {"seeds": seeds}]}
+
+
+def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
+    """Add rows (`models`, `tasks` -> row) to the tables of config/config.yaml and write the study's file; what was done.
+
+    A row that stands there already as it is stays; another one of the same name, or another file, is refused before
+    anything is written (ConfigError).
+    """
+    base = configuration.read_config("config/config.yaml")
+    told, texts = [], {}
+    for table, row in rows.items():
+        file, key = base[table], table[:-1]
+        there = {found[key]: found for found in tsv.read_table(file, table, key)}
+        cells = {column: as_cell(value) for column, value in row.items()}
+        if row[key] in there:
+            own = there[row[key]]
+            differing = [column for column, value in row.items() if own[column] != _typed(value)]
+            if differing:
+                raise ConfigError(
+                    f"{file} has a row {row[key]!r} already, with another {differing[0]} ({own[differing[0]]!r} instead of "
+                    f"{row[differing[0]]!r}). Say --name, or change that row by hand."
+                )
+            told.append(f"{file}: the row {row[key]} stands there already")
+            continue
+        text = Path(file).read_text(encoding="utf-8")
+        header = next(line for line in text.splitlines() if line.strip() and not line.startswith("#")).split("\t")
+        if lacking := [column for column, cell in cells.items() if cell and column not in header]:
+            raise ConfigError(f"{file} has no column {lacking[0]!r}, which the new row needs. Add it to the header.")
+        line = "\t".join(cells.get(column.strip(), "") for column in header).rstrip("\t")
+        texts[file] = f"{text}{'' if text.endswith(chr(10)) else chr(10)}{line}\n"
+        told.append(f"{file}: added the row {row[key]}")
+    written = ABOUT + yaml.dump(config, Dumper=Plain, sort_keys=False, default_flow_style=None)
+    if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != config:
+        raise ConfigError(f"{path} exists and says something else. Say --study with another name, or delete it.")
+    before = {file: Path(file).read_bytes() for file in texts}
+    try:
+        for file, text in texts.items():
+            _replace(Path(file), text)
+        study.unlocked({**base, **config}, str(path))
+    except BaseException:
+        for file, content in before.items():
+            _replace(Path(file), content.decode("utf-8"))
+        raise
+    _replace(path, written)
+    return [*told, f"{path}: the study"]
+
+
+def _typed(value: Any) -> Any:
+    """A value as a table gives it back."""
+    return tsv.parse_cell(as_cell(value), ["boolean", "integer", "number"])
+
+
+def _replace(path: Path, text: str) -> None:
+    with files.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def suiting(task: Mapping[str, Any], type_: str, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a task that does not evaluate a type of model, naming those that do. ConfigError."""
+    declared = kinds.declared()
+    if type_ not in declared[task["kind"]].models:
+        fitting = [row["task"] for row in tasks if type_ in declared[row["kind"]].models]
+        raise ConfigError(
+            f"{task['task']} ({task['kind']}) evaluates models of type {' or '.join(declared[task['kind']].models)}, this one is "
+            f"of type {type_}. Tasks for it: {', '.join(fitting)}."
+        )
