@@ -8,7 +8,14 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, files, patterns
-from essential_sparsity.study import configuration, grid, iterations, refinement, resources, series
+from essential_sparsity.study import (
+    configuration,
+    grid,
+    iterations,
+    refinement,
+    resources,
+    series,
+)
 from essential_sparsity.study import study as studies
 
 try:
