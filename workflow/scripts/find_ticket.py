@@ -20,7 +20,7 @@ from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
 from essential_sparsity.tables import provenance
-from essential_sparsity.training import resume
+from essential_sparsity.training import devices, resume
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
     parser.add_argument("--digest", required=True, type=Path, help="file to write with its SHA-256, as sha256sum does")
     args = parser.parse_args(argv)
+    args.device = devices.find(args.device)
     for dense in args.dense:
         job.check_dense(args, dense)
     settings = json.loads(args.settings)
@@ -67,7 +68,7 @@ def made_of(args: argparse.Namespace) -> dict:
         "checkpoint": provenance.of_manifest(args.manifest),
         "data": provenance.of_manifest(args.data),
         "previous": [files.sha256_file(path) for path in args.previous],
-        **resume.versions(resume.device()),
+        **resume.versions(args.device),
     }
 
 
@@ -107,7 +108,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         before,
         float(args.sparsity),
         args.seed,
-        resume.device(),
+        args.device,
         work,
         args.tokens,
     )

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
-from essential_sparsity.training import resume
+from essential_sparsity.training import devices, resume
 
 TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
 
@@ -35,18 +35,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, type=Path, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, type=Path, help="Parquet file to write: one row per level and item")
     args = parser.parse_args(argv)
+    device = devices.find(args.device)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
     work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
     with threadpool_limits(settings["threads"]):
-        job.run(args, resume.versions(resume.device()), lambda made: evaluate(args, settings, made, work))
+        job.run(args, resume.versions(device), lambda made: evaluate(args, settings, made, device, work))
     if work:
         work.clear()
 
 
 def evaluate(
-    args: argparse.Namespace, settings: dict, made: job.Made, work: resume.Work | None
+    args: argparse.Namespace, settings: dict, made: job.Made, device: str, work: resume.Work | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
@@ -58,7 +59,7 @@ def evaluate(
         args.pattern,
         list(levels),
         args.seed,
-        device=resume.device(),
+        device=device,
         tickets=given_masks(args, list(levels), manifest["weights_sha256"]),
         work=work,
         cache=args.tokens,
