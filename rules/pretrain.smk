@@ -60,8 +60,8 @@ rule pretrain:
         ),
     shell:
         "{params.launch} {params.program} --pretraining {wildcards.pretraining} --settings {params.settings:q} "
-        "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --device {params.device} --losses {output.losses} "
-        "--manifest {output.manifest} 2>&1 | tee {log}"
+        "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --device {params.device} "
+        "--losses {output.losses} --manifest {output.manifest} 2>&1 | tee {log}"
 
 
 # The checkpoints of a pre-training are many and small: one job measures all that are not pruned.
