@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
             done.keep()
         place = f"{args.model} {args.task} seed {args.seed}, iteration {record['iteration']}"
         print(f"{place}: {record['k']:,} of {record['n']:,} weights are pruned")
+        if record["diverged"]:
+            print(f"The training of iteration {record['diverged']} diverged: runs with this ticket will say so.")
     if work:
         work.clear()
 
@@ -100,12 +102,12 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         raise ValueError(
             f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
         )
-    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}).masks() if args.previous else {}
-    masks, level = lottery.ticket(
+    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}) if args.previous else None
+    masks, level, diverged = lottery.ticket(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
         {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
-        before,
+        before.masks() if before else {},
         float(args.sparsity),
         args.seed,
         args.device,
@@ -113,6 +115,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         args.tokens,
     )
     made = {"iteration": args.iteration, "sparsity": level.sparsity, "k": level.k, "n": level.n}
+    made["diverged"] = (before and before.provenance["diverged"]) or (args.iteration if diverged else None)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return masks, chain | made | versions | {"workflow": essential_sparsity.__version__, "made_of": digest_of(args)}
 

@@ -1,11 +1,13 @@
 """Prune one checkpoint in one pattern at one or more sparsities and evaluate it on one task: runs and items tables."""
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no network; files come from the manifests alone
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -52,6 +54,7 @@ def evaluate(
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
     levels = {float(level): level for level in made}
+    tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
@@ -60,13 +63,16 @@ def evaluate(
         list(levels),
         args.seed,
         device=device,
-        tickets=given_masks(args, list(levels), manifest["weights_sha256"]),
+        tickets={level: ticket.masks() for level, ticket in tickets.items()},
         work=work,
         cache=args.tokens,
     )
     key = job.key(args)
     runs, items, started = [], [], time.monotonic()
     for level, outcome in found:
+        if ticket := tickets.get(level.sparsity):
+            told = "; ".join(filter(None, [ticket.collapsed, outcome.collapsed]))
+            outcome = dataclasses.replace(outcome, collapsed=told or None)
         rows = evaluation.run_rows(level, outcome, manifest, settings["protocol"])
         runs.append(rows.assign(**key, **made[levels[level.sparsity]]))
         items.append(outcome.items.assign(sparsity=level.sparsity, **key))
@@ -80,17 +86,13 @@ def evaluate(
     return pd.concat(runs), pd.concat(items)
 
 
-def given_masks(
-    args: argparse.Namespace, levels: list[float], weights_sha256: str
-) -> dict[float, dict[str, torch.Tensor]]:
-    """Sparsity -> masks of the tickets given."""
+def given_tickets(args: argparse.Namespace, levels: list[float], weights_sha256: str) -> dict[float, Any]:
+    """Sparsity -> the ticket given, of `pruning.tickets`."""
     if not args.tickets:
         return {}
     read = importlib.import_module(TICKETS).read
     chain = {"model": args.model, "task": args.task, "seed": args.seed, "weights_sha256": weights_sha256}
-    return {
-        level: read(path, chain | {"sparsity": level}).masks() for level, path in zip(levels, args.tickets, strict=True)
-    }
+    return {level: read(path, chain | {"sparsity": level}) for level, path in zip(levels, args.tickets, strict=True)}
 
 
 if __name__ == "__main__":
