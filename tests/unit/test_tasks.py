@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import types
 from itertools import chain
 
 import numpy as np
@@ -21,6 +22,7 @@ from essential_sparsity import tasks
 from essential_sparsity.curves import bootstrap
 from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.runs import evaluation
 from essential_sparsity.study import kinds
 from essential_sparsity.tasks import (
     _labels,
@@ -489,6 +491,45 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
     predicted = _labels.probe("probe", features(prepared.train), prepared.train_targets, features(prepared.inputs))
     assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
     assert outcome.metrics["accuracy"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "in_front"),
+    [
+        ("ViT", {}, 1),
+        ("DeiT", {}, 2),
+        ("Dinov2", {}, 1),
+        ("Dinov2WithRegisters", {"num_register_tokens": 3}, 4),
+        ("CLIPVision", {}, 1),
+        ("IJepa", {}, 0),
+        ("SiglipVision", {}, 0),
+        ("Swin", {}, 0),
+        ("Swinv2", {}, 0),
+    ],
+)
+def test_a_class_token_is_read_where_there_is_one_and_only_patches_are_averaged(tmp_path, name, options, in_front):
+    folder = tiny.save_vision(tmp_path, name, **options)
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20}
+    prepared = image_classification.prepare(folder, tiny.images(60), settings, 0)
+    model = load(folder)
+    found = tasks.forward(model, prepared.inputs, prepared.collate, 7, "cpu", image_classification.reader(model))
+    pixels = torch.stack([prepared.inputs[i]["pixel_values"] for i in range(20)])
+    with torch.no_grad():
+        hidden = model(pixel_values=pixels).last_hidden_state
+    patches = hidden[:, in_front:]
+    assert patches.shape[1] == (4 if name.startswith("Swin") else 16), "Swin merges patches"
+    expected = patches.mean(dim=1)
+    if in_front:
+        expected = torch.cat([hidden[:, 0], expected], dim=1)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    ((_, outcome),) = evaluation.evaluate(folder, tiny.images(60), settings, "global", [0.3], 0)
+    assert 0 <= outcome.metrics["accuracy"] <= 1
+
+
+def test_a_map_of_patches_is_averaged_over_its_places(vit):
+    output = types.SimpleNamespace(last_hidden_state=torch.randn(2, 5, 3, 4))
+    found = image_classification.reader(load(vit))(output, {})
+    torch.testing.assert_close(found, output.last_hidden_state.flatten(2).mean(dim=2))
 
 
 def test_image_size_must_hold_whole_patches(vit):
