@@ -32,9 +32,10 @@ def prepared(folder: Path, levels: int) -> Workspace:
     workspace = Workspace(folder)
     sparsities = [round(0.1 + 0.05 * i, 3) for i in range(levels)]
     workspace.configure(
+        resources={"gpu": 1, "device": "cpu", "threads": 1},  # the GPUs of the test cluster are names
         grid=[
             {"models": ["minilm"], "tasks": ["ws353"], "patterns": ["global"], "sparsities": sparsities, "seeds": [0]}
-        ]
+        ],
     )
     workspace.snakemake("results/store/runs/minilm/ws353/dense/0.000/seed0.parquet", "--quiet", "all")
     return workspace

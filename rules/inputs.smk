@@ -66,6 +66,11 @@ def run_settings(wildcards):
 
 
 # Params that decide no number take `output`, so that Snakemake does not compare them.
+def device_of(wildcards, output):
+    """What to compute on; the type of device that it comes to stands in each run's row."""
+    return CONFIG["resources"]["device"]
+
+
 def pickle_of(wildcards, output):
     """The permission to read a pickle, as an option."""
     return "--allow-pickle" if MODELS[wildcards.model]["allow_pickle"] else ""
@@ -75,7 +80,8 @@ def pickle_of(wildcards, output):
 def run_permissions(wildcards, output):
     """What a run may do and what it is told about, which decides no number: options of the program."""
     row = TASKS[wildcards.task]
-    found = list(filter(None, [pickle_of(wildcards, output)]))
+    found = ["--device", device_of(wildcards, output)]
+    found += filter(None, [pickle_of(wildcards, output)])
     if row["metrics"]:
         found += ["--metrics", row["metrics"]]
     if (wildcards.model, wildcards.task) in STUDY.expected:

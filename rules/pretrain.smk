@@ -49,17 +49,19 @@ rule pretrain:
         code=code("pretrain"),
         settings=pretraining_settings,
         threads=CONFIG["resources"]["threads"],
+        device=device_of,
         # more than one GPU of a node: one process each
         launch=(
             f"accelerate launch --num_processes {CONFIG['resources']['gpu']} --num_machines 1 "
             "--mixed_precision no --dynamo_backend no"
             if CONFIG["resources"]["gpu"] > 1
+            and CONFIG["resources"]["device"] != "cpu"
             else "python"
         ),
     shell:
         "{params.launch} {params.program} --pretraining {wildcards.pretraining} --settings {params.settings:q} "
-        "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --losses {output.losses} "
-        "--manifest {output.manifest} 2>&1 | tee {log}"
+        "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --device {params.device} "
+        "--losses {output.losses} --manifest {output.manifest} 2>&1 | tee {log}"
 
 
 # The checkpoints of a pre-training are many and small: one job measures all that are not pruned.

@@ -43,6 +43,7 @@ IDLE = [
     "--disagreement",
     "--metrics",
     "--allow-pickle",
+    "--device",
     "--code",
 ]
 

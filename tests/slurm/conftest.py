@@ -13,6 +13,7 @@ def undisturbed(tmp_path_factory) -> Workspace:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a test that is ended stops what it has started
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed") / "study")
     workspace.configure_tiny()
+    workspace.configure(resources={"gpu": 1, "device": "cpu", "threads": 1})  # the GPUs of this cluster are names
     workspace.snakemake("--quiet", "all")
     return workspace
 

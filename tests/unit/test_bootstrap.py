@@ -8,6 +8,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from essential_sparsity.curves import bootstrap
+from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
 
 N, LEVELS = 60, 4
@@ -111,7 +112,7 @@ def test_a_run_that_is_missing_stays_missing_and_changes_no_other():
 
 
 @pytest.mark.parametrize(
-    ("metric", "worst"), [("perplexity", bootstrap.WORST * 3), ("matthews", -1), ("accuracy", 0), ("spearman", 0)]
+    ("metric", "worst"), [("perplexity", LARGEST * 3), ("matthews", -1), ("accuracy", 0), ("spearman", 0)]
 )
 def test_an_item_without_a_number_counts_at_its_worst(metric, worst):
     scores = np.array([1.0, np.nan, np.inf])

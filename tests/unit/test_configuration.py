@@ -112,3 +112,9 @@ def test_a_command_names_files_and_keys(folder):
 def test_values_of_a_command_are_read_as_yaml(folder):
     found = configuration.of_command(["--config", "resources={threads: 3}", "study=x=y"])
     assert (found["resources"]["threads"], found["study"]) == (3, "x=y")
+
+
+def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
+    mine = write(folder, "mine.yaml", "study: a\nresources: {gpu: 0, device: cuda}\n")
+    with pytest.raises(configuration.ConfigError, match=r"device is cuda, but resources\.gpu = 0 asks for no GPU"):
+        configuration.read_config(SHIPPED, mine)

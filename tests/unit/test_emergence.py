@@ -121,12 +121,35 @@ def test_a_random_walk_on_uneven_steps_is_not_called_abrupt():
     assert found.count("abrupt") <= 1
 
 
+@pytest.mark.parametrize(("size", "least"), [(5, 18), (8, 32)])
+def test_most_jumps_of_eight_deviations_and_half_of_five_are_found(size, least):
+    """Of 40, on a constant and on a line: a shape with more free places than the truth would be held against the jump."""
+    found = 0
+    for n, slope in ((20, 0.0), (20, 0.5), (31, 0.0), (31, 0.5)):
+        x = np.arange(float(n))
+        for seed in range(10):
+            noise = np.random.default_rng([n, size, seed]).normal(size=n)
+            found += measures.conclude(x, slope * x + size * (x > 0.4 * n) + noise)["conclusion"] == "abrupt"
+    assert found >= least
+
+
+@pytest.mark.parametrize("n", range(measures.FEWEST, 20))
+def test_a_short_series_has_an_outlier_at_its_jump(n):
+    x = np.arange(float(n))
+    found = measures.conclude(x, 100.0 * (x >= n // 2) + np.random.default_rng(n).normal(size=n))
+    assert found["jump_at"] == n // 2 - 0.5
+    assert found["jump_outlier"] > 15
+    assert sum(found[f"evidence_{shape}"] for shape in measures.SHAPES) == pytest.approx(1)
+
+
 def test_a_jump_over_a_long_gap_stands_out_by_less():
     x = np.r_[np.arange(10.0), np.arange(109, 119)]
     y = 0.01 * np.random.default_rng(0).normal(size=20) + (x > 50)
     found = measures.conclude(x, y)
     even = measures.conclude(np.arange(20.0), y)
-    assert found["jump_outlier"] == pytest.approx(even["jump_outlier"] / 10, rel=0.05)
+    # a walk changes as much as this from the mean of three to that of the next three, across gaps of 1 and of 100
+    usual, across = np.sqrt(1 + 2 * (4 + 1) / 9), np.sqrt(100 + 2 * (4 + 1) / 9)
+    assert found["jump_outlier"] == pytest.approx(even["jump_outlier"] * usual / across, rel=0.05)
 
 
 def contrasts_of(values, lines=("more", "less"), marked=None):

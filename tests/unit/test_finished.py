@@ -281,7 +281,7 @@ def test_items_of_another_attempt_are_not_taken_for_those_of_the_run(arguments):
 def test_a_ticket_is_taken_back_with_its_digest(tmp_path, monkeypatch, capsys):
     for name in ("model", "data"):
         files.write_json(tmp_path / f"{name}.json", {"weights_sha256": "0" * 64, "files": []})
-    record = {"model": "tiny", "iteration": 1, "k": 1, "n": 2}
+    record = {"model": "tiny", "iteration": 1, "k": 1, "n": 2, "diverged": None}
     monkeypatch.setattr(find_ticket, "prune", lambda *args: ({"a": torch.tensor([True, False])}, record))
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *args, **options: None)
     settings = {"kind": "text-classification", "n_train": 10, "threads": torch.get_num_threads()}

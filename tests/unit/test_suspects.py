@@ -1,5 +1,7 @@
 """Suspect checkpoints, which carry another step's weights are found, and the right one of the two is named."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,35 @@ def series_of(steps=STEPS, seed=0):
         for value in state.values():
             value += generator.normal(0, 0.004, value.shape).astype(np.float32)
     return found
+
+
+PYTHIA = [0, *(2**i for i in range(10)), *range(1000, 12001, 1000), 20000, 21000, 22000]
+
+
+def trained(steps, rate, seed=0, drift=0.05, dtype=np.float32):
+    """As Adam moves weights: at each step by about `rate(step)`, partly in a direction that turns slowly."""
+    generator = np.random.default_rng(seed)
+    state = {name: generator.normal(0, 0.02, (40, 30)) for name in "abc"}
+    towards = {name: generator.normal(size=(40, 30)) for name in "abc"}
+    found = {steps[0]: {name: value.astype(dtype) for name, value in state.items()}}
+    for before, step in pairwise(steps):
+        rates = np.array([rate(s) for s in range(before + 1, step + 1)])
+        for name, value in state.items():
+            towards[name] = 0.9 * towards[name] + 0.44 * generator.normal(size=value.shape)
+            noise = generator.normal(size=value.shape) * np.sqrt((rates**2).sum())
+            value += noise + drift * rates.sum() * towards[name]
+        found[step] = {name: value.astype(dtype) for name, value in state.items()}
+    return found
+
+
+def warmed(step):
+    """Pythia's learning rate: a linear warm-up over 1,430 steps."""
+    return 1e-3 * min(step / 1430, 1)
+
+
+def nearly(tensors):
+    """The same but for rounding."""
+    return {name: value * np.float32(1 + 1e-6) for name, value in tensors.items()}
 
 
 def check(found):
@@ -82,3 +113,42 @@ def test_the_training_of_checkpoints_that_do_not_belong_together_is_named():
         suspects.among(series, {"run-0": frame("a"), "run-1": frame("b")})
     assert suspects.among(series, {"run-0": frame("a"), "run-1": frame("a")}) == {"run-1": "the same weights as 0"}
     assert suspects.among(series[:1], {"run-0": frame("a")}) == {}
+
+
+# --- checkpoints that are not evenly spaced
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("drift", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_early_checkpoints_a_step_apart_are_no_copies(seed, drift, dtype):
+    assert check(trained(PYTHIA, warmed, seed, drift, dtype)) == {}
+
+
+@pytest.mark.parametrize("steps", [[0, 1, 1000, 2000, 3000], [0, 1000, 2000, 2001, 3000], [0, 1, 2]])
+def test_one_small_step_among_large_ones_is_no_copy(steps):
+    assert check(trained(steps, warmed)) == {}
+
+
+def test_a_training_that_comes_to_rest_is_no_copy_of_itself():
+    """A cosine schedule to 0: from the last checkpoint but one to the last hardly anything happens, as it should."""
+    steps = list(range(0, 10001, 500))
+    assert check(trained(steps, lambda step: 5e-4 * (1 + np.cos(np.pi * step / 10000)), drift=1.0)) == {}
+
+
+@pytest.mark.parametrize("copy", [dict, nearly])
+@pytest.mark.parametrize(
+    ("at", "holds"), [(1, 22000), (8, 3000), (256, 2000), (2000, 22000), (5000, 21000), (9000, 4), (22000, 0)]
+)
+def test_a_far_checkpoint_in_the_place_of_another_is_marked_alone(at, holds, copy):
+    found = trained(PYTHIA, warmed)
+    found[at] = copy(found[holds])
+    told = "the same weights as" if copy is dict else "hardly any difference to"
+    assert check(found) == {float(at): f"{told} {holds}"}
+
+
+@pytest.mark.parametrize("at", [2, 16, 512, 2000, 10000, 21000])
+def test_a_checkpoint_that_repeats_the_one_before_is_marked_whatever_the_gap(at):
+    found, before = trained(PYTHIA, warmed), PYTHIA[PYTHIA.index(at) - 1]
+    found[at] = {name: np.nextafter(value, np.float32(1)) for name, value in found[before].items()}
+    assert check(found) == {float(at): f"hardly any difference to {before}"}

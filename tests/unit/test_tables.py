@@ -65,6 +65,12 @@ def grid_rows(folder: Path, pattern: str, sparsities: tuple[float, ...] = (0.2,)
     return rows.assign(run=str(folder / f"runs/{job}.parquet"), items=str(folder / f"items/{job}.parquet"), **said)
 
 
+def of_task(grid: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The same rows of table `grid`, of another task."""
+    renamed = {name: grid[name].str.replace("/words/", f"/{task}/") for name in ("job", "run", "items")}
+    return grid.assign(task=task, **renamed)
+
+
 def made_of(row) -> dict:
     """What a row of table `grid` asks its run to have been made of, as far as files say it."""
     return {
@@ -78,7 +84,9 @@ def write_runs(grid: pd.DataFrame, metrics: tuple[str, ...] = ("spearman",), **c
     """The files of runs that a grid names, made of what it asks for but for what is `changed`."""
     for path, rows in grid.groupby("run"):
         found = [
-            run_rows(row.seed, (row.sparsity,)).assign(pattern=row.pattern, metric=metric, **(made_of(row) | changed))
+            run_rows(row.seed, (row.sparsity,)).assign(
+                task=row.task, pattern=row.pattern, metric=metric, **(made_of(row) | changed)
+            )
             for row in rows.itertuples()
             for metric in metrics
         ]
@@ -316,6 +324,39 @@ def test_what_other_files_hold_is_no_matter(grid):
     """Versions of libraries and workflow are told in the rows; a study can be finished on another machine."""
     write_runs(grid, torch="3", transformers="6", workflow="9", device="cuda")
     assert len(runs.collect(grid)) == len(grid)
+
+
+@pytest.mark.parametrize("mixed", ["stop", "warn"])
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"dtype": "float16"}, "data type of the weights float16"),
+        ({"weights_sha256": "1" * 64}, "SHA-256 of the weights 0+"),
+    ],
+)
+def test_runs_of_one_model_that_scored_other_weights_are_refused_by_name(grid, tmp_path, changed, told, mixed):
+    """Of one curve, or of another task: a model is one set of weights."""
+    grid = pd.concat([grid, grid_rows(tmp_path, "dense", (0.0,)).pipe(of_task, "sums")], ignore_index=True)
+    for odd in (grid["pattern"] == "global", grid["task"] == "sums"):
+        write_runs(grid)
+        assert len(runs.collect(grid, mixed)) == len(grid)
+        write_runs(grid[odd], **changed)
+        with pytest.raises(ValueError, match=rf"scored other weights:\n  tiny: {told} \(") as raised:
+            runs.collect(grid, mixed)
+        assert grid[odd]["run"].iloc[0] in str(raised.value)
+
+
+@pytest.mark.parametrize("changed", [{"torch": "3"}, {"transformers": "6"}, {"device": "cuda"}])
+def test_runs_of_a_curve_that_were_computed_differently_stop_the_tables_or_are_told(grid, capsys, changed):
+    write_runs(grid)
+    write_runs(grid[grid["pattern"] == "global"], **changed)
+    (value,) = changed.values()
+    with pytest.raises(
+        ValueError, match=rf"(?s)computed differently:\n  tiny on words: .* {value} \(.*`mixed_runs: warn`"
+    ):
+        runs.collect(grid)
+    assert len(runs.collect(grid, "warn")) == len(grid)
+    assert f"warning: tiny on words: {provenance.PARTS[next(iter(changed))]}" in capsys.readouterr().err
 
 
 def test_a_file_that_lacks_a_level_of_its_name_is_named(grid):

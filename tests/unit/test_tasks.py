@@ -3,7 +3,7 @@
 import io
 import json
 import math
-import sys
+import types
 from itertools import chain
 
 import numpy as np
@@ -19,9 +19,14 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import tasks
+from essential_sparsity.curves import bootstrap
+from essential_sparsity.curves.losses import LARGEST
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.runs import evaluation
 from essential_sparsity.study import kinds
 from essential_sparsity.tasks import (
     _labels,
+    _language,
     _text,
     image_classification,
     masked_lm,
@@ -329,27 +334,56 @@ def test_loss_is_taken_in_float32_and_a_broken_model_has_the_largest_perplexity(
     )
     model.lm_head.weight.data.fill_(math.inf)
     outcome = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu")
-    assert outcome.metrics["perplexity"] == pytest.approx(sys.float_info.max)
+    assert outcome.metrics["perplexity"] == pytest.approx(1e300)
     assert outcome.collapsed == "3 of 3 windows have no finite perplexity"
-    np.testing.assert_allclose(outcome.items["score"], 7 * tasks.LARGEST)
+    np.testing.assert_allclose(outcome.items["score"], 7 * LARGEST)
+
+
+def test_what_is_stored_of_a_broken_model_and_what_its_items_resample_to_are_the_same_quality(llama):
+    prepared = perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY, 0)
+    model = load(llama, "AutoModelForCausalLM")
+    model.lm_head.weight.data.fill_(math.inf)
+    outcome, metric = perplexity.run(model, prepared, tiny.PERPLEXITY, 0, "cpu"), METRICS["perplexity"]
+    broken = np.full(len(outcome.items), np.inf)
+    scores = bootstrap.complete(metric, broken, outcome.items["weight"].to_numpy())
+    np.testing.assert_allclose(scores, outcome.items["score"], rtol=1e-12)
+    assert metric.quality(outcome.metrics["perplexity"]) == pytest.approx(-scores.sum() / outcome.items["weight"].sum())
+    beyond = metric.value(metric.quality(outcome.metrics["perplexity"]) - 1000)
+    assert beyond == outcome.metrics["perplexity"], "no resample is worse"
+
+
+def test_predictions_that_are_the_same_at_all_places_are_those_of_a_collapsed_model():
+    def found(*batches):
+        predictions = _language.Predictions()
+        for batch in batches:
+            batch = torch.tensor(batch)
+            expected = torch.nn.functional.cross_entropy(batch, torch.zeros(len(batch), dtype=int), reduction="none")
+            torch.testing.assert_close(predictions.losses(batch, torch.zeros(len(batch), dtype=int)), expected)
+        return predictions.collapsed()
+
+    same = [[1.0, 2.0, -5.0], [1.0, 2.0, -5.0]]
+    assert found(same) == found(same, same) == "all predictions are equal"
+    assert found([[1.0, 2.0, -5.0], [4.0, 5.0, -2.0]]) == "all predictions are equal", "the same but for a constant"
+    assert found([[0.0, 0.0, -math.inf]] * 2) == "all predictions are equal", "a token that is never predicted"
+    assert found([[1.0, 2.0, -5.0], [1.0, 2.01, -5.0]]) is None
+    assert found(same, [[2.0, 1.0, -5.0]] * 2) is None, "batches differ"
+    assert found(same[:1]) is None, "one place says nothing"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 300])
 def test_a_loss_that_is_not_finite_or_too_large_counts_as_the_largest(size):
-    losses, words = tasks.bounded(np.full(size, np.nan), 31, "windows")
-    assert np.isfinite(tasks.mean_perplexity(losses, np.full(size, 31)))
+    losses, words = _language.bounded(np.full(size, np.nan), 31, "windows")
+    assert np.isfinite(_language.mean_perplexity(losses, np.full(size, 31)))
     assert words == f"{size} of {size} windows have no finite perplexity"
-    losses, words = tasks.bounded(np.array([20.0, np.inf, 1e6, 60.0]), np.array([10, 10, 5, 10]), "windows")
-    np.testing.assert_allclose(losses, [20, 10 * tasks.LARGEST, 5 * tasks.LARGEST, 60])
+    losses, words = _language.bounded(np.array([20.0, np.inf, 1e6, 60.0]), np.array([10, 10, 5, 10]), "windows")
+    np.testing.assert_allclose(losses, [20, 10 * LARGEST, 5 * LARGEST, 60])
     assert words == "2 of 4 windows have no finite perplexity"
-    assert tasks.bounded(np.array([20.0, 60.0]), 10, "windows")[1] is None
+    assert _language.bounded(np.array([20.0, 60.0]), 10, "windows")[1] is None
 
 
 def test_float16_logits_do_not_overflow_the_loss():
-    class Output:
-        logits = torch.tensor([[[0.0, 60000.0], [0.0, 60000.0]]], dtype=torch.float16)
-
-    loss = perplexity.window_loss(Output, {"input_ids": torch.tensor([[0, 0]])})
+    logits = torch.tensor([[[0.0, 60000.0], [0.0, 60000.0]]], dtype=torch.float16)
+    loss = perplexity.summed(_language.Predictions(), logits, torch.tensor([[0, 0]]))
     assert loss.dtype == torch.float32
     assert loss.item() == 60000.0
 
@@ -407,8 +441,8 @@ def test_a_broken_encoder_has_the_largest_pseudo_perplexity_and_predicts_nothing
     for parameter in model.cls.parameters():
         parameter.data.fill_(math.nan)
     outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
-    assert outcome.metrics == {"pseudo_perplexity": pytest.approx(sys.float_info.max), "masked_accuracy": 0.0}
-    np.testing.assert_allclose(outcome.items["score"], outcome.items["weight"] * tasks.LARGEST)
+    assert outcome.metrics == {"pseudo_perplexity": pytest.approx(1e300), "masked_accuracy": 0.0}
+    np.testing.assert_allclose(outcome.items["score"], outcome.items["weight"] * LARGEST)
     assert outcome.collapsed == f"{len(prepared.inputs)} of {len(prepared.inputs)} positions have no finite perplexity"
 
 
@@ -457,6 +491,45 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
     predicted = _labels.probe("probe", features(prepared.train), prepared.train_targets, features(prepared.inputs))
     assert outcome.items["score"].tolist() == (predicted == prepared.targets).astype(float).tolist()
     assert outcome.metrics["accuracy"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "in_front"),
+    [
+        ("ViT", {}, 1),
+        ("DeiT", {}, 2),
+        ("Dinov2", {}, 1),
+        ("Dinov2WithRegisters", {"num_register_tokens": 3}, 4),
+        ("CLIPVision", {}, 1),
+        ("IJepa", {}, 0),
+        ("SiglipVision", {}, 0),
+        ("Swin", {}, 0),
+        ("Swinv2", {}, 0),
+    ],
+)
+def test_a_class_token_is_read_where_there_is_one_and_only_patches_are_averaged(tmp_path, name, options, in_front):
+    folder = tiny.save_vision(tmp_path, name, **options)
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20}
+    prepared = image_classification.prepare(folder, tiny.images(60), settings, 0)
+    model = load(folder)
+    found = tasks.forward(model, prepared.inputs, prepared.collate, 7, "cpu", image_classification.reader(model))
+    pixels = torch.stack([prepared.inputs[i]["pixel_values"] for i in range(20)])
+    with torch.no_grad():
+        hidden = model(pixel_values=pixels).last_hidden_state
+    patches = hidden[:, in_front:]
+    assert patches.shape[1] == (4 if name.startswith("Swin") else 16), "Swin merges patches"
+    expected = patches.mean(dim=1)
+    if in_front:
+        expected = torch.cat([hidden[:, 0], expected], dim=1)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    ((_, outcome),) = evaluation.evaluate(folder, tiny.images(60), settings, "global", [0.3], 0)
+    assert 0 <= outcome.metrics["accuracy"] <= 1
+
+
+def test_a_map_of_patches_is_averaged_over_its_places(vit):
+    output = types.SimpleNamespace(last_hidden_state=torch.randn(2, 5, 3, 4))
+    found = image_classification.reader(load(vit))(output, {})
+    torch.testing.assert_close(found, output.last_hidden_state.flatten(2).mean(dim=2))
 
 
 def test_image_size_must_hold_whole_patches(vit):

@@ -4,6 +4,7 @@ import argparse
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
@@ -32,7 +33,7 @@ def chain(folder):
     """Masks and levels of three iterations of a fifth each, seed 0."""
     found, previous = [], {}
     for sparsity in (0.2, 0.4, 0.6):
-        previous, level = lottery.ticket(folder, tiny.reviews(), SETTINGS, previous, sparsity, 0)
+        previous, level, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, previous, sparsity, 0)
         found.append((previous, level))
     return found
 
@@ -78,8 +79,8 @@ def test_the_first_round_ranks_the_trained_weights_and_later_ones_start_from_the
         trained.append({name: p.detach().clone() for name, p in loading.parameters(model).items()})
 
     monkeypatch.setattr(finetuning, "train_", watch)
-    first, level = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
-    second, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, first, 0.4, 0)
+    first, level, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
+    second, _, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, first, 0.4, 0)
     magnitudes = flat(trained[0]).abs()
     assert set(magnitudes.argsort()[: level.k].tolist()) == set(flat(first).nonzero()[:, 0].tolist())
     for name, dense in starts[0].items():
@@ -90,8 +91,8 @@ def test_the_first_round_ranks_the_trained_weights_and_later_ones_start_from_the
 
 
 def test_a_ticket_is_not_the_one_shot_mask_and_depends_on_the_seed(folder, chain):
-    other, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 1)
-    again, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
+    other, _, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 1)
+    again, _, _ = lottery.ticket(folder, tiny.reviews(), SETTINGS, {}, 0.2, 0)
     model = loading.load_model(folder, "AutoModel", allow_new=("pooler.",))
     one_shot = dict(evaluation.make_plan(model, "global", [0.2], 0).masks(0.2))
     assert torch.equal(flat(again), flat(chain[0][0]))
@@ -137,11 +138,20 @@ def test_an_iteration_that_would_have_to_bring_weights_back_is_an_error():
         lottery.prune_smallest(weights, found, 0.4, 0)
 
 
-def test_diverged_training_says_so():
+def test_weights_that_are_no_numbers_are_pruned_last():
     weights = some_weights()
-    weights[1][1][0, 0] = float("nan")
-    with pytest.raises(finetuning.TrainingError, match="b: training diverged to NaN or infinity: lower learning_rate"):
-        lottery.prune_smallest(weights, {}, 0.5, 0)
+    before, _ = lottery.prune_smallest(weights, {}, 0.5, 0)
+    broken = [float("nan"), float("-inf"), float("inf"), torch.finfo(torch.float32).max]
+    places = before["b"].reshape(-1).nonzero()[: len(broken), 0]
+    weights[1][1].view(-1)[places] = torch.tensor(broken)
+    found, level = lottery.prune_smallest(weights, {}, 0.5, 0)
+    assert int(flat(found).sum()) == level.k == int(flat(before).sum())
+    assert not found["b"].reshape(-1)[places].any()
+    for _, tensor in weights:
+        tensor.fill_(float("nan"))
+    found, level = lottery.prune_smallest(weights, before, 0.8, 0)
+    assert int(flat(found).sum()) == level.k
+    assert not (flat(before) & ~flat(found)).any(), "what was pruned stays pruned"
 
 
 def test_masks_of_another_model_are_refused(folder):
@@ -257,6 +267,26 @@ def test_an_iteration_starts_with_one_ticket_and_the_first_with_none(tmp_path):
             find_ticket.prune(args, CHAIN["settings"], None)
 
 
+def test_what_follows_from_a_diverged_training_says_so(tmp_path, monkeypatch):
+    """The second of four iterations diverges: its ticket and those after it name it, whatever their own training does."""
+    monkeypatch.setattr(find_ticket.loading, "verified_folder", lambda path: tmp_path)
+    monkeypatch.setattr(find_ticket, "digest_of", lambda args: "d")
+    pd.DataFrame({"item": ["a"]}).to_parquet(tmp_path / "data.parquet")
+    (tmp_path / "manifest.json").write_text(json.dumps({"weights_sha256": CHAIN["weights_sha256"]}))
+    found, told = [], []
+    for number, diverged in enumerate((False, True, False, True), start=1):
+        made = lottery.prune_smallest(some_weights(), {}, number / 10, 0)
+        monkeypatch.setattr(lottery, "ticket", lambda *args, made=made, diverged=diverged: (*made, diverged))
+        args = argparse.Namespace(
+            **CHAIN, previous=found[-1:], iteration=number, sparsity=f"{number / 10:.3f}", data="", device="cpu", tokens=None,
+            manifest=tmp_path / "manifest.json", metrics=None, allow_pickle=False,
+        )  # fmt: skip
+        found.append(tmp_path / f"{args.sparsity}.safetensors")
+        tickets.write(found[-1], *find_ticket.prune(args, CHAIN["settings"], None))
+        told.append(tickets.read(found[-1], {}).collapsed)
+    assert told == [None, *["the training of its ticket diverged in iteration 2"] * 3]
+
+
 @pytest.mark.parametrize("key", ["model", "task", "seed", "weights_sha256", "sparsity"])
 def test_a_run_refuses_the_ticket_of_another_chain(tmp_path, key):
     found, level = lottery.prune_smallest(some_weights(), {}, 0.2, 0)
@@ -264,7 +294,7 @@ def test_a_run_refuses_the_ticket_of_another_chain(tmp_path, key):
     tickets.write(tmp_path / "a.safetensors", found, made)
     args = argparse.Namespace(model="m", task="t", seed=0, tickets=[tmp_path / "a.safetensors"])
     with pytest.raises(ValueError, match=rf"a\.safetensors is a ticket whose {key} is"):
-        prune_eval.given_masks(args, [0.2], CHAIN["weights_sha256"])
+        prune_eval.given_tickets(args, [0.2], CHAIN["weights_sha256"])
 
 
 # --- runs that use masks of a chain, and controls that train

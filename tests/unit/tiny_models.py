@@ -82,15 +82,17 @@ def save_decoder(folder: Path, name: str) -> Path:
 
 
 def save_vision(folder: Path, name: str, **options) -> Path:
-    """A model of the classes with this prefix: ViT, DeiT, Dinov2, or ViTMAE with its decoder, as published."""
+    """A model of the classes with this prefix: ViT, DeiT, Dinov2, Swin, …, or ViTMAE with its decoder, as published."""
     torch.manual_seed(7)
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     if name == "ViTMAE":
         shape |= {"decoder_hidden_size": 8, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
         shape |= {"decoder_intermediate_size": 16}
-    config = getattr(transformers, f"{name}Config")(
-        **shape, image_size=16, patch_size=4, initializer_range=0.2, **options
-    )
+    if name.startswith("Swin"):
+        shape = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2}
+    if name != "SiglipVision":
+        options["initializer_range"] = 0.2
+    config = getattr(transformers, f"{name}Config")(**shape, image_size=16, patch_size=4, **options)
     model = getattr(transformers, "ViTMAEForPreTraining" if name == "ViTMAE" else f"{name}Model")(config)
     model.save_pretrained(folder)
     return folder

@@ -157,6 +157,7 @@ CHANGES = {
     "a pattern added": (edit(f"{LIBRARY}/patterns.py", PATTERN, f'{PATTERN}        Pattern("mine", "mine", allocation="matrix"),\n'), {}),
     "the colour of a pattern": (edit(f"{LIBRARY}/patterns.py", '"#0072B2"', '"#0072B3"'), {"plot_curve": 1, "plot_difference": 1}),
     "a setting of a task": (edit(FILES["tasks"], "\t16\t\t\t\t\t2", "\t12\t\t\t\t\t2"), {"prune_eval": LONG, "find_ticket": TICKETS} | GRIDDED | COMPARED),
+    "what jobs compute on": (lambda study: study.study(resources={"gpu": 1, "device": "cuda", "threads": 1}), {}),
     "what a job asks for": (edit(FILES["tasks"], "\t2\t1\t", "\t2\t7\t"), {}),
     "a kind added": (write("workflow/scripts/extensions/my_kind.py", KIND), {}),
     "a permission": (edit(FILES["models"], "\tfalse\t", "\ttrue\t"), {}),

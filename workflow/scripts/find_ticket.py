@@ -20,7 +20,7 @@ from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
 from essential_sparsity.tables import provenance
-from essential_sparsity.training import resume
+from essential_sparsity.training import devices, resume
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="ticket to write: .safetensors")
     parser.add_argument("--digest", required=True, type=Path, help="file to write with its SHA-256, as sha256sum does")
     args = parser.parse_args(argv)
+    args.device = devices.find(args.device)
     for dense in args.dense:
         job.check_dense(args, dense)
     settings = json.loads(args.settings)
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
             done.keep()
         place = f"{args.model} {args.task} seed {args.seed}, iteration {record['iteration']}"
         print(f"{place}: {record['k']:,} of {record['n']:,} weights are pruned")
+        if record["diverged"]:
+            print(f"The training of iteration {record['diverged']} diverged: runs with this ticket will say so.")
     if work:
         work.clear()
 
@@ -67,7 +70,7 @@ def made_of(args: argparse.Namespace) -> dict:
         "checkpoint": provenance.of_manifest(args.manifest),
         "data": provenance.of_manifest(args.data),
         "previous": [files.sha256_file(path) for path in args.previous],
-        **resume.versions(resume.device()),
+        **resume.versions(args.device),
     }
 
 
@@ -99,19 +102,20 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         raise ValueError(
             f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
         )
-    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}).masks() if args.previous else {}
-    masks, level = lottery.ticket(
+    before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}) if args.previous else None
+    masks, level, diverged = lottery.ticket(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
         {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
-        before,
+        before.masks() if before else {},
         float(args.sparsity),
         args.seed,
-        resume.device(),
+        args.device,
         work,
         args.tokens,
     )
     made = {"iteration": args.iteration, "sparsity": level.sparsity, "k": level.k, "n": level.n}
+    made["diverged"] = (before and before.provenance["diverged"]) or (args.iteration if diverged else None)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return masks, chain | made | versions | {"workflow": essential_sparsity.__version__, "made_of": digest_of(args)}
 

@@ -19,6 +19,7 @@ from essential_sparsity import cli, files, tables
 from essential_sparsity.acquire import sources
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.emergence import objectives, pretraining
+from essential_sparsity.training import devices
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,16 +29,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
     parser.add_argument("--tokenizer", nargs="*", default=[], help="tokenizer.json that texts are cut with")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
+    parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="what to compute on")
     parser.add_argument("--losses", required=True, help="table of the loss over steps to write")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write, beside the checkpoints")
     args = parser.parse_args(argv)
+    device = devices.find(args.device)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     with threadpool_limits(args.threads):
-        run(args, args.manifest.parent)
+        run(args, args.manifest.parent, device)
 
 
-def run(args: argparse.Namespace, out: Path) -> None:
+def run(args: argparse.Namespace, out: Path, device: str) -> None:
     """Train, then write the log of losses and, last of all, the manifest."""
     data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
     tokenizer = None
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace, out: Path) -> None:
     made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)
-    losses = pretraining.train(objective, samples, collate, made, out, side, processes)
+    losses = pretraining.train(objective, samples, collate, made, out, side, device, processes)
     if int(os.environ.get("RANK", "0")):
         return
     tables.write(losses.assign(pretraining=args.pretraining), "losses", args.losses)

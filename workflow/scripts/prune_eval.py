@@ -1,11 +1,13 @@
 """Prune one checkpoint in one pattern at one or more sparsities and evaluate it on one task: runs and items tables."""
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no network; files come from the manifests alone
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -18,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
-from essential_sparsity.training import resume
+from essential_sparsity.training import devices, resume
 
 TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
 
@@ -35,22 +37,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, type=Path, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, type=Path, help="Parquet file to write: one row per level and item")
     args = parser.parse_args(argv)
+    device = devices.find(args.device)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
     work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
     with threadpool_limits(settings["threads"]):
-        job.run(args, resume.versions(resume.device()), lambda made: evaluate(args, settings, made, work))
+        job.run(args, resume.versions(device), lambda made: evaluate(args, settings, made, device, work))
     if work:
         work.clear()
 
 
 def evaluate(
-    args: argparse.Namespace, settings: dict, made: job.Made, work: resume.Work | None
+    args: argparse.Namespace, settings: dict, made: job.Made, device: str, work: resume.Work | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
     levels = {float(level): level for level in made}
+    tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
@@ -58,14 +62,17 @@ def evaluate(
         args.pattern,
         list(levels),
         args.seed,
-        device=resume.device(),
-        tickets=given_masks(args, list(levels), manifest["weights_sha256"]),
+        device=device,
+        tickets={level: ticket.masks() for level, ticket in tickets.items()},
         work=work,
         cache=args.tokens,
     )
     key = job.key(args)
     runs, items, started = [], [], time.monotonic()
     for level, outcome in found:
+        if ticket := tickets.get(level.sparsity):
+            told = "; ".join(filter(None, [ticket.collapsed, outcome.collapsed]))
+            outcome = dataclasses.replace(outcome, collapsed=told or None)
         rows = evaluation.run_rows(level, outcome, manifest, settings["protocol"])
         runs.append(rows.assign(**key, **made[levels[level.sparsity]]))
         items.append(outcome.items.assign(sparsity=level.sparsity, **key))
@@ -79,17 +86,13 @@ def evaluate(
     return pd.concat(runs), pd.concat(items)
 
 
-def given_masks(
-    args: argparse.Namespace, levels: list[float], weights_sha256: str
-) -> dict[float, dict[str, torch.Tensor]]:
-    """Sparsity -> masks of the tickets given."""
+def given_tickets(args: argparse.Namespace, levels: list[float], weights_sha256: str) -> dict[float, Any]:
+    """Sparsity -> the ticket given, of `pruning.tickets`."""
     if not args.tickets:
         return {}
     read = importlib.import_module(TICKETS).read
     chain = {"model": args.model, "task": args.task, "seed": args.seed, "weights_sha256": weights_sha256}
-    return {
-        level: read(path, chain | {"sparsity": level}).masks() for level, path in zip(levels, args.tickets, strict=True)
-    }
+    return {level: read(path, chain | {"sparsity": level}) for level, path in zip(levels, args.tickets, strict=True)}
 
 
 if __name__ == "__main__":

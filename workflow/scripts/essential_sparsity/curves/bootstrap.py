@@ -18,11 +18,11 @@ from scipy.stats import t as student
 from essential_sparsity import files
 from essential_sparsity.curves import readings
 from essential_sparsity.curves.chance import chance_level
+from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once
-WORST = np.log(1e300)  # stands for the logarithm of an infinite perplexity: a fit needs a number
 FAR = 5  # tolerances below dense: levels beyond say nothing about the seeds' spread where the curve leaves
 APART = 5  # times the spread between seeds at any other level: at such a level some seeds have collapsed
 
@@ -52,10 +52,10 @@ def moves(
 def complete(metric: Metric, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Scores (n) of one run with those that are no finite number at their worst: a collapsed model is no missing one.
 
-    A loss counts as WORST per unit of weight, a predicted label as none of the labels, any other score as 0.
+    A loss counts as LARGEST per unit of weight, a predicted label as none of the labels, any other score as 0.
     """
     if metric.scale == "log":
-        return np.minimum(np.nan_to_num(scores, nan=np.inf), WORST * weights)
+        return np.minimum(np.nan_to_num(scores, nan=np.inf), LARGEST * weights)
     return np.where(np.isfinite(scores), scores, -1.0 if metric.item_column == "prediction" else 0.0)
 
 

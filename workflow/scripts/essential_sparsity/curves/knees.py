@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from essential_sparsity import files
 from essential_sparsity.curves import bootstrap, readings, shapes
+from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.curves.readings import MIN_LEVELS
 
@@ -357,4 +358,4 @@ def _quality(row: tuple) -> float:
         raise ValueError(
             f"{row.model} on {row.task}, {row.pattern} at s={row.sparsity}: {row.metric} is {row.value}; it is above 0."
         )
-    return float(np.clip(metric.quality(row.value), -bootstrap.WORST, bootstrap.WORST))
+    return float(np.clip(metric.quality(row.value), -LARGEST, LARGEST))

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from essential_sparsity.curves.losses import LARGEST
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -38,9 +40,9 @@ class Metric:
         return scaled if self.higher_is_better else -scaled
 
     def value(self, quality: float) -> float:
-        """Inverse of `quality`."""
+        """Inverse of `quality`; where that is the logarithm of a perplexity, of at most LARGEST."""
         scaled = quality if self.higher_is_better else -quality
-        return math.exp(scaled) if self.scale == "log" else scaled
+        return math.exp(min(scaled, LARGEST)) if self.scale == "log" else scaled
 
 
 METRICS = {  # in the order of `headline`

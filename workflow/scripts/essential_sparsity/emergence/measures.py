@@ -27,12 +27,16 @@ MEASURES = (
     "std",
 )
 WHOLE = "all"  # the name of all prunable tensors together
-SHAPES = {"constant": 1, "line": 2, "hinge": 4, "logistic": 4, "cubic": 4, "jump": 5}  # parameters of each
+SMOOTH = {"constant": 1, "line": 2, "hinge": 4, "logistic": 4, "cubic": 4}  # parameters of each
+ABRUPT = {"step": 3, "shift": 4, "jump": 5}  # two constants, two lines of one slope, any two lines
+SHAPES = SMOOTH | ABRUPT
 CONVINCING = 0.9  # evidence from which a series is called abrupt
-OUTLIER = 4  # robust standard deviations of the usual change: what a random walk hardly does in a hundred checkpoints
-AGAINST_NOTHING = 6  # units of Akaike's criterion: five shapes are tried, some with a free place
+OUTLIER = 5  # robust standard deviations of the usual change: what a random walk hardly does in a hundred checkpoints
+OTHERS = 6  # changes elsewhere that tell the usual one, at least; fewer take a narrower window
+AGAINST_NOTHING = 6  # units of Akaike's criterion: seven shapes are tried, some with a free place
 FEWEST = 8  # checkpoints for which shapes are compared
 EDGE = 3  # checkpoints on either side of a jump, at least
+WINDOW = EDGE  # of these, whose means a change is taken from: noise averages out, what a random walk did does not
 REPLICATES = 1000
 FEWEST_EFFECTIVE = 5  # independent points that a series must be worth for an interval of its mean
 ONE_EACH = "these trainings alone: with one training a group, nothing is known about the recipes"
@@ -92,12 +96,12 @@ def _below(counts: np.ndarray, low: np.ndarray, width: np.ndarray, threshold: fl
 def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     """Is there a jump in y(x)? Columns of table `abruptness` for one measure along one series.
 
-    Least-squares fits of six shapes (constant, line, hinge, logistic, cubic, and two lines with a jump between them) are
-    weighed by Akaike's criterion with the small-sample correction. `abrupt`: the jump has CONVINCING evidence against
-    all smooth shapes, its size is not 0 within the interval, and the change across it stands out from that between other
-    neighbours (`jump_outlier`, in robust standard deviations), which a random walk's does not; `nothing`: a constant is
-    not worse than the best shape by more than AGAINST_NOTHING; else `gradual`. Intervals of place and size (95 %)
-    resample blocks of the jump fit's residuals. `change_point`: the best single break into two lines by `ruptures`
+    Least-squares fits of the shapes (constant, line, hinge, logistic, cubic; and with a jump: a step, a line that shifts,
+    two lines) are weighed by Akaike's criterion with the small-sample correction. `abrupt`: those with a jump have
+    CONVINCING evidence together against all smooth shapes, its size is not 0 within the interval, and the change across
+    it stands out from that elsewhere (`jump_outlier`, in robust standard deviations), which a random walk's does not;
+    `nothing`: a constant is not worse than the best shape by more than AGAINST_NOTHING; else `gradual`. Place and size of
+    the jump are those of the best of the three; their intervals (95 %) resample blocks of its residuals. `change_point`: the best single break into two lines by `ruptures`
     (dynamic programming). Steps of one training are not independent: the evidence is a description, not a test over
     trainings.
     """
@@ -111,9 +115,8 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     if np.ptp(y) <= 1e-12 * max(np.abs(y).max(), 1e-30):
         return empty | {"conclusion": "nothing"}
     t, scaled = (x - x[0]) / (x[-1] - x[0]), (y - y.mean()) / np.ptp(y)
-    projections, sizes, breaks = _jump_fits(t)
-    errors = np.array([((scaled - p @ scaled) ** 2).sum() for p in projections])
-    best = int(errors.argmin())
+    fits = {shape: _broken_fits(t, shape) for shape in ABRUPT}
+    errors = {shape: ((scaled - projections @ scaled) ** 2).sum(axis=1) for shape, (projections, _) in fits.items()}
     width, logistic = shapes.logistic(t, scaled)
     squares = {
         "constant": shapes.polynomial(t, scaled, 0),
@@ -121,13 +124,16 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
         "cubic": shapes.polynomial(t, scaled, 3),
         "hinge": shapes.hinge(t, scaled)[-1],
         "logistic": logistic,
-        "jump": errors[best],
+        **{shape: found.min() for shape, found in errors.items()},
     }
     scores = {shape: shapes.criterion(value, len(t), SHAPES[shape], np.ptp(scaled)) for shape, value in squares.items()}
     least = min(scores.values())
-    result = empty | {f"evidence_{shape}": weight for shape, weight in shapes.akaike_weights(scores).items()}
+    evidence = shapes.akaike_weights(scores)
+    result = empty | {f"evidence_{shape}": weight for shape, weight in evidence.items()}
+    shape = min(ABRUPT, key=scores.get)
+    (projections, sizes), best = fits[shape], int(errors[shape].argmin())
     chosen, jumps = _resampled(scaled, projections, sizes, best)
-    scale, middles = np.ptp(y), ((x[:-1] + x[1:]) / 2)[np.array(breaks) - 1]
+    scale, middles = np.ptp(y), ((x[:-1] + x[1:]) / 2)[EDGE - 1 : EDGE - 1 + len(sizes)]
     places = np.quantile(middles[chosen], [0.025, 0.975], method="nearest")
     low, high = scale * np.quantile(jumps, [0.025, 0.975])
     result |= {"jump_at": float(middles[best]), "jump": float(scale * sizes[best] @ scaled)}
@@ -137,49 +143,69 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     found = ruptures.Dynp(model="linear", min_size=EDGE, jump=1).fit(signal).predict(n_bkps=1)[0]
     result |= {"change_point": float((x[found - 1] + x[found]) / 2)}
     result |= {"rise_10_90": None if width is None else float(width * (x[-1] - x[0]))}
-    outlier = _outlier(x, y, breaks[best] - 1)
+    outlier = _outlier(x, y, best + EDGE)
     result |= {"jump_outlier": outlier}
     real = (low > 0 or high < 0) and (outlier is None or outlier > OUTLIER)
     if scores["constant"] <= least + AGAINST_NOTHING:
         conclusion = "nothing"
-    elif result["evidence_jump"] >= CONVINCING and real:
+    elif sum(evidence[name] for name in ABRUPT) >= CONVINCING and real:
         conclusion = "abrupt"
     else:
         conclusion = "gradual"
     return result | {"conclusion": conclusion}
 
 
-def _outlier(x: np.ndarray, y: np.ndarray, gap: int) -> float | None:
-    """How far the change across a gap stands out from the others, in robust standard deviations; None: the rest is flat.
+def _outlier(x: np.ndarray, y: np.ndarray, b: int) -> float | None:
+    """How far the change before checkpoint b stands out from those elsewhere, in robust standard deviations.
 
-    The smaller of two: of the changes themselves, and of the changes over the square root of their gaps, as large as those
-    of a random walk on uneven steps.
+    A change is the mean over up to WINDOW checkpoints less that over as many before. The smaller of two: of the changes
+    themselves, and of the changes over their standard deviations were y a random walk, whose changes grow with the gaps.
+    None where the rest is flat.
     """
+    n, width = len(y), WINDOW  # a jump is EDGE checkpoints from the ends
+    while width > 1 and _places(n, width, b)[1].sum() < OTHERS:
+        width -= 1
+    places, elsewhere = _places(n, width, b)
+    weights = np.zeros((len(places), n))
+    for row, place in zip(weights, places, strict=True):
+        row[place : place + width], row[place - width : place] = 1 / width, -1 / width
+    changes = weights @ y
+    of_gaps = np.cumsum(weights[:, ::-1], axis=1)[:, -2::-1]  # weight of the change over each gap
     found = []
-    for size in (np.ones(len(x) - 1), np.sqrt(np.diff(x))):
-        changes = np.diff(y) / size
-        changes -= np.median(changes)
-        usual = 1.4826 * np.median(np.abs(changes))
+    for size in (np.ones(len(places)), np.sqrt(of_gaps**2 @ np.diff(x))):
+        scaled = changes / size
+        scaled = scaled - np.median(scaled[elsewhere])
+        usual = 1.4826 * np.median(np.abs(scaled[elsewhere]))
         if usual > 0:
-            found.append(float(abs(changes[gap]) / usual))
+            found.append(float(abs(scaled[places == b][0]) / usual))
     return min(found, default=None)
 
 
-def _jump_fits(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Fits of two lines with a jump between them, for the gap before each checkpoint EDGE from the ends.
+def _places(n: int, width: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+    """The checkpoints before which a change of this width can be taken, and which of these have no part in that before b."""
+    places = np.arange(width, n - width + 1)
+    return places, np.abs(places - b) >= width
 
-    Projections (breaks, n, n) onto the two lines; rows (breaks, n) whose product with y is the size of the jump, at the
-    middle of the gap; the first checkpoint after each gap.
+
+def _broken_fits(t: np.ndarray, shape: str) -> tuple[np.ndarray, np.ndarray]:
+    """Fits of a shape with a jump, for the gap before each checkpoint EDGE from the ends.
+
+    Projections (breaks, n, n) onto the shape; rows (breaks, n) whose product with y is the size of the jump, at the
+    middle of the gap.
     """
-    breaks = list(range(EDGE, len(t) - EDGE + 1))
     projections, sizes = [], []
-    for b in breaks:
-        after = np.arange(len(t)) >= b
-        design = np.column_stack([~after, ~after * t, after, after * t]).astype(float)
-        solved, at = np.linalg.pinv(design), (t[b - 1] + t[b]) / 2
+    for b in range(EDGE, len(t) - EDGE + 1):
+        after, at = np.arange(len(t)) >= b, (t[b - 1] + t[b]) / 2
+        columns, size = {
+            "step": ([np.ones_like(t), after], [0, 1]),
+            "shift": ([np.ones_like(t), t, after], [0, 0, 1]),
+            "jump": ([~after, ~after * t, after, after * t], [-1, -at, 1, at]),
+        }[shape]
+        design = np.column_stack(columns).astype(float)
+        solved = np.linalg.pinv(design)
         projections.append(design @ solved)
-        sizes.append(np.array([-1, -at, 1, at]) @ solved)
-    return np.array(projections), np.array(sizes), breaks
+        sizes.append(np.array(size) @ solved)
+    return np.array(projections), np.array(sizes)
 
 
 def _resampled(y: np.ndarray, projections: np.ndarray, sizes: np.ndarray, best: int) -> tuple[np.ndarray, np.ndarray]:

@@ -162,19 +162,20 @@ def train(
     settings: Mapping[str, Any],
     out: Path,
     side: Callable[[Path], None],
+    device: str = "cpu",
     processes: int = 1,
 ) -> pd.DataFrame:
     """Train; write `out/step-{n}`; return the loss log: columns step, loss, learning_rate.
 
     The state of an interrupted training lies in `out/state`. It is used when it is of the same settings and code
-    versions, else deleted. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `processes`: of this training,
+    versions, else deleted. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `device`: `cuda` or `cpu`. `processes`: of this training,
     started by `accelerate launch`; they share each batch.
     """
     folder = out / "state"
     resume = resumable(folder, {**settings, "torch": torch.__version__, "transformers": transformers.__version__})
     if settings["batch_size"] % processes:
         raise PretrainingError(f"batch_size = {settings['batch_size']} cannot be shared by {processes} GPUs evenly.")
-    every, cuda = settings["checkpoint_every"], torch.cuda.is_available()
+    every, cuda = settings["checkpoint_every"], device == "cuda"
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         max_steps=settings["steps"],

@@ -32,6 +32,12 @@ class Ticket:
     bits: dict[str, np.ndarray]
 
     @property
+    def collapsed(self) -> str | None:
+        """Why runs with this mask say little, in words: the first iteration of its chain whose training diverged."""
+        first = self.provenance["diverged"]
+        return None if first is None else f"the training of its ticket diverged in iteration {first}"
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Weights of each matrix."""
         return {name: math.prod(shape) for name, shape in self.provenance["shapes"].items()}
@@ -55,7 +61,8 @@ def unpack(bits: np.ndarray, shape: list[int]) -> torch.Tensor:
 def write(path: str | os.PathLike, masks: Mapping[str, torch.Tensor], provenance: Mapping[str, Any]) -> None:
     """Write a mask, whole or not at all; the same masks and provenance give the same bytes.
 
-    `provenance` must hold `k`, the number of pruned weights; anything else in it is the caller's (JSON types).
+    `provenance` must hold `k`, the number of pruned weights, and for runs `diverged`, the first iteration of the chain
+    whose training diverged, or None; anything else in it is the caller's (JSON types).
     """
     bits = {name: pack(mask) for name, mask in sorted(masks.items())}
     shapes = {name: list(mask.shape) for name, mask in sorted(masks.items())}

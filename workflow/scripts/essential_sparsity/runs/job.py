@@ -29,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--references", help="table of the values that dense runs have to agree with")
     parser.add_argument("--disagreement", choices=["stop", "warn"], default="stop", help="what a disagreement does")
     parser.add_argument("--allow-pickle", action="store_true", help="read a pickle checkpoint, with weights_only")
+    parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="what to compute on")
     parser.add_argument("--metrics", help="metrics that will be tabulated, joined by commas: refused where undefined")
     parser.add_argument("--work", type=Path, help="folder for what outlives a job that ends badly")
     parser.add_argument("--tokens", type=Path, help="folder of tokenised texts, found there or put there")

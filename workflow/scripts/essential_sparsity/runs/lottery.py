@@ -21,6 +21,7 @@ from essential_sparsity.pruning.masks import Level
 from essential_sparsity.training import finetuning, resume
 
 Masks = dict[str, torch.Tensor]
+LARGEST = 0x7F7FFFFF  # bits of the largest float32
 
 
 def ticket(
@@ -33,8 +34,10 @@ def ticket(
     device: torch.device | str = "cpu",
     work: resume.Work | None = None,
     cache: Path | None = None,
-) -> tuple[Masks, Level]:
+) -> tuple[Masks, Level, bool]:
     """The masks after an iteration that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
+
+    And whether its training diverged (`finetuning.train_`): the masks say little then, and all that follow from them.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
     the model row's `allow_pickle`. Every iteration has the same head, training items and order: those of the seed. `work`:
@@ -45,8 +48,8 @@ def ticket(
     model = finetuning.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
     previous = {name: mask.to(device) for name, mask in previous.items()}
     apply_(loading.prunable_parameters(model.to(device)), previous)
-    finetuning.train_(model, prepared.train, prepared.collate, settings, seed, previous, device, work)
-    return prune_smallest(loading.prunable_parameters(model), previous, sparsity, seed)
+    diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, previous, device, work)
+    return *prune_smallest(loading.prunable_parameters(model), previous, sparsity, seed), diverged
 
 
 @torch.no_grad()
@@ -70,12 +73,9 @@ def prune_smallest(
 ) -> tuple[Masks, Level]:
     """Prune the smallest of the remaining weights until exactly ⌊sparsity · n + ½⌋ are pruned; ties by the seeded hash.
 
-    `weights`: the trained ones, float32; `pruned`: the masks so far, all of which stay pruned. Raises TrainingError when
-    a weight is not a number, ValueError when more are pruned already than the sparsity allows.
+    `weights`: the trained ones, float32; `pruned`: the masks so far, all of which stay pruned. Raises ValueError when more
+    are pruned already than the sparsity allows.
     """
-    wrong = [weight.name for weight, tensor in weights if not bool(torch.isfinite(tensor).all())]
-    if wrong:
-        raise finetuning.TrainingError(f"{wrong[0]}: training diverged to NaN or infinity: lower learning_rate.")
     ranked = [(weight, order_pruned_first(tensor, pruned.get(weight.name))) for weight, tensor in weights]
     plan = masks.plan("global", ranked, [sparsity], seed)
     found = dict(plan.masks(sparsity))
@@ -90,7 +90,7 @@ def order_pruned_first(trained: torch.Tensor, pruned: torch.Tensor | None) -> to
     """Float32 tensor whose magnitudes rank pruned weights before all others, and the others as |trained| does.
 
     The bits of a magnitude order like it. With one added to each, 0 is left for the pruned: a remaining weight that is
-    exactly 0 comes after them.
+    exactly 0 comes after them. One that diverged to NaN or infinity counts as the largest number.
     """
-    bits = (trained.detach().view(torch.int32) & 0x7FFFFFFF) + 1
+    bits = (trained.detach().view(torch.int32) & 0x7FFFFFFF).clamp(max=LARGEST - 1) + 1
     return (bits if pruned is None else bits.masked_fill(pruned, 0)).view(torch.float32)

@@ -71,6 +71,11 @@ def check(value: Any, schema: dict, where: str, place: str = "key") -> None:
 def check_config(config: dict, where: str) -> None:
     """Check a config's keys and types before its tables are read."""
     check(config, load_schema("config"), where)
+    if config["resources"]["device"] == "cuda" and not config["resources"]["gpu"]:
+        raise ConfigError(
+            f"{where}: resources.device is cuda, but resources.gpu = 0 asks for no GPU. Write the GPUs that one job gets, or "
+            "device: cpu."
+        )
 
 
 def read_file(path: str | os.PathLike) -> dict:

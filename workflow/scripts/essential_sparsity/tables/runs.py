@@ -1,7 +1,7 @@
 """The runs of a grid in one table, checked against what the grid asks for; and their evaluated items."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
@@ -10,6 +10,7 @@ from essential_sparsity.tables import provenance
 
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
 MIXED = ("torch", "transformers", "device")  # what may not differ among the runs of a model and task
+WEIGHTS = {"weights_sha256": "SHA-256 of the weights", "dtype": "data type of the weights"}  # nor among a model's
 SHOWN = 5  # stale files that a message names
 
 
@@ -17,8 +18,9 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     """The rows of table `runs` that a grid (table `grid`) asks for, of the metrics that its tasks name.
 
     Raises ValueError naming the files that were made of something else than the configuration asks for, and what; for a
-    metric that a run does not have; and for runs of one model and task that another version of a library or another type
-    of device computed, where `mixed` is "stop" ("warn" says so and goes on).
+    metric that a run does not have; for runs of one model that scored other weights, or weights of another data type; and for
+    runs of one model and task that another version of a library or another type of device computed, where `mixed` is "stop"
+    ("warn" says so and goes on).
     """
     found = tables.collect(grid["run"].drop_duplicates(), "runs")
     joined = grid.merge(found.drop(columns="items_sha256"), on=KEY, how="left", suffixes=("_asked", ""))
@@ -28,6 +30,7 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
             f"{first['run']} has no run at sparsity {first['sparsity']}, which its name promises. Delete it and run again."
         )
     _refuse_stale(joined)
+    _refuse_other_weights(joined)
     _compare_versions(joined, mixed)
     return _chosen(grid, found)
 
@@ -78,15 +81,19 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
     )
 
 
+def _refuse_other_weights(joined: pd.DataFrame) -> None:
+    """All runs of a model scored the same weights, in the same data type."""
+    if told := _mixed(joined, ["model"], WEIGHTS):
+        raise ValueError(
+            "Runs of one model scored other weights:\n  "
+            + "\n  ".join(told)
+            + "\nDelete the runs that are not of the checkpoint in results/store/checkpoints and run again."
+        )
+
+
 def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
     """Runs that are compared with one another were computed by the same libraries on the same type of device."""
-    told = []
-    for (model, task), rows in joined.groupby(["model", "task"]):
-        for column in MIXED:
-            if (rows[column] != rows[column].iloc[0]).any():
-                first = rows.drop_duplicates(column).sort_values(column)
-                values = ", ".join(f"{row[column]} ({row['run']})" for _, row in first.head(SHOWN).iterrows())
-                told.append(f"{model} on {task}: {provenance.PARTS[column]} {values}")
+    told = _mixed(joined, ["model", "task"], {column: provenance.PARTS[column] for column in MIXED})
     if told and mixed == "stop":
         raise ValueError(
             "Runs that are compared with one another were computed differently:\n  "
@@ -95,6 +102,18 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
         )
     for line in told:
         print(f"warning: {line}", file=sys.stderr)
+
+
+def _mixed(joined: pd.DataFrame, by: list[str], columns: Mapping[str, str]) -> list[str]:
+    """The values of each column (name -> what it is) that more than one occurs of among the runs that share `by`, in words."""
+    told = []
+    for key, rows in joined.groupby(by):
+        for column, what in columns.items():
+            if (rows[column] != rows[column].iloc[0]).any():
+                first = rows.drop_duplicates(column).sort_values(column)
+                values = ", ".join(f"{row[column]} ({row['run']})" for _, row in first.head(SHOWN).iterrows())
+                told.append(f"{' on '.join(key)}: {what} {values}")
+    return told
 
 
 def _names(row: pd.Series) -> Iterator[str]:

@@ -12,7 +12,6 @@ A kind's module offers
 
 import importlib
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ from essential_sparsity import codefiles, files
 from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import memory
 
-LARGEST = math.log(sys.float_info.max)  # nats a predicted token: the perplexity of any more is no number
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
@@ -267,21 +265,6 @@ def not_finite(outputs: np.ndarray, what: str = "outputs") -> str | None:
 def counted(broken: np.ndarray, words: str) -> str | None:
     """ "3 of 60 …", or None where nothing is broken; `broken`: bool (n)."""
     return f"{int(broken.sum())} of {len(broken)} {words}" if broken.any() else None
-
-
-def bounded(losses: np.ndarray, tokens: np.ndarray | int, what: str) -> tuple[np.ndarray, str | None]:
-    """Losses (n) in nats, summed over `tokens` each, that are at most LARGEST a token; and how many were not, in words.
-
-    A loss that is not finite (half precision overflows at high sparsity) counts as the largest.
-    """
-    most = LARGEST * np.broadcast_to(tokens, len(losses))
-    beyond = ~(losses < most)  # true for NaN as well
-    return np.where(beyond, most, losses), counted(beyond, f"{what} have no finite perplexity")
-
-
-def mean_perplexity(losses: np.ndarray, tokens: np.ndarray) -> float:
-    """exp of the mean of bounded losses; a finite number."""
-    return math.exp(min(losses.sum() / tokens.sum(), LARGEST))  # the mean of the largest can be more, by rounding
 
 
 def items_frame(

@@ -5,7 +5,7 @@ Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 wher
 
 import inspect
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ KIND = {
     "metrics": ["accuracy", "chance_corrected_accuracy"],
     "further_metrics": ["matthews", "f1"],
 }
+CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}  # names of their parameters in transformers
+OTHER_TOKENS = {"distillation_token", "register_tokens"}  # these stand between the class token and the patches
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -130,22 +132,35 @@ def forward_options(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Accuracy of the model's own head (`finetune`) or of a classifier of class token and mean patch (`probe`, `knn`)."""
+    """Accuracy of the model's own head (`finetune`) or of a classifier of frozen features (`probe`, `knn`: `reader`)."""
     size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
         return _labels.classified(prepared, _labels.best(logits), logits)
-    patch = model.config.patch_size
-
-    def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
-        height, width = batch["pixel_values"].shape[-2:]
-        hidden = output.last_hidden_state.float()
-        patches = hidden[:, -(height // patch) * (width // patch) :]  # after the class token and any register tokens
-        return torch.cat([hidden[:, 0], patches.mean(dim=1)], dim=1)
-
+    read = reader(model)
     features, evaluated = (
         tasks.forward(model, inputs, prepared.collate, size, device, read)
         for inputs in (prepared.train, prepared.inputs)
     )
     predicted = _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
     return _labels.classified(prepared, predicted, np.concatenate([features, evaluated]))
+
+
+def reader(model: torch.nn.Module) -> Callable[[Any, dict[str, Any]], torch.Tensor]:
+    """What is read of a model's output as features: (batch, width or twice the width).
+
+    The mean over the patches, after the class token where the architecture has one. A model without (Swin, SigLIP) has
+    nothing but patches, whose first is a corner of the image; its pooler is not read, as it may be new (`evaluation`).
+    """
+    named = [(name.rpartition(".")[2], parameter) for name, parameter in model.base_model.named_parameters()]
+    has_class = any(name in CLASS_TOKENS for name, _ in named)
+    in_front = sum(token.numel() // token.shape[-1] for name, token in named if name in CLASS_TOKENS | OTHER_TOKENS)
+
+    def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+        hidden = output.last_hidden_state.float()
+        if hidden.ndim == 4:  # a map of patches, channels first, which no token is part of
+            return hidden.mean(dim=(2, 3))
+        patches = hidden[:, in_front:].mean(dim=1)
+        return torch.cat([hidden[:, 0], patches], dim=1) if has_class else patches
+
+    return read

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import files, tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _language, _text, tokens
 
 KIND = {
     "models": ["encoder"],
@@ -74,23 +74,22 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Sums over the positions of each text, each position's loss bounded; one that is not finite predicts nothing."""
-    size = tasks.batch_size(settings)
+    size, predictions = tasks.batch_size(settings), _language.Predictions()
+
+    def losses(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """Negative log-likelihood in nats, and 1 where it is the largest: (batch, 2)."""
+        places, tokens = batch["labels"].unbind(dim=1)
+        logits = output.logits[torch.arange(len(places), device=places.device), places].float()
+        return torch.stack([predictions.losses(logits, tokens), (logits.argmax(dim=1) == tokens).float()], dim=1)
+
     found = tasks.forward(model, prepared.inputs, prepared.collate, size, device, losses).astype(np.float64)
     found[~np.isfinite(found[:, 0]), 1] = 0.0
-    found[:, 0], collapsed = tasks.bounded(found[:, 0], 1, "positions")
+    found[:, 0], broken = _language.bounded(found[:, 0], 1, "positions")
     first = np.concatenate([[0], np.cumsum(prepared.targets)[:-1]])
     loss, right = np.add.reduceat(found, first, axis=0).T
     metrics = {
-        "pseudo_perplexity": tasks.mean_perplexity(loss, prepared.targets),
+        "pseudo_perplexity": _language.mean_perplexity(loss, prepared.targets),
         "masked_accuracy": float(right.sum() / prepared.targets.sum()),
     }
     items = tasks.items_frame(prepared.items, loss, weight=prepared.targets, second_score=right)
-    return Outcome(metrics, items, collapsed)
-
-
-def losses(output: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Negative log-likelihood in nats, and 1 where it is the largest: (batch, 2), computed in float32."""
-    places, tokens = batch["labels"].unbind(dim=1)
-    logits = output.logits[torch.arange(len(places), device=places.device), places].float()
-    loss = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-    return torch.stack([loss, (logits.argmax(dim=1) == tokens).float()], dim=1)
+    return Outcome(metrics, items, broken or predictions.collapsed())

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _language, _text, tokens
 
 KIND = {
     "models": ["decoder"],
@@ -82,16 +82,19 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """exp(mean loss in nats), each window's bounded."""
-    size = tasks.batch_size(settings)
-    losses = tasks.forward(model, prepared.inputs, prepared.collate, size, device, window_loss).astype(np.float64)
-    losses, collapsed = tasks.bounded(losses, prepared.targets, "windows")
-    value = tasks.mean_perplexity(losses, prepared.targets)
+    size, predictions = tasks.batch_size(settings), _language.Predictions()
+
+    def window_losses(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+        return summed(predictions, output.logits, batch["input_ids"])
+
+    losses = tasks.forward(model, prepared.inputs, prepared.collate, size, device, window_losses).astype(np.float64)
+    losses, broken = _language.bounded(losses, prepared.targets, "windows")
+    value = _language.mean_perplexity(losses, prepared.targets)
     items = tasks.items_frame(prepared.items, losses, weight=prepared.targets)
-    return Outcome({"perplexity": value}, items, collapsed)
+    return Outcome({"perplexity": value}, items, broken or predictions.collapsed())
 
 
-def window_loss(output: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Summed negative log-likelihood of each window in nats: (batch,), computed in float32."""
-    logits, ids = output.logits[:, :-1].float(), batch["input_ids"][:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
-    return losses.view(ids.shape).sum(dim=1)
+def summed(predictions: _language.Predictions, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Summed negative log-likelihood of each window in nats: (batch,); each token predicts the next one."""
+    ids = ids[:, 1:]
+    return predictions.losses(logits[:, :-1].flatten(0, 1), ids.flatten()).view(ids.shape).sum(dim=1)

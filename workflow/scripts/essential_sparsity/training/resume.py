@@ -53,11 +53,6 @@ def code(kind: str) -> str:
     return codefiles.digest_of(*names)
 
 
-def device() -> str:
-    """The type of device that jobs on this machine compute on."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def versions(device: str) -> dict[str, str]:
     """What decides the bits of a result beside code and data: the libraries, and the type of device they compute on."""
     return {"torch": torch.__version__, "transformers": transformers.__version__, "device": device}
