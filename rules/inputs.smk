@@ -135,17 +135,22 @@ def tickets_of_run(suffix):
     return tickets
 
 
+def runs_collected(wildcards):
+    """The files of the runs that are tabulated: all of the grid, or those that are there."""
+    jobs = STUDY.stored_jobs() if SKIPPING else STUDY.jobs
+    return [f"{STORE}/runs/{job.path}.parquet" for job in jobs]
+
+
+def missing_runs(wildcards, output):
+    """What runs do that are not there, as an option."""
+    return f"--missing {'skip' if SKIPPING else 'stop'}"
+
+
 def tickets_compared(suffix):
     """The masks that the table of similarity compares, beside the one-shot masks."""
-    wanted = {
-        (job.model, job.task, job.seed, name)
-        for job in STUDY.jobs
-        if iterations.found_by_training(job.pattern)
-        for name in job.asked
-    }
     return [
         f"{STORE}/tickets/{iterations.path(ticket)}{suffix}"
-        for ticket in sorted(wanted)
+        for ticket in STUDY.compared_tickets()
     ]
 
 

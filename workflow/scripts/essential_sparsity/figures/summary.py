@@ -8,6 +8,7 @@ import pandas as pd
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
+SHOWN = 3  # missing runs that are named
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
@@ -24,10 +25,25 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
         notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
         notes += ["seeds missing"] if row["ragged"] else []
+        notes += [f"{row['n_missing']} missing"] if row["n_missing"] else []
         notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes)])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+
+
+def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: str) -> list[str]:
+    """What is missing: a line per curve with missing runs, then the first few of them and where to look (`table`)."""
+    lines = []
+    curves = knees[knees["headline"] & (knees["n_missing"] > 0)].sort_values(["model", "task", "pattern"])
+    for row in curves.itertuples():
+        count = f"{row.n_missing} run{'s are' if row.n_missing > 1 else ' is'} missing"
+        lines.append(f"{row.model} on {row.task}, {row.pattern}: {count}")
+    for row in missing.head(SHOWN).itertuples():
+        lines.append(f"{row.model} {row.task} {row.pattern} {row.sparsity:.3f} seed {row.seed}: {row.reason}")
+        lines += [f"  {row.log}"] if pd.notna(row.log) else []
+    more = f"and {len(missing) - SHOWN} more; " if len(missing) > SHOWN else ""
+    return [*lines, f"{more}{table} names all {len(missing)}"] if len(missing) else lines
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -125,5 +141,6 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
         }
         | {"shape": ordered["shape"].fillna("–")}
         | {"levels": ordered["n_levels"], "seeds": _range(ordered["n_seeds_min"], ordered["n_seeds_max"])}
+        | {"missing": ordered["n_missing"]}
         | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )

@@ -57,7 +57,8 @@ def next_round(
     interval of the essential sparsity is halved, that at the reading first, then the widest; without an interval only the
     gap at the reading. New levels are multiples of `width` where one lies inside the gap, so that they are those of the
     uniform grid. `before`: the rounds so far (`read`). No more than `rounds` rounds are made, and no more than `levels`
-    levels added to a curve in all. N:M and lottery ticket patterns, whose levels are given, are left alone.
+    levels added to a curve in all. N:M and lottery ticket patterns, whose levels are given, are left alone,
+    and curves with missing runs: what they lack would change the reading, and is computed first.
     """
     if len(before) >= rounds:
         return []
@@ -65,7 +66,7 @@ def next_round(
     for entry in (entry for one in before for entry in one):
         given[entry["model"], entry["task"], entry["pattern"]] += len(entry["levels"])
     added = []
-    for knee in knees[knees["headline"] & knees["bracket_low"].notna()].itertuples():
+    for knee in knees[knees["headline"] & knees["bracket_low"].notna() & (knees["n_missing"] == 0)].itertuples():
         curve = knee.model, knee.task, knee.pattern
         pattern = patterns.find(knee.pattern)
         if pattern.structure == "nm" or pattern.score == "given":
