@@ -141,9 +141,9 @@ def runs_collected(wildcards):
     return [f"{STORE}/runs/{job.path}.parquet" for job in jobs]
 
 
-def missing_runs(wildcards, output):
-    """What runs do that are not there, as an option."""
-    return f"--missing {'skip' if SKIPPING else 'stop'}"
+def missing_spectra(wildcards, output):
+    """What models do whose weights were not measured, as an option."""
+    return "--missing skip" if SKIPPING else ""
 
 
 def tickets_compared(suffix):

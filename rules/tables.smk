@@ -42,12 +42,13 @@ rule collect_runs:
         work=WORK,
         logs=f"{STORE}/logs",
         mixed=CONFIG.get("mixed_runs", "stop"),
-        missing=missing_runs,
+        # compared: what was collected with `skip` is collected again without, so that no stale run passes in silence
+        missing="skip" if SKIPPING else "stop",
     message:
         "Collecting the runs"
     shell:
         "python {params.program} --grid {input.grid} --work {params.work} --logs {params.logs} --mixed {params.mixed} "
-        "{params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
+        "--missing {params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.
@@ -113,7 +114,7 @@ rule count_layers:
         code=code("count_layers"),
         sparsity=CONFIG["figures"]["layers_sparsity"],
         spectra=f"{STORE}/spectra",
-        missing=missing_runs,
+        missing=missing_spectra,
     message:
         "Counting where the pruned weights sit"
     shell:

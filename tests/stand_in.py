@@ -38,6 +38,7 @@ OUTPUTS = {  # program -> the options that name what it writes
 # options that decide nothing
 IDLE = [
     "--work",
+    "--missing",
     "--tokens",
     "--study",
     "--dense",

@@ -81,7 +81,7 @@ class Study(Workspace):
         found = {}
         for path in sorted((self.folder / "results/mine").rglob("*.parquet")):
             name = path.stem
-            if name in ("runs", "references", "grid"):
+            if name in ("runs", "missing_runs", "references", "grid"):
                 found[name] = tables.read(path, name)
             elif name != "costs":
                 found[name] = path.read_text()

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(summary.knee_lines(knees)))
     if len(missing):
         print("\nMissing runs\n")
-        print("\n".join(summary.missing_lines(missing, knees, f"{folder}/tables/missing_runs.parquet")))
+        print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))
     print("\nWhere everything lies\n")

@@ -32,18 +32,21 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
 
 
-def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: str) -> list[str]:
-    """What is missing: a line per curve with missing runs, then the first few of them and where to look (`table`)."""
+def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: Path) -> list[str]:
+    """What is missing: a line per curve with missing runs, then the first few causes and where to look (`table`).
+
+    Runs that have the same log, because they wait for the same, are one cause.
+    """
     lines = []
     curves = knees[knees["headline"] & (knees["n_missing"] > 0)].sort_values(["model", "task", "pattern"])
     for row in curves.itertuples():
         count = f"{row.n_missing} run{'s are' if row.n_missing > 1 else ' is'} missing"
         lines.append(f"{row.model} on {row.task}, {row.pattern}: {count}")
-    for row in missing.head(SHOWN).itertuples():
+    causes = missing[missing["log"].isna() | ~missing["log"].duplicated()]
+    for row in causes.head(SHOWN).itertuples():
         lines.append(f"{row.model} {row.task} {row.pattern} {row.sparsity:.3f} seed {row.seed}: {row.reason}")
-        lines += [f"  {row.log}"] if pd.notna(row.log) else []
-    more = f"and {len(missing) - SHOWN} more; " if len(missing) > SHOWN else ""
-    return [*lines, f"{more}{table} names all {len(missing)}"] if len(missing) else lines
+        lines += [f"  see {row.log}"] if pd.notna(row.log) else []
+    return [*lines, f"All that are missing: {table} ({len(missing)})"] if len(missing) else lines
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -14,6 +14,7 @@ from essential_sparsity.tables import runs
 
 TAIL = 4096  # bytes of a log that are read
 LONGEST = 300  # characters of a reason
+AGAIN = " (delete it should the next run not compute it)."  # Snakemake takes it for new after an update that failed
 NOT_THERE = ""  # the reason of a file that is just not there: its log says more
 
 
@@ -58,7 +59,7 @@ def _told(grid: pd.DataFrame) -> pd.Series:
     told[lacking] = "Its file has no run at this sparsity."
     joined = joined.drop(index=lacking)
     why = runs.differing(joined)
-    told[why.index[why != ""]] = "Its file was made of other " + why[why != ""] + "."
+    told[why.index[why != ""]] = "Its file is of other " + why[why != ""] + AGAIN
     joined = joined[why == ""]
     damaged = joined["items"].map(cache(files.sha256_file)) != joined["items_sha256"]
     told[damaged.index[damaged]] = "The file " + joined.loc[damaged, "items"] + " is not the one of its run."
