@@ -112,3 +112,17 @@ def test_a_command_names_files_and_keys(folder):
 def test_values_of_a_command_are_read_as_yaml(folder):
     found = configuration.of_command(["--config", "resources={threads: 3}", "study=x=y"])
     assert (found["resources"]["threads"], found["study"]) == (3, "x=y")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("snakemake --cores 2", "snakemake --cores 2 --config a=1"),
+        ("snakemake --quiet rules -- x.json", "snakemake --quiet rules --config a=1 -- x.json"),
+        ("snakemake --config b=2 c=3 -n", "snakemake --config a=1 b=2 c=3 -n"),
+        ("snakemake -C b=2 --config c=3 -- --config", "snakemake -C b=2 --config a=1 c=3 -- --config"),
+    ],
+)
+def test_a_key_is_put_beside_those_that_a_command_has(command, expected):
+    """Snakemake reads the last `--config` alone, and what stands after `--` are targets."""
+    assert configuration.with_key(command.split(), "a=1") == expected.split()

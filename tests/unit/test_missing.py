@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_figures import spectrum_of
 from test_tables import grid_rows, write_runs
 
 import collect_runs
+import count_layers
 from essential_sparsity import files, tables
 from essential_sparsity.curves import comparisons, differences, knees
 from essential_sparsity.emergence import trajectories
@@ -199,6 +201,21 @@ def test_what_a_missing_run_goes_on_from_is_kept(grid, tmp_path):
     left = {name for name, folder in works.items() if folder.exists()}
     chunk = "tiny/words/global/0.200+0.400/seed{}"
     assert left == {chunk.format(0), chunk.format(1), "tiny/words/lth/0.200/seed0", "0.100", "0.200"}
+
+
+def test_a_model_without_a_spectrum_is_left_out_of_the_layers_when_told_so(grid, tmp_path, capsys):
+    both = pd.concat([grid, grid.assign(model="gone")])
+    tables.write(both, "grid", tmp_path / "grid.parquet")
+    tables.write(spectrum_of(), "spectrum", tmp_path / "tiny.parquet")
+    given = ["--grid", str(tmp_path / "grid.parquet"), "--spectra", str(tmp_path), "--sparsity", "0.5"]
+    given += ["--out", str(tmp_path / "layers.parquet")]
+    with pytest.raises(FileNotFoundError, match=r"gone\.parquet is not there"):
+        count_layers.main(given)
+    count_layers.main([*given, "--missing", "skip"])
+    found = tables.read(tmp_path / "layers.parquet", "layers")
+    assert set(found["model"]) == {"tiny"}
+    assert sorted(found["sparsity"].unique()) == [0.2, 0.4, 0.5]
+    assert "gone is left out" in capsys.readouterr().out
 
 
 # --- the knees of what is there
