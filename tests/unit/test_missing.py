@@ -134,6 +134,10 @@ def test_the_log_of_a_ticket_is_that_of_the_first_iteration_that_is_not_there(gr
     for name, said in (("0.050", "a ticket"), ("0.100", "error: diverged"), ("0.200", "error: of an older attempt")):
         log_of(tmp_path, f"find_ticket/tiny/words/seed0/{name}", said)
     assert table(grid, tmp_path)["reason"].tolist() == ["Its ticket is missing: diverged"]
+    log_of(tmp_path, "find_ticket/tiny/words/seed0/0.300", "error: of a later iteration")
+    for name in ("0.100", "0.200"):
+        (tmp_path / f"logs/find_ticket/tiny/words/seed0/{name}.log").unlink()
+    assert table(grid, tmp_path)["reason"].tolist() == ["Its ticket is missing."]
 
 
 @pytest.mark.parametrize("kind", ["stale", "damaged", "other items", "no items", "a level short"])

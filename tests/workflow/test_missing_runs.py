@@ -5,7 +5,7 @@ import signal
 import sys
 
 import pytest
-from changes import FILES, RUNS, Study, edit, grid, same
+from changes import CHANGES, FILES, RUNS, Study, edit, grid, same
 from workspace import STORE
 
 import run_alone
@@ -104,8 +104,18 @@ def test_a_run_that_fails_anew_is_missing_and_not_what_it_was_before(study):
     same(study.results(), before)
 
 
+def test_whatever_has_changed_nothing_is_computed(study):
+    for change in ("a setting of a task", "code of pruning", "local weights", "a model"):
+        CHANGES[change][0](study)
+        planned = study.planned(*SKIP)
+        assert not COMPUTING & planned.keys(), change
+        assert planned["collect_runs"] == 1
+    study.run(*SKIP)
+    assert table(study, "runs").empty, "all are of something else now"
+    assert len(named(study)) == 15 + 3
+
+
 def test_a_lost_run_comes_back_and_with_it_the_tables(study):
-    assert not COMPUTING & study.planned(*SKIP).keys()
     (study.folder / f"{RUNS}/short/random/0.400/seed0.parquet").unlink()
     before = study.results()
     study.run(*SKIP)
