@@ -113,7 +113,7 @@ rule count_layers:
         program=program("count_layers"),
         code=code("count_layers"),
         sparsity=CONFIG["figures"]["layers_sparsity"],
-        spectra=f"{STORE}/spectra",
+        spectra=lambda wildcards: f"{STORE}/spectra",
         missing=missing_spectra,
     message:
         "Counting where the pruned weights sit"
