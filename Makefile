@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Another study: `make demo CONFIG=config/my-study.yaml`, and so
-# run, refine, report, summary and lock.
+# run, tables (of what is there, when runs failed), refine, report, summary and lock.
 CONFIG ?=
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run refine report summary test test-slurm lock lint
+.PHONY: demo study run tables refine report summary test test-slurm lock lint
 
 demo: refine report summary
 
@@ -32,6 +32,9 @@ study: $(INSTALLED)
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)
+
+tables: $(INSTALLED)
+	@$(SNAKEMAKE) --config missing_runs=skip
 
 refine: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)

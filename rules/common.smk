@@ -1,5 +1,6 @@
 # The study that the configuration asks for, the wildcards' values, and the code that each rule depends on.
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -38,7 +39,13 @@ RUN = grid.RUN
 RUN_FILES = [f"{STORE}/runs/{job.path}.parquet" for job in STUDY.jobs]
 ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
 TICKET = f"{STORE}/tickets/{iterations.TICKET}"
+SKIPPING = STUDY.skipping  # tables of what is there: no rule makes a run then
 MEASURED = {model for models in STUDY.measured_only.values() for model in models}
+
+
+def there(paths):
+    """Files of the store that a table is made of: all of them, or those that are there where none is made."""
+    return [path for path in paths if not SKIPPING or os.path.isfile(path)]
 
 
 def one_of(names):

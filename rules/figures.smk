@@ -26,6 +26,7 @@ rule plot_curve:
     input:
         runs=f"{OUT}/tables/runs.parquet",
         knees=f"{OUT}/tables/knees.parquet",
+        missing_runs=f"{OUT}/tables/missing_runs.parquet",
     output:
         figure=report(
             f"{OUT}/figures/curves/{{model}}/{{task}}.svg",
@@ -45,7 +46,7 @@ rule plot_curve:
     message:
         "Drawing the curves of {wildcards.model} on {wildcards.task}"
     shell:
-        "python {params.program} --runs {input.runs} --knees {input.knees} --model {wildcards.model} "
+        "python {params.program} --runs {input.runs} --knees {input.knees} --missing-runs {input.missing_runs} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
@@ -53,6 +54,7 @@ rule plot_models:
     input:
         runs=f"{OUT}/tables/runs.parquet",
         knees=f"{OUT}/tables/knees.parquet",
+        missing_runs=f"{OUT}/tables/missing_runs.parquet",
     output:
         figure=report(
             f"{OUT}/figures/models/{{task}}.svg",
@@ -79,7 +81,7 @@ rule plot_models:
     message:
         "Drawing the curves of all models on {wildcards.task}"
     shell:
-        "python {params.program} --runs {input.runs} --knees {input.knees} --task {wildcards.task} "
+        "python {params.program} --runs {input.runs} --knees {input.knees} --missing-runs {input.missing_runs} --task {wildcards.task} "
         "--labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 

@@ -141,17 +141,22 @@ def tickets_of_run(suffix):
     return tickets
 
 
+def runs_collected(wildcards):
+    """The files of the runs that are tabulated: all of the grid, or those that are there."""
+    jobs = STUDY.stored_jobs() if SKIPPING else STUDY.jobs
+    return [f"{STORE}/runs/{job.path}.parquet" for job in jobs]
+
+
+def missing_spectra(wildcards, output):
+    """What models do whose weights were not measured, as an option."""
+    return "--missing skip" if SKIPPING else ""
+
+
 def tickets_compared(suffix):
     """The masks that the table of similarity compares, beside the one-shot masks."""
-    wanted = {
-        (job.model, job.task, job.seed, name)
-        for job in STUDY.jobs
-        if iterations.found_by_training(job.pattern)
-        for name in job.asked
-    }
     return [
         f"{STORE}/tickets/{iterations.path(ticket)}{suffix}"
-        for ticket in sorted(wanted)
+        for ticket in STUDY.compared_tickets()
     ]
 
 

@@ -1,4 +1,4 @@
-# Lottery tickets: one job per iteration of magnitude pruning. Then what a ticket gains.
+# What lottery tickets gain over one-shot masks.
 localrules:
     measure_differences,
     plot_difference,
@@ -8,48 +8,6 @@ DIFFERENCE_FIGURES = [
     f"{OUT}/figures/differences/{model}/{task}.svg"
     for model, task in iterations.beside_one_shot(STUDY.jobs)
 ]
-
-
-rule find_ticket:
-    input:
-        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
-        data=dataset_of,
-        dense=dense_first,
-        previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
-        previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
-    output:
-        ticket=update(f"{TICKET}.safetensors"),
-        digest=update(f"{TICKET}.sha256"),
-    log:
-        f"{STORE}/logs/find_ticket/{iterations.TICKET}.log",
-    benchmark:
-        f"{STORE}/benchmarks/find_ticket/{iterations.TICKET}.tsv"
-    wildcard_constraints:
-        sparsity=r"[0-9]\.[0-9]{3}",
-    conda:
-        "../envs/evaluate.yaml"
-    threads: CONFIG["resources"]["threads"]
-    resources:
-        gpu=CONFIG["resources"]["gpu"],
-        mem_mb=run_mem_mb,
-        runtime=run_minutes,
-    params:
-        program=program("find_ticket"),
-        code=lambda wildcards: STUDY.code("find_ticket", wildcards.task),
-        settings=run_settings,
-        permissions=run_permissions,
-        share=STUDY.share,
-        iteration=lambda wildcards: len(
-            iterations.chain(wildcards.sparsity, STUDY.share)
-        ),
-        work=f"{WORK}/find_ticket/{iterations.TICKET}",
-        tokens=f"{STORE}/tokens/{{task}}",
-    shell:
-        "python {params.program} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
-        "--sparsity {wildcards.sparsity} --iteration {params.iteration} --share {params.share} "
-        "--settings {params.settings:q} --code {params.code} --manifest {input.manifest} --data {input.data} "
-        "--dense {input.dense} --previous {input.previous} {params.permissions:q} --work {params.work} "
-        "--tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"
 
 
 rule measure_differences:

@@ -1,4 +1,4 @@
-# Runs: prune, evaluate. Where a dense value is known, the dense run comes first and must agree.
+# Runs and lottery tickets: prune, evaluate. Where a dense value is known, the dense run comes first and must agree.
 
 
 # The expensive rule. One job walks the levels of its path token for one model, task, pattern and seed. Its work folder is
@@ -40,3 +40,46 @@ rule prune_eval:
         "--manifest {input.manifest} --data {input.data} --dense {input.dense} --tickets {input.tickets} "
         "{params.permissions:q} --work {params.work} --tokens {params.tokens} "
         "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
+
+
+# One job per iteration of magnitude pruning.
+rule find_ticket:
+    input:
+        manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
+        data=dataset_of,
+        dense=dense_first,
+        previous=ancient(lambda wildcards: ticket_before(wildcards, ".safetensors")),
+        previous_digest=lambda wildcards: ticket_before(wildcards, ".sha256"),
+    output:
+        ticket=update(f"{TICKET}.safetensors"),
+        digest=update(f"{TICKET}.sha256"),
+    log:
+        f"{STORE}/logs/find_ticket/{iterations.TICKET}.log",
+    benchmark:
+        f"{STORE}/benchmarks/find_ticket/{iterations.TICKET}.tsv"
+    wildcard_constraints:
+        sparsity=r"[0-9]\.[0-9]{3}",
+    conda:
+        "../envs/evaluate.yaml"
+    threads: CONFIG["resources"]["threads"]
+    resources:
+        gpu=CONFIG["resources"]["gpu"],
+        mem_mb=run_mem_mb,
+        runtime=run_minutes,
+    params:
+        program=program("find_ticket"),
+        code=lambda wildcards: STUDY.code("find_ticket", wildcards.task),
+        settings=run_settings,
+        permissions=run_permissions,
+        share=STUDY.share,
+        iteration=lambda wildcards: len(
+            iterations.chain(wildcards.sparsity, STUDY.share)
+        ),
+        work=f"{WORK}/find_ticket/{iterations.TICKET}",
+        tokens=f"{STORE}/tokens/{{task}}",
+    shell:
+        "python {params.program} --model {wildcards.model} --task {wildcards.task} --seed {wildcards.seed} "
+        "--sparsity {wildcards.sparsity} --iteration {params.iteration} --share {params.share} "
+        "--settings {params.settings:q} --code {params.code} --manifest {input.manifest} --data {input.data} "
+        "--dense {input.dense} --previous {input.previous} {params.permissions:q} --work {params.work} "
+        "--tokens {params.tokens} --out {output.ticket} --digest {output.digest} 2>&1 | tee {log}"

@@ -21,9 +21,9 @@ SIMILARITIES = [
 
 rule compare_tickets:
     input:
-        manifests=expand(
-            f"{STORE}/checkpoints/{{model}}/manifest.json",
-            model=STUDY.chained_models,
+        manifests=there(
+            f"{STORE}/checkpoints/{model}/manifest.json"
+            for model in STUDY.chained_models
         ),
         tickets=ancient(tickets_compared(".safetensors")),
         ticket_digests=tickets_compared(".sha256"),
@@ -50,7 +50,7 @@ rule compare_tickets:
     params:
         program=program("compare_tickets"),
         code=code("compare_tickets"),
-        pairs=lambda wildcards: digest_of(iterations.pairs(STUDY.jobs)),
+        pairs=lambda wildcards: digest_of(STUDY.pairs),
         study=study_json,
         store=STORE,
     shell:

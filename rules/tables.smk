@@ -28,9 +28,10 @@ rule tabulate_grid:
 rule collect_runs:
     input:
         grid=f"{OUT}/grid.parquet",
-        runs=RUN_FILES,
+        runs=runs_collected,
     output:
         table=f"{OUT}/tables/runs.parquet",
+        missing_runs=f"{OUT}/tables/missing_runs.parquet",
     log:
         f"{OUT}/logs/collect_runs.log",
     conda:
@@ -39,12 +40,15 @@ rule collect_runs:
         program=program("collect_runs"),
         code=code("collect_runs"),
         work=WORK,
+        logs=f"{STORE}/logs",
         mixed=CONFIG.get("mixed_runs", "stop"),
+        # compared: what was collected with `skip` is collected again without, so that no stale run passes in silence
+        missing="skip" if SKIPPING else "stop",
     message:
         "Collecting the runs"
     shell:
-        "python {params.program} --grid {input.grid} --work {params.work} --mixed {params.mixed} "
-        "--out {output.table} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --work {params.work} --logs {params.logs} --mixed {params.mixed} "
+        "--missing {params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.
@@ -98,7 +102,7 @@ rule check_references:
 rule count_layers:
     input:
         grid=f"{OUT}/grid.parquet",
-        spectra=[f"{STORE}/spectra/{model}.parquet" for model in STUDY.used_models],
+        spectra=there(f"{STORE}/spectra/{model}.parquet" for model in STUDY.used_models),
     output:
         table=f"{OUT}/tables/layers.parquet",
     log:
@@ -109,9 +113,10 @@ rule count_layers:
         program=program("count_layers"),
         code=code("count_layers"),
         sparsity=CONFIG["figures"]["layers_sparsity"],
-        spectra=lambda wildcards, input: Path(input.spectra[0]).parent,
+        spectra=lambda wildcards: f"{STORE}/spectra",
+        missing=missing_spectra,
     message:
         "Counting where the pruned weights sit"
     shell:
         "python {params.program} --grid {input.grid} --spectra {params.spectra} --sparsity {params.sparsity} "
-        "--out {output.table} 2>&1 | tee {log}"
+        "{params.missing} --out {output.table} 2>&1 | tee {log}"

@@ -3,6 +3,7 @@
 `install(folder)` puts a `python` on a PATH folder that calls this file for those programs and the real interpreter for
 the others. A run's value is drawn from the digest of all that decides it, an image or table from what was read: so two
 studies have the same results when, and only when, they were made of the same. Code and arguments are the real ones.
+A job fails while the file BROKEN names a part of the path of a file that it would write.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+BROKEN = "broken.txt"
 VERSIONS = {"torch": "stand-in", "transformers": "stand-in", "device": "cpu"}
 OUTPUTS = {  # program -> the options that name what it writes
     "fetch_model": ["--manifest"],
@@ -36,6 +38,7 @@ OUTPUTS = {  # program -> the options that name what it writes
 # options that decide nothing
 IDLE = [
     "--work",
+    "--missing",
     "--tokens",
     "--study",
     "--dense",
@@ -48,11 +51,11 @@ IDLE = [
 ]
 
 
-def install(folder: Path) -> Path:
-    """The folder to put first on PATH."""
+def install(folder: Path, real: tuple[str, ...] = ()) -> Path:
+    """The folder to put first on PATH; the programs `real` are not replaced."""
     shim = folder / "python"
     folder.mkdir(parents=True, exist_ok=True)
-    names = "|".join(OUTPUTS)
+    names = "|".join(name for name in OUTPUTS if name not in real)
     shim.write_text(
         f'#!/bin/sh\nprogram=$(basename "$1" .py)\ncase $program in {names}) '
         f'exec "{sys.executable}" "{__file__}" "$@" ;; esac\nexec "{sys.executable}" "$@"\n'
@@ -129,8 +132,17 @@ def evaluate(given: dict[str, list[str]]) -> None:
     job.run(args, VERSIONS, computed)
 
 
+def fail(outputs: list[str]) -> None:
+    """End as a program does that meets a wrong input, for the files that BROKEN names."""
+    broken = Path(BROKEN).read_text().split() if os.path.isfile(BROKEN) else []
+    if any(part in path for part in broken for path in outputs):
+        print("reading the data", flush=True)
+        raise ValueError(f"{outputs[0]} cannot be made.")
+
+
 def main() -> None:
     program, given = Path(sys.argv[1]).stem, options(sys.argv[2:])
+    fail([path for name in OUTPUTS[program] for path in given[name]])
     if program == "prune_eval":
         evaluate(given)
         return

@@ -118,3 +118,17 @@ def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
     mine = write(folder, "mine.yaml", "study: a\nresources: {gpu: 0, device: cuda}\n")
     with pytest.raises(configuration.ConfigError, match=r"device is cuda, but resources\.gpu = 0 asks for no GPU"):
         configuration.read_config(SHIPPED, mine)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("snakemake --cores 2", "snakemake --cores 2 --config a=1"),
+        ("snakemake --quiet rules -- x.json", "snakemake --quiet rules --config a=1 -- x.json"),
+        ("snakemake --config b=2 c=3 -n", "snakemake --config a=1 b=2 c=3 -n"),
+        ("snakemake -C b=2 --config c=3 -- --config", "snakemake -C b=2 --config a=1 c=3 -- --config"),
+    ],
+)
+def test_a_key_is_put_beside_those_that_a_command_has(command, expected):
+    """Snakemake reads the last `--config` alone, and what stands after `--` are targets."""
+    assert configuration.with_key(command.split(), "a=1") == expected.split()

@@ -252,6 +252,7 @@ def test_a_ticket_without_a_defined_metric_is_a_sentence_not_an_error():
     ]
 
 
-def test_masks_that_were_not_compared_are_an_error():
-    with pytest.raises(ValueError, match="no masks of n were compared"):
-        tickets.similarity(masks_compared(), "n")
+def test_masks_that_were_not_compared_are_a_sentence_not_an_error():
+    figure = tickets.similarity(masks_compared(), "n")
+    assert_readable(figure)
+    assert [text.get_text() for text in figure.texts] == ["Nothing to compare: no ticket of n is there."]

@@ -199,8 +199,30 @@ def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
 
 
 def test_nothing_to_draw_is_said():
-    with pytest.raises(ValueError, match="no run of m on t has a defined metric"):
-        draw(CASES["plain"].assign(value=np.nan))
+    figure = draw(CASES["plain"].assign(value=np.nan))
+    assert_readable(figure)
+    assert "no run of m on t has a defined metric" in figure.texts[0].get_text()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("count", [1, 12])
+def test_missing_runs_are_counted_in_the_figure(case, count):
+    lost = pd.DataFrame({"model": "m", "task": ["t"] * count + ["u"], "pattern": "global"})
+    figure = draw(CASES[case], missing=lost)
+    assert_readable(figure)
+    told = f"{count} run{'s are' if count > 1 else ' is'} missing"
+    assert told in figure.legends[0].get_title().get_text()
+    assert "missing" not in draw(CASES[case], missing=lost.iloc[:0]).legends[0].get_title().get_text()
+
+
+def test_a_model_and_task_without_any_run_is_a_sentence_with_their_number():
+    lost = pd.DataFrame({"model": "n", "task": "t", "pattern": ["dense", "global", "nm4"]})
+    nothing = CASES["plain"].iloc[:0]
+    figure = curves.curve(nothing, tables.empty("knees"), "n", "t", missing=lost)
+    assert_readable(figure)
+    assert "3 runs are missing" in figure.texts[0].get_text()
+    figure = curves.models(nothing, tables.empty("knees"), "t", "global", {"n": "N"}, "T", lost)
+    assert "2 runs are missing" in figure.texts[0].get_text()
 
 
 def layer_rows(n_layers: int, roles: dict[str, str]) -> pd.DataFrame:
@@ -238,6 +260,12 @@ def test_heat_map_shows_rates_and_shares():
     pruned = np.array([[10, 11], [40, 42]])
     assert share == pytest.approx(100 * pruned / pruned.sum())
     assert "Attention: 10 % pruned, 20 % of all pruned (20 % of the weights)" in figure.get_supxlabel()
+
+
+def test_a_model_that_was_not_measured_is_a_sentence():
+    figure = heat_maps.heat_map(layer_rows(2, BERT), "n", "global", 0.5)
+    assert_readable(figure)
+    assert "weights of n have not been measured" in figure.texts[0].get_text()
 
 
 def test_heat_map_of_a_level_that_is_not_there_names_the_others():
@@ -295,8 +323,12 @@ def test_models_of_a_task_are_drawn_together():
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
     assert_readable(figure)
     assert [text.split(" — ")[0] for text in legend(figure)] == list(labels.values())
-    with pytest.raises(ValueError, match="nothing to draw"):
-        curves.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
+    lost = pd.DataFrame({"model": ["m", "n", "other"], "task": "t", "pattern": ["global", "dense", "global"]})
+    figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"], lost)
+    assert_readable(figure)
+    assert "2 runs are missing" in figure.legends[0].get_title().get_text()
+    figure = curves.models(runs, knees.table(runs)[0], "t", "erk", {"p": "P"}, "T")
+    assert figure.texts[0].get_text() == "Nothing to draw: no run on t with pattern erk has a defined metric."
 
 
 def trajectory_of(groups, suspect=None) -> pd.DataFrame:

@@ -44,8 +44,8 @@ class Study(Workspace):
     def environment(self):
         return {**super().environment(), "PATH": f"{self.folder / 'bin'}{os.pathsep}{super().environment()['PATH']}"}
 
-    def build(self) -> None:
-        stand_in.install(self.folder / "bin")
+    def build(self, real: tuple[str, ...] = ()) -> None:
+        stand_in.install(self.folder / "bin", real)
         for name, text in (("one", "weights"), ("two", "others")):
             (self.folder / f"data/{name}").mkdir(parents=True)
             (self.folder / f"data/{name}/model.safetensors").write_text(text)
@@ -69,15 +69,19 @@ class Study(Workspace):
     def refer(self, value: float, tolerance: float, source: str = "published") -> None:
         self.table("references", f"one\tlong\taccuracy\t{value}\t{tolerance}\t{source}\n")
 
-    def run(self) -> str:
-        return self.snakemake("--quiet", "rules", "host", "reason", "--cores", "4")
+    def run(self, *arguments: str, check: bool = True) -> str:
+        return self.snakemake("--quiet", "rules", "host", "reason", "--cores", "4", *arguments, check=check)
+
+    def fail(self, *parts: str) -> None:
+        """From now on jobs fail that would write a file with one of these parts in its path."""
+        stand_in.write(self.folder / stand_in.BROKEN, " ".join(parts))
 
     def results(self) -> dict[str, pd.DataFrame | str]:
         """The tables of the study, costs aside."""
         found = {}
         for path in sorted((self.folder / "results/mine").rglob("*.parquet")):
             name = path.stem
-            if name in ("runs", "references", "grid"):
+            if name in ("runs", "missing_runs", "references", "grid"):
                 found[name] = tables.read(path, name)
             elif name != "costs":
                 found[name] = path.read_text()

@@ -1,6 +1,7 @@
 """Collect the runs of a grid into one table; what their jobs kept in case they end badly is then cleared.
 
-A run that was made of something else than the configuration asks for is refused by name.
+A run that was made of something else than the configuration asks for is refused by name, and one that is not there as
+well; or both are left out and told in a table, with `--missing skip`.
 """
 
 import argparse
@@ -10,21 +11,35 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.runs import finished
-from essential_sparsity.tables import runs
+from essential_sparsity.tables import missing, runs
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, help="table of the grid")
     parser.add_argument("--work", type=Path, required=True, help="folder of what the programs keep")
+    parser.add_argument("--logs", type=Path, required=True, help="folder of the programs' logs, by rule")
     parser.add_argument(
         "--mixed", choices=["stop", "warn"], default="stop", help="what runs of other versions or devices do"
     )
+    parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what runs do that are not there")
     parser.add_argument("--out", required=True, help="table to write")
+    parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there, to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
-    tables.write(runs.collect(grid, args.mixed), "runs", args.out)
-    finished.clear(args.work, [*(f"prune_eval/{job}" for job in grid["job"].unique()), *iterations(args.work, grid)])
+    lost = missing.table(grid, args.logs) if args.missing == "skip" else tables.empty("missing_runs")
+    there = missing.without(grid, lost)
+    tables.write(runs.collect(there, args.mixed), "runs", args.out)
+    tables.write(lost, "missing_runs", args.missing_runs)
+    if len(lost):
+        print(f"{len(lost):,} of {len(grid):,} runs are missing: {args.missing_runs} names them, with their logs")
+    finished.clear(args.work, done(args.work, grid, there))
+
+
+def done(work: Path, grid: pd.DataFrame, there: pd.DataFrame) -> list[str]:
+    """The work folders of the jobs all of whose runs are there, and of the iterations behind their tickets."""
+    jobs = sorted({*there["job"]} - {*grid.loc[grid.index.difference(there.index), "job"]})
+    return [*(f"prune_eval/{job}" for job in jobs), *iterations(work, there)]
 
 
 def iterations(work: Path, grid: pd.DataFrame) -> list[str]:

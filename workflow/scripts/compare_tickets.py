@@ -9,7 +9,7 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.pruning import bitmasks, similarity
-from essential_sparsity.study import iterations, study
+from essential_sparsity.study import study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     asked = study.read(args.study, looking=False)
     wanted = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
-    for model, sparsity, *pair in iterations.pairs(asked.jobs):
+    for model, sparsity, *pair in asked.pairs:
         wanted[model][sparsity].append(pair)
     frames = [tables.empty("similarity")]
     for model, levels in wanted.items():

@@ -14,6 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--grid", required=True, help="table of the grid")
     parser.add_argument("--spectra", required=True, type=Path, help="folder of the spectra: {model}.parquet")
     parser.add_argument("--sparsity", required=True, type=float, help="counted under `global` whatever the grid has")
+    parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what models without a spectrum do")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
@@ -23,7 +24,11 @@ def main(argv: list[str] | None = None) -> None:
     levels = pd.concat([levels, always]).drop_duplicates()
     frames = [tables.empty("layers")]
     for model, rows in levels.groupby("model"):
-        spectrum = tables.read(args.spectra / f"{model}.parquet", "spectrum")
+        path = args.spectra / f"{model}.parquet"
+        if args.missing == "skip" and not path.is_file():
+            print(f"{model} is left out: {path} is not there")
+            continue
+        spectrum = tables.read(path, "spectrum")
         for pattern, sparsity in sorted(zip(rows["pattern"], rows["sparsity"], strict=True)):
             counts = masks.pruned_counts(spectrum, pattern, sparsity)
             rate, share = counts["pruned"] / counts["n"], counts["pruned"] / max(counts["pruned"].sum(), 1)

@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--comparisons", required=True, help="table to write")
     args = parser.parse_args(argv)
-    read = runs.items(tables.read(args.grid, "grid"))
-    found, curves = knees.table(tables.read(args.runs, "runs"), read, args.epsilon)
+    grid = tables.read(args.grid, "grid")
+    found, curves = knees.table(tables.read(args.runs, "runs"), runs.items(grid), args.epsilon, asked=grid)
     tables.write(found, "knees", args.knees)
     tables.write(comparisons.table(curves, args.compare), "comparisons", args.comparisons)
 

@@ -11,6 +11,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", required=True, help="table of runs")
     parser.add_argument("--knees", required=True, help="table of knees")
+    parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there")
     parser.add_argument("--task", required=True, help="row of the tasks table")
     parser.add_argument(
         "--labels", required=True, type=json.loads, help='JSON: {"models": {MODEL: name}, "task": name}'
@@ -18,7 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="figure to write: .svg, .png or .pdf")
     args = parser.parse_args(argv)
     runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
-    drawn = curves.models(runs, knees, args.task, "global", args.labels["models"], args.labels["task"])
+    missing = tables.read(args.missing_runs, "missing_runs")
+    drawn = curves.models(runs, knees, args.task, "global", args.labels["models"], args.labels["task"], missing)
     style.save(drawn, args.out)
 
 

@@ -14,6 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     folder = Path(study.folder(configuration.read_config("config/config.yaml", *args.config)["study"]))
     knees = tables.read(folder / "tables/knees.parquet", "knees")
+    missing = tables.read(folder / "tables/missing_runs.parquet", "missing_runs")
     costs = tables.read(folder / "tables/costs.parquet", "costs")
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print(
@@ -26,6 +27,9 @@ def main(argv: list[str] | None = None) -> None:
         "whatever the tolerance. One seed: the interval is that seed's, over other items, and says nothing of others.\n"
     )
     print("\n".join(summary.knee_lines(knees)))
+    if len(missing):
+        print("\nMissing runs\n")
+        print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))
     print("\nWhere everything lies\n")

@@ -2,7 +2,8 @@
 
     python workflow/scripts/refine.py snakemake --profile slurm [--configfile …]
 
-Each round is one ordinary run of the command given: killed, it is taken up again by the same call.
+Each round is one ordinary run of the command given: killed, it is taken up again by the same call. Where runs fail, the
+curves that have all of theirs are refined all the same, and the call ends with the status of the command.
 """
 
 import subprocess
@@ -17,24 +18,35 @@ def main(argv: list[str] | None = None) -> None:
     if not command or command[0].startswith("-"):
         raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
     config = configuration.of_command(command)
+    if config.get("missing_runs") == "skip":
+        raise ValueError("With `missing_runs: skip` nothing is computed, so no level can be added: refine without it.")
     if not config.get("refine"):
         print("The configuration switches `refine` off: the grid as it is.", flush=True)
-        _run(command)
-        return
+        failed, _ = _call(command)
+        sys.exit(failed)
     folder = study.folder(config["study"])
     asked = f"{folder}/next_round.json"
-    _run([*command, "--", asked])  # after `--`: `--quiet` would swallow it
+    _run(command, asked)
     while levels := files.read_json(asked):
         curves = ", ".join(f"{e['model']}/{e['task']}/{e['pattern']} at {'+'.join(e['levels'])}" for e in levels)
         print(f"Refining {len(levels)} curve{'s' if len(levels) > 1 else ''}: {curves}", flush=True)
         refinement.add(f"{folder}/rounds.json", levels)
-        _run([*command, "--", asked])
-    _run(command)
+        _run(command, asked)
+    failed, _ = _call(command)
+    sys.exit(failed)
 
 
-def _run(command: list[str]) -> None:
-    if code := subprocess.run(command).returncode:
-        sys.exit(code)
+def _run(command: list[str], asked: str) -> None:
+    """Make the file that is asked for, at worst from the runs that are there."""
+    failed, nothing = _call([*command, "--", asked])  # after `--`: `--quiet` would swallow it
+    if nothing:
+        sys.exit(failed)
+
+
+def _call(command: list[str]) -> tuple[int, int]:
+    """Status of the command, and where that is not 0, of making what it asks for from the runs that are there."""
+    failed = subprocess.run(command).returncode
+    return failed, failed and subprocess.run(configuration.with_key(command, "missing_runs=skip")).returncode
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Run Snakemake in this folder; clear what a killed run left behind, refuse while another run is at work.
 
 A killed run leaves its lock, and on a cluster its jobs, which nobody watches any more: they are cancelled, so that no
-job that is submitted again writes beside one of them.
+job that is submitted again writes beside one of them. Where jobs fail, the tables and figures of what is there are made
+all the same (`missing_runs: skip`); the exit status is that of the run.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,10 @@ from pathlib import Path
 import psutil
 
 from essential_sparsity import cli
+from essential_sparsity.study import configuration, study
+
+PRINT = Path(__file__).with_name("print_missing.py")
+NO_RUN = {"-n", "--dry-run", "--dryrun"}
 
 
 def others() -> list[int]:
@@ -70,7 +76,41 @@ def main(argv: list[str] | None = None) -> None:
         if jobs := queued():
             cancel(jobs)
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], check=True)
-    os.execv(sys.executable, [*snakemake, *arguments])
+    config = configuration.of_command(arguments)
+    if NO_RUN & set(arguments) or config.get("missing_runs") == "skip":
+        os.execv(sys.executable, [*snakemake, *arguments])
+    failed, stopped = watched([*snakemake, *arguments])
+    if failed == 1 and not stopped:  # 1: Snakemake itself said so, and has given the folder free
+        tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], study.folder(config["study"]))
+    sys.exit(failed)
+
+
+def watched(command: list[str]) -> tuple[int, bool]:
+    """Exit status of a command as a shell gives it, and whether somebody stopped it.
+
+    Ctrl-C reaches the command itself, which ends in its own time; a request to end is handed on.
+    """
+    told = []
+    process = subprocess.Popen(command)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, _: told.append(number)),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: (told.append(number), process.terminate())),
+    }
+    code = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return code if code >= 0 else 128 - code, bool(told)
+
+
+def tabulate(command: list[str], folder: str) -> None:
+    """Make the tables of what is there, and say what failed, where its log is, and what to type."""
+    print("\nRuns failed. Making the tables and figures of what is there:", flush=True)
+    whole = not subprocess.run(command).returncode
+    print(flush=True)
+    if whole:
+        subprocess.run([sys.executable, PRINT, folder])
+    made = f"{folder} has the tables and figures of what is there" if whole else "So did tables or figures, see above"
+    print(f"Jobs failed. {made}. The same command tries again what failed.")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ READ: dict[
 KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "logistic": 4, "hinge": 4}  # parameters of each
 CONVINCING = 0.9  # evidence from which a shape is named
+RUN = ["model", "task", "pattern", "sparsity", "seed"]
 
 
 @dataclass
@@ -99,12 +100,15 @@ def table(
     items: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     epsilon: Mapping[str, float] | None = None,
     replicates: int = bootstrap.REPLICATES,
+    asked: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[Curve]]:
     """The table `knees`, one row per model, task, metric and pattern, from the table `runs`; and its curves, read.
 
     Runs with pattern `dense` are the sparsity 0 of every pattern, over the seeds that the pattern has. `items(runs of one
     curve)` gives their rows of the table `items`; without it there are no intervals. `epsilon`: tolerances of single
-    tasks, on the fitted scale of their headline metric, in place of the metric's own. Raises ValueError for a curve with
+    tasks, on the fitted scale of their headline metric, in place of the metric's own. `asked`: the table `grid`; the runs
+    that it has and `runs` has not are counted as missing, and a curve without any pruned run has a row all the same, of
+    the headline metric. Raises ValueError for a curve with
     two protocols, a tolerance that is not positive, items that are not the same in all runs of a curve, and what
     `level_means` raises.
     """
@@ -114,20 +118,30 @@ def table(
             raise ValueError(f"The tolerance of the task {task!r} is {value}: it is a loss of quality, above 0.")
     runs = runs.reset_index(drop=True)
     defined = with_quality(runs)
-    headlines = runs[runs["metric"].isin(METRICS)].groupby("task")["metric"].agg(headline)
+    headlines = _headlines(runs, asked)
+    grid = runs[RUN] if asked is None else pd.concat([runs[RUN], asked[RUN]])
+    grid = grid.drop_duplicates().merge(runs[RUN].drop_duplicates(), how="left", indicator="there")
     rows, curves = [], []
-    for (model, task), group in runs.groupby(["model", "task"], sort=True):
+    for (model, task), wanted in grid.groupby(["model", "task"], sort=True):
+        group = runs[(runs["model"] == model) & (runs["task"] == task)]
         protocols = " and ".join(sorted(group["protocol"].unique()))
         if " and " in protocols:
             raise ValueError(f"The runs of {model} on {task} mix the protocols {protocols}: one is expected.")
-        for pattern in sorted(set(group["pattern"]) - {"dense"}):
+        for pattern in sorted(set(wanted["pattern"]) - {"dense"}):
             own = group[group["pattern"] == pattern]
-            both = pd.concat([group[(group["pattern"] == "dense") & group["seed"].isin(own["seed"])], own])
+            seeds = wanted.loc[wanted["pattern"] == pattern, "seed"]
+            of_curve = wanted[
+                (wanted["pattern"] == pattern) | ((wanted["pattern"] == "dense") & wanted["seed"].isin(seeds))
+            ]
+            dense = group[(group["pattern"] == "dense") & group["seed"].isin(seeds if own.empty else own["seed"])]
+            both = pd.concat([dense, own])
+            if own.empty:
+                both = dense[dense["metric"] == headlines[task]]
             evaluated = None  # read once for all metrics of a task
-            for name, chosen in both.groupby("metric", sort=True):
-                if (chosen["pattern"] == "dense").all():
+            for name, chosen in both.groupby("metric", sort=True) if len(both) else [(headlines[task], both)]:
+                if len(own) and (chosen["pattern"] == "dense").all():
                     continue  # dense has a metric that no run of the pattern has
-                key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols}
+                key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols or None}
                 first = name == headlines[task]
                 kept = defined.loc[defined.index.intersection(chosen.index)]
                 paired = kept[kept["seed"].isin(kept.loc[kept["pattern"] == "dense", "seed"])]
@@ -135,12 +149,41 @@ def table(
                 if items is not None and _readable(curve) is None:
                     evaluated = items(both) if evaluated is None else evaluated
                     resample(curve, paired, evaluated, replicates)
-                row = _row(curve) | {"headline": bool(first), "n_items": int(chosen["n_items"].min())}
+                row = _row(curve) | {"headline": bool(first), "n_items": int(min(chosen["n_items"], default=0))}
                 row |= {"n_undefined": len(chosen) - len(kept), "n_unpaired": len(kept) - len(paired)}
+                row |= _missing(of_curve, row["reason"])
                 rows.append(row)
                 curve.replicates = None
                 curves.append(curve)
     return pd.DataFrame(rows), curves
+
+
+def _headlines(runs: pd.DataFrame, asked: pd.DataFrame | None) -> dict[str, str]:
+    """Task -> its headline metric: of the runs that are there, else of the metrics that the grid names."""
+    known = runs[["task", "metric"]]
+    if asked is not None:
+        named = asked[~asked["task"].isin(known["task"])].drop_duplicates("task")
+        named = named.assign(metric=named["metrics"].str.split(",")).explode("metric")
+        known = pd.concat([known, named[["task", "metric"]]])
+    return known[known["metric"].isin(METRICS)].groupby("task")["metric"].agg(headline).to_dict()
+
+
+def _missing(of_curve: pd.DataFrame, reason: str | None) -> dict:
+    """How many of the runs that are asked of a curve, dense ones included, are not there; and the reason in its light."""
+    gone = of_curve["there"] == "left_only"
+    dense = of_curve["pattern"] == "dense"
+    count = int(gone.sum())
+    if gone[~dense].all():
+        reason = f"{'no run is' if gone.all() else 'no pruned run is'} there: {_counted(count)} missing"
+    elif dense.any() and gone[dense].all():
+        reason = "the dense run is missing: there is nothing to compare pruned ones with"
+    elif count and reason is not None:
+        reason += f"; {_counted(count)} missing"
+    return {"n_missing": count, "reason": reason}
+
+
+def _counted(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count} runs are"
 
 
 def curve_of(key: dict, runs: pd.DataFrame, epsilon: float | None = None) -> Curve:

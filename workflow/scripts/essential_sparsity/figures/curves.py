@@ -26,17 +26,25 @@ WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
 
-def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
+def curve(
+    runs: pd.DataFrame,
+    knee_table: pd.DataFrame,
+    model: str,
+    task: str,
+    labels: dict | None = None,
+    missing: pd.DataFrame | None = None,
+) -> Figure:
     """Quality against sparsity for every pattern of one model and task, with the essential sparsity of each marked.
 
-    `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title. With
-    several metrics, the headline is drawn. The line is the mean over seeds on the
-    fitted scale, the band their range. Raises ValueError when there is no run with a defined metric.
+    `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title; `missing`:
+    the table `missing_runs`, whose runs are counted below. With several metrics, the headline is drawn. The line is the
+    mean over seeds on the fitted scale, the band their range. A sentence where no run has a defined metric.
     """
     runs = runs[(runs["model"] == model) & (runs["task"] == task)]
+    gone = 0 if missing is None else int(((missing["model"] == model) & (missing["task"] == task)).sum())
     means = knees.level_means(runs)
     if means.empty:
-        raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
+        return style.sentence(_nothing(f"of {model} on {task}", gone))
     metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     found = knee_table[
@@ -60,7 +68,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
         _axes_of_curve(axes, means, dense, metric)
         figure.suptitle(title, fontsize=8)
-        heading = _heading("Pattern", found)
+        heading = _heading("Pattern", found, gone)
         columns = _columns([handle.get_label() for handle in handles])
         lines = title.count("\n") + heading.count("\n") + -(-len(handles) // columns)
         figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
@@ -68,8 +76,13 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     return figure
 
 
-def _heading(subject: str, found: pd.DataFrame) -> str:
-    """What the legend's numbers are; and that they are one seed's, where one was run."""
+def _nothing(what: str, gone: int) -> str:
+    told = f"; {gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)" if gone else ""
+    return f"Nothing to draw: no run {what} has a defined metric{told}."
+
+
+def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
+    """What the legend's numbers are; that they are one seed's, where one was run; how many runs are missing."""
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
     said = f"{subject} — essential sparsity ◇ "
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
@@ -79,6 +92,8 @@ def _heading(subject: str, found: pd.DataFrame) -> str:
     elif single.any():
         names = ", ".join(map(str, single[single].index))
         said += "\n" + textwrap.fill(f"one seed, whose interval says nothing of others: {names}", 60)
+    if gone:
+        said += f"\n{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"
     return said
 
 
@@ -90,17 +105,26 @@ def _columns(labels: list[str]) -> int:
 
 
 def models(
-    runs: pd.DataFrame, knee_table: pd.DataFrame, task: str, pattern: str, labels: dict[str, str], title: str
+    runs: pd.DataFrame,
+    knee_table: pd.DataFrame,
+    task: str,
+    pattern: str,
+    labels: dict[str, str],
+    title: str,
+    missing: pd.DataFrame | None = None,
 ) -> Figure:
     """Quality against sparsity for every model of one task under one pattern, with the essential sparsity of each marked.
 
-    `labels`: model -> name; models without one are not drawn. Means and ranges over seeds as in `curve`. Raises
-    ValueError when there is no run with a defined metric.
+    `labels`: model -> name; models without one are not drawn. Means, ranges over seeds, `missing` and what is drawn where
+    no run has a defined metric are as in `curve`.
     """
-    runs = runs[(runs["task"] == task) & runs["model"].isin(labels) & runs["pattern"].isin(["dense", pattern])]
+    runs, lost = (
+        rows[(rows["task"] == task) & rows["model"].isin(labels) & rows["pattern"].isin(["dense", pattern])]
+        for rows in (runs, runs.iloc[:0] if missing is None else missing)
+    )
     means = knees.level_means(runs)
     if means.empty:
-        raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
+        return style.sentence(_nothing(f"on {task} with pattern {pattern}", len(lost)))
     metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
@@ -108,7 +132,7 @@ def models(
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(STYLES.values()), strict=False))
     with mpl.rc_context(RC):
-        heading = _heading(f"Model ({pattern})", found.rename(index=labels))
+        heading = _heading(f"Model ({pattern})", found.rename(index=labels), len(lost))
         lines = len(names) + heading.count("\n")
         figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * lines) * MM), layout="constrained")
         axes = figure.add_subplot()

@@ -7,6 +7,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from essential_sparsity.figures import style
 from essential_sparsity.figures.style import COLUMN, MM, PAGE, RC
 
 
@@ -14,9 +15,13 @@ def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, la
     """Where the pruned weights of one level sit: share of each matrix pruned, and share of all pruned weights.
 
     `layers`: the table of that name; matrices of one block that share a role (experts) are added up. One row of cells
-    per role, one column per layer. Raises ValueError when the table has no such level.
+    per role, one column per layer. A sentence where the table has nothing of the model. Raises ValueError when it has no
+    such level of it.
     """
-    layers = layers[(layers["model"] == model) & (layers["pattern"] == pattern)]
+    layers = layers[layers["model"] == model]
+    if layers.empty:
+        return style.sentence(f"Nothing to draw: the weights of {model} have not been measured.")
+    layers = layers[layers["pattern"] == pattern]
     chosen = layers[np.isclose(layers["sparsity"], sparsity, atol=1e-6)]
     if chosen.empty:
         levels = ", ".join(f"{level:.3f}" for level in sorted(layers["sparsity"].unique())) or "none"

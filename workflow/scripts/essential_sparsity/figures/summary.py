@@ -10,6 +10,7 @@ import pandas as pd
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
 COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
+SHOWN = 3  # missing runs that are named
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
@@ -26,6 +27,7 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
         notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
         notes += ["seeds missing"] if row["ragged"] else []
+        notes += [f"{row['n_missing']} missing"] if row["n_missing"] else []
         notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes)])
@@ -42,6 +44,23 @@ def essential(knee: Mapping[str, Any], decimals: int = 1) -> str:
     if pd.notna(knee["essential_sparsity"]) and coarse(knee):
         return interval(knee["bracket_low"], knee["bracket_high"])
     return _percent(knee["essential_sparsity"], decimals)
+
+
+def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: Path) -> list[str]:
+    """What is missing: a line per curve with missing runs, then the first few causes and where to look (`table`).
+
+    Runs that have the same log, because they wait for the same, are one cause.
+    """
+    lines = []
+    curves = knees[knees["headline"] & (knees["n_missing"] > 0)].sort_values(["model", "task", "pattern"])
+    for row in curves.itertuples():
+        count = f"{row.n_missing} run{'s are' if row.n_missing > 1 else ' is'} missing"
+        lines.append(f"{row.model} on {row.task}, {row.pattern}: {count}")
+    causes = missing[missing["log"].isna() | ~missing["log"].duplicated()]
+    for row in causes.head(SHOWN).itertuples():
+        lines.append(f"{row.model} {row.task} {row.pattern} {row.sparsity:.3f} seed {row.seed}: {row.reason}")
+        lines += [f"  see {row.log}"] if pd.notna(row.log) else []
+    return [*lines, f"All that are missing: {table} ({len(missing)})"] if len(missing) else lines
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -139,5 +158,6 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
         }
         | {"shape": ordered["shape"].fillna("–")}
         | {"levels": ordered["n_levels"], "seeds": _range(ordered["n_seeds_min"], ordered["n_seeds_max"])}
+        | {"missing": ordered["n_missing"]}
         | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )

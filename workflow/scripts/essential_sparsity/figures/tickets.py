@@ -77,11 +77,11 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
     """Cosine of the masks and overlap of the pruned sets over sparsity, beside chance, for the whole model.
 
     `table`: the table `similarity`. Lines are means over the pairs of a kind, bands their range; chance is that of
-    one-shot and ticket. Raises ValueError when there is nothing to draw.
+    one-shot and ticket. A sentence where no masks were compared.
     """
     rows = table[(table["model_a"] == model) & (table["scope"] == "model") & table["between"].isin(BETWEEN)]
     if rows.empty:
-        raise ValueError(f"There is nothing to draw: no masks of {model} were compared.")
+        return style.sentence(f"Nothing to compare: no ticket of {model} is there.")
     with mpl.rc_context(RC):
         figure = Figure(figsize=(COLUMN * MM, 112 * MM), layout="constrained")
         handles = {}

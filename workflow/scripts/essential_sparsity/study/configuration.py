@@ -133,6 +133,20 @@ def of_command(command: Sequence[str]) -> dict:
     return read_config("config/config.yaml", *named.configfile, given=given)
 
 
+def with_key(command: Sequence[str], entry: str) -> list[str]:
+    """A snakemake command with one more `key=value` for its configuration.
+
+    Snakemake reads the last `--config` alone, so the entry is put beside those that are there; targets after `--` stay
+    at the end.
+    """
+    found = list(command)
+    end = found.index("--") if "--" in found else len(found)
+    places = [place for place, part in enumerate(found[:end]) if part in ("--config", "-C")]
+    if places:
+        return [*found[: places[-1] + 1], entry, *found[places[-1] + 1 :]]
+    return [*found[:end], "--config", entry, *found[end:]]
+
+
 def _update(merged: dict, found: Mapping[str, Any]) -> None:
     for key, value in found.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), dict):

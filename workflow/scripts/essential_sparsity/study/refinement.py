@@ -57,9 +57,11 @@ def next_round(
 
     `runs`, `knees`: the tables; of several metrics of a task its headline counts. Every gap wider than `width` inside the
     interval of the essential sparsity is halved, that at the reading first, then the widest; without an interval only the
-    gap at the reading, for which the levels that it needs in later rounds are kept back. New levels are multiples of `width` where one lies inside the gap, so that they are those of the
-    uniform grid. `before`: the rounds so far (`read`). No more than `rounds` rounds are made, and no more than `levels`
-    levels added to a curve in all. Tasks of other protocols than `protocols`, and N:M and lottery ticket patterns, whose levels are given, are left alone.
+    gap at the reading, for which the levels that it needs in later rounds are kept back. New levels are multiples of `width`
+    where one lies inside the gap, so that they are those of the uniform grid. `before`: the rounds so far (`read`). No more
+    than `rounds` rounds are made, and no more than `levels` levels added to a curve in all. Left alone are tasks of other
+    protocols than `protocols`, N:M and lottery ticket patterns, whose levels are given, and curves with missing runs: what
+    they lack would change the reading, and is computed first.
     """
     if len(before) >= rounds:
         return []
@@ -68,7 +70,8 @@ def next_round(
         given[entry["model"], entry["task"], entry["pattern"]] += len(entry["levels"])
     added = []
     tasks = set(runs.loc[runs["protocol"].isin(protocols), "task"])
-    for knee in knees[knees["headline"] & knees["bracket_low"].notna() & knees["task"].isin(tasks)].itertuples():
+    known = knees["headline"] & knees["bracket_low"].notna() & (knees["n_missing"] == 0)
+    for knee in knees[known & knees["task"].isin(tasks)].itertuples():
         curve = knee.model, knee.task, knee.pattern
         pattern = patterns.find(knee.pattern)
         if pattern.structure == "nm" or pattern.score == "given":

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,11 @@ class Study:
     def share(self) -> float:
         """Share of the weights that an iteration of a lottery ticket prunes."""
         return self.given["lottery"]["share"]
+
+    @property
+    def skipping(self) -> bool:
+        """Whether tables are made of what is there (`missing_runs: skip`): nothing in the store is computed then."""
+        return self.given.get("missing_runs") == "skip"
 
     @cached_property
     def curves(self) -> list[tuple[str, str]]:
@@ -162,7 +167,46 @@ class Study:
 
     def shared_tickets(self, training: str) -> list[iterations.Iteration]:
         """The tickets of a training's checkpoints that two of them or more have."""
-        return iterations.of_several(self.jobs, [member["model"] for member in self.trainings[training]])
+        found = iterations.of_several(self.jobs, [member["model"] for member in self.trainings[training]])
+        return [ticket for ticket in found if self._wanted(ticket)]
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str, str, iterations.Mask, iterations.Mask]]:
+        """The masks of the grid that are compared (`iterations.pairs`)."""
+        found = iterations.pairs(self.jobs)
+        tickets = ([(mask[1], mask[2]) for mask in pair[3:] if mask[1]] for pair in found)
+        return [
+            pair
+            for pair, own in zip(found, tickets, strict=True)
+            if all(self._wanted((pair[0], *ticket, pair[1])) for ticket in own)
+        ]
+
+    def compared_tickets(self) -> list[iterations.Iteration]:
+        """The tickets of `pairs`, sorted."""
+        masks = ((model, mask, level) for model, level, _, *pair in self.pairs for mask in pair if mask[1])
+        return sorted({(model, task, seed, level) for model, (_, task, seed), level in masks})
+
+    def _wanted(self, ticket: iterations.Iteration) -> bool:
+        """Whether a ticket can be compared: all can be computed, but where nothing is, those that are there."""
+        place = f"{STORE}/tickets/{iterations.path(ticket)}"
+        needed = (f"{place}.safetensors", f"{place}.sha256", f"{STORE}/checkpoints/{ticket[0]}/manifest.json")
+        return not self.skipping or all(map(os.path.isfile, needed))
+
+    def stored_jobs(self) -> list[grid.Job]:
+        """The jobs whose runs and items lie in the store; each folder is listed once."""
+        runs, items = (grid.stored_in(f"{STORE}/{folder}") for folder in ("runs", "items"))
+        curves = {job: (job.model, job.task, job.pattern, job.seed) for job in self.jobs}
+        return [job for job, curve in curves.items() if job.token in runs(curve) and job.token in items(curve)]
+
+    def measured(self) -> "Study":
+        """The study with those of its series' checkpoints alone that have been measured."""
+        return replace(self, members=[member for member in self.members if self._measured(member)])
+
+    def _measured(self, member: Mapping[str, Any]) -> bool:
+        model = member["model"]
+        needed = [f"{STORE}/checkpoints/{model}/manifest.json"]
+        needed += [f"{STORE}/{folder}/{model}.parquet" for folder in ("spectra", "fingerprints")]
+        return all(map(os.path.isfile, filter(None, [*needed, self.losses(member["training"])])))
 
     def tables(self) -> list[str]:
         """The tables of the study, as their schemas say when they are asked for."""
@@ -274,7 +318,7 @@ def read(config: dict[str, Any], where: str = "the configuration", looking: bool
     """Read and check what a configuration asks for.
 
     `looking` = False, for jobs on other machines: neither the store nor the files that rows name are looked at, for the
-    head has done so. Raises ConfigError naming file, place, value and expectation.
+    head has done so. (Where nothing is computed, `missing_runs: skip`, all look which checkpoints have been measured.) Raises ConfigError naming file, place, value and expectation.
     """
     study = unlocked(config, where, looking)
     locked = revisions.read(config["revisions"])
@@ -282,7 +326,7 @@ def read(config: dict[str, Any], where: str = "the configuration", looking: bool
     revisions.apply_(study.datasets, study.used_datasets, "dataset", locked, config["tasks"])
     rows = [study.models[name] for name in study.named_models] + [study.datasets[name] for name in study.used_datasets]
     localise([row for row in rows if row["source"] == "path"], looking)
-    return study
+    return study.measured() if study.skipping else study
 
 
 def unlocked(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:

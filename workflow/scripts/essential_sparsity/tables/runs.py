@@ -23,7 +23,7 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     ("warn" says so and goes on).
     """
     found = tables.collect(grid["run"].drop_duplicates(), "runs")
-    joined = grid.merge(found.drop(columns="items_sha256"), on=KEY, how="left", suffixes=("_asked", ""))
+    joined = beside(grid, found)
     if (missing := joined["metric"].isna()).any():
         first = joined[missing].iloc[0]
         raise ValueError(
@@ -33,6 +33,11 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     _refuse_other_weights(joined)
     _compare_versions(joined, mixed)
     return _chosen(grid, found)
+
+
+def beside(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Each row of table `grid` beside its rows of table `runs`, which are null where a run is not among `found`."""
+    return grid.merge(found, on=KEY, how="left", suffixes=("_asked", ""))
 
 
 def _chosen(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -49,8 +54,11 @@ def _chosen(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return joined[joined["digest"].notna()].drop(columns=["named", "run"])
 
 
-def _refuse_stale(joined: pd.DataFrame) -> None:
-    """`joined`: each row of table `runs` beside what the grid asks for."""
+def differing(joined: pd.DataFrame) -> pd.Series:
+    """What each run was made of that is not what the configuration asks for, such as `settings, code`; empty for most.
+
+    `joined`: each row of table `runs` beside that of table `grid`, whose columns of the same name end in `_asked`.
+    """
     asked = {
         "settings_sha256": joined["settings_sha256_asked"],
         "code_sha256": joined["code_sha256_asked"],
@@ -66,9 +74,15 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
         }
     )
     if not other.to_numpy().any():
+        return pd.Series("", index=joined.index)
+    return other.apply(lambda row: ", ".join(_names(row)), axis=1)
+
+
+def _refuse_stale(joined: pd.DataFrame) -> None:
+    stale = joined.assign(why=differing(joined))
+    stale = stale[stale["why"] != ""].drop_duplicates("run")
+    if stale.empty:
         return
-    stale = joined[other.any(axis=1)].assign(why=other.apply(lambda row: ", ".join(_names(row)), axis=1))
-    stale = stale.drop_duplicates("run")
     told = [f"  {row['run']}: other {row['why']}" for _, row in stale.head(SHOWN).iterrows()]
     more = f"\n  and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
     raise ValueError(

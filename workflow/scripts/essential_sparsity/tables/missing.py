@@ -1,0 +1,143 @@
+"""Which runs of a grid are not there, and why: what their logs say, or the logs of what they wait for.
+
+So a run that failed, was lost or is of something else keeps no other one from the tables (`missing_runs: skip`).
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from essential_sparsity import files, tables
+from essential_sparsity.tables import runs
+
+TAIL = 4096  # bytes of a log that are read
+LONGEST = 300  # characters of a reason
+AGAIN = " (delete it should the next run not compute it)."  # Snakemake takes it for new after an update that failed
+NOT_THERE = ""  # the reason of a file that is just not there: its log says more
+
+
+def table(grid: pd.DataFrame, logs: Path) -> pd.DataFrame:
+    """Table `missing_runs`: the rows of table `grid` that cannot be tabulated, each with a reason.
+
+    Not there are runs without their file or that of their items, those whose files are damaged, and those that were made
+    of something else than the configuration asks for now. `logs`: the folder of the logs of the store, by rule.
+    """
+    told = _told(grid)
+    lost = grid[told.notna()]
+    dense = set(lost.loc[lost["pattern"] == "dense", ["model", "task", "seed"]].itertuples(index=False, name=None))
+    rows = []
+    for row, what in zip(lost.itertuples(), told[told.notna()], strict=True):
+        log, reason = _why(row, what, logs, dense)
+        rows.append({name: getattr(row, name) for name in (*runs.KEY, "run")} | {"log": log, "reason": reason})
+    return pd.DataFrame(rows)
+
+
+def without(grid: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    """The rows of table `grid` that table `missing_runs` does not name."""
+    if missing.empty:
+        return grid
+    named = pd.MultiIndex.from_frame(missing[runs.KEY])
+    return grid[~pd.MultiIndex.from_frame(grid[runs.KEY]).isin(named)]
+
+
+def _told(grid: pd.DataFrame) -> pd.Series:
+    """What is wrong with each run of a grid, null where nothing is."""
+    told = pd.Series(None, index=grid.index, dtype=object)
+    there = cache(os.path.isfile)
+    for column in ("run", "items", "checkpoint", "dataset", "ticket"):
+        gone = (
+            told.isna() & grid[column].notna() & ~grid[column].map(lambda path: isinstance(path, str) and there(path))
+        )
+        told[gone] = NOT_THERE if column == "run" else "The file " + grid.loc[gone, column] + " is not there."
+    found, broken = _readable(grid.loc[told.isna(), "run"].drop_duplicates())
+    told = told.where(told.notna(), grid["run"].map(broken))
+    left = grid[told.isna()]
+    joined = runs.beside(left.assign(row=left.index), found).drop_duplicates("row").set_index("row")
+    lacking = joined.index[joined["metric"].isna()]
+    told[lacking] = "Its file has no run at this sparsity."
+    joined = joined.drop(index=lacking)
+    why = runs.differing(joined)
+    told[why.index[why != ""]] = "Its file is of other " + why[why != ""] + AGAIN
+    joined = joined[why == ""]
+    damaged = joined["items"].map(cache(files.sha256_file)) != joined["items_sha256"]
+    told[damaged.index[damaged]] = "The file " + joined.loc[damaged, "items"] + " is not the one of its run."
+    return told
+
+
+def _readable(paths: pd.Series) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows of table `runs` in those of the files that are whole, and what is wrong with each of the others."""
+    try:
+        return tables.collect(paths, "runs"), {}
+    except ValueError:
+        broken = {path: said for path in paths if (said := _error(path))}
+        if not broken:
+            raise
+    return tables.collect(paths[~paths.isin(broken)], "runs"), broken
+
+
+def _error(path: str) -> str | None:
+    try:
+        tables.read(path, "runs")
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | None, str]:
+    """The log that says why a run is not there, None where there is none, and the reason."""
+    model, task, seed = row.model, row.task, row.seed
+    for said, log, waits in (
+        (f"The checkpoint {model} is not there", f"fetch_model/{model}", lambda: not os.path.isfile(row.checkpoint)),
+        ("The data are not there", f"fetch_dataset/{_name(row.dataset)}", lambda: not os.path.isfile(row.dataset)),
+        (
+            "Its dense run is missing",
+            f"prune_eval/{model}/{task}/dense/0.000/seed{seed}",
+            lambda: row.pattern != "dense" and (model, task, seed) in dense,
+        ),
+    ):
+        if waits():
+            line = _last_line(logs / f"{log}.log")
+            return (f"{logs / log}.log", _cut(f"{said}: {line}")) if line else (None, f"{said}.")
+    if isinstance(row.ticket, str) and not os.path.isfile(row.ticket):
+        log = _of_chain(row.ticket, logs)
+        return (
+            (str(log), _cut(f"Its ticket is missing: {_last_line(log)}")) if log else (None, "Its ticket is missing.")
+        )
+    log = logs / f"prune_eval/{row.job}.log"
+    line = _last_line(log)
+    told = " ".join(filter(None, [what, line]))
+    return (str(log), _cut(told)) if line else (None, _cut(told or "It has no log: it was not started."))
+
+
+def _name(manifest: str) -> str:
+    return Path(manifest).parent.name
+
+
+def _of_chain(ticket: str, logs: Path) -> Path | None:
+    """The log of the first iteration of a lottery ticket that is not there, None where no iteration without result has one."""
+    place = Path(ticket)
+    own = logs / "find_ticket" / ticket.partition("/tickets/")[2]
+    found = (log for log in sorted(own.parent.glob("*.log")) if log.stem <= place.stem and _last_line(log))
+    return next((log for log in found if not (place.parent / f"{log.stem}.sha256").is_file()), None)
+
+
+@cache
+def _last_line(log: Path) -> str:
+    """The last line of a log with something in it, without `error: `; empty where there is none."""
+    try:
+        with open(log, "rb") as handle:
+            handle.seek(max(os.path.getsize(log) - TAIL, 0))
+            text = handle.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    if not lines:
+        return ""
+    return lines[-1].removeprefix("error: ") if lines[-1].startswith("error: ") else f"its log ends: {lines[-1]}"
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
