@@ -375,16 +375,16 @@ def test_the_summary_names_curves_and_causes(tmp_path):
     grid = asked()
     found = without(without(runs_of(grid), pattern="random"), pattern="global", sparsity=0.6)
     lost = grid.merge(found[runs.KEY], how="left", indicator="there").query("there == 'left_only'")
-    lost = lost.assign(reason="It failed.", log=np.where(lost["pattern"] == "random", "one.log", None))
+    lost = lost.assign(reason="It failed.", log=np.where(lost["pattern"] == "global", "one.log", None))
     table = knees.table(found, items, replicates=50, asked=grid)[0]
     told = summary.missing_lines(lost, table, Path("missing_runs.parquet"))
     assert told == [
         "m on t, global: 2 runs are missing",
         "m on t, random: 8 runs are missing",
         "m t global 0.600 seed 0: It failed.",
-        "m t global 0.600 seed 1: It failed.",
-        "m t random 0.200 seed 0: It failed.",
         "  see one.log",
+        "m t random 0.200 seed 0: It failed.",
+        "m t random 0.200 seed 1: It failed.",
         "All that are missing: missing_runs.parquet (10)",
     ]
     assert summary.missing_lines(lost.iloc[:0], knees.table(runs_of(grid), asked=grid)[0], Path("x")) == []
