@@ -160,8 +160,8 @@ def test_splits_are_found_in_the_names(fetch, names, found):
     ],
 )
 def test_several_data_sets_do_not_become_one(fetch, names, words):
+    content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
     with pytest.raises(SourceError, match=words):
-        content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
         fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
 
 

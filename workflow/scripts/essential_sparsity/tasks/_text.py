@@ -4,13 +4,51 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from essential_sparsity import files
 from essential_sparsity.tasks import TaskError, tokens
 from essential_sparsity.tasks.tokens import Tokens
 
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
+
+
+def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty: bool = False) -> None:
+    """Refuse rows whose texts are missing or no text, by data set, column and item; and, but for `empty`, items without any.
+
+    One empty text of a pair is said in the log.
+    """
+    place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    blank = pd.DataFrame(index=rows.index)
+    for column in columns:
+        is_text = rows[column].map(lambda value: isinstance(value, str)).astype(bool)
+        if not is_text.all():
+            wrong = rows[~is_text]
+            found = wrong[column].iloc[0]
+            told = (
+                "is missing" if pd.api.types.is_scalar(found) and pd.isna(found) else f"is {str(found)[:40]!r}, no text"
+            )
+            raise TaskError(
+                f"{place}, item {wrong['item'].iloc[0]!r}: the column {column!r} {told} ({len(wrong):,} of {len(rows):,} rows in use: "
+                f"{files.some(wrong['item'].tolist(), 3)}). Correct these rows, or leave them out of the data."
+            )
+        blank[column] = rows[column].str.strip() == ""
+    if empty or not columns:
+        return
+    if (nothing := blank.all(axis=1)).any():
+        items = rows["item"][nothing].tolist()
+        raise TaskError(
+            f"{place}, item {items[0]!r}: the text is empty (column {', '.join(columns)}; {len(items):,} of {len(rows):,} rows in "
+            f"use: {files.some(items, 3)}). Leave these rows out of the data."
+        )
+    if (some := blank.any(axis=1)).any():
+        items = rows["item"][some].tolist()
+        print(
+            f"{place}: one of the texts is empty in {len(items):,} of {len(rows):,} rows: {files.some(items, 3)}.",
+            flush=True,
+        )
 
 
 def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

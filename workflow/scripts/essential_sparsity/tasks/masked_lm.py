@@ -34,6 +34,7 @@ def prepare(
     tasks.check_columns(data, settings, "item", "text")
     tasks.check_architecture(folder, settings)
     _, evaluation = tasks.split(data, settings, seed)
+    _text.check(evaluation, settings, "text")
     tokenizer = _text.tokenizer(folder)
     if tokenizer.mask_token_id is None:
         raise TaskError(

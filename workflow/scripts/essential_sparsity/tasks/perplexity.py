@@ -33,6 +33,7 @@ def prepare(
     """Tokenise the joined text, in the order of the data, and cut it into windows."""
     tasks.check_columns(data, settings, "item", "text")
     _, data = tasks.parts(data, settings)
+    _text.check(data, settings, "text", empty=True)  # a blank line of an article is a part of its text
     context = int(tasks.required(settings, "context"))
     tokenizer = _text.tokenizer(folder)
     limit = _text.position_limit(folder)
