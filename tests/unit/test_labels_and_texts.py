@@ -52,9 +52,13 @@ def test_minus_one_is_a_label_where_another_stands_beside_it(labels):
 @pytest.mark.parametrize("test", [[-1, -1], ["-1"], [None, None], ["", None]])
 def test_a_split_without_labels_is_no_lack_of_rows(test):
     numbers = isinstance(test[0], int)
-    with pytest.raises(tasks.TaskError, match="the labels of the split 'test' are not published, or missing"):
+    with pytest.raises(
+        tasks.TaskError, match="the labels of the split 'test' of data set 'tiny' are not published, or missing"
+    ):
         labelled([0, 1] if numbers else ["0", "1"], test)
-    with pytest.raises(tasks.TaskError, match="the labels of the split 'train' are not published, or missing"):
+    with pytest.raises(
+        tasks.TaskError, match="the labels of the split 'train' of data set 'tiny' are not published, or missing"
+    ):
         labelled([None, None], ["a", "b"])
 
 

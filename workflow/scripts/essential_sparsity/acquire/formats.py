@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import readers, sources, splits
+from essential_sparsity.acquire import readers, reports, sources, splits
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
@@ -41,7 +41,10 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         raise
     except (KeyError, IndexError, TypeError, ValueError, EOFError, OSError) as error:
         raise SourceError(f"{files.some(names)} of {dataset} cannot be read as {name} ({error!r}).") from error
+    rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
+    report = reports.describe(frame, names, left_out, rows_left_out)
+    reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
     counts = frame["split"].value_counts() if "split" in frame else {"all": len(frame)}
     return {
@@ -56,6 +59,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         "files": sources.listing(work / "files", ["data.parquet"]),
         "n_rows": {str(key): int(count) for key, count in counts.items()},
         "columns": list(frame.columns),
+        "report": report,
     }
 
 
@@ -115,7 +119,6 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as parquet: the same frame gives the same bytes."""
-    frame.attrs = {}
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     except pa.ArrowException as error:

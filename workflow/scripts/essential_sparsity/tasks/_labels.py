@@ -38,7 +38,8 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
     for split, found in of_split.items():
         if found.empty or set(found) <= set(NOT_PUBLISHED):
             raise TaskError(
-                f"{place}: the labels of the split {split!r} are not published, or missing (every row has "
+                f"Task {settings.get('task')!r}: the labels of the split {split!r} of data set {settings.get('dataset')!r} are not "
+                "published, or missing (every row has "
                 f"{f'the label {found.iloc[0]}' if len(found) else 'none'}). Choose another split in the column eval_split, or "
                 "give its file the column label."
             )
