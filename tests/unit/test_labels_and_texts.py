@@ -209,3 +209,43 @@ def test_answers_of_another_shape_or_place_are_refused(models, answers, words):
     data["answers"] = [answers if changed else ANSWER for changed in trained]
     with pytest.raises(tasks.TaskError, match=rf"'tiny', item 'q\d+': .*{words}"):
         prepare(models["qa"], data, settings, 0)
+
+
+# --- tokens
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "pairs", "text-similarity", "masked-lm"])
+def test_lengths_in_tokens_and_what_is_cut_are_said(models, kind, capsys, tmp_path):
+    model, make, settings, _ = KINDS[kind]
+    length = 11 if kind == "pairs" else 6
+    for _ in range(2):  # the second reads the texts that the first has tokenised
+        tasks.load(settings["kind"]).prepare(models[model], make(), settings | {"max_length": length}, 0, tmp_path)
+        out = capsys.readouterr().out
+        assert "texts of" in out
+        assert f"cut at {length} (" in out
+    if kind == "text-classification":
+        data = make().set_index("item")["text"]
+        train, evaluation = tasks.split(make(), settings, 0)
+        words = data[[*train["item"], *evaluation["item"]]].str.split().str.len()
+        assert f"{(words > 4).sum()} are cut at 6" in out  # two tokens frame each text
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "masked-lm", "text-similarity"])
+@pytest.mark.parametrize("text", ["unknown", "good"])
+def test_texts_that_are_all_the_same_tokens_are_refused(models, kind, text):
+    model, make, settings, column = KINDS[kind]
+    data = make()
+    data["text_a" if kind == "text-similarity" else column] = text
+    data[column] = text
+    with pytest.raises(tasks.TaskError, match=r"the same 3 tokens \(1, \d+, 2\) of all [\d,]+ texts"):
+        tasks.load(settings["kind"]).prepare(models[model], data, settings, 0)
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "pairs", "masked-lm"])
+@pytest.mark.parametrize("length", [3, 4])
+def test_texts_that_are_all_cut_are_refused(models, kind, length):
+    model, make, settings, column = KINDS[kind]
+    data = make()
+    data[column] = data[column] + " film film film"
+    with pytest.raises(tasks.TaskError, match=rf"All \d+ texts are longer than max_length = {length} tokens"):
+        tasks.load(settings["kind"]).prepare(models[model], data, settings | {"max_length": length}, 0)

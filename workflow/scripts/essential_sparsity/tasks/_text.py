@@ -4,14 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BatchEncoding,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+)
 
 from essential_sparsity import files
 from essential_sparsity.tasks import TaskError, tokens
 from essential_sparsity.tasks.tokens import Tokens
 
+CUT = "cut"  # beside the tokens of a text: 1 where it is longer than what was kept of it
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 
 
@@ -84,13 +92,46 @@ def encode(
     seconds: Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> Tokens:
-    """Token ids without padding, one row per text or pair, `token_type_ids` included where the model has them."""
+    """Token ids without padding, one row per text or pair, `token_type_ids` included where the model has them.
+
+    How long they are is said in the log. Raises TaskError where all texts are the same tokens, or all are cut.
+    """
     pairs = () if seconds is None else ([separator(loaded) + text for text in seconds],)
 
     def some(start: int, *parts: Sequence[str]) -> Mapping[str, list]:
-        return loaded(*(list(part) for part in parts), truncation=True, max_length=length)
+        return with_cut(loaded(*(list(part) for part in parts), truncation=True, max_length=length), length)
 
-    return tokens.cached(loaded, cache, {"length": length}, (list(texts), *pairs), some)
+    return told(tokens.cached(loaded, cache, {"length": length}, (list(texts), *pairs), some), length)
+
+
+def with_cut(encoded: BatchEncoding, length: int) -> dict[str, list]:
+    """Tokens of texts, truncated to `length`, and of each whether it was cut (a tokenizer in Python: whether it is full)."""
+    full = [len(ids) >= length for ids in encoded["input_ids"]]
+    cut = [bool(text.overflowing) for text in encoded.encodings] if encoded.is_fast else full
+    return {**encoded, CUT: [[int(one)] for one in cut]}
+
+
+def told(found: Tokens, length: int) -> Tokens:
+    """The tokens without what was cut, after saying how long they are. Raises TaskError for texts that cannot be told apart."""
+    offsets, ids = found.columns["input_ids"]
+    lengths, cut = np.diff(offsets), found.columns[CUT][1]
+    n = len(lengths)
+    if n > 1 and cut.all():
+        raise TaskError(
+            f"All {n:,} texts are longer than max_length = {length} tokens, and would be cut. Raise max_length."
+        )
+    if n > 1 and np.ptp(lengths) == 0 and (ids.reshape(n, -1) == ids[: lengths[0]]).all():
+        raise TaskError(
+            f"The tokenizer makes the same {lengths[0]} tokens ({files.some(ids[: lengths[0]].tolist())}) of all {n:,} texts. Compare "
+            "its files with those of the publisher, and the column that is read as text."
+        )
+    if n:
+        print(
+            f"{n:,} texts of {lengths.min()} to {lengths.max()} tokens, half of them up to {int(np.median(lengths))}; {cut.sum():,} are "
+            f"cut at {length} ({100 * cut.mean():.0f} %).",
+            flush=True,
+        )
+    return found.without(CUT)
 
 
 def separator(loaded: PreTrainedTokenizerBase) -> str:

@@ -44,10 +44,12 @@ def prepare(
     inputs, counts = [], []
 
     def encode(start: int, texts: list[str]) -> Mapping[str, list]:
-        return tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
+        found = tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
+        return _text.with_cut(found, length)
 
-    encoded = tokens.cached(
-        tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode
+    encoded = _text.told(
+        tokens.cached(tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode),
+        length,
     )
     for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
         ids = np.array(row["input_ids"])

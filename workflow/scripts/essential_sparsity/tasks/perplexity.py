@@ -50,6 +50,7 @@ def prepare(
             f"Task {settings.get('task')!r}: the {len(ids)} tokens of data set {settings.get('dataset')!r} fill "
             f"{available} windows of {context}, fewer than windows = {windows or 1}. Lower windows or context."
         )
+    print(f"{windows:,} windows of {context} tokens, {available:,} in the text that was tokenised.", flush=True)
     return Prepared(
         items=[f"window{index:06d}" for index in range(windows)],
         inputs=[{"input_ids": ids[i * context : (i + 1) * context]} for i in range(windows)],

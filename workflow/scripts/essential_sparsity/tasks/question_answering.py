@@ -70,6 +70,7 @@ def prepare(
     used = train.index.union(evaluation.index)
     found = windows(tokenizer, length, data.loc[used], settings, cache)
     rows = found.without(*PLACES)
+    print(f"{len(used):,} questions in {len(found):,} windows of up to {length} tokens.", flush=True)
     evaluated, question, offsets = of_questions(found, used.get_indexer(evaluation.index))
     trained, owner, places = of_questions(found, used.get_indexer(train.index))
     spans = []
