@@ -31,7 +31,12 @@ rule fetch_model:
 
 rule fetch_dataset:
     output:
-        manifest=f"{STORE}/datasets/{{dataset}}/manifest.json",
+        manifest=report(
+            f"{STORE}/datasets/{{dataset}}/manifest.json",
+            caption="../workflow/report/data.rst",
+            category="Data",
+            labels={"data set": "{dataset}"},
+        ),
     log:
         f"{STORE}/logs/fetch_dataset/{{dataset}}.log",
     benchmark:

@@ -343,7 +343,7 @@ def test_questions_that_leave_no_room_or_have_no_answer_are_refused(bert):
         )
     data = squad_frame()
     data["answers"] = [{"text": [], "answer_start": []} if i == 3 else a for i, a in enumerate(data["answers"])]
-    with pytest.raises(tasks.TaskError, match=r"1 evaluated questions .* have no answer"):
+    with pytest.raises(tasks.TaskError, match=r"'squad', item 'q3-\d+': 0 answers.* no answer"):
         question_answering.prepare(bert, data, small("squad", n_eval=11, n_train=1, eval_split=None), 0)
 
 

@@ -149,7 +149,7 @@ def test_csv_columns_are_kept_renamed_and_items_made(tmp_path):
     assert record["columns"] == ["item", "sentence", "gold"]
     assert frame["item"].tolist() == ["0000000", "0000001"]
     frame, _ = frame_of(tmp_path, "a.csv", "sentence,gold\ngood film,1\n", "csv", columns="text=sentence,label=gold")
-    assert frame.to_dict("list") == {"item": ["0000000"], "text": ["good film"], "label": [1]}
+    assert frame.to_dict("list") == {"item": ["0000000"], "text": ["good film"], "label": ["1"]}
     with pytest.raises(SourceError, match=r"no column 'sentense' to rename; it has sentence, gold"):
         frame_of(tmp_path, "a.csv", "sentence,gold\ngood film,1\n", "csv", columns="text=sentense")
 
@@ -204,7 +204,7 @@ def test_a_single_split_is_all_of_the_data(tmp_path):
 
 def test_tab_separated_files(tmp_path):
     frame, _ = frame_of(tmp_path, "dev.tsv", "a\tb\nx, y\t1\n", "csv")
-    assert frame.loc[0, ["a", "b"]].tolist() == ["x, y", 1]
+    assert frame.loc[0, ["a", "b"]].tolist() == ["x, y", "1"]
 
 
 def test_the_same_data_give_the_same_bytes_without_a_trace_of_the_place(tmp_path):
@@ -223,10 +223,13 @@ def test_wrong_format_and_missing_files_are_named(tmp_path):
     with pytest.raises(SourceError, match=r"no file \.parquet for the format parquet among a\.csv"):
         frame_of(tmp_path, "a.csv", "a", "parquet")
     assert set(readers.SUFFIXES) == set(readers.READERS)
-    assert formats.data_files(["a.json", "dataset_infos.json", "b/c.json", "README.md"], "json") == [
-        "a.json",
-        "b/c.json",
-    ]
+    found, left_out = formats.data_files(["a.json", "dataset_infos.json", "b/c.json", ".d.json", "README.md"], "json")
+    assert found == ["a.json", "b/c.json"]
+    assert left_out == {
+        "dataset_infos.json": "about the data",
+        ".d.json": "hidden",
+        "README.md": "no .json or .jsonl or .json.gz or .jsonl.gz",
+    }
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -458,12 +458,13 @@ def test_images_are_resized_and_normalised_as_pillow_and_the_preprocessor_say(vi
     assert decoded.shape == (3, 16, 16)
     for channel in decoded:
         np.testing.assert_allclose(channel, by_hand, atol=1e-6)
+    (tmp_path / "config.json").write_bytes((vit / "config.json").read_bytes())
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.25, 1]})
     )
     assert image_classification.normalisation(tmp_path) == ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
     assert image_classification.normalisation(vit)[0] == image_classification.IMAGENET_MEAN
-    images = image_classification.Images([encoded], [0], 16, [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
+    images = image_classification.Images(["a"], [encoded], [0], 16, [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
     for channel, (mean, std) in enumerate(((0.5, 0.5), (0.25, 0.25), (0.0, 1.0))):
         np.testing.assert_allclose(images[0]["pixel_values"][channel], (by_hand - mean) / std, atol=1e-5)
 

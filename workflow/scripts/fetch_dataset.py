@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from essential_sparsity import cli
-from essential_sparsity.acquire import formats, sources
+from essential_sparsity.acquire import formats, reports, sources
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         record = formats.fetch_dataset(args.dataset, json.loads(args.settings), work)
         sources.publish(work, args.manifest, record)
     print(f"{args.dataset}: {sum(record['n_rows'].values()):,} rows with {', '.join(record['columns'])}")
+    print(*(f"  {line}" for line in reports.lines(record["report"])), sep="\n")
 
 
 if __name__ == "__main__":

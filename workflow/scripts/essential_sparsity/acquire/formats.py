@@ -1,6 +1,5 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import readers, sources
+from essential_sparsity.acquire import readers, reports, sources, splits
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
+DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".arrow", ".xlsx", ".zip"}))
 
 
 def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -23,14 +23,28 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     name = settings["format"]
     if name not in readers.READERS:
         raise SourceError(f"format is {name!r}; a data set's format is one of {', '.join(readers.READERS)}.")
-    fetched = sources.obtain(settings, work, partial(data_files, format_name=name), repo_type="dataset")
+    left_out: dict[str, str] = {}
+
+    def choose(names: list[str]) -> list[str]:
+        found, others = data_files(names, name)
+        left_out.update(others)
+        return found
+
+    fetched = sources.obtain(settings, work, choose, repo_type="dataset")
+    folder, names = fetched.folder, fetched.names
+    inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
+    if inside and all(file.startswith(f"{inside}/") for file in names):
+        folder, names = folder / inside, [file.removeprefix(f"{inside}/") for file in names]
     try:
-        frame = readers.READERS[name]([fetched.folder / file for file in fetched.names], work)
+        frame = readers.READERS[name](folder, names)
     except SourceError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, EOFError) as error:
-        raise SourceError(f"{files.some(fetched.names)} of {dataset} cannot be read as {name} ({error!r}).") from error
+    except (KeyError, IndexError, TypeError, ValueError, EOFError, OSError) as error:
+        raise SourceError(f"{files.some(names)} of {dataset} cannot be read as {name} ({error!r}).") from error
+    rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
+    report = reports.describe(frame, names, left_out, rows_left_out)
+    reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
     counts = frame["split"].value_counts() if "split" in frame else {"all": len(frame)}
     return {
@@ -45,18 +59,38 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         "files": sources.listing(work / "files", ["data.parquet"]),
         "n_rows": {str(key): int(count) for key, count in counts.items()},
         "columns": list(frame.columns),
+        "report": report,
     }
 
 
-def data_files(names: list[str], format_name: str) -> list[str]:
-    """Those of a source's file names that hold its data in this format. Raises SourceError when there are none."""
+def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str, str]]:
+    """Of a source's file names those that hold its data in this format, and the others, each with the reason.
+
+    Raises SourceError when there are none, and for a file that is left out although its name says a split of its own.
+    """
     suffixes = readers.SUFFIXES[format_name]
-    found = [name for name in names if name.endswith(suffixes) and PurePosixPath(name).name not in ABOUT]
+    found, left_out = [], {}
+    for name in names:
+        if any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts):
+            left_out[name] = "hidden"
+        elif PurePosixPath(name).name in ABOUT:
+            left_out[name] = "about the data"
+        elif name.lower().endswith(suffixes):
+            found.append(name)
+        else:
+            left_out[name] = f"no {' or '.join(suffixes)}"
     if not found:
         raise SourceError(
             f"There is no file {' or '.join(suffixes)} for the format {format_name} among {files.some(names)}."
         )
-    return found
+    known = set().union(*(splits.splits_in(part) for name in found for part in PurePosixPath(name).parts))
+    for name, reason in left_out.items():
+        if known and reason.startswith("no ") and name.lower().endswith(DATA) and (splits.splits_in(name) - known):
+            raise SourceError(
+                f"{name} is not read as {format_name} ({reason}), but its name says a split that {files.some(found, 3)} has not. "
+                "Save it in the same form, or take it out of the folder."
+            )
+    return found, left_out
 
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:
@@ -85,6 +119,9 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as parquet: the same frame gives the same bytes."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except pa.ArrowException as error:
+        raise SourceError(f"A column holds values of several kinds ({error}). Write them all the same way.") from error
     with files.atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -1,35 +1,41 @@
 """Data sets as they are published -> frames, one reader per format. Files in, a frame out; nothing is unpickled.
 
-A reader takes the paths of a source's files and a folder for temporary files. Its column `item` is a text that stays
-with a row whatever the order of rows: the source's own id, or the place in its file. Labels are text or categories,
-images the bytes of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
+A reader takes the folder of the data and the names below it that hold them, and opens each by its literal name. Its column
+`item` is a text that stays with a row whatever the order of rows: the source's own id, or the place in its file. Labels are
+text or categories, images the bytes of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
 TypeError, ValueError or EOFError of parsing it.
 """
 
 import gzip
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
-from pandas.api.types import union_categoricals
+from pandas.api.types import is_numeric_dtype, union_categoricals
 
+from essential_sparsity import files
+from essential_sparsity.acquire import splits, texts
 from essential_sparsity.acquire.archives import SourceError
 
-Reader = Callable[[list[Path], Path], pd.DataFrame]
-SPLIT = re.compile(r"(?:^|[/._-])(train|(?:validation|valid|val|dev|test)(?:_(?:mis)?matched)?)(?=[/._-])", re.I)
-SAME_SPLIT = {"valid": "validation", "val": "validation", "dev": "validation"}
+Reader = Callable[[Path, list[str]], pd.DataFrame]
+LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
+NO_SIDE = "a rating between -1 and 1 takes no side"
+NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
+LABELS = ("label", "class")  # names of the column of labels in the header of a table of pixels
+MOST_LABELS = 100  # of a table of pixels without a header: a larger number is a grey value
 
 
-def ratings_tsv(paths: list[Path], work: Path) -> pd.DataFrame:
+def ratings_tsv(folder: Path, names: list[str]) -> pd.DataFrame:
     """Lines of id, mean rating in -4…4, text. Ratings between -1 and 1 take no side: those lines are dropped."""
-    rows = [line.split("\t") for line in paths[0].read_text(encoding="utf-8").split("\n") if line.strip()]
+    path = folder / _only(names, "ratings-tsv")
+    rows = [line.split("\t") for line in texts.text_of(path).split("\n") if line.strip()]
     ratings = pd.Series([float(row[1]) for row in rows])
     frame = pd.DataFrame(
         {
@@ -39,20 +45,22 @@ def ratings_tsv(paths: list[Path], work: Path) -> pd.DataFrame:
             "rating": ratings,
         }
     )
-    return frame[ratings.abs() >= 1].reset_index(drop=True)
+    kept = frame[ratings.abs() >= 1].reset_index(drop=True)
+    kept.attrs[LEFT_OUT] = {NO_SIDE: len(frame) - len(kept)}
+    return kept
 
 
-def word_pairs(paths: list[Path], work: Path) -> pd.DataFrame:
+def word_pairs(folder: Path, names: list[str]) -> pd.DataFrame:
     """Lines of word, word, human similarity; `#` starts a comment. A pair can stand twice: the item is its place."""
-    lines = [line for line in paths[0].read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
-    rows = [line.split("\t") for line in lines]
+    text = texts.text_of(folder / _only(names, "word-pairs"))
+    rows = [line.removesuffix("\r").split("\t") for line in text.split("\n") if line.strip() and line[0] != "#"]
     pairs = [(f"{index:04d}", row[0], row[1], float(row[2])) for index, row in enumerate(rows)]
     return pd.DataFrame(pairs, columns=["item", "text_a", "text_b", "target"])
 
 
-def summaries_json(paths: list[Path], work: Path) -> pd.DataFrame:
+def summaries_json(folder: Path, names: list[str]) -> pd.DataFrame:
     """{title: {extract, topic}}. `Uncategorized` says that there is no topic: the text stays, its label is null."""
-    entries = json.loads(paths[0].read_text(encoding="utf-8"))
+    entries = json.loads(texts.text_of(folder / _only(names, "summaries-json")))
     rows = [
         (title, title, entry["extract"], None if entry["topic"] == "Uncategorized" else entry["topic"])
         for title, entry in entries.items()
@@ -60,31 +68,129 @@ def summaries_json(paths: list[Path], work: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item", "title", "text", "label"])
 
 
-def pixels_csv(paths: list[Path], work: Path) -> pd.DataFrame:
-    """Lines of the grey values 0…255 of a square image, row by row, and its label last; no header."""
-    table = pd.read_csv(paths[0], header=None).to_numpy()
-    return _images((f"{index:05d}" for index in range(len(table))), table[:, -1].astype(int), table[:, :-1])
+def _only(names: list[str], format_name: str) -> str:
+    if len(names) > 1:
+        raise SourceError(
+            f"The format {format_name} is one file, but there are {len(names)}: {files.some(names)}. Name one in the column id."
+        )
+    return names[0]
 
 
-def digits_json(paths: list[Path], work: Path) -> pd.DataFrame:
+def pixels_csv(folder: Path, names: list[str]) -> pd.DataFrame:
+    """Lines of the grey values 0…255 of a square image, row by row, and its label: the last cell, or the column `label`.
+
+    Without a header the label is a whole number below 100, and there are at least two; a column split as of any table.
+    """
+    frames = {}
+    groups = splits.grouped(names, SUFFIXES["pixels-csv"])
+    for split, found in groups.items():
+        prefix = "" if len(groups) == 1 else f"{split}-"
+        parts = [_pixels(folder / name) for name in found]
+        labels, pixels = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        items = (f"{prefix}{index:05d}" for index in range(len(labels)))
+        frames[split] = _images(items, labels, pixels)
+    return _joined(frames)
+
+
+def _pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(labels as text (n), grey values (n, side, side)) of one table."""
+    text = texts.text_of(path)
+    first = text.split("\n", 1)[0].strip().split(",")
+    named = not all(re.fullmatch(r"[-+.\deE\s]*", cell) for cell in first)
+    table = pd.read_csv(io.StringIO(text), header=0 if named else None)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise SourceError(f"{path.name}: the lines have more cells than the header ({len(first)}).")
+    place = len(table.columns) - 1
+    if named:
+        found = [index for index, name in enumerate(first) if name.strip().strip('"').lower() in LABELS]
+        if len(found) != 1:
+            raise SourceError(
+                f"{path.name}: the header has {len(found)} columns called {' or '.join(LABELS)} ({files.some(first)}); "
+                "expected one, as the format pixels-csv has it."
+            )
+        place = found[0]
+    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    labels, pixels = table.iloc[:, place].astype(str).to_numpy(), np.delete(numbers, place, axis=1)
+    for row, column in np.argwhere(~((pixels >= 0) & (pixels <= 255) & (pixels == np.rint(pixels))))[:1]:
+        cell = table.iloc[row, column + (column >= place)]
+        raise SourceError(
+            f"{path.name}, image {row + 1}: the grey value {cell} is no whole number from 0 to 255, as the format pixels-csv "
+            "has them. Scale the values so, with the label in the last cell or under a header `label`."
+        )
+    if pixels.max() <= 1:
+        raise SourceError(
+            f"{path.name}: no grey value is above 1, as if they were fractions; the format pixels-csv has whole numbers from 0 to 255."
+        )
+    if not named:
+        numeric = numbers[:, place]
+        labels = np.array([f"{number:g}" for number in numeric])
+        wrong = ~((numeric >= 0) & (numeric < MOST_LABELS) & (numeric == np.rint(numeric)))
+        told = "The last cell of a line is its label (a whole number below 100). If yours is the first, give the table a header"
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise SourceError(
+                f"{path.name}, image {row + 1}: {table.iloc[row, place]} is no label. {told} that calls that column `label`."
+            )
+        if len(set(labels)) == 1 and len(labels) > 1 and len(set(numbers[:, 0])) > 1:
+            raise SourceError(f"{path.name}: all labels are {labels[0]}. {told} that calls that column `label`.")
+    side = round(pixels.shape[1] ** 0.5)
+    if side * side != pixels.shape[1]:
+        raise SourceError(
+            f"{path.name}: {pixels.shape[1]} grey values a line are no square image, as the format pixels-csv has them."
+        )
+    return labels, pixels.reshape(-1, side, side)
+
+
+def digits_json(folder: Path, names: list[str]) -> pd.DataFrame:
     """`{label}.json`, each with `data`: the grey values of its 28 x 28 images in one list, as fractions of 255."""
     frames = []
-    for path in sorted(paths):
-        pixels = np.rint(255 * np.array(json.loads(path.read_text(encoding="utf-8"))["data"])).reshape(-1, 28 * 28)
-        names = (f"{path.stem}-{index:04d}" for index in range(len(pixels)))
-        frames.append(_images(names, [path.stem] * len(pixels), pixels))
+    for path in sorted(folder / name for name in names):
+        values = np.array(json.loads(texts.text_of(path))["data"], dtype=np.float64)
+        if values.size % (28 * 28) or not ((values >= 0) & (values <= 1)).all():
+            raise SourceError(
+                f"{path.name}: expected grey values from 0 to 1 of images of 28 x 28, found {values.size} values from "
+                f"{values.min():g} to {values.max():g}; it cannot be read as digits-json."
+            )
+        pixels = np.rint(255 * values).reshape(-1, 28, 28)
+        items = (f"{path.stem}-{index:04d}" for index in range(len(pixels)))
+        frames.append(_images(items, [path.stem] * len(pixels), pixels))
     return pd.concat(frames, ignore_index=True)
 
 
-def idx(paths: list[Path], work: Path) -> pd.DataFrame:
+def idx(folder: Path, names: list[str]) -> pd.DataFrame:
     """`{train,t10k}-images-idx3-ubyte` and `…-labels-idx1-ubyte`, perhaps `.gz`; column split: train, test."""
-    by_name = {path.name.removesuffix(".gz"): path for path in paths}
-    frames = []
-    for prefix, split in (("train", "train"), ("t10k", "test")):
-        images, labels = (read_idx(by_name[f"{prefix}-{kind}-ubyte"]) for kind in ("images-idx3", "labels-idx1"))
-        frame = _images((f"{split}-{index:05d}" for index in range(len(images))), labels, images)
-        frames.append(frame.assign(split=split))
-    return pd.concat(frames, ignore_index=True)
+    by_name: dict[str, Path] = {}
+    for path in (folder / name for name in names):
+        plain = re.sub(r"[-.](idx[13]-ubyte)(\.gz)?$", r"-\1", path.name)
+        if plain in by_name:
+            raise SourceError(
+                f"{by_name[plain].name} and {path.name} are one file in two forms. Take one of them away."
+            )
+        by_name[plain] = path
+    expected = {
+        split: [f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
+        for prefix, split in (("train", "train"), ("t10k", "test"))
+    }
+    wanted = [name for pair in expected.values() for name in pair]
+    unknown, missing = (
+        [name for name in by_name if name not in wanted],
+        [name for name in wanted if name not in by_name],
+    )
+    if unknown or missing:
+        raise SourceError(
+            f"The format idx is the four files {', '.join(wanted)}; missing: {files.some(missing)}; beside "
+            f"them: {files.some(unknown)}. Name the folder that holds just these in the column id."
+        )
+    frames = {}
+    for split, (images, labels) in expected.items():
+        pixels, classes = read_idx(by_name[images]), read_idx(by_name[labels])
+        if len(pixels) != len(classes) or pixels.ndim != 3 or classes.ndim != 1:
+            raise SourceError(
+                f"{by_name[images].name} holds an array of shape {pixels.shape}, {by_name[labels].name} one of {classes.shape}; "
+                "expected (n, height, width) and (n)."
+            )
+        frames[split] = _images((f"{split}-{index:05d}" for index in range(len(pixels))), classes, pixels)
+    return _joined(frames)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -97,124 +203,179 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _images(names: Iterable[str], labels: Iterable, pixels: np.ndarray) -> pd.DataFrame:
-    """Columns item, label (text) and image (a grey PNG) from (n, side, side) or (n, side²) grey values 0…255."""
+    """Columns item, label (text) and image (a grey PNG) from (n, height, width) grey values 0…255."""
     from PIL import Image
 
-    side = round(pixels[0].size ** 0.5)
     encoded = []
-    for image in pixels.astype(np.uint8).reshape(-1, side, side):
+    for image in pixels.astype(np.uint8):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         encoded.append(buffer.getvalue())
     return pd.DataFrame({"item": list(names), "label": [str(label) for label in labels], "image": encoded})
 
 
-def library(paths: list[Path], work: Path, builder: str) -> pd.DataFrame:
-    """Read with the `datasets` library; columns are kept. A column `split` where names of files or folders tell them.
+def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    """Tables, each file read by `read`; all columns are kept. A column `split` where names of files or folders tell them.
 
     Class numbers become the names that the data set gives them (an unknown class, -1: null), as categories in the data
-    set's own order; images become encoded bytes.
+    set's own order, which categories of the file keep as well; images become encoded bytes.
     """
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        found = _splits(f"{path.parent.name}/{path.name}")
-        groups.setdefault(found[-1] if found else "all", []).append(path)
-    frames = {split: _plain(_loaded(group, work, builder)) for split, group in groups.items()}
-    return _joined(frames)
-
-
-def imagefolder(paths: list[Path], work: Path) -> pd.DataFrame:
-    """`{split}/{label}/{image file}`, or without the splits; the item is that path. Labels are the folders' names."""
-    root = Path(os.path.commonpath([path.parent.parent for path in paths]))
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        found = _splits(f"{path.relative_to(root).parts[0]}/") if path.parent.parent != root else ()
-        groups.setdefault(found[0] if found else "all", []).append(path)
     frames = {}
-    for split, group in groups.items():
-        frame = _plain(_loaded(group, work, "imagefolder"))
-        frames[split] = frame.assign(item=[path.relative_to(root).as_posix() for path in group])
+    for split, found in splits.grouped(names, SUFFIXES[format_name]).items():
+        parts = {name: read(folder / name) for name in found}
+        first, *others = parts
+        for name in others:
+            if set(parts[name]) != set(parts[first]):
+                differing = sorted(set(parts[name]) ^ set(parts[first]))
+                raise SourceError(
+                    f"{first} and {name} have other columns ({files.some(differing)} in one of them only), so they are not parts "
+                    f"of one table. {splits.NAME_THE_FOLDER}"
+                )
+        frames[split] = _concatenated(parts)
     return _joined(frames)
 
 
-def _splits(name: str) -> list[str]:
-    """The names of splits in a path, in one spelling."""
-    return [SAME_SPLIT.get(found, found) for found in map(str.lower, SPLIT.findall(name))]
+def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
+    """`{split}/{label}/{image file}`, or without the splits; the item is that path. Labels are the folders' names."""
+    rows = []
+    for name in sorted(names):
+        *parts, _ = PurePosixPath(name).parts
+        split = splits.splits_in(parts[0]) if len(parts) == 2 else set()
+        if len(parts) not in (1, 2) or (len(parts) == 2 and len(split) != 1):
+            raise SourceError(
+                f"{name} does not lie as the format imagefolder says: {{split}}/{{label}}/{{image}} with the splits train, "
+                "validation, test, or {label}/{image}. Move the images so, or name the folder that holds the splits or labels "
+                "in the column id."
+            )
+        rows.append((name, parts[-1], next(iter(split), splits.ALL)))
+    frame = pd.DataFrame(rows, columns=["item", "label", "split"])
+    found = sorted(frame["split"].unique())
+    mixed = splits.ALL in found and len(found) > 1
+    if mixed or (found == [splits.ALL] and all(splits.splits_in(label) for label in frame["label"].unique())):
+        one = frame["item"][frame["split"] == splits.ALL].iloc[0]
+        raise SourceError(
+            f"{one} lies in no folder of a label, as {{split}}/{{label}}/{{image}} has them. Move the images so, or name another "
+            "folder in the column id."
+        )
+    frame["image"] = [(folder / name).read_bytes() for name in frame["item"]]
+    labels = sorted(frame["label"].unique())
+    frame = frame.assign(label=pd.Categorical(frame["label"], labels))[["item", "image", "label", "split"]]
+    return frame.drop(columns="split") if len(found) == 1 else frame
 
 
 def _joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The frames of the splits as one, categories kept; a column `split` where there is more than one."""
-    several = [frame if "split" in frame else frame.assign(split=split) for split, frame in frames.items()]
-    frames = several if len(several) > 1 else list(frames.values())
-    for column in [name for name in frames[0] if isinstance(frames[0][name].dtype, pd.CategoricalDtype)]:
-        known = union_categoricals([frame[column] for frame in frames]).categories
-        frames = [frame.assign(**{column: frame[column].cat.set_categories(known)}) for frame in frames]
-    return pd.concat(frames, ignore_index=True)
+    if len(frames) > 1:
+        frames = {split: frame if "split" in frame else frame.assign(split=split) for split, frame in frames.items()}
+    return _concatenated(frames)
 
 
-def _loaded(paths: list[Path], work: Path, builder: str):
-    """A `datasets.Dataset` of files that have the same columns, in the order of the files."""
-    import datasets
+def _concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Frames by the name of their split or file, one after the other. Raises SourceError for a column of two kinds."""
+    for column in dict.fromkeys(column for frame in frames.values() for column in frame):
+        kinds = {name: _kind(frame[column]) for name, frame in frames.items() if column in frame}
+        found = sorted({kind for kind in kinds.values() if kind})
+        if len(found) > 1:
+            told = ", ".join(f"{kind} in {next(name for name in kinds if kinds[name] == kind)}" for kind in found)
+            raise SourceError(f"The column {column!r} holds {told}. Write it the same way in all files.")
+        if found == [CATEGORIES]:
+            parts = [frame[column] for frame in frames.values() if column in frame and _kind(frame[column])]
+            known = union_categoricals(parts, ignore_order=True).categories
+            frames = {
+                name: frame.assign(**{column: pd.Categorical(frame[column], known)}) if column in frame else frame
+                for name, frame in frames.items()
+            }
+    return pd.concat(list(frames.values()), ignore_index=True)
 
-    options = {"sep": "\t"} if builder == "csv" and ".tsv" in paths[0].suffixes else {}
-    options = {"drop_labels": False} if builder == "imagefolder" else options
-    files = {"data": [str(path) for path in paths]}
+
+CATEGORIES = "categories"
+
+
+def _kind(column: pd.Series) -> str | None:
+    """What a column holds, in a word; None where every value is missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return CATEGORIES
+    values = column.dropna()
+    if values.empty:
+        return None
+    if is_numeric_dtype(values.dtype):
+        return "numbers"
+    return "texts" if isinstance(values.iloc[0], str) else type(values.iloc[0]).__name__
+
+
+def parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file as a frame of numbers, text, categories and bytes."""
     try:
-        return datasets.load_dataset(builder, data_files=files, split="data", cache_dir=str(work / "cache"), **options)
-    except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
-        reason = error.__cause__ or error  # the library wraps what went wrong
-        raise SourceError(f"{paths[0].name} or one beside it is not readable as {builder} ({reason}).") from error
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path.name} is not readable as parquet ({error}).") from error
+    return plain(table, path.name)
 
 
-def _plain(data) -> pd.DataFrame:
-    """A `datasets.Dataset` as a frame of numbers, text, categories and bytes."""
-    import datasets
-
-    features = dict(data.features)
-    for column, feature in features.items():
-        if isinstance(feature, datasets.Image):
-            data = data.cast_column(column, datasets.Image(decode=False))
-    frame = data.to_pandas()
-    for column, feature in features.items():
-        if isinstance(feature, datasets.ClassLabel):
-            codes = frame[column].where(frame[column].between(0, len(feature.names) - 1), -1).astype(int)
-            frame[column] = pd.Categorical.from_codes(codes, feature.names)
-        elif isinstance(feature, datasets.Image):
-            frame[column] = [value["bytes"] or Path(value["path"]).read_bytes() for value in frame[column]]
+def plain(table: pa.Table, name: str) -> pd.DataFrame:
+    """A table as a frame: classes by the names that its metadata give, images as bytes. `name` is the file's."""
+    features = _features(table)
+    frame = table.to_pandas(ignore_metadata=True)
+    for field in table.schema:
+        column = field.name
+        if column in features:
+            codes = table[column].fill_null(NOT_PUBLISHED).to_numpy().astype(int)
+            if wrong := sorted(set(codes) - set(range(NOT_PUBLISHED, len(features[column])))):
+                raise SourceError(
+                    f"{name}: the column {column!r} holds the class {wrong[0]}, but names {len(features[column])} classes, from 0 on."
+                )
+            frame[column] = pd.Categorical.from_codes(codes, features[column])
+        elif pa.types.is_struct(field.type) and {part.name for part in field.type} == {"bytes", "path"}:
+            frame[column] = [_bytes_of(value, name, column) for value in frame[column]]
     return frame
 
 
-def documents(paths: list[Path], work: Path) -> pd.DataFrame:
+def _features(table: pa.Table) -> dict[str, list[str]]:
+    """Column -> names of its classes, as the `datasets` library writes them into a file's metadata."""
+    import datasets
+
+    if b"huggingface" not in (table.schema.metadata or {}):
+        return {}
+    features = datasets.Features.from_arrow_schema(table.schema)
+    return {column: part.names for column, part in features.items() if isinstance(part, datasets.ClassLabel)}
+
+
+def _bytes_of(value: dict | None, name: str, column: str) -> bytes | None:
+    if value is not None and value["bytes"] is None:
+        raise SourceError(
+            f"{name}: the column {column!r} names the image {value['path']!r} without holding it. Store the images in the file, "
+            "or use the format imagefolder."
+        )
+    return value and value["bytes"]
+
+
+def documents(folder: Path, names: list[str]) -> pd.DataFrame:
     """The documents of lm-eval's tasks as they are: `{config}/{split}….parquet` or `.json(l)`, one JSON text a document.
 
     Splits keep their names, since a suite tells `dev` from `validation`. Definitions of tasks (`.yaml`) come with them,
     as rows of the split `yaml`.
     """
     frames = []
-    for path in sorted(paths):
+    for path in sorted(folder / name for name in names):
         name = re.sub(r"-[0-9]{5}-of-[0-9]{5}.*$", "", path.name.split(".")[0])
-        if path.suffix == ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        elif path.suffix == ".yaml":
-            name, rows = "yaml", [path.read_text(encoding="utf-8")]
+        suffix = path.suffix.lower()
+        if suffix == ".parquet":
+            rows = pq.ParquetFile(path).read().to_pylist()
+        elif suffix == ".yaml":
+            name, rows = "yaml", [texts.text_of(path)]
         else:
-            text = path.read_text(encoding="utf-8")
-            rows = (
-                json.loads(text)
-                if text.lstrip()[:1] == "["
-                else [json.loads(line) for line in text.splitlines() if line]
-            )
+            rows = [row for _, row in texts.objects(path)]
         config = path.parent.name
-        texts = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
-        items = [f"{config}/{path.name.split('.')[0]}-{index:07d}" for index in range(len(texts))]
-        frames.append(pd.DataFrame({"item": items, "config": config, "split": name, "document": texts}))
+        written = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+        items = [f"{config}/{path.name.split('.')[0]}-{index:07d}" for index in range(len(written))]
+        frames.append(pd.DataFrame({"item": items, "config": config, "split": name, "document": written}))
     return pd.concat(frames, ignore_index=True)
 
 
 READERS: dict[str, Reader] = {
-    "parquet": partial(library, builder="parquet"),
-    "csv": partial(library, builder="csv"),
-    "json": partial(library, builder="json"),
+    "parquet": partial(tables, format_name="parquet", read=parquet),
+    "csv": partial(tables, format_name="csv", read=texts.delimited),
+    "json": partial(tables, format_name="json", read=texts.records),
     "imagefolder": imagefolder,
     "lm-eval": documents,
     "ratings-tsv": ratings_tsv,
@@ -224,12 +385,26 @@ READERS: dict[str, Reader] = {
     "digits-json": digits_json,
     "idx": idx,
 }
-SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's data
+SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's data, in any spelling
     "parquet": (".parquet",),
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
     "lm-eval": (".parquet", ".json", ".jsonl", ".yaml"),
-    "imagefolder": (".png", ".jpg", ".jpeg", ".JPEG", ".bmp", ".webp"),
+    "imagefolder": (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".bmp",
+        ".webp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+    ),
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
     "summaries-json": (".json",),

@@ -106,7 +106,14 @@ def _from_path(path: Path, choose: Choose) -> Fetched:
 
 
 def _names_under(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files below a folder, in linked folders too; a link that leads nowhere is a name as well, and fails when read."""
+    found = []
+    for place, folders, there in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)
+        above = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if not f"{here}/".startswith(f"{above[name]}/")]  # else for ever
+        found += [Path(place, name).relative_to(folder).as_posix() for name in there]
+    return sorted(found)
 
 
 # ---- registry packages -----------------------------------------------------------------------------------------------

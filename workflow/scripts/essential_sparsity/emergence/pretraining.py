@@ -112,7 +112,12 @@ def prepare(
         collate = masking(tokenizer, settings["mask_rate"], seed)
         return objectives.MaskedLM(settings, tokens), Visits(samples, None, length, seed), collate
     names = sorted(data["label"].dropna().unique())
-    pixels = torch.stack([image_classification.decode(image, settings["image_size"]) for image in data["image"]])
+    pixels = torch.stack(
+        [
+            image_classification.decode(image, settings["image_size"], item)
+            for item, image in zip(data["item"], data["image"], strict=True)
+        ]
+    )
     shift, scale = objectives.IMAGE_MEAN[0], objectives.IMAGE_STD[0]
     labels = torch.tensor([names.index(label) for label in data["label"]])
     make = {

@@ -3,7 +3,7 @@
 Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
-import csv
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
 
 HELD_OUT = "held-out"  # in the column eval_split: the training rows that `held_out` keeps from training
+
+
+QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
 
 
 def parse_cell(text: str, types: list[str]) -> Any:
@@ -45,13 +48,14 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
         raise ConfigError(
             f"{path}: there is no such file (config key {schema_name!r}). Paths are relative to the repository root."
         )
-    with open(path, encoding="utf-8", newline="") as handle:
-        lines = [(number, line) for number, line in enumerate(handle, 1) if line.strip() and not line.startswith("#")]
+    lines = [(number, line) for number, line in _lines(path) if line.strip() and not line.startswith("#")]
     if not lines:
         raise ConfigError(
             f"{path}: the table is empty; expected a header line with the columns {', '.join(properties)}"
         )
-    header = [name.strip() for name in lines[0][1].rstrip("\r\n").split("\t")]
+    header = [name.strip() for name in lines[0][1].split("\t")]
+    if len(header) == 1 and len(words := re.split(r"[\s,;|]+", header[0])) > 1 and set(words) & set(properties):
+        raise ConfigError(f"{path}, header: one cell, {header[0][:60]!r}; columns are separated by single tabs.")
     for column in header:
         if column not in properties:
             raise ConfigError(
@@ -62,9 +66,15 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
     if repeated := sorted({column for column in header if header.count(column) > 1}):
         raise ConfigError(f"{path}, header: the column {repeated[0]!r} stands there twice.")
     rows, seen = [], {}
-    for number, cells in zip(
-        (n for n, _ in lines[1:]), csv.reader((line for _, line in lines[1:]), delimiter="\t"), strict=True
-    ):
+    for number, line in lines[1:]:
+        cells = line.split("\t")
+        if len(cells) == 1 and len(header) > 1 and len(line.split()) > 1:
+            raise ConfigError(f"{path}, line {number}: one cell, {line[:60]!r}; columns are separated by single tabs.")
+        if quoted := [cell for cell in cells if QUOTED.fullmatch(cell.strip())]:
+            raise ConfigError(
+                f"{path}, line {number}: the cell {quoted[0][:60]} is quoted as a spreadsheet does, but quotation marks are part of "
+                "a cell here. Take them away."
+            )
         if len(cells) > len(header):
             raise ConfigError(
                 f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs."
@@ -80,6 +90,22 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
         seen[row[key] if key else number] = number
         rows.append(row)
     return rows
+
+
+def _lines(path: str) -> list[tuple[int, str]]:
+    """(line number, text) of a table, a byte-order mark left out. Raises ConfigError where it is no UTF-8 text."""
+    data = Path(path).read_bytes()
+    advice = "save it as UTF-8, with tabs between the cells."
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+        raise ConfigError(f"{path}: this is no UTF-8 text, but UTF-16, or no text at all; {advice}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}, line {line}: byte {data[error.start]:#x} is no UTF-8 text, but another encoding such as Latin-1; {advice}"
+        ) from None
+    return list(enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1))
 
 
 def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list[dict]]]:

@@ -1,12 +1,13 @@
 """Labels of classification tasks: which there are, new heads and probes for them, and metrics; shared by its kinds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from essential_sparsity import tasks
+from essential_sparsity import files, tasks
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.tasks import Outcome, Prepared, TaskError
 
@@ -14,6 +15,7 @@ from essential_sparsity.tasks import Outcome, Prepared, TaskError
 # features of 1,400 reviews, stronger loses digits.
 PROBE_C = 0.03
 PROBE_ITERATIONS = 1000
+NOT_PUBLISHED = (-1, "-1")  # where a whole split has this label, the data set marks that it has none
 NOTHING = -1  # stands for the index of a label where a broken model predicts none
 NEIGHBOURS = 20  # of protocol knn, as DINO's evaluation (Caron et al. 2021)
 
@@ -21,28 +23,94 @@ NEIGHBOURS = 20  # of protocol knn, as DINO's evaluation (Caron et al. 2021)
 def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list]:
     """Rows of the splits in use that have a label, with `target` = its index, and the labels.
 
-    The order of the labels is that of the data set (its class names; a categorical column), else sorted. Raises
-    TaskError for the label -1, with which data sets mark labels that are not published.
+    The order of the labels is that of the data set (its class names; a categorical column), else sorted, whole numbers by
+    value. Rows without a label (null, or an empty text) are counted in the log. Raises TaskError, showing the labels, where
+    they cannot be learned or scored: a split without any, one label only, labels evaluated that no training row has, more
+    than half of the rows without one.
     """
-    if "split" in data:
-        name = tasks.evaluated_split(data, settings)
-        data = data[data["split"].isin(["train", name])]
-        if name in set(data["split"]) - set(data["split"][data["label"].notna()]):
+    place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    name = tasks.evaluated_split(data, settings)
+    in_use = [split for split in ("train", name) if "split" in data and split in set(data["split"])]
+    if in_use:
+        data = data[data["split"].isin(in_use)]
+    there = data["label"].notna() & (data["label"].astype(object) != "")
+    of_split = {split: data["label"][(data["split"] == split) & there] for split in dict.fromkeys(in_use)}
+    for split, found in of_split.items():
+        if found.empty or set(found) <= set(NOT_PUBLISHED):
             raise TaskError(
-                f"Task {settings.get('task')!r}: the labels of the split {name!r} of data set {settings.get('dataset')!r} are "
-                "not published. Choose another split in the column eval_split."
+                f"Task {settings.get('task')!r}: the labels of the split {split!r} of data set {settings.get('dataset')!r} are not "
+                "published, or missing (every row has "
+                f"{f'the label {found.iloc[0]}' if len(found) else 'none'}). Choose another split in the column eval_split, or "
+                "give its file the column label."
             )
-    data = data[data["label"].notna()]
+    if not there.all():
+        print(f"{place}: {(~there).sum():,} of {len(there):,} rows have no label and are left out.", flush=True)
+        if there.mean() < 0.5:
+            raise TaskError(
+                f"{place}: {(~there).sum():,} of {len(there):,} rows have no label, more than half. Give them labels, or "
+                "leave them out of the data."
+            )
+    data = data[there]
     occurring = set(data["label"])
-    named = isinstance(data["label"].dtype, pd.CategoricalDtype)
-    labels = [label for label in data["label"].cat.categories if label in occurring] if named else sorted(occurring)
-    if -1 in occurring:
+    if isinstance(data["label"].dtype, pd.CategoricalDtype):
+        labels = [label for label in data["label"].cat.categories if label in occurring]
+    else:
+        labels = _ordered(occurring, place)
+    if len(labels) < 2:
         raise TaskError(
-            f"Task {settings.get('task')!r}: rows of data set {settings.get('dataset')!r} have the label -1, which marks a "
-            "label that is not published. Choose another split in the column eval_split."
+            f"{place} has one label only ({_counts(data['label'])}): there is nothing to tell apart. Correct the data, or the "
+            "column that is read as label."
         )
+    if name in of_split and "train" in of_split and name != "train":
+        unknown = [label for label in labels if label in set(of_split[name]) - set(of_split["train"])]
+        if unknown:
+            raise TaskError(
+                f"{place}: no row of train has the label {files.some([repr(label) for label in unknown])} of the split {name!r}. "
+                f"Labels of train: {_counts(of_split['train'])}; of {name}: {_counts(of_split[name])}. Write them the same way "
+                "in both, or choose another split in the column eval_split."
+            )
     target = data["label"].map({label: index for index, label in enumerate(labels)}).astype(np.int64)
     return data.assign(target=target), labels
+
+
+def _ordered(labels: set, place: str) -> list:
+    """Sorted; texts that are whole numbers by their value."""
+    texts = all(isinstance(label, str) for label in labels)
+    if texts and all(re.fullmatch(r"-?\d+", label) for label in labels):
+        return sorted(labels, key=lambda label: (int(label), label))
+    try:
+        return sorted(labels)
+    except TypeError as error:
+        shown = files.some([repr(label) for label in sorted(labels, key=repr)])
+        raise TaskError(
+            f"{place} has labels of several kinds ({shown}). Write them all as texts, or numbers."
+        ) from error
+
+
+def _counts(labels: pd.Series) -> str:
+    """`'bad' (10), 'good' (12)`: the labels and how often each occurs, the most frequent first."""
+    counts = labels.value_counts()
+    return files.some([f"{label!r} ({count:,})" for label, count in counts[counts > 0].items()])
+
+
+def check_drawn(train: pd.DataFrame, evaluation: pd.DataFrame, labels: list, settings: Mapping[str, Any]) -> None:
+    """Refuse a training subset of one label; say in the log which labels of the evaluated rows it lacks.
+
+    `train`, `evaluation`: rows of `labelled` data.
+    """
+    found = set(train["target"])
+    if len(found) < 2:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the {len(train)} training rows hold one label only ({_counts(train['label'])}) of "
+            f"{len(labels)}. Raise n_train."
+        )
+    if lacking := sorted(set(evaluation["target"]) - found):
+        rows = evaluation["target"].isin(lacking).sum()
+        names = files.some([repr(labels[index]) for index in lacking])
+        print(
+            f"{rows} evaluated rows have labels that none of the {len(train)} training rows drawn has: {names}.",
+            flush=True,
+        )
 
 
 def head_options(labels: list) -> dict[str, Any]:
@@ -90,7 +158,7 @@ def classified(prepared: Prepared, predicted: np.ndarray, outputs: np.ndarray) -
     """The metrics of predicted label indices (n), read from the model's `outputs` (rows of any number and width).
 
     `prepared.reference`: the labels. NOTHING counts as a label of its own, which is wrong. Accuracy is the share of right
-    items; also corrected for chance, one over the labels, where more than one occurs; `f1`, of two labels, takes the
+    items; also corrected for chance, one over the labels of the data, where more than one is evaluated; `f1`, of two labels, takes the
     second as the positive class. Matthews' correlation is 0 for a constant prediction, and F1 where no positive is found;
     they are None where the targets leave them undefined: all are alike, or none is positive and none predicted to be.
     """
@@ -98,10 +166,10 @@ def classified(prepared: Prepared, predicted: np.ndarray, outputs: np.ndarray) -
 
     predicted, targets = np.asarray(predicted, dtype=np.float64), np.asarray(prepared.targets, dtype=np.float64)
     correct = (predicted == targets).astype(np.float64)
-    found, chance = {"accuracy": float(correct.mean())}, chance_level(prepared.targets)
-    if chance < 1:
+    found, varied = {"accuracy": float(correct.mean())}, len(np.unique(targets)) > 1
+    if varied:
+        chance = chance_level(prepared.targets, len(prepared.reference))
         found["chance_corrected_accuracy"] = float((correct.mean() - chance) / (1 - chance))
-    varied = len(np.unique(targets)) > 1
     found["matthews"] = float(matthews_corrcoef(targets, predicted)) if varied else None
     if len(prepared.reference) == 2:
         defined = 1 in predicted or 1 in targets

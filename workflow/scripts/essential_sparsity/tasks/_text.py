@@ -4,13 +4,59 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
-from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BatchEncoding,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+)
 
+from essential_sparsity import files
 from essential_sparsity.tasks import TaskError, tokens
 from essential_sparsity.tasks.tokens import Tokens
 
+CUT = "cut"  # beside the tokens of a text: 1 where it is longer than what was kept of it
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
+
+
+def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty: bool = False) -> None:
+    """Refuse rows whose texts are missing or no text, by data set, column and item; and, but for `empty`, items without any.
+
+    One empty text of a pair is said in the log.
+    """
+    place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    blank = pd.DataFrame(index=rows.index)
+    for column in columns:
+        is_text = rows[column].map(lambda value: isinstance(value, str)).astype(bool)
+        if not is_text.all():
+            wrong = rows[~is_text]
+            found = wrong[column].iloc[0]
+            told = (
+                "is missing" if pd.api.types.is_scalar(found) and pd.isna(found) else f"is {str(found)[:40]!r}, no text"
+            )
+            raise TaskError(
+                f"{place}, item {wrong['item'].iloc[0]!r}: the column {column!r} {told} ({len(wrong):,} of {len(rows):,} rows in use: "
+                f"{files.some(wrong['item'].tolist(), 3)}). Correct these rows, or leave them out of the data."
+            )
+        blank[column] = rows[column].str.strip() == ""
+    if empty or not columns:
+        return
+    if (nothing := blank.all(axis=1)).any():
+        items = rows["item"][nothing].tolist()
+        raise TaskError(
+            f"{place}, item {items[0]!r}: the text is empty (column {', '.join(columns)}; {len(items):,} of {len(rows):,} rows in "
+            f"use: {files.some(items, 3)}). Leave these rows out of the data."
+        )
+    if (some := blank.any(axis=1)).any():
+        items = rows["item"][some].tolist()
+        print(
+            f"{place}: one of the texts is empty in {len(items):,} of {len(rows):,} rows: {files.some(items, 3)}.",
+            flush=True,
+        )
 
 
 def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
@@ -46,13 +92,46 @@ def encode(
     seconds: Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> Tokens:
-    """Token ids without padding, one row per text or pair, `token_type_ids` included where the model has them."""
+    """Token ids without padding, one row per text or pair, `token_type_ids` included where the model has them.
+
+    How long they are is said in the log. Raises TaskError where all texts are the same tokens, or all are cut.
+    """
     pairs = () if seconds is None else ([separator(loaded) + text for text in seconds],)
 
     def some(start: int, *parts: Sequence[str]) -> Mapping[str, list]:
-        return loaded(*(list(part) for part in parts), truncation=True, max_length=length)
+        return with_cut(loaded(*(list(part) for part in parts), truncation=True, max_length=length), length)
 
-    return tokens.cached(loaded, cache, {"length": length}, (list(texts), *pairs), some)
+    return told(tokens.cached(loaded, cache, {"length": length}, (list(texts), *pairs), some), length)
+
+
+def with_cut(encoded: BatchEncoding, length: int) -> dict[str, list]:
+    """Tokens of texts, truncated to `length`, and of each whether it was cut (a tokenizer in Python: whether it is full)."""
+    full = [len(ids) >= length for ids in encoded["input_ids"]]
+    cut = [bool(text.overflowing) for text in encoded.encodings] if encoded.is_fast else full
+    return {**encoded, CUT: [[int(one)] for one in cut]}
+
+
+def told(found: Tokens, length: int) -> Tokens:
+    """The tokens without what was cut, after saying how long they are. Raises TaskError for texts that cannot be told apart."""
+    offsets, ids = found.columns["input_ids"]
+    lengths, cut = np.diff(offsets), found.columns[CUT][1]
+    n = len(lengths)
+    if n > 1 and cut.all():
+        raise TaskError(
+            f"All {n:,} texts are longer than max_length = {length} tokens, and would be cut. Raise max_length."
+        )
+    if n > 1 and np.ptp(lengths) == 0 and (ids.reshape(n, -1) == ids[: lengths[0]]).all():
+        raise TaskError(
+            f"The tokenizer makes the same {lengths[0]} tokens ({files.some(ids[: lengths[0]].tolist())}) of all {n:,} texts. Compare "
+            "its files with those of the publisher, and the column that is read as text."
+        )
+    if n:
+        print(
+            f"{n:,} texts of {lengths.min()} to {lengths.max()} tokens, half of them up to {int(np.median(lengths))}; {cut.sum():,} are "
+            f"cut at {length} ({100 * cut.mean():.0f} %).",
+            flush=True,
+        )
+    return found.without(CUT)
 
 
 def separator(loaded: PreTrainedTokenizerBase) -> str:

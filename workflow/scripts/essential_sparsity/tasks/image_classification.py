@@ -4,7 +4,6 @@ Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 wher
 """
 
 import inspect
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from essential_sparsity import files, tasks
+from essential_sparsity import tasks
+from essential_sparsity.acquire import pictures
+from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.checkpoints.loading import quiet
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae
 
 KIND = {
@@ -36,29 +38,44 @@ CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}  # names of their
 OTHER_TOKENS = {"distillation_token", "register_tokens"}  # these stand between the class token and the patches
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+UNUSUAL = (
+    "rescale_offset",
+    "do_flip_channel_order",
+    "do_color_quantize",
+)  # of an image processor: other pixels than these
 
 
 class Images(torch.utils.data.Dataset):
-    """Images decoded when asked for: a training set stays as small in memory as it is on disk."""
+    """Images decoded when asked for: a training set stays as small in memory as it is on disk. Errors name the item."""
 
-    def __init__(self, encoded: Sequence[bytes], targets: Sequence[int], size: int, mean: Sequence, std: Sequence):
-        self.encoded, self.targets, self.size = list(encoded), [int(target) for target in targets], size
+    def __init__(
+        self,
+        items: Sequence[str],
+        encoded: Sequence[bytes],
+        targets: Sequence[int],
+        size: int,
+        mean: Sequence,
+        std: Sequence,
+    ):
+        self.items, self.encoded = list(items), list(encoded)
+        self.targets, self.size = [int(target) for target in targets], size
         self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels = (decode(self.encoded[index], self.size) - self.mean) / self.std
+        pixels = (decode(self.encoded[index], self.size, self.items[index]) - self.mean) / self.std
         return {"pixel_values": pixels, "labels": self.targets[index]}
 
 
-def decode(encoded: bytes, size: int) -> torch.Tensor:
-    """(3, size, size) float32 in 0..1: bilinear resize of the whole image, greyscale repeated over the channels."""
+def decode(encoded: bytes, size: int, item: str = "of the data set") -> torch.Tensor:
+    """(3, size, size) float32 in 0..1 of an image as `pictures` shows it: bilinear resize of the whole, grey over all channels."""
     try:
-        image = Image.open(io.BytesIO(encoded)).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError) as error:
-        raise TaskError(f"An image of the data set cannot be decoded ({error}).") from error
+        image = pictures.decoded(encoded, f"The image {item}").resize((size, size), Image.Resampling.BILINEAR)
+    except SourceError as error:
+        raise TaskError(str(error)) from error
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
 
 
@@ -71,6 +88,7 @@ def prepare(
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
     train, evaluation = tasks.split(data, settings, seed)
+    _labels.check_drawn(train, evaluation, labels, settings)
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     size = image_size(config, settings)
     mean, std = normalisation(folder)
@@ -88,9 +106,9 @@ def prepare(
     head = _labels.head_options(labels) if settings["protocol"] == "finetune" else {}
     return Prepared(
         items=evaluation["item"].tolist(),
-        inputs=Images(evaluation["image"], evaluation["target"], size, mean, std),
+        inputs=Images(evaluation["item"], evaluation["image"], evaluation["target"], size, mean, std),
         targets=evaluation["target"].to_numpy(),
-        train=Images(train["image"], train["target"], size, mean, std),
+        train=Images(train["item"], train["image"], train["target"], size, mean, std),
         train_targets=train["target"].to_numpy(),
         collate=collate,
         model_options=head | (_vitmae.OPTIONS if masks else {}),
@@ -109,10 +127,35 @@ def image_size(config: Any, settings: Mapping[str, Any]) -> int:
 
 
 def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]:
-    """(mean, standard deviation) per channel from the model's preprocessor file; ImageNet's where it has none."""
-    path = Path(folder) / "preprocessor_config.json"
-    stored = files.read_json(path) if path.exists() else {}
-    return stored.get("image_mean", IMAGENET_MEAN), stored.get("image_std", IMAGENET_STD)
+    """(mean, standard deviation) per channel of values in 0..1, as the model's own image processor scales pixels.
+
+    Both spellings of its file count (`preprocessor_config.json`, `processor_config.json`), and what it leaves out is what
+    transformers takes. ImageNet's where the checkpoint has none. Raises TaskError for a processor that cannot be followed.
+    """
+    stored = [name for name in PROCESSOR_FILES if (Path(folder) / name).is_file()]
+    if not stored:
+        return IMAGENET_MEAN, IMAGENET_STD
+    try:
+        with quiet():
+            processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        raise TaskError(
+            f"{folder}: transformers cannot read the image processor of {', '.join(stored)} ({error})."
+        ) from error
+    odd = [option for option in UNUSUAL if getattr(processor, option, None)]
+    mean, std = (np.ravel(getattr(processor, name, None)) for name in ("image_mean", "image_std"))
+    normal = bool(getattr(processor, "do_normalize", False))
+    if odd or (normal and not (mean.size in (1, 3) and std.size in (1, 3) and np.all(std.astype(float) > 0))):
+        raise TaskError(
+            f"{folder}: the image processor of {', '.join(stored)} asks for what is not done here "
+            f"({', '.join(odd) or f'image_mean = {mean.tolist()}, image_std = {std.tolist()}'}); expected mean and standard "
+            "deviation of three channels. Correct the file."
+        )
+    scale = 255 * processor.rescale_factor if getattr(processor, "do_rescale", False) else 255.0
+    mean, std = (mean, std) if normal else (np.zeros(3), np.ones(3))
+    return tuple(
+        [float(value) / scale for value in np.broadcast_to(values.astype(np.float64), 3)] for values in (mean, std)
+    )
 
 
 def forward_options(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,13 +177,17 @@ def run(
 ) -> Outcome:
     """Accuracy of the model's own head (`finetune`) or of a classifier of frozen features (`probe`, `knn`: `reader`)."""
     size = tasks.batch_size(settings)
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = prepared.collate(rows)
+        return batch | {"pixel_values": batch["pixel_values"].to(model.dtype)}  # not all models do so themselves
+
     if settings["protocol"] == "finetune":
-        logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
+        logits = tasks.forward(model, prepared.inputs, collate, size, device, tasks.logits)
         return _labels.classified(prepared, _labels.best(logits), logits)
     read = reader(model)
     features, evaluated = (
-        tasks.forward(model, inputs, prepared.collate, size, device, read)
-        for inputs in (prepared.train, prepared.inputs)
+        tasks.forward(model, inputs, collate, size, device, read) for inputs in (prepared.train, prepared.inputs)
     )
     predicted = _labels.probe(settings["protocol"], features, prepared.train_targets, evaluated)
     return _labels.classified(prepared, predicted, np.concatenate([features, evaluated]))

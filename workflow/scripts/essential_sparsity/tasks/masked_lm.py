@@ -34,6 +34,7 @@ def prepare(
     tasks.check_columns(data, settings, "item", "text")
     tasks.check_architecture(folder, settings)
     _, evaluation = tasks.split(data, settings, seed)
+    _text.check(evaluation, settings, "text")
     tokenizer = _text.tokenizer(folder)
     if tokenizer.mask_token_id is None:
         raise TaskError(
@@ -43,10 +44,12 @@ def prepare(
     inputs, counts = [], []
 
     def encode(start: int, texts: list[str]) -> Mapping[str, list]:
-        return tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
+        found = tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
+        return _text.with_cut(found, length)
 
-    encoded = tokens.cached(
-        tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode
+    encoded = _text.told(
+        tokens.cached(tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode),
+        length,
     )
     for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
         ids = np.array(row["input_ids"])

@@ -33,6 +33,7 @@ def prepare(
     """Tokenise the joined text, in the order of the data, and cut it into windows."""
     tasks.check_columns(data, settings, "item", "text")
     _, data = tasks.parts(data, settings)
+    _text.check(data, settings, "text", empty=True)  # a blank line of an article is a part of its text
     context = int(tasks.required(settings, "context"))
     tokenizer = _text.tokenizer(folder)
     limit = _text.position_limit(folder)
@@ -49,6 +50,7 @@ def prepare(
             f"Task {settings.get('task')!r}: the {len(ids)} tokens of data set {settings.get('dataset')!r} fill "
             f"{available} windows of {context}, fewer than windows = {windows or 1}. Lower windows or context."
         )
+    print(f"{windows:,} windows of {context} tokens, {available:,} in the text that was tokenised.", flush=True)
     return Prepared(
         items=[f"window{index:06d}" for index in range(windows)],
         inputs=[{"input_ids": ids[i * context : (i + 1) * context]} for i in range(windows)],

@@ -60,17 +60,17 @@ def prepare(
     tasks.check_architecture(folder, settings)
     data = data.reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
+    _text.check(pd.concat([train, evaluation]), settings, "question")
+    _text.check(pd.concat([train, evaluation]), settings, "context")
+    check_answers(evaluation, settings, placed=False)
+    check_answers(train, settings, placed=True)
     answers = [list(map(str, row["text"])) for row in evaluation["answers"]]
-    if not all(answers):
-        raise TaskError(
-            f"Task {settings.get('task')!r}: {sum(not texts for texts in answers)} evaluated questions of data set "
-            f"{settings.get('dataset')!r} have no answer. Every question of SQuAD v1.1 has one; v2.0 is another task."
-        )
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     used = train.index.union(evaluation.index)
     found = windows(tokenizer, length, data.loc[used], settings, cache)
     rows = found.without(*PLACES)
+    print(f"{len(used):,} questions in {len(found):,} windows of up to {length} tokens.", flush=True)
     evaluated, question, offsets = of_questions(found, used.get_indexer(evaluation.index))
     trained, owner, places = of_questions(found, used.get_indexer(train.index))
     spans = []
@@ -88,6 +88,32 @@ def prepare(
         model_options={"pad_token_id": tokenizer.pad_token_id},
         reference=(length, Windows(question, offsets, evaluation["context"].tolist(), answers)),
     )
+
+
+def check_answers(rows: pd.DataFrame, settings: Mapping[str, Any], placed: bool) -> None:
+    """Refuse rows whose answers have another shape than SQuAD's, none, or (`placed`) stand elsewhere than the row says."""
+    for item, context, answers in zip(rows["item"], rows["context"], rows["answers"], strict=True):
+        place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}, item {item!r}: "
+        if not isinstance(answers, Mapping) or not all(
+            isinstance(answers.get(key), list | tuple | np.ndarray) for key in ("text", "answer_start")
+        ):
+            raise TaskError(
+                f"{place}the column answers is {str(answers)[:60]!r}; expected SQuAD's {{'text': [texts], 'answer_start': [places in "
+                "the context]}. Write it so."
+            )
+        texts, starts = list(answers["text"]), list(answers["answer_start"])
+        if not texts or len(texts) != len(starts):
+            raise TaskError(
+                f"{place}{len(texts)} answers with {len(starts)} places. Every question of SQuAD v1.1 has one at least; v2.0, with "
+                "questions that have no answer, is another task: leave those out."
+            )
+        for text, start in zip(texts, starts, strict=True):
+            there = context[int(start) : int(start) + len(str(text))]
+            if placed and there != str(text):
+                raise TaskError(
+                    f"{place}the answer {str(text)[:40]!r} is not where the row says: at character {start} of the context stands "
+                    f"{there[:40]!r}. Places count characters from 0."
+                )
 
 
 def windows(

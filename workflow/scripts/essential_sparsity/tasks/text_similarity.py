@@ -39,8 +39,14 @@ def prepare(
     """Tokenise: pairs to fine-tune on, or the first texts of all pairs followed by the second ones."""
     tasks.check_columns(data, settings, "item", "text_a", "text_b", "target")
     tasks.check_architecture(folder, settings)
-    data = data[data["target"].notna()].reset_index(drop=True)
+    data = rated(data, settings).reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
+    used = pd.concat([train, evaluation])
+    if settings["protocol"] == "finetune":
+        _text.check(used, settings, "text_a", "text_b")
+    else:
+        for column in ("text_a", "text_b"):  # each is embedded alone
+            _text.check(used, settings, column)
     ratings = evaluation["target"].to_numpy(dtype=np.float64)
     if np.ptp(ratings) == 0:
         raise TaskError(
@@ -67,6 +73,21 @@ def prepare(
         model_options={"num_labels": 1, "problem_type": "regression", "pad_token_id": tokenizer.pad_token_id},
         **common,
     )
+
+
+def rated(data: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that have a rating, with `target` as a number; how many have none is said in the log. Raises TaskError."""
+    place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    there = data["target"].notna() & (data["target"].astype(object) != "")
+    ratings = pd.to_numeric(data["target"][there], errors="coerce").astype(np.float64)
+    if (wrong := ~np.isfinite(ratings)).any():
+        row = data.loc[ratings.index[wrong][0]]
+        raise TaskError(f"{place}, item {row['item']!r}: the rating (column target) {row['target']!r} is no number.")
+    if not there.all():
+        print(f"{place}: {(~there).sum():,} of {len(data):,} rows have no rating and are left out.", flush=True)
+        if there.mean() < 0.5:
+            raise TaskError(f"{place}: {(~there).sum():,} of {len(data):,} rows have no rating, more than half.")
+    return data[there].assign(target=ratings)
 
 
 def run(

@@ -1,0 +1,348 @@
+"""Every file of the data is read under its own name, whole and once, and every cell is what stands in it; or it is refused."""
+
+import gzip
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from essential_sparsity.acquire import formats, splits
+from essential_sparsity.acquire.sources import SourceError
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Write files (name -> text, bytes or frame) into a folder of the name given, and fetch it; the frame of the runs."""
+
+    def fetched(files, form, name="data", columns=None):
+        for file, content in files.items():
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, pd.DataFrame):
+                content.to_parquet(path)
+            else:
+                path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        work = tmp_path / "work"
+        settings = {"source": "path", "id": str(tmp_path / name), "format": form, "columns": columns}
+        formats.fetch_dataset("mine", settings, work)
+        return pd.read_parquet(work / "files/data.parquet")
+
+    return fetched
+
+
+def png(grey=9, size=(4, 4), kind="PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", size, grey).save(stream, kind)
+    return stream.getvalue()
+
+
+def by_split(frame):
+    return frame.groupby("split")["text"].apply(list).to_dict()
+
+
+# ---- a file is read as something else than it is
+
+
+@pytest.mark.parametrize("name", ["set[12]", "study [v1]", "a*b", "what?", "x{1,2}", "train::all", "ümlaut 1"])
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_names_are_no_patterns(fetch, name, form):
+    content = {
+        "csv": "text,label\na,x\n",
+        "json": '{"text": "a", "label": "x"}',
+        "parquet": pd.DataFrame({"text": ["a"], "label": ["x"]}),
+    }[form]
+    fetch({f"f.{form}": content}, form, "set1")
+    assert fetch({f"f.{form}": content, f"f[1].{form}": content}, form, name)["text"].tolist() == ["a", "a"]
+
+
+@pytest.mark.parametrize("names", [("part1.csv", "part[1].csv"), ("what?.csv", "whats.csv"), ("a*.csv", "ab.csv")])
+def test_every_file_is_read_once(fetch, names):
+    frame = fetch({name: f"text,label\nfrom {name},x\n" for name in names}, "csv")
+    assert sorted(frame["text"]) == sorted(f"from {name}" for name in names)
+
+
+def test_every_image_is_its_own(fetch):
+    greys = {"cat/img1.png": 10, "cat/img[1].png": 20, "cat/img?.png": 30, "dog/a.png": 40}
+    frame = fetch({name: png(grey) for name, grey in greys.items()}, "imagefolder")
+    assert {row.item: np.array(Image.open(io.BytesIO(row.image)))[0, 0] for row in frame.itertuples()} == greys
+
+
+@pytest.mark.parametrize(
+    "suffixes", [("jpg", "JPG"), ("png", "PNG"), ("png", "tif"), ("gif", "Jpeg"), ("webp", "TIFF")]
+)
+def test_suffixes_of_images_in_every_spelling(fetch, suffixes):
+    kinds = {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}
+    files = {
+        f"{split}/{label}/{i}.{suffix}": png(kind=kinds.get(suffix.lower(), suffix.upper()))
+        for i in range(2)
+        for split in ("train", "test")
+        for label, suffix in zip(("cat", "dog"), suffixes, strict=True)
+    }
+    frame = fetch(files, "imagefolder")
+    assert sorted(frame["item"]) == sorted(files)
+    assert set(frame["label"]) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("other", ["test.CSV", "Test.Tsv", "TEST.csv.gz"])
+def test_suffixes_of_tables_in_every_spelling(fetch, other):
+    text = f"text{'	' if 'Tsv' in other else ','}label\nb{'	' if 'Tsv' in other else ','}2\n"
+    frame = fetch(
+        {"train.csv": "text,label\na,1\n", other: gzip.compress(text.encode()) if "gz" in other else text}, "csv"
+    )
+    assert by_split(frame) == {"train": ["a"], "test": ["b"]}
+
+
+@pytest.mark.parametrize("hidden", ["._train.csv", ".ipynb_checkpoints/train-checkpoint.csv", "__MACOSX/._train.csv"])
+def test_hidden_files_are_no_data(fetch, hidden):
+    assert fetch({"train.csv": "text,label\na,1\n", hidden: b"\0\1"}, "csv")["text"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize("other", ["test.txt", "test.parquet", "dev.json"])
+def test_a_split_in_another_form_is_refused(fetch, other):
+    with pytest.raises(SourceError, match=rf"{other} is not read as csv"):
+        fetch({"train.csv": "text,label\na,1\n", other: "x"}, "csv")
+
+
+def test_linked_folders_are_read_and_dead_links_named(fetch, tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "elsewhere" / label).mkdir(parents=True)
+        (tmp_path / "elsewhere" / label / "1.png").write_bytes(png())
+    (tmp_path / "data").mkdir()
+    for label in ("cat", "dog"):
+        (tmp_path / "data" / label).symlink_to(tmp_path / "elsewhere" / label)
+    assert fetch({}, "imagefolder")["item"].tolist() == ["cat/1.png", "dog/1.png"]
+    (tmp_path / "data/cat/2.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match=r"2\.png"):
+        fetch({}, "imagefolder")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("training.csv", "testing.csv"), {"train", "test"}),
+        (("train/part0/a.csv", "test/part0/a.csv"), {"train", "test"}),
+        (("split=train/a.csv", "split=test/a.csv"), {"train", "test"}),
+        (("my-train.csv", "my_valid.csv", "my.eval.csv"), {"train", "validation", "test"}),
+        (("data/train-00000-of-00002-0a9f.csv", "data/train-00001-of-00002-77ce.csv", "data/dev-00000-of-00001.csv"), {"train", "validation"}),
+        (("train.csv", "validation_matched.csv", "validation_mismatched.csv"), {"train", "validation_matched", "validation_mismatched"}),
+        (("Train Set/a.csv", "Test Set/a.csv"), {"train", "test"}),
+    ],
+)  # fmt: skip
+def test_splits_are_found_in_the_names(fetch, names, found):
+    frame = fetch({name: f"text,label\n{name},1\n" for name in names}, "csv")
+    assert set(frame["split"]) == found
+    assert sorted(frame["text"]) == sorted(names)
+    for row in frame.itertuples():
+        assert splits.split_of(row.text) == row.split
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("wikitext-2/test-00000-of-00001.csv", "wikitext-103/test-00000-of-00001.csv"), "would become one"),
+        (("en/train.csv", "de/train.csv"), "would become one"),
+        (("en/train.csv", "de/test.csv"), "would become one"),
+        (("train/en/a.csv", "train/de/a.csv"), "would become one"),
+        (("2019/a.csv", "2020/a.csv"), "would become one"),
+        (("imdb_train.csv", "yelp_train.csv", "imdb_test.csv"), "differ by more than a number"),
+        (("train.csv", "train_extra.csv"), "differ by more than a number"),
+        (("train.csv", "test.csv", "unlabelled.csv"), r"unlabelled\.csv: the name says no split"),
+        (("train.csv", "heldout.csv"), r"heldout\.csv: the name says no split"),
+        (("train/a.csv", "train/test.csv"), "speaks of the splits test and train"),
+        (("train.csv", "train.csv.gz"), "one name in two forms"),
+        (("a.csv", "a.tsv"), "one name in two forms"),
+        (("en-train/a.csv", "de-test/a.csv"), "would become one"),
+    ],
+)
+def test_several_data_sets_do_not_become_one(fetch, names, words):
+    content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
+    with pytest.raises(SourceError, match=words):
+        fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/n01/images/0.JPEG", "train/n02/images/0.JPEG", "val/images/0.JPEG"),
+        ("0.png", "1.png"),
+        ("train/0.png", "test/0.png"),
+        ("sunny/cat/0.png", "rainy/cat/0.png"),
+        ("train/cat/0.png", "dog/0.png"),
+        ("images/train/cat/0.png", "images/train/dog/0.png"),
+    ],
+)
+def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
+    with pytest.raises(SourceError, match=r"\{split\}/\{label\}/\{image\}"):
+        fetch({name: png() for name in names}, "imagefolder")
+
+
+PIXELS = "0,50,100,255"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"7,{PIXELS}\n3,255,0,0,0\n", "image 1: 255 is no label"),
+        ("7,9,50,100,0\n3,255,0,0,0\n", "all labels are 0.*header"),
+        ("0.0,0.2,0.4,1.0,7\n", "image 1: the grey value 0.2 is no whole number"),
+        ("0,1,0,1,7\n1,1,0,0,3\n", "no grey value is above 1"),
+        ("0,256,512,65535,7\n", "the grey value 256"),
+        ("0,-1,5,6,7\n", "the grey value -1"),
+        ("0,50,,255,7\n", "the grey value nan"),
+        ("0,50,NA,255,7\n1,2,3,4,5\n", "label"),
+        (f"{PIXELS},1.5\n", "image 1: 1.5 is no label"),
+        (f"{PIXELS},7,8\n", "5 grey values a line are no square image"),
+        (f"{PIXELS},7\n1,2,3,9\n", "image 2"),
+        (f"label,a,b,c,d\n7,{PIXELS},3\n", "more cells than the header"),
+        (f"a,b,c,d,kind\n{PIXELS},7\n", "0 columns called label or class"),
+    ],
+)
+def test_grey_values_that_are_none_are_refused(fetch, content, words):
+    with pytest.raises(SourceError, match=words):
+        fetch({"p.csv": content}, "pixels-csv")
+
+
+@pytest.mark.parametrize("header", ["label,p0,p1,p2,p3", "p0,p1,p2,p3,label", "p0,p1,Class,p2,p3"])
+def test_a_header_says_where_the_label_of_a_table_of_pixels_is(fetch, header):
+    place = [name.lower() in ("label", "class") for name in header.split(",")].index(True)
+    cells = PIXELS.split(",")
+    lines = [",".join([*cells[:place], label, *cells[place:]]) for label in ("7", "3")]
+    frame = fetch({"train.csv": "\n".join([header, lines[0]]), "test.csv": "\n".join([header, lines[1]])}, "pixels-csv")
+    assert frame[["label", "split"]].to_numpy().tolist() == [["3", "test"], ["7", "train"]]
+    assert np.array(Image.open(io.BytesIO(frame["image"][0]))).ravel().tolist() == [0, 50, 100, 255]
+
+
+def idx_bytes(array):
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def idx_files(images, labels):
+    return {
+        f"{prefix}-{name}-ubyte": idx_bytes(array)
+        for prefix in ("train", "t10k")
+        for name, array in (("images-idx3", images), ("labels-idx1", labels))
+    }
+
+
+def test_idx_images_keep_their_height_and_width(fetch):
+    images = np.arange(72).reshape(2, 4, 9)
+    frame = fetch(idx_files(images, np.array([1, 2])), "idx")
+    assert (np.array(Image.open(io.BytesIO(frame["image"][1]))) == images[1]).all()
+
+
+@pytest.mark.parametrize("change", [{"x-images-idx3-ubyte": b"x"}, {"t10k-labels-idx1-ubyte": idx_bytes(np.arange(3))}])
+def test_idx_files_that_do_not_belong_together_are_refused(fetch, change):
+    with pytest.raises(SourceError, match=next(iter(change))):
+        fetch(idx_files(np.zeros((2, 4, 4)), np.array([1, 2])) | change, "idx")
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [("word-pairs", ("a.tsv", "b.tsv")), ("ratings-tsv", ("a.txt", "b.txt")), ("summaries-json", ("a.json", "b.json"))],
+)
+def test_a_format_of_one_file_refuses_a_second(fetch, form, names):
+    with pytest.raises(SourceError, match="is one file, but there are 2"):
+        fetch(dict.fromkeys(names, "cat\tdog\t7\n"), form)
+
+
+# ---- a cell is not what stands in it
+
+WORDS = ["None", "NA", "null", "nan", "n/a", "N/A", "01", "1", "1.0", "1e3", "True", "-1", " x ", "#1", "2020-01-01", "a\u2028b", "a\x85b"]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "json", "jsonl"])
+def test_cells_stay_the_text_that_stands_in_them(fetch, form):
+    rows = [{"text": f"{word} film", "label": word} for word in WORDS]
+    sign = {"csv": ",", "tsv": "\t"}.get(form)
+    lines = [f"{row['text']}{sign}{row['label']}" for row in rows]
+    content = {
+        "json": json.dumps(rows, ensure_ascii=False),
+        "jsonl": "\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
+    }.get(form) or "\n".join([f"text{sign}label", *lines])
+    frame = fetch({f"f.{form}": "\ufeff" + content}, "json" if "json" in form else "csv")
+    assert frame["label"].tolist() == WORDS
+    assert frame["text"].tolist() == [f"{word} film" for word in WORDS]
+
+
+@pytest.mark.parametrize("cell", ['"one-shot" is meant', '"one', 'say "hi"', '"whole"', "a, b", "it's"])
+def test_quotes_in_tab_separated_files_are_text(fetch, cell):
+    frame = fetch({"f.tsv": f"text\tlabel\r\n{cell}\tx\r\nnext\ty\r\n"}, "csv")
+    assert frame["text"].tolist() == [cell, "next"]
+    assert frame["label"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("text", ['a "quoted" word', "a, b", "two\nlines", "two\r\nlines", '"', "a\u2028b"])
+def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
+    frame = pd.DataFrame({"text": [text, "NA"], "label": ["x", "None"]})
+    assert fetch({"f.csv": frame.to_csv(index=False)}, "csv")[["text", "label"]].equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("f.csv", "text,label\nModèle,x\n".encode("latin-1"), r"f\.csv, line 2.*encoding.*UTF-8"),
+        ("f.csv", "text,label\na,x\n".encode("utf-16"), r"f\.csv is no UTF-8 text"),
+        ("f.tsv", "text\tlabel\na\tx\n".encode("utf-16-le"), r"f\.tsv is no UTF-8 text"),
+        ("f.json", '{"text": "Modèle"}'.encode("cp1252"), r"f\.json, line 1.*UTF-8"),
+        ("f.csv", "text,label\na,x,y\n", r"line 2: 3 cells under 2 columns"),
+        ("f.csv", "text,label\na,x\nb\n", r"line 3: 1 cells under 2 columns"),
+        ("f.csv", 'text,label\n"a,x\nb,y\n', r"line 2: not readable as csv"),
+        ("f.csv", 'text,label\n"a" b,x\n', r"line 2: not readable as csv"),
+        ("f.tsv", "text\tlabel\na\tx\ty\n", "line 2: 3 cells"),
+        ("f.csv", "text;label\na;x\n", "commas"),
+        ("f.tsv", "text,label\na,x\n", "tabs"),
+        ("f.tsv", 'text\tlabel\n"say ""hi"""\tx\n', r"quoted as in a \.csv"),
+        ("f.tsv", '"text"\t"label"\na\tx\n', r"quoted as in a \.csv"),
+        ("f.csv", "text,text\na,b\n", "'text' stands twice"),
+        ("f.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("f.csv.gz", b"no gzip", r"f\.csv\.gz cannot be unpacked"),
+        ("f.json", '[{"label": 1}, {"label": "x"}]', "'label' holds values of several kinds"),
+        ("f.json", '{"label": 1, "label": 2}', "'label' twice"),
+        ("f.json", '["a", "b"]', "is no object"),
+        ("f.json", '{\n"data": []\n}', "one object over many lines"),
+        ("f.jsonl", '{"a": 1}\n{"a": \n', r"line 2: not readable as json"),
+    ],
+)
+def test_text_that_would_have_to_be_guessed_is_refused(fetch, file, content, words):
+    with pytest.raises(SourceError, match=words):
+        fetch({file: content}, "json" if "json" in file else "csv")
+
+
+def test_files_of_one_split_have_the_same_columns_and_kinds(fetch):
+    with pytest.raises(SourceError, match=r"a1\.csv and a2\.csv have other columns \(label"):
+        fetch({"a1.csv": "text,label\na,1\n", "a2.csv": "text\nb\n"}, "csv", "one")
+    numbers, words = pd.DataFrame({"label": [0, 1]}), pd.DataFrame({"label": ["no", "yes"]})
+    with pytest.raises(SourceError, match="'label' holds numbers in test, texts in train"):
+        fetch({"train.parquet": words, "test.parquet": numbers}, "parquet", "two")
+
+
+# ---- the data set's own order of classes
+
+
+@pytest.mark.parametrize("order", [["small", "medium", "large"], ["yes", "no"], ["b", "c", "a"]])
+@pytest.mark.parametrize("container", ["datasets", "arrow", "pandas"])
+def test_the_order_of_classes_holds_in_every_container(fetch, tmp_path, order, container):
+    (tmp_path / "data").mkdir()
+    for split, labels in (("train", order[::-1]), ("test", order[:1])):
+        path = tmp_path / "data" / f"{split}.parquet"
+        if container == "datasets":
+            import datasets
+
+            features = datasets.Features({"label": datasets.ClassLabel(names=order), "text": datasets.Value("string")})
+            codes = [order.index(label) for label in labels]
+            datasets.Dataset.from_dict({"label": codes, "text": labels}, features=features).to_parquet(path)
+        elif container == "arrow":
+            codes = pa.array([order.index(label) for label in labels], pa.int8())
+            column = pa.DictionaryArray.from_arrays(codes, pa.array(order))
+            pq.write_table(pa.table({"label": column, "text": labels}), path)
+        else:
+            pd.DataFrame({"label": pd.Categorical(labels, order), "text": labels}).to_parquet(path)
+    frame = fetch({}, "parquet")
+    assert list(frame["label"].cat.categories) == order
+    assert frame["label"].tolist() == frame["text"].tolist()

@@ -1,0 +1,107 @@
+"""What fetching says of a data set: rows, labels, what is empty, repeated or in both splits, and what was left out."""
+
+import json
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import fetch_dataset
+from essential_sparsity import files
+from essential_sparsity.acquire import formats, reports
+from essential_sparsity.acquire.sources import SourceError
+
+
+def fetched(tmp_path, form, columns=None, source=None):
+    settings = {"source": "path", "id": str(source or tmp_path / "data"), "format": form, "columns": columns}
+    return formats.fetch_dataset("mine", settings, tmp_path / "work")["report"]
+
+
+def write(tmp_path, **tables):
+    (tmp_path / "data").mkdir(exist_ok=True)
+    for name, rows in tables.items():
+        pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / f"data/{name}.csv", index=False)
+
+
+def test_the_report_counts_what_stands_in_the_files(tmp_path):
+    train = [("a", "x"), ("b", "y"), ("b", "y"), ("c", None), (None, "x"), ("  ", "y")]
+    write(tmp_path, train=train, test=[("a", "x"), ("d", "z")])
+    (tmp_path / "data/README.md").write_text("about")
+    (tmp_path / "data/.hidden.csv").write_text("x")
+    report = fetched(tmp_path, "csv")
+    assert report["splits"]["train"] == {
+        "rows": 6,
+        "labels": [["x", 2], ["y", 3]],
+        "without_label": 1,
+        "missing": {},
+        "empty": {"text": 2},
+        "repeated": 1,
+    }
+    assert report["splits"]["test"] == {
+        "rows": 2,
+        "labels": [["x", 1], ["z", 1]],
+        "without_label": 0,
+        "missing": {},
+        "empty": {},
+        "repeated": 0,
+        "in_training": 1,
+    }
+    assert report["files"] == {"number": 2, "first": ["test.csv", "train.csv"]}
+    assert [name for name, _ in report["files_left_out"]["first"]] == [".hidden.csv", "README.md"]
+    assert report["warnings"] == [
+        "the split test has labels that no row of train has: 'z'",
+        "1 of 2 rows of the split test stand in train as well",
+    ]
+    told = "\n".join(reports.lines(report))
+    for words in (
+        "train: 6 rows; labels x 2 (40 %), y 3 (60 %); 1 without a label; 2 empty in text; 1 repeat",
+        "README.md (no .csv",
+    ):
+        assert words in told
+
+
+@pytest.mark.parametrize("rows", [[("a", "x"), ("b", "x")], [("a", "1")] * 3, [("a", "None"), ("b", "None")]])
+def test_one_label_is_a_warning_because_other_kinds_need_none(tmp_path, rows):
+    write(tmp_path, data=rows)
+    assert "all rows have the one label" in fetched(tmp_path, "csv")["warnings"][0]
+
+
+def test_the_same_data_give_the_same_manifest_wherever_they_lie(tmp_path):
+    found = []
+    for name in ("one", "two"):
+        write(tmp_path / name if (tmp_path / name).mkdir() is None else None, train=[("a", "x"), ("b", "y")])
+        found.append(json.dumps(fetched(tmp_path / name, "csv")))
+    assert found[0] == found[1]
+    assert str(tmp_path) not in found[0]
+
+
+@pytest.mark.parametrize("suffix", ["heic", "svg", "txt"])
+def test_images_of_which_most_are_not_read_are_refused(tmp_path, suffix):
+    for label in ("cat", "dog"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / f"data/{label}/1.png")
+        for i in range(2):
+            (tmp_path / f"data/{label}/{i}.{suffix}").write_text("x")
+    with pytest.raises(SourceError, match=rf"more than half of the files are no images .*cat/0\.{suffix}"):
+        fetched(tmp_path, "imagefolder")
+
+
+def test_ratings_of_which_most_take_no_side_are_refused(tmp_path):
+    path = tmp_path / "r.txt"
+    path.write_text("1\t0.5\ta\n2\t2\tb\n3\t-2\tc\n")
+    assert fetched(tmp_path, "ratings-tsv", source=path)["rows_left_out"] == {
+        "a rating between -1 and 1 takes no side": 1
+    }
+    path.write_text("1\t0.5\ta\n2\t0\tb\n3\t-2\tc\n")
+    with pytest.raises(SourceError, match="2 of 3 rows are left out"):
+        fetched(tmp_path, "ratings-tsv", source=path)
+
+
+def test_the_program_prints_the_report_and_keeps_it(tmp_path, capsys):
+    write(tmp_path, train=[("a", "x"), ("b", "y")], test=[("c", "x")])
+    settings = {"source": "path", "id": str(tmp_path / "data"), "format": "csv", "columns": None, "packages": []}
+    manifest = tmp_path / "out/manifest.json"
+    fetch_dataset.main(["--dataset", "mine", "--settings", json.dumps(settings), "--manifest", str(manifest)])
+    told = capsys.readouterr().out
+    for line in reports.lines(files.read_json(manifest)["report"]):
+        assert f"  {line}\n" in told

@@ -1,0 +1,47 @@
+"""Images as a viewer shows them: orientation, depth and transparency as Pillow reads them, refused where it would guess."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from essential_sparsity.acquire.archives import SourceError
+
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
+PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
+SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # formats of one picture, or of several frames or pages
+
+
+def opened(encoded: bytes, name: str) -> Image.Image:
+    """The image of these bytes, its header checked, not decoded. Raises SourceError, by the name, for what has no one look."""
+    try:
+        image = Image.open(io.BytesIO(encoded))
+        frames = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
+    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{name} cannot be decoded ({error}).") from error
+    if frames > 1:
+        raise SourceError(
+            f"{name} holds {frames} frames or pages ({image.format}); expected one picture. Save one of them."
+        )
+    if image.mode not in (*DEEP, *PLAIN):
+        raise SourceError(
+            f"{name} has pixels of the kind {image.mode!r}, whose black and white are nowhere said. Save it with 8 or 16 bits."
+        )
+    return image
+
+
+def decoded(encoded: bytes, name: str) -> Image.Image:
+    """RGB, 8 bits: turned as its EXIF orientation says (as the Image feature of `datasets`), 65535 as white, transparent
+    parts on white. Raises SourceError."""
+    image = opened(encoded, name)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in DEEP:
+            image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        elif image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{name} cannot be decoded ({error}).") from error

@@ -1,0 +1,138 @@
+"""What a data set holds, said before anything is computed on it: kept in its manifest, printed when it is fetched."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from essential_sparsity import files
+from essential_sparsity.acquire import splits
+from essential_sparsity.acquire.archives import SourceError
+
+CONTENT = ("text", "text_a", "text_b", "question", "context", "image", "document")  # what a model is given of a row
+MOST = 50  # labels, or names of files, that are listed; more are counted
+
+
+def describe(
+    frame: pd.DataFrame, found: Sequence[str], left_out: Mapping[str, str], rows_left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """The report: nothing but what the data decide, so that the same data give the same manifest.
+
+    `frame`: the rows as they will be kept; `found`: files read; `left_out`: other files of the source, with the reason;
+    `rows_left_out`: reason -> rows that the reader dropped. Per split: `rows`; `labels`, as [label, rows] in their order, or
+    the number of labels where they are many; `without_label`; `missing` and `empty` texts by column; `repeated`: rows whose
+    content stands in the split already; `in_training`: rows whose content stands in train as well.
+    """
+    columns = [column for column in CONTENT if column in frame]
+    parts = {str(name): rows for name, rows in frame.groupby("split", sort=False)} if "split" in frame else {}
+    parts = parts or {splits.ALL: frame}
+    content = {name: _content(rows, columns) for name, rows in parts.items()} if columns else {}
+    trained = set(content.get("train", ()))
+    report = {
+        "splits": {name: _split(rows, columns) for name, rows in parts.items()},
+        "files": _listed(sorted(found)),
+        "files_left_out": _listed([[name, reason] for name, reason in sorted(left_out.items())]),
+        "rows_left_out": dict(rows_left_out),
+    }
+    for name, rows in content.items():
+        report["splits"][name]["repeated"] = int(rows.duplicated().sum())
+        if name != "train" and trained:
+            report["splits"][name]["in_training"] = int(rows.isin(trained).sum())
+    report["warnings"] = _warnings(report, frame)
+    return report
+
+
+def _content(rows: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """What a model is given of each row, to be compared with that of others."""
+    cells = ([cell if isinstance(cell, str | bytes) else repr(cell) for cell in rows[column]] for column in columns)
+    return pd.Series(list(zip(*cells, strict=True)), index=rows.index, dtype=object)
+
+
+def _split(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"rows": len(rows)}
+    if "label" in rows:
+        labels = rows["label"][rows["label"].notna() & (rows["label"].astype(object) != "")]
+        counts = labels.value_counts(sort=False)
+        counts = counts[counts > 0]
+        if not isinstance(labels.dtype, pd.CategoricalDtype):
+            counts = counts.sort_index(key=lambda index: index.map(str))
+        listed = [[str(label), int(count)] for label, count in counts.items()]
+        found |= {"labels": listed if len(listed) <= MOST else len(listed), "without_label": len(rows) - len(labels)}
+    texts = [column for column in columns if column != "image"]
+    missing = {column: int(rows[column].isna().sum()) for column in columns}
+    empty = {column: int((rows[column].astype("string").str.strip() == "").sum()) for column in texts}
+    for name, counted in (("missing", missing), ("empty", empty)):
+        found[name] = {column: count for column, count in counted.items() if count}
+    return found
+
+
+def _listed(names: Sequence[Any]) -> dict[str, Any]:
+    return {"number": len(names), "first": list(names[:MOST])}
+
+
+def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
+    """What is not as one expects it, and can yet be meant: a task that cannot use such data refuses them itself."""
+    told = []
+    if "label" in frame:
+        found = frame["label"][frame["label"].notna()]
+        if len(found) > 1 and (found == found.iloc[0]).all():
+            told.append(f"all rows have the one label {found.iloc[0]!r}: no classification can use them")
+        if "split" in frame and "train" in set(frame["split"]):
+            known = set(found[frame["split"] == "train"])
+            for name in report["splits"]:
+                other = [label for label in found[frame["split"] == name].unique() if label not in known]
+                if other:
+                    told.append(
+                        f"the split {name} has labels that no row of train has: {files.some([repr(x) for x in other])}"
+                    )
+    for name, part in report["splits"].items():
+        if part.get("in_training"):
+            told.append(f"{part['in_training']:,} of {part['rows']:,} rows of the split {name} stand in train as well")
+        if part.get("without_label", 0) > part["rows"] / 2:
+            told.append(f"{part['without_label']:,} of {part['rows']:,} rows of the split {name} have no label")
+    return told
+
+
+def check(dataset: str, report: Mapping[str, Any], format_name: str) -> None:
+    """Refuse data of which more than half was left out. Raises SourceError, which shows what and why."""
+    dropped, kept = sum(report["rows_left_out"].values()), sum(part["rows"] for part in report["splits"].values())
+    if dropped > kept:
+        reasons = ", ".join(f"{count:,}: {reason}" for reason, count in report["rows_left_out"].items())
+        raise SourceError(
+            f"{dataset}: {dropped:,} of {dropped + kept:,} rows are left out ({reasons}), more than half."
+        )
+    if format_name != "imagefolder":
+        return
+    others = [name for name, reason in report["files_left_out"]["first"] if reason.startswith("no ")]
+    if len(others) > min(report["files"]["number"], MOST - 1):
+        raise SourceError(
+            f"{dataset}: more than half of the files are no images that are read ({files.some(others)}, beside "
+            f"{report['files']['number']:,} images). Save them as PNG or JPEG, or take them out of the folder."
+        )
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """The report for a person: a line per split, then the files, what was left out, and warnings."""
+    told = []
+    for name, part in report["splits"].items():
+        words = [f"{name}: {part['rows']:,} rows"]
+        if "labels" in part:
+            labelled = max(part["rows"] - part["without_label"], 1)
+            words.append(
+                f"{part['labels']} labels"
+                if isinstance(part["labels"], int)
+                else "labels "
+                + (", ".join(f"{label} {n:,} ({100 * n / labelled:.0f} %)" for label, n in part["labels"]) or "none")
+            )
+            words += [f"{part['without_label']:,} without a label"] if part["without_label"] else []
+        for what in ("missing", "empty"):
+            words += [f"{count:,} {what} in {column}" for column, count in part[what].items()]
+        words += [f"{part['repeated']:,} repeat another row"] if part.get("repeated") else []
+        words += [f"{part['in_training']:,} stand in train as well"] if part.get("in_training") else []
+        told.append("; ".join(words))
+    told.append(f"files read: {report['files']['number']:,} ({files.some(report['files']['first'])})")
+    if out := report["files_left_out"]["first"]:
+        shown = files.some([f"{name} ({reason})" for name, reason in out])
+        told.append(f"files left out: {report['files_left_out']['number']:,}: {shown}")
+    told += [f"rows left out: {count:,} ({reason})" for reason, count in report["rows_left_out"].items() if count]
+    return [*told, *(f"warning: {warning}" for warning in report["warnings"])]

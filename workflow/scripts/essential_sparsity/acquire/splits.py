@@ -1,0 +1,115 @@
+"""Which files are one data set, and which of its splits each is, by their names below the folder of the data.
+
+As the `datasets` library finds splits: a word in the name of a file or folder, between separators. Where that library
+would merge or pass over what it does not know, this is refused: one folder is one data set, and each file is one split.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from essential_sparsity import files
+from essential_sparsity.acquire.archives import SourceError
+
+ALL = "all"  # the name of the rows of data without splits
+WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+SEPARATORS = r"\-._ =0-9"
+SPLIT = re.compile(
+    rf"(?:^|(?<=[{SEPARATORS}]))({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})(_(?:mis)?matched)?(?=[{SEPARATORS}]|$)",
+    re.I,
+)
+SHARD = re.compile(r"-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of a hub repository: owner/name:folder)."
+
+
+def splits_in(part: str) -> set[str]:
+    """The splits that a file's or folder's name speaks of, in one spelling (`validation`; `validation_matched`)."""
+    return {SPLIT_OF[word.lower()] + suffix.lower() for word, suffix in SPLIT.findall(part)}
+
+
+def split_of(name: str) -> str | None:
+    """The split that a path below the data's folder names; None where it names none. Raises SourceError for two."""
+    found = set().union(*map(splits_in, PurePosixPath(name).parts))
+    if len(found) > 1:
+        raise SourceError(
+            f"The name {name} speaks of the splits {' and '.join(sorted(found))}: a file is one of them. Rename it, or name "
+            "the folder that it lies in in the column id."
+        )
+    return next(iter(found), None)
+
+
+def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Split -> names of its files, sorted; `all` where no name speaks of a split. Raises SourceError for guesses.
+
+    Refused are files of which some name a split and others none, files that lie in several folders within a split or in
+    folders of different names beside it, names that differ within a split by more than numbers, and a name in two forms.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(split_of(name) or ALL, []).append(name)
+    if len(groups) > 1 and ALL in groups:
+        others = [name for split, found in groups.items() if split != ALL for name in found]
+        raise SourceError(
+            f"{files.some(groups[ALL])}: the name says no split (train, validation, test), but {files.some(others, 3)} does. "
+            "Rename it, take it out of the folder, or name one file in the column id."
+        )
+    places = {name: _place(name) for found in groups.values() for name in found}
+    for found in groups.values():
+        _refuse_twice(found, suffixes)
+        folders = {PurePosixPath(name).parent for name in found}
+        if len(folders) > 1:
+            raise SourceError(
+                f"{files.some(found)} lie in {len(folders)} folders, as if of several data sets or configurations, and would "
+                f"become one. {NAME_THE_FOLDER}"
+            )
+        stems = {_stem(name, suffixes) for name in found if splits_in(PurePosixPath(name).name)}
+        if len(stems) > 1:
+            raise SourceError(
+                f"{files.some(found)} would all be the split {split_of(found[0])}, although their names differ by more than a "
+                f"number. {NAME_THE_FOLDER}"
+            )
+    if len(set(places.values())) > 1:
+        raise SourceError(
+            f"{files.some(list(places))} lie in folders of several data sets or configurations "
+            f"({files.some(sorted({'/'.join(place) or '.' for place in places.values()}))}), and would become one. {NAME_THE_FOLDER}"
+        )
+    return groups
+
+
+def _place(name: str) -> tuple[str, ...]:
+    """The folders of a file above the part that names its split, that part without the split's name included."""
+    folders = PurePosixPath(name).parent.parts
+    for depth, part in enumerate(folders):
+        if splits_in(part):
+            rest = re.sub(r"[\d\W_]+", "", SPLIT.sub("", part)).removeprefix("split")
+            return (*folders[:depth], rest) if rest else folders[:depth]
+    return folders
+
+
+def _stem(name: str, suffixes: tuple[str, ...]) -> str:
+    """What a file's name says beside its split, numbers, and the hash of a shard."""
+    plain = SPLIT.sub("", SHARD.sub("", without_suffix(PurePosixPath(name).name, suffixes)))
+    return re.sub(r"[\d\W_]+", "", plain).lower()
+
+
+def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:
+    """A name without the longest of the suffixes that it ends in, in any spelling."""
+    found = [suffix for suffix in suffixes if name.lower().endswith(suffix)]
+    return name[: len(name) - max(map(len, found), default=0)]
+
+
+def _refuse_twice(names: list[str], suffixes: tuple[str, ...]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        stem = without_suffix(name, suffixes)
+        if stem in seen:
+            raise SourceError(
+                f"{seen[stem]} and {name} are one name in two forms, and their rows would count twice. Take one of them out of the "
+                "folder, or name one file in the column id."
+            )
+        seen[stem] = name
