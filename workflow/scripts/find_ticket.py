@@ -15,7 +15,7 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 import essential_sparsity
-from essential_sparsity import cli, files
+from essential_sparsity import cli, errors, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
@@ -96,7 +96,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
     }
     if len(args.previous) != (args.iteration > 1):
-        raise ValueError(
+        raise errors.UserError(
             f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
         )
     before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}).masks() if args.previous else {}

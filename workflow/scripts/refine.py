@@ -8,14 +8,16 @@ Each round is one ordinary run of the command given: killed, it is taken up agai
 import subprocess
 import sys
 
-from essential_sparsity import cli, files
+from essential_sparsity import cli, errors, files
 from essential_sparsity.study import configuration, refinement, study
 
 
 def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
-        raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
+        raise errors.UserError(
+            "Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm"
+        )
     config = configuration.of_command(command)
     if not config.get("refine"):
         print("The configuration switches `refine` off: the grid as it is.", flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from essential_sparsity import cli
+from essential_sparsity import cli, errors
 
 
 def others() -> list[int]:
@@ -34,7 +34,7 @@ def slurm(*command: str) -> list[str]:
     try:
         done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise ValueError(
+        raise errors.UserError(
             f"A killed run may have left jobs in the queue, but SLURM does not answer ({error}). Try again when it does."
         ) from error
     return done.stdout.splitlines()
@@ -55,7 +55,9 @@ def cancel(jobs: list[str]) -> None:
     deadline = time.monotonic() + 300
     while left := sorted(set(jobs) & set(queued())):
         if time.monotonic() > deadline:
-            raise ValueError(f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`.")
+            raise errors.UserError(
+                f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`."
+            )
         time.sleep(1)
 
 
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     snakemake = [sys.executable, "-m", "snakemake"]
     if pids := others():
-        raise ValueError(
+        raise errors.UserError(
             f"Snakemake (process {', '.join(map(str, pids))}) is at work in this folder. Wait until it ends, or stop it."
         )
     if any(Path(".snakemake/locks").glob("*")):

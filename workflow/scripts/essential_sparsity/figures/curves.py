@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from essential_sparsity import patterns
+from essential_sparsity import errors, patterns
 from essential_sparsity.curves import knees
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style, summary
@@ -36,7 +36,7 @@ def curve(runs: pd.DataFrame, knee_table: pd.DataFrame, model: str, task: str, l
     runs = runs[(runs["model"] == model) & (runs["task"] == task)]
     means = knees.level_means(runs)
     if means.empty:
-        raise ValueError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
+        raise errors.UserError(f"There is nothing to draw: no run of {model} on {task} has a defined metric.")
     metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     found = knee_table[
@@ -100,7 +100,9 @@ def models(
     runs = runs[(runs["task"] == task) & runs["model"].isin(labels) & runs["pattern"].isin(["dense", pattern])]
     means = knees.level_means(runs)
     if means.empty:
-        raise ValueError(f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric.")
+        raise errors.UserError(
+            f"There is nothing to draw: no run on {task} with pattern {pattern} has a defined metric."
+        )
     metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from essential_sparsity import patterns
+from essential_sparsity import errors, patterns
 from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import BLUE, COLUMN, GREEN, MM, PERCENT, PURPLE, RC
@@ -81,7 +81,7 @@ def similarity(table: pd.DataFrame, model: str, label: str | None = None) -> Fig
     """
     rows = table[(table["model_a"] == model) & (table["scope"] == "model") & table["between"].isin(BETWEEN)]
     if rows.empty:
-        raise ValueError(f"There is nothing to draw: no masks of {model} were compared.")
+        raise errors.UserError(f"There is nothing to draw: no masks of {model} were compared.")
     with mpl.rc_context(RC):
         figure = Figure(figsize=(COLUMN * MM, 112 * MM), layout="constrained")
         handles = {}

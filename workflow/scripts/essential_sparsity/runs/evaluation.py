@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import essential_sparsity
-from essential_sparsity import patterns, tasks
+from essential_sparsity import errors, patterns, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.masks import Level
@@ -106,7 +106,7 @@ def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protoc
     Raises ValueError when the model that was loaded has other prunable weights than its manifest says.
     """
     if level.n != manifest["n_prunable"]:
-        raise ValueError(
+        raise errors.UserError(
             f"{level.n} prunable weights were loaded, but the manifest counts {manifest['n_prunable']}: this version "
             "of the workflow or of transformers finds other weights. Delete the manifest's folder and run again."
         )

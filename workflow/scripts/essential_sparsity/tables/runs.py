@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from essential_sparsity import files, tables
+from essential_sparsity import errors, files, tables
 from essential_sparsity.tables import provenance
 
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
@@ -24,7 +24,7 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     joined = grid.merge(found.drop(columns="items_sha256"), on=KEY, how="left", suffixes=("_asked", ""))
     if (missing := joined["metric"].isna()).any():
         first = joined[missing].iloc[0]
-        raise ValueError(
+        raise errors.UserError(
             f"{first['run']} has no run at sparsity {first['sparsity']}, which its name promises. Delete it and run again."
         )
     _refuse_stale(joined)
@@ -39,7 +39,7 @@ def _chosen(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     lacking = joined[joined["digest"].isna() & joined["named"]]
     if len(lacking):
         first = lacking.iloc[0]
-        raise ValueError(
+        raise errors.UserError(
             f"{first['run']} has no metric {first['metric']!r}, which the task {first['task']!r} asks for in the column "
             "metrics: it is not defined on this data. Leave it out."
         )
@@ -68,7 +68,7 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
     stale = stale.drop_duplicates("run")
     told = [f"  {row['run']}: other {row['why']}" for _, row in stale.head(SHOWN).iterrows()]
     more = f"\n  and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
-    raise ValueError(
+    raise errors.UserError(
         f"{len(stale)} of {joined['run'].nunique()} files of runs were made of something else than the configuration asks "
         "for now; nothing is tabulated from them:\n"
         + "\n".join(told)
@@ -88,7 +88,7 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
                 values = ", ".join(f"{row[column]} ({row['run']})" for _, row in first.head(SHOWN).iterrows())
                 told.append(f"{model} on {task}: {provenance.PARTS[column]} {values}")
     if told and mixed == "stop":
-        raise ValueError(
+        raise errors.UserError(
             "Runs that are compared with one another were computed differently:\n  "
             + "\n  ".join(told)
             + "\nDelete those of the one kind and run again, or say that it is meant: `mixed_runs: warn` in the configuration."
@@ -113,7 +113,7 @@ def items(grid: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
         wanted = wanted.drop_duplicates("items").sort_values("items")
         for path, sha256 in zip(wanted["items"], wanted["items_sha256"], strict=True):
             if files.sha256_file(path) != sha256:
-                raise ValueError(
+                raise errors.UserError(
                     f"{path} does not hold the items that its runs were written with (SHA-256 differs). Delete it and run again."
                 )
         return tables.collect(wanted["items"], "items")

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import codefiles, files
+from essential_sparsity import codefiles, errors, files
 from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import memory
 
@@ -32,7 +32,7 @@ LARGEST = math.log(sys.float_info.max)  # nats a predicted token: the perplexity
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
-class TaskError(ValueError):
+class TaskError(errors.UserError):
     """A task row, or the data that it names, cannot be used as written."""
 
 
