@@ -103,7 +103,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
     masks, level = lottery.ticket(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
-        {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
+        {**settings, **job.permissions(args)},
         before,
         float(args.sparsity),
         args.seed,

@@ -36,7 +36,7 @@ def evaluate(
     """Yield (Level, Outcome) per sparsity, ascending.
 
     `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
-    model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
+    model row's `allow_pickle` and `allow_unused`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
@@ -46,7 +46,7 @@ def evaluate(
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
-    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    load = loading.permissions(settings)
     prepared = task.prepare(folder, data, settings, seed, cache)
     sparsities = sorted(sparsities)
     if settings["protocol"] == "finetune":

@@ -37,11 +37,11 @@ def ticket(
     """The masks after an iteration that starts with the masks `previous` (empty: the first) and ends at `sparsity`.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
-    the model row's `allow_pickle`. Every iteration has the same head, training items and order: those of the seed. `work`:
+    the model row's `allow_pickle` and `allow_unused`. Every iteration has the same head, training items and order: those of the seed. `work`:
     where the iteration's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
-    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    load = loading.permissions(settings)
     model = finetuning.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
     previous = {name: mask.to(device) for name, mask in previous.items()}
     apply_(loading.prunable_parameters(model.to(device)), previous)
