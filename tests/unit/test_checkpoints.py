@@ -187,6 +187,7 @@ def test_describe(bert):
         "dtype": "float32",
         "architecture": "BertModel",
         "model_type": "bert",
+        "input": "input_ids",
         "n_total": embeddings + 2 * (attention + mlp + biases + norms) + pooler,
         "n_prunable": 2 * (attention + mlp),
         "n_prunable_tensors": 12,

@@ -6,7 +6,7 @@ from typing import Any
 
 from essential_sparsity import files
 from essential_sparsity.acquire import conversion, sources
-from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints import loading, vocabulary
 from essential_sparsity.checkpoints.prunable import CheckpointError
 
 
@@ -28,8 +28,18 @@ def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, 
             raise CheckpointError(
                 f"{error} The package stays as it is: unpack it, put its folder right, and use the source `path`."
             ) from error
+        record["tokenizer"] = tokenizer_of(folder) if record["input"] == "input_ids" else None
         sources.publish(work, manifest, record)
     return record
+
+
+def tokenizer_of(folder: Path) -> dict[str, Any] | None:
+    """What the manifest says of the tokenizer; None where there is none that tasks on text can use, and why is printed."""
+    try:
+        return vocabulary.describe(folder)
+    except CheckpointError as error:
+        print(f"warning: {error} Tasks on texts are refused.", flush=True)
+        return None
 
 
 def report(facts: Mapping[str, Any]) -> list[str]:
@@ -44,6 +54,11 @@ def report(facts: Mapping[str, Any]) -> list[str]:
         f"  prunable: {by_role['prunable']}",
         f"  not prunable: {by_role['other']}",
     ]
+    if of := facts["tokenizer"]:
+        lines.append(
+            f"  tokenizer: {of['class']}, {of['tokens']:,} tokens, largest id {of['largest_id']}, for {of['embedding_rows']} rows of "
+            f"the embedding; padding {of['padding']!r}, unknown {of['unknown']!r}; at most {of['positions']} tokens a text"
+        )
     if facts["unused"]:
         lines.append(f"  stored but not read by the base model: {files.some(facts['unused'])}")
     if facts["new"]:

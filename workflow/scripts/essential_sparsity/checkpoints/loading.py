@@ -214,6 +214,7 @@ def describe(
             "dtype": str(checkpoint.dtype).removeprefix("torch."),
             "architecture": (config.architectures or [type(checkpoint.model).__name__])[0],
             "model_type": config.model_type,
+            "input": checkpoint.model.main_input_name,
             "n_total": sum(p.numel() for p in base.parameters() if checkpoint.names.intersection(names[id(p)])),
             "n_prunable": sum(math.prod(weight.shape) for weight in weights),
             "n_prunable_tensors": len(weights),

@@ -48,6 +48,7 @@ RUN_SETTINGS = [
     "positions",
     "suite",
     "shots",
+    "cut_prompts",
     "image_size",
     "autocast",
 ]

@@ -48,6 +48,7 @@ def prepare(
     encoded = tokens.cached(
         tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode
     )
+    _text.check_ids(folder, tokenizer, encoded.values("input_ids"), settings)
     for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
         ids = np.array(row["input_ids"])
         words = np.flatnonzero(encoded.array(SPECIAL, index) == 0)

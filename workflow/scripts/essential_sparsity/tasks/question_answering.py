@@ -71,6 +71,7 @@ def prepare(
     used = train.index.union(evaluation.index)
     found = windows(tokenizer, length, data.loc[used], settings, cache)
     rows = found.without(*PLACES)
+    _text.check_ids(folder, tokenizer, rows.values("input_ids"), settings)
     evaluated, question, offsets = of_questions(found, used.get_indexer(evaluation.index))
     trained, owner, places = of_questions(found, used.get_indexer(train.index))
     spans = []
