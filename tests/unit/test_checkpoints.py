@@ -187,18 +187,36 @@ def test_describe(bert):
         "dtype": "float32",
         "architecture": "BertModel",
         "model_type": "bert",
+        "input": "input_ids",
         "n_total": embeddings + 2 * (attention + mlp + biases + norms) + pooler,
         "n_prunable": 2 * (attention + mlp),
         "n_prunable_tensors": 12,
+        "n_tensors": 2 * 16 + 5 + 2,
+        "stored": {"float32": facts["n_total"]},
+        "prunable": {
+            **{f"attention.self.{name}": 2 * 24 * 24 for name in ("key", "query", "value")},
+            "attention.output.dense": 2 * 24 * 24,
+            "intermediate.dense": 2 * 24 * 40,
+            "output.dense": 2 * 24 * 40,
+        },
+        "other": facts["other"],
+        "unused": [],
+        "new": [],
     }
+    assert sum(facts["other"].values()) == facts["n_total"] - facts["n_prunable"]
+    assert facts["other"]["pooler.dense"] == pooler
 
 
 def test_describe_counts_the_base_model_that_is_stored(tmp_path, bert):
     head = describe(save(tmp_path / "head", "BertForPreTraining", hf.BertConfig(**TEXT, **SIZES)))
     assert head["architecture"] == "BertForPreTraining"
-    assert {**head, "architecture": "BertModel"} == describe(bert)
+    assert len(head["unused"]) > 4
+    assert all(name.startswith("cls.") for name in head["unused"])
+    same = ("n_total", "n_prunable", "prunable_set", "prunable", "other", "new")
+    assert {key: head[key] for key in same} == {key: describe(bert)[key] for key in same}
     no_pooler = describe(save(tmp_path / "mlm", "BertForMaskedLM", hf.BertConfig(**TEXT, **SIZES)))
     assert no_pooler["n_total"] == head["n_total"] - (24 * 24 + 24)
+    assert no_pooler["new"] == ["pooler.dense.bias", "pooler.dense.weight"]
 
 
 def test_describe_counts_tied_embeddings_once(tmp_path):

@@ -408,6 +408,6 @@ def test_program_writes_the_same_bytes_twice_and_says_what_is_wrong(index, tmp_p
     row["sha256"] = "0" * 64
     done = fetch("fetch_dataset.py", "dataset", settings, manifest)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: pypi package tinydata==1.0 has the wrong checksum")
+    assert done.stderr.startswith("error: fetch_dataset: pypi package tinydata==1.0 has the wrong checksum")
     assert "Traceback" not in done.stderr
     assert not manifest.exists()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import lm_eval.tasks
@@ -17,8 +18,8 @@ from essential_sparsity import tasks
 from essential_sparsity.acquire import formats
 from essential_sparsity.runs import evaluation
 from essential_sparsity.study import tsv
+from essential_sparsity.tasks import TaskError, perplexity
 from essential_sparsity.tasks import lm_eval as suites
-from essential_sparsity.tasks import perplexity
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -210,7 +211,7 @@ def test_fewer_items_of_each_task(gpt, data):
     assert outcome.items["item"].str.partition("-")[0].value_counts().to_dict() == {"film": 3, "plot": 3}
 
 
-def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path):
+def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path, monkeypatch):
     """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects, five examples of the split `dev` each."""
     row = next(row for row in tsv.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
     for path in (Path(lm_eval.tasks.__file__).parent / "mmlu/default").glob("mmlu_*.yaml"):
@@ -227,7 +228,8 @@ def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path):
         "mmlu", {"source": "path", "id": str(tmp_path / "hub"), "format": row["format"]}, tmp_path / "work"
     )
     data = pd.read_parquet(tmp_path / "work/files/data.parquet")
-    settings = row | {"max_length": 32}
+    monkeypatch.setattr(suites._text, "check_ids", lambda *_: None)  # hardly a word of lm-eval's is known to the model
+    settings = row | {"max_length": 32, "cut_prompts": 1.0}
     prepared = suites.prepare(gpt, data, settings, 0)
     model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
     outcome = suites.run(model, prepared, settings, 0, "cpu")
@@ -254,3 +256,45 @@ def test_what_a_suite_cannot_use_is_told(gpt, data):
     )
     with pytest.raises(tasks.TaskError, match="is not scored by accuracy but by f1"):
         suites.prepare(gpt, other, SETTINGS, 0)
+
+
+# --- prompts that do not fit
+
+
+@pytest.mark.parametrize(("shots", "length"), [(1, 8), (2, 12), (4, 16)])
+def test_prompts_that_would_lose_their_examples_are_refused(gpt, data, shots, length):
+    with pytest.raises(TaskError, match=rf"prompts have more than max_length = {length} tokens \(the longest \d+\) .*"
+                       rf"fewer than shots = {shots} examples. Raise max_length to \d+"):  # fmt: skip
+        run(gpt, data, shots=shots, max_length=length)
+
+
+def test_prompts_that_fit_exactly_are_not_cut(gpt, data, capsys):
+    with pytest.raises(TaskError) as told:
+        run(gpt, data, shots=2, max_length=12)
+    longest = int(re.search(r"the longest (\d+)", str(told.value))[1])
+    whole = run(gpt, data, shots=2, max_length=longest)
+    assert whole[0].metrics == run(gpt, data, shots=2, max_length=32)[0].metrics
+    assert "cut" not in capsys.readouterr().out
+    with pytest.raises(TaskError, match=f"longest {longest}"):
+        run(gpt, data, shots=2, max_length=longest - 1)
+
+
+def test_a_share_of_them_may_be_cut_where_the_row_allows_it_and_is_said(gpt, data, capsys):
+    run(gpt, data, shots=2, max_length=12, cut_prompts=1.0)
+    assert re.search(
+        r"warning: Task 'quiz': \d+ of \d+ prompts have more than max_length = 12", capsys.readouterr().out
+    )
+    with pytest.raises(TaskError, match=r"allow a share of [01]\.\d+ in the column cut_prompts"):
+        run(gpt, data, shots=2, max_length=12, cut_prompts=0.001)
+
+
+def test_questions_without_examples_that_are_cut_are_said(gpt, data, capsys):
+    run(gpt, data, shots=0, max_length=4)
+    assert "cut from the left" in capsys.readouterr().out
+    run(gpt, data, shots=0, max_length=32)
+    assert "cut from the left" not in capsys.readouterr().out
+
+
+def test_an_answer_that_does_not_fit_is_refused(gpt, data):
+    with pytest.raises(TaskError, match="an answer has 3 tokens, more than max_length = 2"):
+        run(gpt, data, shots=0, max_length=2)

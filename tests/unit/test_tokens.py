@@ -14,7 +14,9 @@ from essential_sparsity import codefiles, tasks
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import tokens
 
-PAIRS = tiny.reviews(40).assign(text_a=lambda frame: frame["text"], text_b=lambda frame: frame["text"].str[::-1])
+PAIRS = tiny.reviews(40).assign(
+    text_a=lambda frame: frame["text"], text_b=lambda frame: frame["text"].str.split().str[::-1].str.join(" ")
+)
 ANSWERS = [{"text": ["film"], "answer_start": [context.index("film")]} for context in PAIRS["text"] + " film"]
 QUESTIONS = PAIRS.assign(question=PAIRS["text"].str[:8], context=PAIRS["text"] + " film", answers=ANSWERS)
 FINETUNE = tiny.FINETUNE | {"n_train": 24, "n_eval": 8}

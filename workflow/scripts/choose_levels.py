@@ -2,7 +2,7 @@
 
 import argparse
 
-from essential_sparsity import cli, files, tables
+from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.study import refinement
 
 
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if not args.width > 0:
-        raise ValueError("There is nothing to refine to: set `refine: {width: 0.05}` in the configuration.")
+        raise errors.UserError("There is nothing to refine to: set `refine: {width: 0.05}` in the configuration.")
     runs, knees = tables.read(args.runs, "runs"), tables.read(args.knees, "knees")
     bounds = (args.width, args.rounds, args.levels, args.protocols)
     files.write_json(args.out, refinement.next_round(runs, knees, *bounds, refinement.read(args.before)))

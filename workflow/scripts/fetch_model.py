@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
     args = parser.parse_args(argv)
     facts = fetching.fetch(args.model, json.loads(args.settings) | {"allow_pickle": args.allow_pickle}, args.manifest)
-    print(f"{args.model}: {facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}")
+    print("\n".join(fetching.report(facts)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 import essential_sparsity
-from essential_sparsity import cli, files
+from essential_sparsity import cli, errors, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
@@ -99,14 +99,14 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
     }
     if len(args.previous) != (args.iteration > 1):
-        raise ValueError(
+        raise errors.UserError(
             f"Iteration {args.iteration} starts with {int(args.iteration > 1)} ticket, not {len(args.previous)}."
         )
     before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}) if args.previous else None
     masks, level, diverged = lottery.ticket(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
-        {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
+        {**settings, **job.permissions(args)},
         before.masks() if before else {},
         float(args.sparsity),
         args.seed,

@@ -6,9 +6,10 @@ python workflow/scripts/lock.py [--config config/my-study.yaml]
 import argparse
 import csv
 
-from huggingface_hub import HfApi, errors
+from huggingface_hub import HfApi
+from huggingface_hub import errors as hub_errors
 
-from essential_sparsity import cli, files
+from essential_sparsity import cli, errors, files
 from essential_sparsity.study import configuration, revisions, study
 
 
@@ -25,8 +26,10 @@ def main(argv: list[str] | None = None) -> None:
     for kind, repository, revision in missing:
         try:
             locked[kind, repository, revision] = api.repo_info(repository, revision=revision, repo_type=kind).sha
-        except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-            raise ValueError(f"{repository} at {revision!r} could not be asked for its commit: {error}") from error
+        except (hub_errors.HTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
+            raise errors.UserError(
+                f"{repository} at {revision!r} could not be asked for its commit: {error}"
+            ) from error
         print(f"{repository} {revision} {locked[kind, repository, revision]}", flush=True)
     with files.atomic(config["revisions"]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")

@@ -10,7 +10,7 @@ to type next. What it cannot tell it asks for in words.
 import argparse
 from pathlib import Path
 
-from essential_sparsity import cli
+from essential_sparsity import cli, errors
 from essential_sparsity.acquire import looking
 from essential_sparsity.study import configuration, proposal, study, tsv
 
@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
         task = next((row for row in known if row["task"] == args.task), None)
         if task is None:
             hint = configuration.hint(args.task, [row["task"] for row in known])
-            raise ValueError(f"{base['tasks']} has no task {args.task!r}{hint} To bring data of your own: --data.")
+            raise errors.UserError(
+                f"{base['tasks']} has no task {args.task!r}{hint} To bring data of your own: --data."
+            )
         proposal.suiting(task, model["type"], known)
     name = args.study or f"{model['model']}-{task['task']}"
     study.check_name(name, "--study")

@@ -58,7 +58,7 @@ def evaluate(
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
         pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
-        {**settings, "task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle},
+        {**settings, **job.permissions(args)},
         args.pattern,
         list(levels),
         args.seed,

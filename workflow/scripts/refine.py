@@ -9,17 +9,21 @@ curves that have all of theirs are refined all the same, and the call ends with 
 import subprocess
 import sys
 
-from essential_sparsity import cli, files
+from essential_sparsity import cli, errors, files
 from essential_sparsity.study import configuration, refinement, study
 
 
 def main(argv: list[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     if not command or command[0].startswith("-"):
-        raise ValueError("Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm")
+        raise errors.UserError(
+            "Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm"
+        )
     config = configuration.of_command(command)
     if config.get("missing_runs") == "skip":
-        raise ValueError("With `missing_runs: skip` nothing is computed, so no level can be added: refine without it.")
+        raise errors.UserError(
+            "With `missing_runs: skip` nothing is computed, so no level can be added: refine without it."
+        )
     if not config.get("refine"):
         print("The configuration switches `refine` off: the grid as it is.", flush=True)
         failed, _ = _call(command)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from essential_sparsity import cli
+from essential_sparsity import cli, errors
 from essential_sparsity.study import configuration, study
 
 PRINT = Path(__file__).with_name("print_missing.py")
@@ -40,7 +40,7 @@ def slurm(*command: str) -> list[str]:
     try:
         done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise ValueError(
+        raise errors.UserError(
             f"A killed run may have left jobs in the queue, but SLURM does not answer ({error}). Try again when it does."
         ) from error
     return done.stdout.splitlines()
@@ -61,7 +61,9 @@ def cancel(jobs: list[str]) -> None:
     deadline = time.monotonic() + 300
     while left := sorted(set(jobs) & set(queued())):
         if time.monotonic() > deadline:
-            raise ValueError(f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`.")
+            raise errors.UserError(
+                f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`."
+            )
         time.sleep(1)
 
 
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     snakemake = [sys.executable, "-m", "snakemake"]
     if pids := others():
-        raise ValueError(
+        raise errors.UserError(
             f"Snakemake (process {', '.join(map(str, pids))}) is at work in this folder. Wait until it ends, or stop it."
         )
     if any(Path(".snakemake/locks").glob("*")):

@@ -5,7 +5,7 @@ import json
 
 import pandas as pd
 
-from essential_sparsity import cli, tables
+from essential_sparsity import cli, errors, tables
 from essential_sparsity.study import study
 
 
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     asked = study.read(args.study)
     if asked.digest() != args.digest:
-        raise ValueError(
+        raise errors.UserError(
             "The configuration, its tables or the code changed while the workflow was starting. Run again."
         )
     tables.write(pd.DataFrame(asked.rows()), "grid", args.out)

@@ -2,14 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from essential_sparsity import errors
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a program's `main`; print `error: …` and exit with 1 for what its user can mend (ValueError, OSError)."""
+    """Call a program's `main`; print `error: program: …` and exit with 1 for what its user can mend (UserError).
+
+    Errors of Python and of libraries are nobody's wording for a user: they keep their traceback.
+    """
     try:
         main()
-    except (ValueError, OSError) as error:
-        if isinstance(error, UnicodeError):
-            raise
-        print(f"error: {error}", file=sys.stderr)
+    except errors.UserError as error:
+        print(f"error: {Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         sys.exit(1)

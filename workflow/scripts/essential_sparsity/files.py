@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from essential_sparsity import errors
+
 
 def some(names: Sequence[object], most: int = 8) -> str:
     """The first few of a list, for a message: `a, b and 3 more`; `nothing` when it is empty."""
@@ -62,7 +64,9 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). Delete it and run again to make it anew.") from error
+        raise errors.UserError(
+            f"{path} is not valid JSON ({error}). Delete it and run again to make it anew."
+        ) from error
 
 
 def named_seed(seed: int, purpose: str, name: str = "") -> int:

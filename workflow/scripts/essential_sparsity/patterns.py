@@ -15,6 +15,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from essential_sparsity import errors
+
 SCORES = ("magnitude", "random", "given")  # given: by training, as masks; any other score is a "module:function"
 ALLOCATIONS = ("all", "matrix", "erk", "counts of global")
 STRUCTURES = ("free", "nm")
@@ -54,18 +56,18 @@ class Pattern:
     def __post_init__(self) -> None:
         for part, known in (("allocation", ALLOCATIONS), ("structure", STRUCTURES), ("needs", NEEDS)):
             if getattr(self, part) not in known:
-                raise ValueError(
+                raise errors.UserError(
                     f"pattern {self.name!r}: {part} {getattr(self, part)!r} is not one of: {', '.join(known)}."
                 )
         for part, known in (("score", SCORES), ("statistics", (None,))):
             value = getattr(self, part)
             if value not in known and not REFERENCE.fullmatch(value):
                 names = ", ".join([*filter(None, known), "module:function"])
-                raise ValueError(f"pattern {self.name!r}: {part} {value!r} is not one of: {names}.")
+                raise errors.UserError(f"pattern {self.name!r}: {part} {value!r} is not one of: {names}.")
         if self.group and self.structure != "nm":
-            raise ValueError(f"pattern {self.name!r}: only the structure 'nm' has groups, here of {self.group}.")
+            raise errors.UserError(f"pattern {self.name!r}: only the structure 'nm' has groups, here of {self.group}.")
         if self.structure == "nm" and self.allocation != "matrix":
-            raise ValueError(
+            raise errors.UserError(
                 f"pattern {self.name!r}: N:M gives each matrix the same share: its allocation is 'matrix'."
             )
 
@@ -116,14 +118,14 @@ def find(name: str) -> Pattern:
     if match and match[1] in FAMILIES:
         group = int(match[2])
         if group < 2:
-            raise ValueError(f"{name!r}: a group has at least 2 inputs.")
+            raise errors.UserError(f"{name!r}: a group has at least 2 inputs.")
         colour, marker = STYLES.get(name, (None, None))
         family = FAMILIES[match[1]]
         return replace(family, name=name, label=f"{family.label}{group}", colour=colour, marker=marker, group=group)
     close = get_close_matches(name, [*PATTERNS, *(f"{family}4" for family in FAMILIES)], n=1)
     near = f"; did you mean {close[0]!r}?" if close else "."
     groups = ", ".join(f"{family}2, {family}4, {family}8, …" for family in FAMILIES)
-    raise ValueError(f"unknown pattern {name!r}{near} Known: {', '.join(PATTERNS)}, and {groups} (N:M groups).")
+    raise errors.UserError(f"unknown pattern {name!r}{near} Known: {', '.join(PATTERNS)}, and {groups} (N:M groups).")
 
 
 def expression() -> str:
@@ -148,7 +150,7 @@ def load(reference: str) -> Callable:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(
+        raise errors.UserError(
             f"the registry of patterns names {reference}, which cannot be loaded ({error}): the module must be "
             "importable with workflow/scripts on the path, and have that function."
         ) from error

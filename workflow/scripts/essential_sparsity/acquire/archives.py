@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from essential_sparsity import errors
+
 UNPACK_TIMEOUT_S = 600
 Choose = Callable[[list[str]], list[str]]  # of the names that a source has, those that are needed
 
 
-class SourceError(ValueError):
+class SourceError(errors.UserError):
     """A model or data set cannot be had as configured; the message says what to do."""
 
 

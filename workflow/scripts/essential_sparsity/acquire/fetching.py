@@ -4,17 +4,63 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from essential_sparsity import files
 from essential_sparsity.acquire import conversion, sources
-from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints import loading, vocabulary
+from essential_sparsity.checkpoints.prunable import CheckpointError
 
 
 def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, Any]:
     """Fetch a model, write its manifest, and its files beside it when they are not used in place; return the manifest.
 
-    `settings`: source, id, revision, format, allow_pickle, packages. Raises SourceError and CheckpointError.
+    `settings`: source, id, revision, format, allow_pickle, allow_unused, packages. Raises SourceError and CheckpointError.
     """
     with sources.workspace(manifest) as work:
         folder, record = conversion.fetch_model(model, dict(settings), work)
-        record |= loading.describe(folder, allow_pickle=bool(settings.get("allow_pickle")))
+        record["allow_unused"] = [name for name in (settings.get("allow_unused") or "").split(",") if name]
+        try:
+            record |= loading.describe(
+                folder, allow_pickle=bool(settings.get("allow_pickle")), allow_unused=record["allow_unused"]
+            )
+        except CheckpointError as error:
+            if settings["source"] != "package":
+                raise
+            raise CheckpointError(
+                f"{error} The package stays as it is: unpack it, put its folder right, and use the source `path`."
+            ) from error
+        record["tokenizer"] = tokenizer_of(folder) if record["input"] == "input_ids" else None
         sources.publish(work, manifest, record)
     return record
+
+
+def tokenizer_of(folder: Path) -> dict[str, Any] | None:
+    """What the manifest says of the tokenizer; None where there is none that tasks on text can use, and why is printed."""
+    try:
+        return vocabulary.describe(folder)
+    except CheckpointError as error:
+        print(f"warning: {error} Tasks on texts are refused.", flush=True)
+        return None
+
+
+def report(facts: Mapping[str, Any]) -> list[str]:
+    """What a manifest says of a model, as lines for a person."""
+    counted = ", ".join(f"{count:,} {name}" for name, count in facts["stored"].items())
+    by_role = {
+        name: ", ".join(f"{role} {count:,}" for role, count in facts[name].items()) for name in ("prunable", "other")
+    }
+    lines = [
+        f"{facts['model']}: {facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}",
+        f"  {facts['architecture']}, {facts['n_tensors']} tensors are stored ({counted})",
+        f"  prunable: {by_role['prunable']}",
+        f"  not prunable: {by_role['other']}",
+    ]
+    if of := facts["tokenizer"]:
+        lines.append(
+            f"  tokenizer: {of['class']}, {of['tokens']:,} tokens, largest id {of['largest_id']}, for {of['embedding_rows']} rows of "
+            f"the embedding; padding {of['padding']!r}, unknown {of['unknown']!r}; at most {of['positions']} tokens a text"
+        )
+    if facts["unused"]:
+        lines.append(f"  stored but not read by the base model: {files.some(facts['unused'])}")
+    if facts["new"]:
+        lines.append(f"  not stored, random where a task reads them: {files.some(facts['new'])}")
+    return lines

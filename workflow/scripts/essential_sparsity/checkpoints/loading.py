@@ -3,7 +3,9 @@
 import contextlib
 import glob
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ __all__ = [
     "iter_prunable",
     "load_model",
     "parameters",
+    "permissions",
     "prunable_parameters",
     "verified_folder",
 ]
@@ -85,6 +88,7 @@ def load_model(
     *,
     dtype: str | torch.dtype | None = None,
     allow_new: Iterable[str] = (),
+    allow_unused: Iterable[str] = (),
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     **kwargs: Any,
@@ -95,12 +99,13 @@ def load_model(
     dtype       default: the dtype in which the prunable weights are stored, whatever config.json says
     allow_new   prefixes of parameters that may be new or of another shape, such as "classifier"; with or without the
                 base model's own prefix (`pooler` also allows `bert.pooler.dense.weight`)
+    allow_unused  prefixes of stored tensors that may be left out although they belong to the model
 
-    Raises CheckpointError for missing parameters, other shapes, files that cannot be read, and pickles not allowed.
+    Raises CheckpointError for missing parameters, stored tensors without a place, other shapes, files that cannot be read, and pickles not allowed.
     """
     allow_new = (allow_new,) if isinstance(allow_new, str) else tuple(allow_new)
     with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
-        dtype = dtype or checkpoint.dtype
+        dtype, entries = dtype or checkpoint.dtype, checkpoint.entries
     loader = getattr(transformers, auto_class, None)
     if loader is None:
         raise CheckpointError(f"transformers has no class named {auto_class}; expected one such as AutoModel.")
@@ -128,6 +133,7 @@ def load_model(
             f"{folder} lacks {len(missing)} parameters of {type(model).__name__} ({files.some(missing)}); they "
             "would be random. Use a checkpoint that was trained for this, or allow them as new where they are trained."
         )
+    _refuse_unused(folder, model, stored.without_place(model, entries, allow_new).wrong, allow_unused)
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     if wrong := refused(shapes):
         found, expected = shapes[wrong[0]]
@@ -138,10 +144,37 @@ def load_model(
     return model
 
 
-def describe(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> dict[str, Any]:
+def _refuse_unused(folder: str | Path, model: PreTrainedModel, names: list[str], allowed: Iterable[str]) -> None:
+    prefix = f"{model.base_model_prefix}."
+    if left := [n for n in names if not any(t.startswith(tuple(allowed)) for t in (n, n.removeprefix(prefix)))]:
+        raise CheckpointError(
+            f"{folder} stores {len(left)} tensors that {type(model).__name__} has no place for ({files.some(left)}): "
+            "without them it is another model. Correct its config.json (number of layers, biases, architecture), or name "
+            "what is not used in the column allow_unused of this model."
+        )
+
+
+def permissions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of the models table allows, as arguments of `load_model`; blank is nothing."""
+    return {
+        "allow_pickle": bool(settings.get("allow_pickle")),
+        "allow_unused": tuple(settings.get("allow_unused") or ()),
+    }
+
+
+def describe(
+    folder: str | Path,
+    *,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    allow_unused: Iterable[str] = (),
+) -> dict[str, Any]:
     """Facts about a checkpoint for its manifest; headers are read, weights are not.
 
-    n_total counts the parameters of the base model (no head) that the checkpoint holds, tied ones once.
+    n_total counts the parameters of the base model (no head) that the checkpoint holds, tied ones once. `stored`: numbers
+    by type; `prunable` and `other`: parameters by role; `unused`: stored tensors that the base model leaves out, those of
+    heads; `new`: its parameters that are not stored, which can only be a pooler's. Raises CheckpointError for stored
+    tensors without a place, unless they begin as `allow_unused` says, and for parameters of which nothing is stored.
     """
     with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
         base, config = checkpoint.model.base_model, checkpoint.model.config
@@ -149,10 +182,39 @@ def describe(folder: str | Path, *, trust_remote_code: bool = False, allow_pickl
         for name, parameter in base.named_parameters(remove_duplicate=False):
             names.setdefault(id(parameter), []).append(checkpoint.prefix + name)
         weights = find_prunable(checkpoint.model)
+        unplaced = stored.without_place(checkpoint.model, checkpoint.entries)
+        _refuse_unused(folder, checkpoint.model, unplaced.wrong, allow_unused)
+        new = sorted(
+            min(names[id(p)]).removeprefix(checkpoint.prefix)
+            for p in base.parameters()
+            if not checkpoint.names.intersection(names[id(p)])
+        )
+        ignored = checkpoint.model._keys_to_ignore_on_load_missing or ()
+        lacking = [name for name in new if not any(re.search(pattern, name) for pattern in (*ignored, r"^pooler\."))]
+        if lacking:
+            raise CheckpointError(
+                f"{folder} lacks {len(lacking)} parameters of {type(base).__name__} ({files.some(lacking)}); they would be "
+                "random. The files are incomplete, or do not belong to this config.json: correct it, or fetch them again."
+            )
+        roles, own = {weight.name: weight.role for weight in weights}, dict(base.named_parameters())
+        dtypes, prunable, other = Counter(), Counter(), Counter()
+        for entry in checkpoint.entries.values():
+            name = stored.DTYPES.get(entry.dtype, entry.dtype)
+            dtypes[str(name).removeprefix("torch.")] += math.prod(entry.shape)
+        for name, parameter in own.items():
+            role = roles.get(name) or ".".join(part for part in name.split(".")[:-1] if not part.isdigit())
+            (prunable if name in roles else other)[role or name] += parameter.numel() if name not in new else 0
         return {
+            "stored": dict(sorted(dtypes.items())),
+            "n_tensors": len(checkpoint.entries),
+            "prunable": dict(sorted(prunable.items())),
+            "other": {role: count for role, count in sorted(other.items()) if count},
+            "unused": sorted(unplaced.heads + unplaced.wrong),
+            "new": new,
             "dtype": str(checkpoint.dtype).removeprefix("torch."),
             "architecture": (config.architectures or [type(checkpoint.model).__name__])[0],
             "model_type": config.model_type,
+            "input": checkpoint.model.main_input_name,
             "n_total": sum(p.numel() for p in base.parameters() if checkpoint.names.intersection(names[id(p)])),
             "n_prunable": sum(math.prod(weight.shape) for weight in weights),
             "n_prunable_tensors": len(weights),

@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 
 ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 NOT_A_PROJECTION = re.compile(r"router|position", re.IGNORECASE)  # choice of experts; learned position biases
 EXPERTS = re.compile(r"expert", re.IGNORECASE)
 
 
-class CheckpointError(ValueError):
+class CheckpointError(errors.UserError):
     """A checkpoint cannot be used; the message names what is wrong and what to do."""
 
 

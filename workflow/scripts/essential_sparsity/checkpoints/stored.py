@@ -7,6 +7,7 @@ so that a name, a shape and every bit are those of the loaded model.
 import contextlib
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from essential_sparsity import files
 from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # safetensors' names
+WHOLE = {"BOOL", "U8", "I8", "I16", "I32", "I64", "bool", "uint8", "int8", "int16", "int32", "int64"}
+BUFFERS = r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|num_batches_tracked)$"  # computed anew when a model is built
+HEADS = re.compile(
+    r"head|cls|classif|score|predict|logit|qa_outputs|proj_out|lm_|pooler"
+)  # of checkpoints without prefixes
 FETCH_AGAIN = "Delete the file and fetch the checkpoint again."
 
 
@@ -32,6 +38,7 @@ class Entry:
 
     key: str
     dtype: str
+    shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
 
 
@@ -55,14 +62,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Unplaced:
+    """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model."""
+
+    heads: list[str]
+    wrong: list[str]
+
+
+@dataclass(frozen=True)
 class Stored:
     """An opened checkpoint: its base model on the meta device, the parts that make its prunable weights in a fixed
-    order, the names of all parameters that it holds, and the path of the base model inside `model`."""
+    order, the names of all parameters that it holds, the path of the base model inside `model`, and all of its entries."""
 
     model: PreTrainedModel
     parts: list[Part]
     names: set[str]
     prefix: str
+    entries: dict[str, Entry]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +105,8 @@ def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle:
     prefix = next(f"{path}." if path else "" for path, module in model.named_modules() if module is model.base_model)
     wanted = {prefix + weight.name for weight in find_prunable(model)}
     with contextlib.ExitStack() as stack:
-        parts = _plan(model, _entries(folder, allow_pickle, stack))
+        entries = _entries(folder, allow_pickle, stack)
+        parts, _ = _plan(model, entries)
         names = {target for part in parts for target in part.targets}
         if missing := sorted(wanted - names):
             raise CheckpointError(
@@ -103,23 +120,25 @@ def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle:
                     f"{folder}: {entry.key} is stored as {entry.dtype}. Only float32, float16 and bfloat16 have the "
                     "magnitudes that pruning ranks: use the checkpoint before it was quantised or converted."
                 )
-        yield Stored(model, prunable, names, prefix)
+        yield Stored(model, prunable, names, prefix, entries)
 
 
-def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> list[Part]:
-    """Which entries make which parameters: steps 1 and 2 of transformers' own loading loop
-    (`core_model_loading.convert_and_load_state_dict_in_model`), without reading anything."""
+def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> tuple[list[Part], dict[str, Entry]]:
+    """Which entries make which parameters, and by their names in memory those that make none: steps 1 and 2 of
+    transformers' own loading loop (`core_model_loading.convert_and_load_state_dict_in_model`), without reading anything."""
     conversions = get_model_conversion_mapping(model)
     renamings = [c for c in conversions if isinstance(c, WeightRenaming)]
     converters = [c for c in conversions if isinstance(c, WeightConverter)]
     by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
     expected = model.state_dict()
     parts: dict[str, Part] = {}
+    unplaced: dict[str, Entry] = {}
     for key in sorted(entries, key=dot_natural_key):  # experts are stacked in this order
         name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, expected)
         if name not in expected and key in expected:
             name, pattern = rename_source_key(key, [], [], model.base_model_prefix, expected)
         if name not in expected:
+            unplaced[name] = entries[key]
             continue
         if pattern is None:
             parts.setdefault(name, Part((name,), [entries[key]], None))
@@ -130,7 +149,40 @@ def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> list[Part]:
             parts[name] = Part(tuple(name.replace(first, t) for t in converter.target_patterns), [], converter)
         parts[name].entries.append(entries[key])
         parts[name].converter.add_tensor(name, key, pattern, entries[key].read)
-    return list(parts.values())
+    return list(parts.values()), unplaced
+
+
+def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: tuple[str, ...] = ()) -> Unplaced:
+    """The stored tensors that a model (which may be on the meta device) has no place for, and which of these matter.
+
+    A head that another use of the base model had is left out, and so are a pooler, whatever transformers itself leaves
+    out for the architecture, and buffers that its older versions stored. What lies inside the base model, or in a module
+    of the head that the model has (unless `allow_new`: it is new anyway), belongs to another model than this one.
+    """
+    _, unplaced = _plan(model, entries)
+    base, prefix = model.base_model, f"{model.base_model_prefix}."
+    prefixed = any(key.startswith(prefix) for key in entries)
+    parts = {name.partition(".")[0] for name, _ in (*base.named_parameters(), *base.named_buffers())}
+    modules = {name for name, _ in model.named_modules() if name}
+    ignored = [*(model._keys_to_ignore_on_load_unexpected or ()), BUFFERS]
+    heads, wrong = [], []
+    for name, entry in unplaced.items():
+        inside = name.removeprefix(prefix)
+        first = inside.partition(".")[0]
+        if any(re.search(pattern, name) for pattern in ignored) or _is_buffer(entry):
+            continue
+        if name.startswith(prefix) or (not prefixed and (first in parts or not HEADS.search(first))):
+            (heads if first == "pooler" else wrong).append(entry.key)
+        else:
+            known = name.rpartition(".")[0] in modules and not name.startswith(allow_new)
+            (wrong if known else heads).append(entry.key)
+    return Unplaced(sorted(heads), sorted(wrong))
+
+
+def _is_buffer(entry: Entry) -> bool:
+    """Whether a tensor is no weight: whole numbers, or a causal mask of 1 x 1 x tokens x tokens (GPT-2, GPT-NeoX)."""
+    square = len(entry.shape) == 4 and entry.shape[:2] == (1, 1) and entry.shape[2] == entry.shape[3] > 1
+    return square or entry.dtype.removeprefix("torch.") in WHOLE
 
 
 def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> dict[str, Entry]:
@@ -141,7 +193,8 @@ def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> d
                 handle = stack.enter_context(safe_open(path, framework="pt"))
                 for key in handle.keys():  # noqa: SIM118 (not a dict)
                     read = functools.partial(handle.get_tensor, key)
-                    entries[key] = Entry(key, handle.get_slice(key).get_dtype(), read)
+                    header = handle.get_slice(key)
+                    entries[key] = Entry(key, header.get_dtype(), tuple(header.get_shape()), read)
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is cut short or corrupt ({error}). {FETCH_AGAIN}") from error
             continue
@@ -151,7 +204,8 @@ def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> d
         except Exception as error:  # torch raises whatever the bytes lead it to
             raise CheckpointError(f"{path} cannot be read as plain weights ({error}). {FETCH_AGAIN}") from error
         for key, tensor in ((key, value) for key, value in state.items() if isinstance(value, torch.Tensor)):
-            entries[key] = Entry(key, names.get(tensor.dtype, str(tensor.dtype)), lambda tensor=tensor: tensor)
+            dtype = names.get(tensor.dtype, str(tensor.dtype))
+            entries[key] = Entry(key, dtype, tuple(tensor.shape), lambda tensor=tensor: tensor)
     return entries
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 from essential_sparsity.curves import bootstrap, knees
 
 SPLIT = 0.5  # the sparsity that parts the two ranges
@@ -51,7 +51,7 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
     ]
     seen = [items(runs) for runs in pair]
     if not np.array_equal(*(np.sort(part["item"].unique()) for part in seen)):
-        raise ValueError(
+        raise errors.UserError(
             f"{key['pattern_a']} and {key['pattern_b']} of {key['model']} on {key['task']} were evaluated on different "
             "items: they cannot be paired. Delete their files in results/store/runs and results/store/items and run again."
         )

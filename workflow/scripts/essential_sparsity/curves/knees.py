@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 from essential_sparsity.curves import bootstrap, readings, shapes
 from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
@@ -115,7 +115,7 @@ def table(
     epsilon = dict(epsilon or {})
     for task, value in epsilon.items():
         if not value > 0:
-            raise ValueError(f"The tolerance of the task {task!r} is {value}: it is a loss of quality, above 0.")
+            raise errors.UserError(f"The tolerance of the task {task!r} is {value}: it is a loss of quality, above 0.")
     runs = runs.reset_index(drop=True)
     defined = with_quality(runs)
     headlines = _headlines(runs, asked)
@@ -126,7 +126,7 @@ def table(
         group = runs[(runs["model"] == model) & (runs["task"] == task)]
         protocols = " and ".join(sorted(group["protocol"].unique()))
         if " and " in protocols:
-            raise ValueError(f"The runs of {model} on {task} mix the protocols {protocols}: one is expected.")
+            raise errors.UserError(f"The runs of {model} on {task} mix the protocols {protocols}: one is expected.")
         for pattern in sorted(set(wanted["pattern"]) - {"dense"}):
             own = group[group["pattern"] == pattern]
             seeds = wanted.loc[wanted["pattern"] == pattern, "seed"]
@@ -213,7 +213,7 @@ def moves(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int
         part = parts.get((run.pattern, run.sparsity, run.seed))
         if part is None or not np.array_equal(part["item"].to_numpy(), names):
             where = "/".join(map(str, (run.model, run.task, run.pattern, run.sparsity, run.seed)))
-            raise ValueError(
+            raise errors.UserError(
                 f"The evaluated items of {where} (model/task/pattern/sparsity/seed) are not those of the other runs of "
                 "its curve: they cannot be paired. Delete its files in results/store/runs and results/store/items and run again."
             )
@@ -395,10 +395,12 @@ def or_none(value: float) -> float | None:
 
 def _quality(row: tuple) -> float:
     if row.metric not in METRICS:
-        raise ValueError(f"{row.model} on {row.task}: unknown metric {row.metric!r}; known are {', '.join(METRICS)}.")
+        raise errors.UserError(
+            f"{row.model} on {row.task}: unknown metric {row.metric!r}; known are {', '.join(METRICS)}."
+        )
     metric = METRICS[row.metric]
     if metric.scale == "log" and not row.value > 0:
-        raise ValueError(
+        raise errors.UserError(
             f"{row.model} on {row.task}, {row.pattern} at s={row.sparsity}: {row.metric} is {row.value}; it is above 0."
         )
     return float(np.clip(metric.quality(row.value), -LARGEST, LARGEST))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from essential_sparsity import errors
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning import similarity
 from essential_sparsity.study.iterations import Mask
@@ -55,7 +56,7 @@ def _check_same(a: str, weights_a: list[PrunableWeight], b: str, weights_b: list
     differing = sorted(name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items()))
     if differing:
         said = ["x".join(map(str, found[differing[0]])) if differing[0] in found else "missing" for found in shapes]
-        raise ValueError(
+        raise errors.UserError(
             f"The masks of {a} and {b} cannot be compared: the tensor {differing[0]} is {said[0]} in the former and "
             f"{said[1]} in the latter. Checkpoints of one row of the models table have the same prunable weights: mend "
             "its id or leave the value out."

@@ -17,7 +17,7 @@ import tokenizers
 import torch
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 from essential_sparsity.emergence import objectives
 from essential_sparsity.tasks import image_classification
 from essential_sparsity.training.finetuning import seed32
@@ -34,7 +34,7 @@ COMPLETE = "complete"  # the last file of a state that can be resumed from
 LOGS = 5  # of the loss, between two checkpoints
 
 
-class PretrainingError(ValueError):
+class PretrainingError(errors.UserError):
     """A pre-training cannot be done as its row says."""
 
 

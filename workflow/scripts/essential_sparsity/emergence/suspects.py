@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from essential_sparsity import errors
+
 NEAR = 1e-3  # of the distance to be expected: nearer than this, hardly any training lies between two checkpoints
 AROUND = 3  # gaps on either side from which the pace of a training is taken
 
@@ -25,7 +27,7 @@ def among(series: pd.DataFrame, fingerprints: Mapping[str, pd.DataFrame]) -> dic
         try:
             reasons = of_training((row.position, fingerprints[row.model]) for row in checkpoints.itertuples())
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise errors.UserError(f"{name}: {error}") from error
         found |= {row.model: reasons[row.position] for row in checkpoints.itertuples() if row.position in reasons}
     return found
 
@@ -44,7 +46,9 @@ def of_training(checkpoints: Iterable[tuple[float, pd.DataFrame]]) -> dict[float
     for position, found in zip(positions, hashes, strict=True):
         if set(found) != set(hashes[0]):
             odd = sorted(set(found) ^ set(hashes[0]))[0]
-            raise ValueError(f"The checkpoint at {position:g} and that at {positions[0]:g} differ in the tensor {odd}.")
+            raise errors.UserError(
+                f"The checkpoint at {position:g} and that at {positions[0]:g} differ in the tensor {odd}."
+            )
     trained = [name for name in hashes[0] if len({found[name] for found in hashes}) > 1]
     values = [frame.sort_values(["tensor", "number"])["value"].to_numpy() for _, frame in ordered]
     apart = np.array([[np.linalg.norm(a - b) for b in values] for a in values])

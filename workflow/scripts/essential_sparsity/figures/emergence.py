@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from essential_sparsity import errors
 from essential_sparsity.emergence import measures
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import BLACK, BLUE, GREEN, GREY, MM, ORANGE, PAGE, PURPLE, RC, SKY, VERMILLION
@@ -38,7 +39,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
     """
     here = table[(table["series"] == series) & (table["tensor"] == measures.WHOLE)]
     if here.empty:
-        raise ValueError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
+        raise errors.UserError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
     colours = _colours(here["group"])
     tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
     panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]

@@ -7,6 +7,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from essential_sparsity import errors
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import COLUMN, MM, PAGE, RC
 
@@ -25,7 +26,9 @@ def heat_map(layers: pd.DataFrame, model: str, pattern: str, sparsity: float, la
     chosen = layers[np.isclose(layers["sparsity"], sparsity, atol=1e-6)]
     if chosen.empty:
         levels = ", ".join(f"{level:.3f}" for level in sorted(layers["sparsity"].unique())) or "none"
-        raise ValueError(f"The table of layers has no sparsity {sparsity} of {model}, {pattern}; it has: {levels}.")
+        raise errors.UserError(
+            f"The table of layers has no sparsity {sparsity} of {model}, {pattern}; it has: {levels}."
+        )
     order = chosen.sort_values(["sublayer", "layer"], kind="stable").drop_duplicates("role")["role"]
     n, pruned = (
         chosen.pivot_table(index="role", columns="layer", values=column, aggfunc="sum").reindex(order)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 
 MM = 1 / 25.4  # inches
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
@@ -93,6 +93,6 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     kind = Path(path).suffix.lower()
     metadata = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
     if kind not in metadata:
-        raise ValueError(f"{path}: figures are written as .svg, .png or .pdf.")
+        raise errors.UserError(f"{path}: figures are written as .svg, .png or .pdf.")
     with files.atomic(path) as temporary, mpl.rc_context(RC):
         figure.savefig(temporary, dpi=300, metadata=metadata[kind])

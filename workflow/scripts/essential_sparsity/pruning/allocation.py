@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from essential_sparsity import errors
 from essential_sparsity.patterns import Pattern
 
 
@@ -45,7 +46,7 @@ def nm_pruned(pattern: Pattern, sparsity: float) -> int:
     """Pruned weights of each group of an N:M pattern: `nm4` at 0.5 prunes 2 of every 4. ValueError when it does not fit."""
     pruned = sparsity * pattern.group
     if not 0 <= sparsity <= 1 or abs(pruned - round(pruned)) > 1e-6:
-        raise ValueError(
+        raise errors.UserError(
             f"{pattern.name} prunes whole weights of every {pattern.group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
         )
     return round(pruned)

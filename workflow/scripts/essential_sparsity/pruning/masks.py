@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import patterns
+from essential_sparsity import errors, patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.files import named_seed
 from essential_sparsity.pruning import parallel
@@ -74,7 +74,7 @@ class Plan:
         if not self.weights:
             raise ValueError("no prunable weights were given")
         if pattern == "dense" and any(sparsities):
-            raise ValueError(f"pattern 'dense' prunes nothing: its one sparsity is 0, not {max(sparsities)}")
+            raise errors.UserError(f"pattern 'dense' prunes nothing: its one sparsity is 0, not {max(sparsities)}")
         for weight, tensor in self.weights:
             check(tensor, weight.name)
         one_dtype({weight.name: DTYPES[tensor.dtype] for weight, tensor in self.weights})
@@ -138,9 +138,9 @@ class Plan:
 
     def _checked(self, given: Mapping[str, torch.Tensor] | None, sparsity: float) -> Mapping[str, torch.Tensor]:
         if given is None:
-            raise ValueError(f"pattern {self.pattern.name!r} at {sparsity} needs its masks: no ticket was given")
+            raise errors.UserError(f"pattern {self.pattern.name!r} at {sparsity} needs its masks: no ticket was given")
         if {name: mask.shape for name, mask in given.items()} != {w.name: t.shape for w, t in self.weights}:
-            raise ValueError(f"the ticket of sparsity {sparsity} is of other weights: delete it and run again")
+            raise errors.UserError(f"the ticket of sparsity {sparsity} is of other weights: delete it and run again")
         return given
 
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
@@ -235,14 +235,16 @@ def scored(
         place = f"pattern {pattern.name!r}, {weight.name}: the scores of {pattern.score}"
         score = found.get(weight.name)
         if score is None:
-            raise ValueError(f"{place} are missing: each prunable tensor needs them.")
+            raise errors.UserError(f"{place} are missing: each prunable tensor needs them.")
         if score.dtype != torch.float32 or score.shape != tensor.shape:
-            raise ValueError(
+            raise errors.UserError(
                 f"{place} are {str(score.dtype).removeprefix('torch.')} of shape {tuple(score.shape)}; expected float32 "
                 f"of the tensor's shape {tuple(tensor.shape)}."
             )
         if not bool((score.isfinite() & (score >= 0)).all()):
-            raise ValueError(f"{place} hold NaN, infinity or negative numbers; expected finite numbers, 0 or more.")
+            raise errors.UserError(
+                f"{place} hold NaN, infinity or negative numbers; expected finite numbers, 0 or more."
+            )
         result[weight.name] = score.detach().to(tensor.device)
     return result
 
@@ -257,7 +259,7 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
     """
     entry = patterns.find(pattern)
     if not entry.in_spectrum:
-        raise ValueError(f"how many weights of each matrix {pattern!r} prunes is not in the spectrum")
+        raise errors.UserError(f"how many weights of each matrix {pattern!r} prunes is not in the spectrum")
     tensors = frame.drop_duplicates("tensor").sort_values("tensor")
     shapes = [tuple(map(int, shape.split("x"))) for shape in tensors["shape"]]
     sizes = np.array([np.prod(shape) for shape in shapes], dtype=np.int64)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from essential_sparsity import errors
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 
 CHUNK = 1 << 17  # bytes compared at once: two of them and their intersection stay in a core's cache
@@ -23,7 +24,7 @@ PLACE = ("series", "group", "training", "axis", "position_a", "position_b")  # o
 def overlap(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:
     """Bits set in each of two packed masks (uint8, equal length) and in both. ValueError for other lengths."""
     if a.shape != b.shape:
-        raise ValueError(f"masks of {a.size} and {b.size} bytes cannot be compared: they are of other weights")
+        raise errors.UserError(f"masks of {a.size} and {b.size} bytes cannot be compared: they are of other weights")
     counted = np.zeros(3, dtype=np.int64)
     for x, y in zip(_pieces(a), _pieces(b), strict=True):
         counted += [int(np.bitwise_count(piece).sum()) for piece in (x, y, x & y)]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from essential_sparsity import errors
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning.bins import BINS, INFINITY_BIN, describe_bins, histograms
 from essential_sparsity.pruning.parallel import flat_chunks, in_order, spans
@@ -38,7 +39,7 @@ def histogram(weight: torch.Tensor, name: str = "tensor") -> np.ndarray:
     _check_dtype(weight, name)
     counts = sum(in_order(_counts, spans(weight)), torch.zeros(BINS, dtype=torch.int64, device=weight.device))
     if counts[INFINITY_BIN[DTYPES[weight.dtype]] :].any():
-        raise ValueError(f"{name} {BROKEN}")
+        raise errors.UserError(f"{name} {BROKEN}")
     return counts.cpu().numpy()
 
 
@@ -46,14 +47,14 @@ def check(weight: torch.Tensor, name: str) -> None:
     """Refuse the weights that `histogram` refuses, without counting."""
     _check_dtype(weight, name)
     if not all(in_order(_finite, spans(weight))):
-        raise ValueError(f"{name} {BROKEN}")
+        raise errors.UserError(f"{name} {BROKEN}")
 
 
 def one_dtype(stored: Mapping[str, str]) -> None:
     """Refuse weights (tensor name -> dtype) of several dtypes: ValueError naming a tensor of each."""
     first = {dtype: name for name, dtype in reversed(stored.items())}
     if len(first) > 1:
-        raise ValueError(
+        raise errors.UserError(
             f"prunable weights are stored in different dtypes ({', '.join(f'{d}: {first[d]}' for d in sorted(first))}): "
             "their magnitudes cannot be ranked together. Save the checkpoint in one dtype."
         )
@@ -61,7 +62,7 @@ def one_dtype(stored: Mapping[str, str]) -> None:
 
 def _check_dtype(weight: torch.Tensor, name: str) -> None:
     if weight.dtype not in DTYPES:
-        raise ValueError(
+        raise errors.UserError(
             f"{name} is stored as {str(weight.dtype).removeprefix('torch.')}: only float32, float16 and bfloat16 weights "
             "have magnitudes to rank. Give an unquantised checkpoint."
         )

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 
 KEY = "ticket"
 AGAIN = "Delete it and run again to make it anew."
@@ -83,18 +83,18 @@ def read(path: str | os.PathLike, expected: Mapping[str, Any]) -> Ticket:
             record = json.loads((file.metadata() or {}).get(KEY, "null"))
             bits = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}). {AGAIN}") from error
+        raise errors.UserError(f"{path} is not a whole safetensors file ({error}). {AGAIN}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{path} holds no ticket: its header has no {KEY!r}. {AGAIN}")
+        raise errors.UserError(f"{path} holds no ticket: its header has no {KEY!r}. {AGAIN}")
     ticket = Ticket(record, bits)
     for name, value in expected.items():
         if record.get(name) != value:
-            raise ValueError(f"{path} is a ticket whose {name} is {record.get(name)!r}, not {value!r}. {AGAIN}")
+            raise errors.UserError(f"{path} is a ticket whose {name} is {record.get(name)!r}, not {value!r}. {AGAIN}")
     if _digest(bits) != record["bits_sha256"] or set(bits) != set(record["shapes"]):
-        raise ValueError(f"{path}: the masks are not the ones that were written (SHA-256 differs). {AGAIN}")
+        raise errors.UserError(f"{path}: the masks are not the ones that were written (SHA-256 differs). {AGAIN}")
     counted = sum(int(np.bitwise_count(part).sum()) for part in bits.values())
     if counted != record["k"]:
-        raise ValueError(f"{path}: {counted} weights are pruned, but its provenance says {record['k']}. {AGAIN}")
+        raise errors.UserError(f"{path}: {counted} weights are pruned, but its provenance says {record['k']}. {AGAIN}")
     return ticket
 
 

@@ -11,10 +11,11 @@ import torch
 import transformers
 
 import essential_sparsity
-from essential_sparsity import patterns, tasks
+from essential_sparsity import errors, patterns, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.masks import Level
+from essential_sparsity.runs import smoke
 from essential_sparsity.tasks import Outcome
 from essential_sparsity.training import finetuning, resume
 
@@ -36,17 +37,17 @@ def evaluate(
     """Yield (Level, Outcome) per sparsity, ascending.
 
     `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
-    model row's `allow_pickle`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
+    model row's `allow_pickle` and `allow_unused`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
-    mask. What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
+    mask. A dense model goes through a smoke evaluation first (`smoke.check`). What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
     folder of tokenised texts.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
-    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    load = loading.permissions(settings)
     prepared = task.prepare(folder, data, settings, seed, cache)
     sparsities = sorted(sparsities)
     if settings["protocol"] == "finetune":
@@ -54,6 +55,8 @@ def evaluate(
         measured = None
         for sparsity in sparsities:
             model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine
+            if pattern == "dense":
+                smoke.check(model.to(device), prepared, settings, device)
             if measured is None:
                 measured = statistics(model.to(device), pattern, seed)
             plan = make_plan(model.to(device), pattern, [sparsity], seed, tickets, measured)
@@ -68,6 +71,8 @@ def evaluate(
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+    if pattern == "dense":
+        smoke.check(model.to(device), prepared, settings, device)
     measured = statistics(model.to(device), pattern, seed)
     plan = make_plan(model, pattern, sparsities, seed, tickets, measured)
     for sparsity in sparsities:
@@ -106,7 +111,7 @@ def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protoc
     Raises ValueError when the model that was loaded has other prunable weights than its manifest says.
     """
     if level.n != manifest["n_prunable"]:
-        raise ValueError(
+        raise errors.UserError(
             f"{level.n} prunable weights were loaded, but the manifest counts {manifest['n_prunable']}: this version "
             "of the workflow or of transformers finds other weights. Delete the manifest's folder and run again."
         )

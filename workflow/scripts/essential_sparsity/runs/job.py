@@ -7,6 +7,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -61,6 +62,15 @@ def run(
 def key(args: argparse.Namespace) -> dict[str, str | int]:
     """The columns that all rows of a job share."""
     return {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
+
+
+def permissions(args: argparse.Namespace) -> dict[str, Any]:
+    """What an evaluation is told beside the settings that decide numbers: the task's name, and what it may do."""
+    allowed = {
+        "allow_pickle": args.allow_pickle,
+        "allow_unused": tuple(files.read_json(args.manifest).get("allow_unused", ())),
+    }
+    return {"task": args.task, "metrics": args.metrics, **allowed}
 
 
 def made_of(args: argparse.Namespace, versions: Mapping[str, str]) -> Made:

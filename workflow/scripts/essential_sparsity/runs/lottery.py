@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from essential_sparsity import tasks
+from essential_sparsity import errors, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.pruning import masks
@@ -40,11 +40,11 @@ def ticket(
     And whether its training diverged (`finetuning.train_`): the masks say little then, and all that follow from them.
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
-    the model row's `allow_pickle`. Every iteration has the same head, training items and order: those of the seed. `work`:
+    the model row's `allow_pickle` and `allow_unused`. Every iteration has the same head, training items and order: those of the seed. `work`:
     where the iteration's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
-    load = {"allow_pickle": bool(settings.get("allow_pickle"))}
+    load = loading.permissions(settings)
     model = finetuning.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
     previous = {name: mask.to(device) for name, mask in previous.items()}
     apply_(loading.prunable_parameters(model.to(device)), previous)
@@ -57,7 +57,7 @@ def apply_(weights: Sequence[tuple[PrunableWeight, torch.Tensor]], pruned: Mappi
     """Set the pruned weights to zero in place; ValueError when the masks are of other weights."""
     shapes = {weight.name: tuple(tensor.shape) for weight, tensor in weights}
     if pruned and shapes != {name: tuple(mask.shape) for name, mask in pruned.items()}:
-        raise ValueError(
+        raise errors.UserError(
             "The masks of the previous iteration are of other weights: delete results/store/tickets of this model."
         )
     for weight, tensor in weights:
@@ -82,7 +82,7 @@ def prune_smallest(
     level = plan.level(sparsity, {name: int(mask.sum()) for name, mask in found.items()})
     if any(bool((mask & ~found[name]).any()) for name, mask in pruned.items()):
         before = sum(int(mask.sum()) for mask in pruned.values())
-        raise ValueError(f"{before} weights are pruned already, more than the {level.k} of sparsity {sparsity}.")
+        raise errors.UserError(f"{before} weights are pruned already, more than the {level.k} of sparsity {sparsity}.")
     return found, level
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from essential_sparsity import codefiles
+from essential_sparsity import codefiles, errors
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 
 
-class ConfigError(ValueError):
+class ConfigError(errors.UserError):
     """Something in config/ is wrong: the message names the file, the place, the value and what was expected."""
 
 

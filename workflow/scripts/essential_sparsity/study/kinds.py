@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from essential_sparsity import codefiles
+from essential_sparsity import codefiles, errors
 
 PROTOCOLS = (
     "zero-shot",
@@ -35,7 +35,7 @@ PROTOCOLS = (
 ASSIGNMENT = re.compile(r"^KIND\b[^\n]*(?:\n(?:[ \t\])}#][^\n]*)?(?=\n|\Z))*", re.MULTILINE)
 
 
-class KindError(ValueError):
+class KindError(errors.UserError):
     """A declaration is wrong: the message names the file, the key, what was found and what was expected."""
 
 

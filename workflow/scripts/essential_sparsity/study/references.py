@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from essential_sparsity import errors
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.tsv import read_table
@@ -61,7 +62,7 @@ def check(place: str, runs: Any, expected: Iterable[Mapping[str, Any]], disagree
     compared = compare(values, expected)
     wrong = [explanation(place, row) for row in compared if not row["agrees"]]
     if wrong and disagreement == "stop":
-        raise ValueError(
+        raise errors.UserError(
             "\n".join(wrong)
             + "\nThe sparse runs of this curve are not started. Mend the cause, correct the row of the "
             "references table, or set `dense_check: warn`."
@@ -79,7 +80,7 @@ def compare(values: Mapping[str, float | None], expected: Iterable[Mapping[str, 
     compared = []
     for row in expected:
         if row["metric"] not in values:
-            raise ValueError(f"The dense run has no metric {row['metric']!r}; it has {', '.join(values)}.")
+            raise errors.UserError(f"The dense run has no metric {row['metric']!r}; it has {', '.join(values)}.")
         found = values[row["metric"]]
         agrees = found is not None and abs(found - row["value"]) <= row["tolerance"] * (1 + 1e-9)
         compared.append({**row, "found": found, "agrees": agrees})

@@ -48,6 +48,7 @@ RUN_SETTINGS = [
     "positions",
     "suite",
     "shots",
+    "cut_prompts",
     "image_size",
     "autocast",
 ]
@@ -242,6 +243,8 @@ class Study:
         settings = {key: row.get(key) for key in SOURCE}
         if row["source"] == "pretraining":
             settings |= {"source": "path", "id": f"{STORE}/pretraining/{row['id']}/step-{row['value']}"}
+        if row.get("allow_unused"):
+            settings["allow_unused"] = row["allow_unused"]
         settings["packages"] = self.packages[row["id"]] if row["source"] == "package" else []
         return json.dumps(settings, sort_keys=True)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 
 FOLDER = Path(__file__).parents[3] / "schemas" / "tables"
 TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
@@ -114,7 +114,7 @@ def collect(paths: Iterable[str | os.PathLike], name: str) -> pd.DataFrame:
         second = int(repeated.idxmax())
         same = (frame[keys] == frame.loc[second, keys]).all(axis=1)
         owner = [path for path, count in zip(paths, rows, strict=True) for _ in range(count)]
-        raise ValueError(
+        raise errors.UserError(
             f"{owner[int(same.idxmax())]} and {owner[second]} hold the same row of table {name!r}: "
             f"{_row(frame, name, second)}. Delete the one that does not belong there and run again."
         )
@@ -129,12 +129,12 @@ def _column(frame: pd.DataFrame, name: str, field: pa.Field) -> pa.Array:
     except (pa.ArrowException, OverflowError) as error:
         bad = next((row for row in range(len(values)) if not _fits(values.iloc[[row]], field.type)), None)
         told = str(error) if bad is None else f"{values[bad]!r} in row {bad} ({_row(frame, name, bad)})"
-        raise ValueError(
+        raise errors.UserError(
             f"Table {name!r}, column {field.name!r}: a {WORDS[field.type]} expected, got {told}."
         ) from error
     if array.null_count and not field.nullable:
         bad = array.is_null().to_pylist().index(True)
-        raise ValueError(
+        raise errors.UserError(
             f"Table {name!r}, column {field.name!r}: no value in row {bad} ({_row(frame, name, bad)}); "
             "this column may not be empty."
         )
@@ -171,7 +171,7 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({str(error).strip()}). {again}") from error
+        raise errors.UserError(f"{path} is not a whole Parquet file ({str(error).strip()}). {again}") from error
     if table.schema.equals(expected, check_metadata=True):
         return table
     # what is said of a column may be reworded; what it is may not
@@ -179,15 +179,17 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
         return table.cast(expected)
     found = {entry.decode(): value.decode() for entry, value in (table.schema.metadata or {}).items()}
     if found.get("table") != name:
-        raise ValueError(f"{path} does not hold the table {name!r} but {found.get('table')!r}. {again}")
+        raise errors.UserError(f"{path} does not hold the table {name!r} but {found.get('table')!r}. {again}")
     if found.get("version") != (version := str(_described(name)["version"])):
-        raise ValueError(
+        raise errors.UserError(
             f"{path} is version {found.get('version')} of the table {name!r}, but version {version} is read. {again}"
         )
     differing = sorted({column[0] for column in set(_columns(table.schema)) ^ set(_columns(expected))}) or [
         "their order"
     ]
-    raise ValueError(f"{path}: columns of the table {name!r} differ from its schema: {', '.join(differing)}. {again}")
+    raise errors.UserError(
+        f"{path}: columns of the table {name!r} differ from its schema: {', '.join(differing)}. {again}"
+    )
 
 
 def _meant(of: pa.Schema) -> tuple:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from essential_sparsity import errors
+
 
 def table(paths: Iterable[str | os.PathLike], root: str | os.PathLike) -> pd.DataFrame:
     """Table `costs` from Snakemake benchmark files below the folder `root`: `root/{rule}/{name}.tsv`.
@@ -21,7 +23,7 @@ def _cost(path: Path, root: Path) -> dict:
     try:  # "NA" and "-" stand for jobs that ended before the first sample of CPU time and memory
         measured = pd.read_csv(path, sep="\t", usecols=["s", "max_rss", "cpu_time"], na_values=["-"], dtype=float)
     except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise errors.UserError(
             f"{path} is not a Snakemake benchmark file ({error}). Delete it; it comes back with the job that made it."
         ) from error
     run = len(parts) == 5 and parts[4].startswith("seed") and parts[4][4:].isdecimal()

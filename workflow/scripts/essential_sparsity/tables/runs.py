@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
-from essential_sparsity import files, tables
+from essential_sparsity import errors, files, tables
 from essential_sparsity.tables import provenance
 
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
@@ -26,7 +26,7 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
     joined = beside(grid, found)
     if (missing := joined["metric"].isna()).any():
         first = joined[missing].iloc[0]
-        raise ValueError(
+        raise errors.UserError(
             f"{first['run']} has no run at sparsity {first['sparsity']}, which its name promises. Delete it and run again."
         )
     _refuse_stale(joined)
@@ -47,7 +47,7 @@ def _chosen(grid: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     lacking = joined[joined["digest"].isna() & joined["named"]]
     if len(lacking):
         first = lacking.iloc[0]
-        raise ValueError(
+        raise errors.UserError(
             f"{first['run']} has no metric {first['metric']!r}, which the task {first['task']!r} asks for in the column "
             "metrics: it is not defined on this data. Leave it out."
         )
@@ -85,7 +85,7 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
         return
     told = [f"  {row['run']}: other {row['why']}" for _, row in stale.head(SHOWN).iterrows()]
     more = f"\n  and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
-    raise ValueError(
+    raise errors.UserError(
         f"{len(stale)} of {joined['run'].nunique()} files of runs were made of something else than the configuration asks "
         "for now; nothing is tabulated from them:\n"
         + "\n".join(told)
@@ -98,7 +98,7 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
 def _refuse_other_weights(joined: pd.DataFrame) -> None:
     """All runs of a model scored the same weights, in the same data type."""
     if told := _mixed(joined, ["model"], WEIGHTS):
-        raise ValueError(
+        raise errors.UserError(
             "Runs of one model scored other weights:\n  "
             + "\n  ".join(told)
             + "\nDelete the runs that are not of the checkpoint in results/store/checkpoints and run again."
@@ -109,7 +109,7 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
     """Runs that are compared with one another were computed by the same libraries on the same type of device."""
     told = _mixed(joined, ["model", "task"], {column: provenance.PARTS[column] for column in MIXED})
     if told and mixed == "stop":
-        raise ValueError(
+        raise errors.UserError(
             "Runs that are compared with one another were computed differently:\n  "
             + "\n  ".join(told)
             + "\nDelete those of the one kind and run again, or say that it is meant: `mixed_runs: warn` in the configuration."
@@ -146,7 +146,7 @@ def items(grid: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
         wanted = wanted.drop_duplicates("items").sort_values("items")
         for path, sha256 in zip(wanted["items"], wanted["items_sha256"], strict=True):
             if files.sha256_file(path) != sha256:
-                raise ValueError(
+                raise errors.UserError(
                     f"{path} does not hold the items that its runs were written with (SHA-256 differs). Delete it and run again."
                 )
         return tables.collect(wanted["items"], "items")

@@ -23,14 +23,14 @@ import pandas as pd
 import torch
 import transformers
 
-from essential_sparsity import codefiles, files
+from essential_sparsity import codefiles, errors, files
 from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import memory
 
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
-class TaskError(ValueError):
+class TaskError(errors.UserError):
     """A task row, or the data that it names, cannot be used as written."""
 
 
@@ -117,6 +117,12 @@ def required(settings: Mapping[str, Any], key: str) -> Any:
 def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose architecture has no model of this kind, before any weight is read."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    if config.is_encoder_decoder:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {config.model_type!r}, the architecture of {folder}, is an encoder-decoder. Kind "
+            f"{settings['kind']!r} reads texts or images with an encoder or a decoder alone: no task here is for both. Use a "
+            "model such as BERT, RoBERTa, GPT-2, LLaMA or ViT."
+        )
     if type(config) not in getattr(transformers, auto_class(settings))._model_mapping:
         raise TaskError(
             f"Task {settings.get('task')!r}: transformers has no {auto_class(settings)} for the architecture "
@@ -220,11 +226,7 @@ def forward(
     Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels. Where memory
     does not suffice for `batch_size` of them, half as many go through at once from there.
     """
-    if isinstance(inputs, list):
-        lengths = np.array([len(row["input_ids"]) for row in inputs])
-    else:
-        lengths = getattr(inputs, "lengths", np.zeros(len(inputs), dtype=np.int64))  # of tokens; images are alike
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths(inputs), kind="stable")
 
     def score(indices: np.ndarray) -> np.ndarray:
         rows = collate([inputs[i] for i in indices])
@@ -250,6 +252,13 @@ def forward(
     result = np.empty_like(stacked)
     result[order] = stacked
     return result
+
+
+def lengths(inputs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Tokens of each input; images are alike."""
+    if isinstance(inputs, list):
+        return np.array([len(row["input_ids"]) for row in inputs])
+    return getattr(inputs, "lengths", np.zeros(len(inputs), dtype=np.int64))
 
 
 def logits(output: Any, batch: dict[str, Any]) -> torch.Tensor:

@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    BatchEncoding,
-    DataCollatorWithPadding,
-    PreTrainedTokenizerBase,
-)
+from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from essential_sparsity import files
+from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.tasks import TaskError, tokens
 from essential_sparsity.tasks.tokens import Tokens
 
+# Shares of unknown tokens: a tokenizer has hardly any in texts like those that it was made from (bytes: none; pieces of
+# words: below 1 %); one in twenty is worth a word, and with one in five a text has lost its sense.
+TOLD_UNKNOWN, MOST_UNKNOWN = 0.05, 0.20
 CUT = "cut"  # beside the tokens of a text: 1 where it is longer than what was kept of it
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 
@@ -60,20 +58,47 @@ def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty:
 
 
 def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer, padding on the right, with a padding token (the end token where it has none)."""
-    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if loaded.pad_token is None:
-        if loaded.eos_token is None:
-            raise TaskError(f"The tokenizer in {folder} has no padding and no end token: texts cannot be batched.")
-        loaded.pad_token = loaded.eos_token
-    loaded.padding_side = "right"
-    return loaded
+    """The model's own tokenizer, whole, padding on the right, with a padding token, masking what it pads."""
+    return vocabulary.load(folder, vocabulary.room(folder))
 
 
 def position_limit(folder: str | Path) -> int | None:
     """The most tokens that the model has positions for; None where its configuration does not say."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    return getattr(config, "max_position_embeddings", None)
+    return vocabulary.room(folder).positions
+
+
+def check_ids(
+    folder: str | Path, loaded: PreTrainedTokenizerBase, ids: np.ndarray, settings: Mapping[str, Any]
+) -> None:
+    """Refuse token ids (of all texts of a task, in one array) that the model or its tokenizer cannot mean.
+
+    Raises TaskError where one has no row in the model's embedding, and where more than MOST_UNKNOWN of them are unknown
+    (special tokens aside): these texts are not what the model reads. More than TOLD_UNKNOWN are said.
+    """
+    place = f"Task {settings.get('task')!r}: "
+    rows, most = vocabulary.room(folder).rows, int(ids.max(initial=0))
+    if rows is not None and most >= rows:
+        raise TaskError(
+            f"{place}the texts of data set {settings.get('dataset')!r} have the token {loaded.convert_ids_to_tokens(most)!r} "
+            f"with id {most}, but the embedding of the model in {folder} has {rows} rows; its tokenizer has {len(loaded)} "
+            "tokens. Use the tokenizer that the model was trained with, or the model whose embedding was resized to it."
+        )
+    unknown = vocabulary.unknown_ids(loaded)
+    if not unknown:
+        return
+    words = ids[~np.isin(ids, list(set(loaded.all_special_ids) - unknown))]
+    share = float(np.isin(words, list(unknown)).mean()) if len(words) else 0.0
+    told = (
+        f"{place}{share:.0%} of the {len(words):,} tokens of data set {settings.get('dataset')!r} are unknown to the tokenizer "
+        f"in {folder}"
+    )
+    if share > MOST_UNKNOWN:
+        raise TaskError(
+            f"{told}, more than {MOST_UNKNOWN:.0%}: the model would read gaps. Use a model for this language and script, or "
+            "correct its tokenizer (lower case, a vocabulary cut short)."
+        )
+    if share > TOLD_UNKNOWN:
+        print(f"warning: {told}.", flush=True)
 
 
 def max_length(folder: str | Path, settings: Mapping[str, Any], loaded: PreTrainedTokenizerBase) -> int:

@@ -58,7 +58,7 @@ def prepare(
         inputs=[],
         targets=np.empty(0),
         collate=list,
-        reference=(built, tokenizer, length, settings.get("n_eval")),
+        reference=(built, tokenizer, length, settings.get("n_eval"), folder),
     )
 
 
@@ -139,11 +139,21 @@ def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str,
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    built, tokenizer, length, limit = prepared.reference
+    built, tokenizer, length, limit, folder = prepared.reference
     for task in built["tasks"].values():
         task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the sampler moves on with each evaluation
+
+    class Checked(HFLM):
+        """Looks at all prompts before the first is scored: lm-eval cuts long ones from the left, without a word."""
+
+        def _loglikelihood_tokens(self, requests: list, *args: Any, **kwargs: Any) -> list:
+            check_prompts([(len(before), len(answer)) for _, before, answer in requests], length, settings)
+            ids = [np.array(before + answer) for _, before, answer in requests]
+            _text.check_ids(folder, tokenizer, np.concatenate(ids), settings)
+            return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
     with _quiet():
-        wrapped = HFLM(
+        wrapped = Checked(
             pretrained=model,
             tokenizer=tokenizer,
             batch_size=tasks.batch_size(settings),
@@ -160,6 +170,32 @@ def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str,
             confirm_run_unsafe_code=False,
         )
     return found["samples"]
+
+
+def check_prompts(prompts: list[tuple[int, int]], length: int, settings: Mapping[str, Any]) -> None:
+    """Refuse, or say, that prompts are cut; `prompts`: tokens before each answer, and of it.
+
+    The last token of an answer is only predicted. Raises TaskError where a share of the prompts larger than `cut_prompts`
+    (blank: none) does not fit into `length` tokens although the row promises examples, which are what is cut first, and
+    where an answer does not fit.
+    """
+    sizes, answers = np.array(prompts).reshape(-1, 2).sum(axis=1), [answer for _, answer in prompts]
+    cut, longest = int((sizes > length + 1).sum()), int(sizes.max(initial=1)) - 1
+    place = f"Task {settings.get('task')!r}: "
+    if (most := max(answers, default=0)) > length:
+        raise TaskError(f"{place}an answer has {most} tokens, more than max_length = {length}. Raise max_length.")
+    if not cut:
+        return
+    told = (
+        f"{place}{cut:,} of {len(prompts):,} prompts have more than max_length = {length} tokens (the longest {longest}) and are "
+        "cut from the left"
+    )
+    if settings["shots"] and cut > (settings.get("cut_prompts") or 0) * len(prompts):
+        raise TaskError(
+            f"{told}: they would show fewer than shots = {settings['shots']} examples. Raise max_length to {longest} where the "
+            f"model has the positions, lower shots, or allow a share of {cut / len(prompts):.3f} in the column cut_prompts."
+        )
+    print(f"warning: {told}.", flush=True)
 
 
 @contextlib.contextmanager

@@ -51,6 +51,7 @@ def prepare(
         tokens.cached(tokenizer, cache, {"length": length, "special": True}, [evaluation["text"].tolist()], encode),
         length,
     )
+    _text.check_ids(folder, tokenizer, encoded.values("input_ids"), settings)
     for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
         ids = np.array(row["input_ids"])
         words = np.flatnonzero(encoded.array(SPECIAL, index) == 0)

@@ -32,6 +32,7 @@ def prepare(
 ) -> Prepared:
     """Tokenise the joined text, in the order of the data, and cut it into windows."""
     tasks.check_columns(data, settings, "item", "text")
+    tasks.check_architecture(folder, settings)
     _, data = tasks.parts(data, settings)
     _text.check(data, settings, "text", empty=True)  # a blank line of an article is a part of its text
     context = int(tasks.required(settings, "context"))
@@ -43,6 +44,7 @@ def prepare(
             f"takes at most {limit}."
         )
     ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context, cache)
+    _text.check_ids(folder, tokenizer, np.array(ids), settings)
     available = len(ids) // context
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:

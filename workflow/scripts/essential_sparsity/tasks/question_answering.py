@@ -71,6 +71,7 @@ def prepare(
     found = windows(tokenizer, length, data.loc[used], settings, cache)
     rows = found.without(*PLACES)
     print(f"{len(used):,} questions in {len(found):,} windows of up to {length} tokens.", flush=True)
+    _text.check_ids(folder, tokenizer, rows.values("input_ids"), settings)
     evaluated, question, offsets = of_questions(found, used.get_indexer(evaluation.index))
     trained, owner, places = of_questions(found, used.get_indexer(train.index))
     spans = []

@@ -50,6 +50,7 @@ def prepare(
     used = train.index.union(evaluation.index)  # in the order of the data: the same file for every seed that takes all
     seconds = data["text_b"][used] if "text_b" in data else None
     tokens = _text.encode(tokenizer, length, data[first][used], seconds, cache)
+    _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
 
     def inputs(rows: pd.DataFrame) -> Rows:
         return Rows(tokens, used.get_indexer(rows.index), labels=rows["target"].tolist())

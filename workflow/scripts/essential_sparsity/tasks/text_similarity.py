@@ -59,9 +59,11 @@ def prepare(
     if settings["protocol"] == "zero-shot":
         texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
         tokens = _text.encode(tokenizer, length, texts, cache=cache)
+        _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
         return Prepared(inputs=Rows(tokens, range(len(tokens))), **common)
     used = train.index.union(evaluation.index)
     tokens = _text.encode(tokenizer, length, data["text_a"][used], data["text_b"][used], cache)
+    _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
 
     def inputs(rows: pd.DataFrame) -> Rows:
         return Rows(tokens, used.get_indexer(rows.index), labels=rows["target"].astype(float).tolist())

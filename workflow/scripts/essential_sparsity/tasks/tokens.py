@@ -40,6 +40,10 @@ class Tokens(Sequence):
         offsets, values = self.columns[name]
         return values[offsets[index] : offsets[index + 1]]
 
+    def values(self, name: str) -> np.ndarray:
+        """One list of all rows, one after the other."""
+        return self.columns[name][1]
+
     def without(self, *names: str) -> "Tokens":
         """The same rows with some of their lists left out."""
         return Tokens({name: column for name, column in self.columns.items() if name not in names})

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.training import memory, resume
 
@@ -23,7 +23,7 @@ RISE = 2.0  # times their loss before training: more is no noise of a model that
 MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
 
 
-class TrainingError(ValueError):
+class TrainingError(errors.UserError):
     """Fine-tuning cannot start as configured, or did not hold its mask."""
 
 

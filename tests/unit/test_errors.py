@@ -1,0 +1,63 @@
+"""What a user can mend is one line that names the program; every other error keeps its traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
+PROGRAM = """
+import sys
+sys.path.insert(0, {scripts!r})
+from essential_sparsity import cli
+{imports}
+
+
+def main():
+    {body}
+
+
+cli.run(main)
+"""
+OURS = {
+    "a checkpoint": (
+        "from essential_sparsity.checkpoints.prunable import CheckpointError as E",
+        "raise E('It is cut.')",
+    ),
+    "a configuration": ("from essential_sparsity.study.configuration import ConfigError as E", "raise E('It is cut.')"),
+    "a source": ("from essential_sparsity.acquire.sources import SourceError as E", "raise E('It is cut.')"),
+    "a task": ("from essential_sparsity.tasks import TaskError as E", "raise E('It is cut.')"),
+    "a training": ("from essential_sparsity.training.finetuning import TrainingError as E", "raise E('It is cut.')"),
+    "any": ("from essential_sparsity.errors import UserError as E", "raise E('It is cut.')"),
+}
+THEIRS = {
+    "numpy": ("import numpy as np", "np.zeros(3) + np.zeros(4)"),
+    "torch": ("import torch", "torch.zeros(3) @ torch.zeros(4)"),
+    "torch, a ValueError": ("import torch", "torch.distributions.Normal(0.0, -1.0)"),
+    "pandas": ("import pandas as pd", "pd.DataFrame({'a': [1, 1]}).set_index('a').reindex([1, 2])"),
+    "JSON": ("import json", "json.loads('{')"),
+    "a file": ("", "open('not there')"),
+    "a text": ("", "b'\\xff'.decode()"),
+}
+
+
+def ended(folder: Path, imports: str, body: str) -> subprocess.CompletedProcess:
+    path = folder / "measure_something.py"
+    path.write_text(PROGRAM.format(scripts=str(SCRIPTS), imports=imports, body=body))
+    return subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_a_user_can_mend_is_one_line(tmp_path, name):
+    done = ended(tmp_path, *OURS[name])
+    assert done.returncode == 1
+    assert done.stderr == "error: measure_something: It is cut.\n"
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_what_a_library_raises_keeps_its_traceback(tmp_path, name):
+    done = ended(tmp_path, *THEIRS[name])
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert f"in main\n    {THEIRS[name][1].splitlines()[0]}" in done.stderr

@@ -1,0 +1,184 @@
+"""Before a curve, a few items go through the dense model one by one and together: finite, and the same, or it is refused."""
+
+import dataclasses
+import math
+import random
+
+import pytest
+import tiny_models as tiny
+import torch
+import transformers as hf
+from safetensors.torch import load_file, save_file
+
+from essential_sparsity import tasks
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.runs import evaluation, smoke
+from essential_sparsity.tasks import TaskError
+
+RATED = {key: tiny.FINETUNE[key] for key in ("protocol", "n_train", "n_eval", "batch_size", "learning_rate", "epochs")}
+CASES = {
+    "probe": (tiny.save_bert, tiny.reviews, tiny.PROBE),
+    "probe of a decoder": (tiny.save_llama, tiny.reviews, tiny.PROBE),
+    "classes": (tiny.save_bert, tiny.reviews, tiny.FINETUNE | {"epochs": 1}),
+    "classes of a decoder": (lambda folder: tiny.save_decoder(folder, "GPT2"), tiny.reviews, tiny.FINETUNE),
+    "images": (tiny.save_vit, lambda: tiny.images(80), tiny.IMAGES | {"n_train": 40, "n_eval": 20}),
+    "masked images": (
+        lambda folder: tiny.save_vision(folder, "ViTMAE"),
+        lambda: tiny.images(80), tiny.IMAGES | {"n_train": 40, "n_eval": 20},
+    ),
+    "similarity": (tiny.save_bert, tiny.pairs, tiny.SIMILARITY),
+    "ratings": (tiny.save_bert, lambda: tiny.pairs(60), tiny.SIMILARITY | RATED),
+    "perplexity": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY),
+    "masked": (lambda folder: tiny.save_bert(folder, auto_class="AutoModelForMaskedLM"), tiny.reviews, tiny.MASKED),
+}  # fmt: skip
+
+
+def dense(folder, data, settings):
+    ((_, outcome),) = evaluation.evaluate(folder, data, settings, "dense", [0.0], 0)
+    return outcome
+
+
+def without_mask(prepared):
+    """As a kind would be whose batches forget what is padding."""
+
+    def collate(rows):
+        return {key: value for key, value in prepared.collate(rows).items() if key != "attention_mask"}
+
+    return dataclasses.replace(prepared, collate=collate)
+
+
+def loaded(folder, settings, prepared):
+    torch.manual_seed(0)
+    return loading.load_model(
+        folder, tasks.auto_class(settings), allow_new=("pooler.", "classifier.", "score."), **prepared.model_options
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_changes_no_bit_of_a_result(tmp_path, monkeypatch, case):
+    saver, data, settings = CASES[case]
+    folder, found = saver(tmp_path), []
+    check = smoke.check
+    monkeypatch.setattr(smoke, "check", lambda *args: found.append(check(*args)))
+    with_it = dense(folder, data(), settings)
+    monkeypatch.setattr(smoke, "check", lambda *args: None)
+    without = dense(folder, data(), settings)
+    assert len(found) == 1
+    assert found[0] is None if case == "perplexity" else found[0] < 1e-5  # windows are scored one by one
+    assert with_it.metrics == without.metrics
+    assert with_it.items.equals(without.items)
+
+
+@pytest.mark.parametrize("case", ["probe", "classes", "similarity", "masked"])
+def test_outputs_that_depend_on_the_batch_are_refused(tmp_path, case):
+    saver, data, settings = CASES[case]
+    folder = saver(tmp_path)
+    texts = data()
+    if case == "similarity":  # words of one token each need no padding
+        texts = texts.assign(text_a=tiny.reviews(len(texts))["text"])
+    prepared = tasks.load(settings["kind"]).prepare(folder, texts, settings, 0)
+    model = loaded(folder, settings, prepared)
+    assert smoke.check(model, prepared, settings, "cpu") < 1e-5
+    with pytest.raises(
+        TaskError, match=r"'tiny': .* in batches of 8 than one by one: .* of their norm, more than 0.001"
+    ):
+        smoke.check(model, without_mask(prepared), settings, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_given_its_rounding(tmp_path, dtype):
+    folder = tiny.save_bert(tmp_path, dtype)
+    prepared = tasks.load("text-classification").prepare(folder, tiny.reviews(), tiny.PROBE, 0)
+    assert smoke.check(loaded(folder, tiny.PROBE, prepared), prepared, tiny.PROBE, "cpu") < 0.02
+
+
+DAMAGED = {  # a tensor that is not pruned, so that no ranking of weights sees it
+    "bert": (tiny.save_bert, tiny.reviews, tiny.PROBE, "embeddings.LayerNorm.weight", math.nan),
+    "llama": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY, "model.norm.weight", math.inf),
+    "vit": (tiny.save_vit, lambda: tiny.images(80), CASES["images"][2], "embeddings.cls_token", math.nan),
+    "gpt2": (CASES["classes of a decoder"][0], tiny.reviews, tiny.FINETUNE, "transformer.wpe.weight", math.nan),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_outputs_that_are_not_finite_are_refused(tmp_path, name):
+    saver, data, settings, tensor, value = DAMAGED[name]
+    path = saver(tmp_path) / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {tensor: torch.full_like(tensors[tensor], value)}, path, metadata={"format": "pt"})
+    with pytest.raises(TaskError, match=r"outputs that are not finite for \d of \d items"):
+        dense(tmp_path, data(), settings)
+
+
+def test_generators_and_the_model_are_left_as_they_were(tmp_path):
+    folder = tiny.save_bert(tmp_path)
+    prepared = tasks.load("text-classification").prepare(folder, tiny.reviews(), tiny.FINETUNE, 0)
+    model = loaded(folder, tiny.FINETUNE, prepared)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    states = torch.get_rng_state(), random.getstate()
+    smoke.check(model, prepared, tiny.FINETUNE, "cpu")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_sparse_models_may_collapse(tmp_path, monkeypatch):
+    monkeypatch.setattr(smoke, "check", lambda *args: pytest.fail("only the dense model is looked at"))
+    list(evaluation.evaluate(tiny.save_bert(tmp_path), tiny.reviews(), tiny.PROBE, "global", [0.5, 0.99], 0))
+
+
+def test_where_memory_lets_fewer_through_fewer_go(tmp_path):
+    folder = tiny.save_bert(tmp_path)
+    prepared = tasks.load("text-classification").prepare(folder, tiny.reviews(), tiny.PROBE, 0)
+    model, sizes = loaded(folder, tiny.PROBE, prepared), []
+    forward = model.forward
+
+    def crowded(input_ids, **inputs):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(input_ids=input_ids, **inputs)
+
+    model.forward = crowded
+    assert smoke.check(model, prepared, tiny.PROBE, "cpu") < 1e-5
+    assert sizes == [1] * 8 + [8, 4] + [2] * 4
+
+
+# --- encoder-decoders
+
+SEQ2SEQ = {
+    "t5": lambda: hf.T5ForConditionalGeneration(
+        hf.T5Config(vocab_size=16, d_model=16, num_layers=2, num_heads=2, d_ff=32, d_kv=8, decoder_start_token_id=0)
+    ),
+    "bart": lambda: hf.BartForConditionalGeneration(
+        hf.BartConfig(
+            vocab_size=16, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=2,
+        )
+    ),
+    "pegasus": lambda: hf.PegasusForConditionalGeneration(
+        hf.PegasusConfig(
+            vocab_size=16, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32,
+            pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, forced_eos_token_id=1,
+        )
+    ),
+}  # fmt: skip
+TASKS = {
+    "probe": (tiny.reviews, tiny.PROBE),
+    "finetune": (tiny.reviews, tiny.FINETUNE),
+    "similarity": (tiny.pairs, tiny.SIMILARITY),
+    "perplexity": (tiny.reviews, tiny.PERPLEXITY),
+    "masked": (tiny.reviews, tiny.MASKED),
+}
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+@pytest.mark.parametrize("task", TASKS)
+def test_an_encoder_decoder_is_refused_in_words(tmp_path, name, task):
+    SEQ2SEQ[name]().save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    data, settings = TASKS[task]
+    with pytest.raises(TaskError, match=rf"'tiny': '{name}', the architecture of .*, is an encoder-decoder"):
+        dense(tmp_path, data(), settings)
