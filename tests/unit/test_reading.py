@@ -329,23 +329,33 @@ def test_files_of_one_split_have_the_same_columns_and_kinds(fetch):
 
 
 @pytest.mark.parametrize("order", [["small", "medium", "large"], ["yes", "no"], ["b", "c", "a"]])
-@pytest.mark.parametrize("container", ["datasets", "arrow", "pandas"])
+@pytest.mark.parametrize("container", ["datasets", "arrow", "pandas", "save_to_disk", "ipc"])
 def test_the_order_of_classes_holds_in_every_container(fetch, tmp_path, order, container):
+    import datasets
+
     (tmp_path / "data").mkdir()
+    features = datasets.Features({"label": datasets.ClassLabel(names=order), "text": datasets.Value("string")})
+    made = {}
     for split, labels in (("train", order[::-1]), ("test", order[:1])):
         path = tmp_path / "data" / f"{split}.parquet"
+        codes = [order.index(label) for label in labels]
+        made[split] = datasets.Dataset.from_dict({"label": codes, "text": labels}, features=features)
+        column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(order))
+        table = pa.table({"label": column, "text": labels})
         if container == "datasets":
-            import datasets
-
-            features = datasets.Features({"label": datasets.ClassLabel(names=order), "text": datasets.Value("string")})
-            codes = [order.index(label) for label in labels]
-            datasets.Dataset.from_dict({"label": codes, "text": labels}, features=features).to_parquet(path)
+            made[split].to_parquet(path)
         elif container == "arrow":
-            codes = pa.array([order.index(label) for label in labels], pa.int8())
-            column = pa.DictionaryArray.from_arrays(codes, pa.array(order))
-            pq.write_table(pa.table({"label": column, "text": labels}), path)
-        else:
+            pq.write_table(table, path)
+        elif container == "pandas":
             pd.DataFrame({"label": pd.Categorical(labels, order), "text": labels}).to_parquet(path)
-    frame = fetch({}, "parquet")
+        elif container == "ipc":
+            with pa.ipc.new_file(path.with_suffix(".arrow"), table.schema) as file:
+                file.write_table(table)
+    if container == "save_to_disk":
+        datasets.DatasetDict(made).save_to_disk(tmp_path / "data")
+        (tmp_path / "data/train/cache-0123.arrow").write_bytes(b"x")
+    form = "arrow" if container in ("save_to_disk", "ipc") else "parquet"
+    frame = fetch({}, form)
+    assert len(frame) == len(order) + 1
     assert list(frame["label"].cat.categories) == order
     assert frame["label"].tolist() == frame["text"].tolist()

@@ -12,7 +12,7 @@ from essential_sparsity.acquire import readers, reports, sources, splits
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
-DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".arrow", ".xlsx", ".zip"}))
+DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".xlsx", ".zip"}))
 
 
 def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -75,6 +75,8 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
             left_out[name] = "hidden"
         elif PurePosixPath(name).name in ABOUT:
             left_out[name] = "about the data"
+        elif format_name == "arrow" and PurePosixPath(name).name.startswith("cache-"):
+            left_out[name] = "a cache of the datasets library"
         elif name.lower().endswith(suffixes):
             found.append(name)
         else:
