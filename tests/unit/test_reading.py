@@ -156,6 +156,7 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("train/a.csv", "train/test.csv"), "speaks of the splits test and train"),
         (("train.csv", "train.csv.gz"), "one name in two forms"),
         (("a.csv", "a.tsv"), "one name in two forms"),
+        (("train.csv", "Train.CSV"), "one name in two forms"),
         (("en-train/a.csv", "de-test/a.csv"), "would become one"),
     ],
 )
@@ -163,6 +164,29 @@ def test_several_data_sets_do_not_become_one(fetch, names, words):
     content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
     with pytest.raises(SourceError, match=words):
         fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
+
+
+@pytest.mark.parametrize("words", [("train", "test"), ("Train", "Test"), ("training", "eval")])
+def test_a_column_of_splits_is_read_as_names_of_files_are(fetch, words):
+    frame = fetch({"f.csv": "text,split\n" + "".join(f"{word} film,{word}\n" for word in words)}, "csv")
+    assert frame["split"].tolist() == ["train", "test"]
+    assert "split" not in fetch({"f.csv": f"text,split\na,{words[0]}\nb,{words[0]}\n"}, "csv")
+    with pytest.raises(SourceError, match="1 rows have no value in the column split"):
+        fetch({"f.csv": f"text,split\na,{words[0]}\nb,\n"}, "csv")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("test.csv", "text,label\n"), ("test.tsv", "text\tlabel\n\n"), ("dev.csv", "text,label")]
+)
+def test_a_file_without_rows_is_named(fetch, file, content):
+    with pytest.raises(SourceError, match=rf"{file} has no rows"):
+        fetch({"train.csv": "text,label\na,1\n", file: content}, "csv")
+
+
+@pytest.mark.parametrize("columns", ["text", "text=sentence,label", "=a", "text="])
+def test_a_renaming_that_renames_nothing_is_named(fetch, columns):
+    with pytest.raises(SourceError, match="renames nothing"):
+        fetch({"f.csv": "sentence,label\na,1\n"}, "csv", columns=columns)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,10 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     except (KeyError, IndexError, TypeError, ValueError, EOFError, OSError) as error:
         raise SourceError(f"{files.some(names)} of {dataset} cannot be read as {name} ({error!r}).") from error
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
-    frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
+    frame = renamed(frame, settings.get("columns"), dataset)
+    if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
+        frame = named_splits(frame, dataset)
+    frame = tidy(frame, dataset)
     report = reports.describe(frame, names, left_out, rows_left_out)
     reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
@@ -97,7 +100,12 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:
     """Rename by `new=old,new=old`; a column that had a new name already gives way. Raises SourceError."""
-    pairs = dict(pair.split("=", 1) for pair in columns.split(",")) if columns else {}
+    parts = [pair.strip() for pair in columns.split(",")] if columns else []
+    if wrong := [pair for pair in parts if not all(pair.partition("="))]:
+        raise SourceError(
+            f"{dataset}: {wrong[0]!r} in the column columns renames nothing; write new=old pairs, as text=sentence,label=gold."
+        )
+    pairs = dict(pair.split("=", 1) for pair in parts)
     if missing := [old for old in pairs.values() if old not in frame]:
         raise SourceError(f"{dataset} has no column {missing[0]!r} to rename; it has {files.some(list(frame))}.")
     frame = frame.drop(columns=[new for new in pairs if new in frame and new not in pairs.values()])
@@ -109,14 +117,24 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     if frame.empty:
         raise SourceError(f"{dataset} has no rows.")
     if "item" not in frame:
-        splits = frame["split"].astype(str) if "split" in frame else pd.Series("", index=frame.index)
-        places = splits.groupby(splits).cumcount().map("{:07d}".format)
-        frame = frame.assign(item=(splits + "-" + places).str.removeprefix("-"))
+        of_row = frame["split"].astype(str) if "split" in frame else pd.Series("", index=frame.index)
+        places = of_row.groupby(of_row).cumcount().map("{:07d}".format)
+        frame = frame.assign(item=(of_row + "-" + places).str.removeprefix("-"))
     wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
     if len(wrong):
         raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {files.some(list(wrong))}.")
     frame = frame.assign(item=frame["item"].astype(str))
     return frame[["item", *frame.columns.drop("item")]]
+
+
+def named_splits(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The column split in one spelling (`dev` and `Validation` are `validation`); without it where all rows are of one."""
+    if (missing := frame["split"].isna() | (frame["split"].astype(str).str.strip() == "")).any():
+        raise SourceError(
+            f"{dataset}: {missing.sum():,} rows have no value in the column split. Give each row its split."
+        )
+    names = frame["split"].astype(str).map(lambda name: splits.SPLIT_OF.get(name.strip().lower(), name))
+    return frame.drop(columns="split") if (names == names.iloc[0]).all() else frame.assign(split=names)
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

@@ -223,6 +223,8 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
     frames = {}
     for split, found in splits.grouped(names, SUFFIXES[format_name]).items():
         parts = {name: read(folder / name) for name in found}
+        if empty := [name for name, part in parts.items() if part.empty]:
+            raise SourceError(f"{empty[0]} has no rows. Take it out of the folder, or fill it.")
         first, *others = parts
         for name in others:
             if set(parts[name]) != set(parts[first]):
