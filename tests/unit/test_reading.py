@@ -205,6 +205,12 @@ def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
         fetch({name: png() for name in names}, "imagefolder")
 
 
+@pytest.mark.parametrize("content", [b"no image", b"", png(kind="TIFF")[:20]])
+def test_images_that_are_none_are_named_when_they_are_fetched(fetch, content):
+    with pytest.raises(SourceError, match=r"mine: the image dog/2\.png cannot be decoded"):
+        fetch({"cat/1.png": png(), "dog/1.png": png(), "dog/2.png": content}, "imagefolder")
+
+
 PIXELS = "0,50,100,255"
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import readers, reports, sources, splits
+from essential_sparsity.acquire import pictures, readers, reports, sources, splits
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
@@ -46,6 +46,10 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
         frame = named_splits(frame, dataset)
     frame = tidy(frame, dataset)
+    if "image" in frame:
+        for item, encoded in zip(frame["item"], frame["image"], strict=True):
+            if isinstance(encoded, bytes):
+                pictures.opened(encoded, f"{dataset}: the image {item}")
     report = reports.describe(frame, names, left_out, rows_left_out)
     reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
