@@ -93,6 +93,18 @@ def test_a_training_subset_of_one_label_is_refused(protocol):
         _labels.check_drawn(train, train, ["x", "y", "z"], tiny.PROBE | {"protocol": protocol})
 
 
+@pytest.mark.parametrize("content", [("text",), ("text_a", "text_b"), ("image",)])
+def test_evaluated_rows_that_train_as_well_and_labels_that_do_not_are_said(capsys, content):
+    train = pd.DataFrame({"label": ["x", "y"], "target": [0, 1], **{column: ["a", "b"] for column in content}})
+    evaluation = pd.DataFrame(
+        {"label": list("xyz"), "target": [0, 1, 2], **{column: ["b", "c", "d"] for column in content}}
+    )
+    _labels.check_drawn(train, evaluation, ["x", "y", "z"], tiny.PROBE, *content)
+    out = capsys.readouterr().out
+    assert "1 evaluated rows have labels that none of the 2 training rows drawn has: 'z'" in out
+    assert "1 of 3 evaluated rows have the content of a training row" in out
+
+
 @pytest.mark.parametrize(("labels", "evaluated"), [(8, 7), (10, 2), (3, 2)])
 def test_guessing_is_among_all_labels_of_the_data(labels, evaluated):
     targets = np.arange(60) % evaluated

@@ -156,6 +156,7 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("train/a.csv", "train/test.csv"), "speaks of the splits test and train"),
         (("train.csv", "train.csv.gz"), "one name in two forms"),
         (("a.csv", "a.tsv"), "one name in two forms"),
+        (("train.csv", "Train.CSV"), "one name in two forms"),
         (("en-train/a.csv", "de-test/a.csv"), "would become one"),
     ],
 )
@@ -163,6 +164,29 @@ def test_several_data_sets_do_not_become_one(fetch, names, words):
     content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
     with pytest.raises(SourceError, match=words):
         fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
+
+
+@pytest.mark.parametrize("words", [("train", "test"), ("Train", "Test"), ("training", "eval")])
+def test_a_column_of_splits_is_read_as_names_of_files_are(fetch, words):
+    frame = fetch({"f.csv": "text,split\n" + "".join(f"{word} film,{word}\n" for word in words)}, "csv")
+    assert frame["split"].tolist() == ["train", "test"]
+    assert "split" not in fetch({"f.csv": f"text,split\na,{words[0]}\nb,{words[0]}\n"}, "csv")
+    with pytest.raises(SourceError, match="1 rows have no value in the column split"):
+        fetch({"f.csv": f"text,split\na,{words[0]}\nb,\n"}, "csv")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("test.csv", "text,label\n"), ("test.tsv", "text\tlabel\n\n"), ("dev.csv", "text,label")]
+)
+def test_a_file_without_rows_is_named(fetch, file, content):
+    with pytest.raises(SourceError, match=rf"{file} has no rows"):
+        fetch({"train.csv": "text,label\na,1\n", file: content}, "csv")
+
+
+@pytest.mark.parametrize("columns", ["text", "text=sentence,label", "=a", "text="])
+def test_a_renaming_that_renames_nothing_is_named(fetch, columns):
+    with pytest.raises(SourceError, match="renames nothing"):
+        fetch({"f.csv": "sentence,label\na,1\n"}, "csv", columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +203,12 @@ def test_several_data_sets_do_not_become_one(fetch, names, words):
 def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
     with pytest.raises(SourceError, match=r"\{split\}/\{label\}/\{image\}"):
         fetch({name: png() for name in names}, "imagefolder")
+
+
+@pytest.mark.parametrize("content", [b"no image", b"", png(kind="TIFF")[:20]])
+def test_images_that_are_none_are_named_when_they_are_fetched(fetch, content):
+    with pytest.raises(SourceError, match=r"mine: the image dog/2\.png cannot be decoded"):
+        fetch({"cat/1.png": png(), "dog/1.png": png(), "dog/2.png": content}, "imagefolder")
 
 
 PIXELS = "0,50,100,255"
@@ -303,6 +333,9 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
         ("f.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("f.csv.gz", b"no gzip", r"f\.csv\.gz cannot be unpacked"),
         ("f.json", '[{"label": 1}, {"label": "x"}]', "'label' holds values of several kinds"),
+        ("f.json", '[{"label": 1.5}, {"label": true}]', "'label' holds values of several kinds"),
+        ("f.json", '[{"label": [1]}, {"label": ["x"]}]', "'label' holds values of several kinds"),
+        ("f.json", '{"label": 1180591620717411303424}', "'label' holds values"),
         ("f.json", '{"label": 1, "label": 2}', "'label' twice"),
         ("f.json", '["a", "b"]', "is no object"),
         ("f.json", '{\n"data": []\n}', "one object over many lines"),
@@ -326,23 +359,33 @@ def test_files_of_one_split_have_the_same_columns_and_kinds(fetch):
 
 
 @pytest.mark.parametrize("order", [["small", "medium", "large"], ["yes", "no"], ["b", "c", "a"]])
-@pytest.mark.parametrize("container", ["datasets", "arrow", "pandas"])
+@pytest.mark.parametrize("container", ["datasets", "arrow", "pandas", "save_to_disk", "ipc"])
 def test_the_order_of_classes_holds_in_every_container(fetch, tmp_path, order, container):
+    import datasets
+
     (tmp_path / "data").mkdir()
+    features = datasets.Features({"label": datasets.ClassLabel(names=order), "text": datasets.Value("string")})
+    made = {}
     for split, labels in (("train", order[::-1]), ("test", order[:1])):
         path = tmp_path / "data" / f"{split}.parquet"
+        codes = [order.index(label) for label in labels]
+        made[split] = datasets.Dataset.from_dict({"label": codes, "text": labels}, features=features)
+        column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(order))
+        table = pa.table({"label": column, "text": labels})
         if container == "datasets":
-            import datasets
-
-            features = datasets.Features({"label": datasets.ClassLabel(names=order), "text": datasets.Value("string")})
-            codes = [order.index(label) for label in labels]
-            datasets.Dataset.from_dict({"label": codes, "text": labels}, features=features).to_parquet(path)
+            made[split].to_parquet(path)
         elif container == "arrow":
-            codes = pa.array([order.index(label) for label in labels], pa.int8())
-            column = pa.DictionaryArray.from_arrays(codes, pa.array(order))
-            pq.write_table(pa.table({"label": column, "text": labels}), path)
-        else:
+            pq.write_table(table, path)
+        elif container == "pandas":
             pd.DataFrame({"label": pd.Categorical(labels, order), "text": labels}).to_parquet(path)
-    frame = fetch({}, "parquet")
+        elif container == "ipc":
+            with pa.ipc.new_file(path.with_suffix(".arrow"), table.schema) as file:
+                file.write_table(table)
+    if container == "save_to_disk":
+        datasets.DatasetDict(made).save_to_disk(tmp_path / "data")
+        (tmp_path / "data/train/cache-0123.arrow").write_bytes(b"x")
+    form = "arrow" if container in ("save_to_disk", "ipc") else "parquet"
+    frame = fetch({}, form)
+    assert len(frame) == len(order) + 1
     assert list(frame["label"].cat.categories) == order
     assert frame["label"].tolist() == frame["text"].tolist()

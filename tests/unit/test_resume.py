@@ -275,4 +275,4 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
 def test_an_error_in_the_first_steps_halves_nothing(folders, undisturbed, steps, tmp_path, capsys):
     stop_at(1, steps, folders["texts"], place=work(tmp_path))
     assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
-    assert capsys.readouterr().out == ""
+    assert "parts now" not in capsys.readouterr().out

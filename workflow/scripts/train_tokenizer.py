@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
-    pretraining.train_tokenizer(pretraining.subset(data, 1.0)["text"].tolist(), args.size, args.out.parent)
+    pretraining.train_tokenizer(pretraining.texts(pretraining.subset(data, 1.0)), args.size, args.out.parent)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import readers, reports, sources, splits
+from essential_sparsity.acquire import pictures, readers, reports, sources, splits
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
-DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".arrow", ".xlsx", ".zip"}))
+DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".xlsx", ".zip"}))
 
 
 def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -42,7 +42,14 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     except (KeyError, IndexError, TypeError, ValueError, EOFError, OSError) as error:
         raise SourceError(f"{files.some(names)} of {dataset} cannot be read as {name} ({error!r}).") from error
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
-    frame = tidy(renamed(frame, settings.get("columns"), dataset), dataset)
+    frame = renamed(frame, settings.get("columns"), dataset)
+    if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
+        frame = named_splits(frame, dataset)
+    frame = tidy(frame, dataset)
+    if "image" in frame:
+        for item, encoded in zip(frame["item"], frame["image"], strict=True):
+            if isinstance(encoded, bytes):
+                pictures.opened(encoded, f"{dataset}: the image {item}")
     report = reports.describe(frame, names, left_out, rows_left_out)
     reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
@@ -75,6 +82,8 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
             left_out[name] = "hidden"
         elif PurePosixPath(name).name in ABOUT:
             left_out[name] = "about the data"
+        elif format_name == "arrow" and PurePosixPath(name).name.startswith("cache-"):
+            left_out[name] = "a cache of the datasets library"
         elif name.lower().endswith(suffixes):
             found.append(name)
         else:
@@ -95,7 +104,12 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:
     """Rename by `new=old,new=old`; a column that had a new name already gives way. Raises SourceError."""
-    pairs = dict(pair.split("=", 1) for pair in columns.split(",")) if columns else {}
+    parts = [pair.strip() for pair in columns.split(",")] if columns else []
+    if wrong := [pair for pair in parts if not all(pair.partition("="))]:
+        raise SourceError(
+            f"{dataset}: {wrong[0]!r} in the column columns renames nothing; write new=old pairs, as text=sentence,label=gold."
+        )
+    pairs = dict(pair.split("=", 1) for pair in parts)
     if missing := [old for old in pairs.values() if old not in frame]:
         raise SourceError(f"{dataset} has no column {missing[0]!r} to rename; it has {files.some(list(frame))}.")
     frame = frame.drop(columns=[new for new in pairs if new in frame and new not in pairs.values()])
@@ -107,14 +121,24 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     if frame.empty:
         raise SourceError(f"{dataset} has no rows.")
     if "item" not in frame:
-        splits = frame["split"].astype(str) if "split" in frame else pd.Series("", index=frame.index)
-        places = splits.groupby(splits).cumcount().map("{:07d}".format)
-        frame = frame.assign(item=(splits + "-" + places).str.removeprefix("-"))
+        of_row = frame["split"].astype(str) if "split" in frame else pd.Series("", index=frame.index)
+        places = of_row.groupby(of_row).cumcount().map("{:07d}".format)
+        frame = frame.assign(item=(of_row + "-" + places).str.removeprefix("-"))
     wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
     if len(wrong):
         raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {files.some(list(wrong))}.")
     frame = frame.assign(item=frame["item"].astype(str))
     return frame[["item", *frame.columns.drop("item")]]
+
+
+def named_splits(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The column split in one spelling (`dev` and `Validation` are `validation`); without it where all rows are of one."""
+    if (missing := frame["split"].isna() | (frame["split"].astype(str).str.strip() == "")).any():
+        raise SourceError(
+            f"{dataset}: {missing.sum():,} rows have no value in the column split. Give each row its split."
+        )
+    names = frame["split"].astype(str).map(lambda name: splits.SPLIT_OF.get(name.strip().lower(), name))
+    return frame.drop(columns="split") if (names == names.iloc[0]).all() else frame.assign(split=names)
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

@@ -6,11 +6,9 @@ text or categories, images the bytes of an image file. From a malformed file com
 TypeError, ValueError or EOFError of parsing it.
 """
 
-import gzip
-import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -18,18 +16,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pandas.api.types import is_numeric_dtype, union_categoricals
 
 from essential_sparsity import files
-from essential_sparsity.acquire import splits, texts
+from essential_sparsity.acquire import greys, splits, texts
 from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire.frames import concatenated, joined
 
 Reader = Callable[[Path, list[str]], pd.DataFrame]
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
 NO_SIDE = "a rating between -1 and 1 takes no side"
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
-LABELS = ("label", "class")  # names of the column of labels in the header of a table of pixels
-MOST_LABELS = 100  # of a table of pixels without a header: a larger number is a grey value
 
 
 def ratings_tsv(folder: Path, names: list[str]) -> pd.DataFrame:
@@ -76,144 +72,6 @@ def _only(names: list[str], format_name: str) -> str:
     return names[0]
 
 
-def pixels_csv(folder: Path, names: list[str]) -> pd.DataFrame:
-    """Lines of the grey values 0…255 of a square image, row by row, and its label: the last cell, or the column `label`.
-
-    Without a header the label is a whole number below 100, and there are at least two; a column split as of any table.
-    """
-    frames = {}
-    groups = splits.grouped(names, SUFFIXES["pixels-csv"])
-    for split, found in groups.items():
-        prefix = "" if len(groups) == 1 else f"{split}-"
-        parts = [_pixels(folder / name) for name in found]
-        labels, pixels = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        items = (f"{prefix}{index:05d}" for index in range(len(labels)))
-        frames[split] = _images(items, labels, pixels)
-    return _joined(frames)
-
-
-def _pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(labels as text (n), grey values (n, side, side)) of one table."""
-    text = texts.text_of(path)
-    first = text.split("\n", 1)[0].strip().split(",")
-    named = not all(re.fullmatch(r"[-+.\deE\s]*", cell) for cell in first)
-    table = pd.read_csv(io.StringIO(text), header=0 if named else None)
-    if not isinstance(table.index, pd.RangeIndex):
-        raise SourceError(f"{path.name}: the lines have more cells than the header ({len(first)}).")
-    place = len(table.columns) - 1
-    if named:
-        found = [index for index, name in enumerate(first) if name.strip().strip('"').lower() in LABELS]
-        if len(found) != 1:
-            raise SourceError(
-                f"{path.name}: the header has {len(found)} columns called {' or '.join(LABELS)} ({files.some(first)}); "
-                "expected one, as the format pixels-csv has it."
-            )
-        place = found[0]
-    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    labels, pixels = table.iloc[:, place].astype(str).to_numpy(), np.delete(numbers, place, axis=1)
-    for row, column in np.argwhere(~((pixels >= 0) & (pixels <= 255) & (pixels == np.rint(pixels))))[:1]:
-        cell = table.iloc[row, column + (column >= place)]
-        raise SourceError(
-            f"{path.name}, image {row + 1}: the grey value {cell} is no whole number from 0 to 255, as the format pixels-csv "
-            "has them. Scale the values so, with the label in the last cell or under a header `label`."
-        )
-    if pixels.max() <= 1:
-        raise SourceError(
-            f"{path.name}: no grey value is above 1, as if they were fractions; the format pixels-csv has whole numbers from 0 to 255."
-        )
-    if not named:
-        numeric = numbers[:, place]
-        labels = np.array([f"{number:g}" for number in numeric])
-        wrong = ~((numeric >= 0) & (numeric < MOST_LABELS) & (numeric == np.rint(numeric)))
-        told = "The last cell of a line is its label (a whole number below 100). If yours is the first, give the table a header"
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise SourceError(
-                f"{path.name}, image {row + 1}: {table.iloc[row, place]} is no label. {told} that calls that column `label`."
-            )
-        if len(set(labels)) == 1 and len(labels) > 1 and len(set(numbers[:, 0])) > 1:
-            raise SourceError(f"{path.name}: all labels are {labels[0]}. {told} that calls that column `label`.")
-    side = round(pixels.shape[1] ** 0.5)
-    if side * side != pixels.shape[1]:
-        raise SourceError(
-            f"{path.name}: {pixels.shape[1]} grey values a line are no square image, as the format pixels-csv has them."
-        )
-    return labels, pixels.reshape(-1, side, side)
-
-
-def digits_json(folder: Path, names: list[str]) -> pd.DataFrame:
-    """`{label}.json`, each with `data`: the grey values of its 28 x 28 images in one list, as fractions of 255."""
-    frames = []
-    for path in sorted(folder / name for name in names):
-        values = np.array(json.loads(texts.text_of(path))["data"], dtype=np.float64)
-        if values.size % (28 * 28) or not ((values >= 0) & (values <= 1)).all():
-            raise SourceError(
-                f"{path.name}: expected grey values from 0 to 1 of images of 28 x 28, found {values.size} values from "
-                f"{values.min():g} to {values.max():g}; it cannot be read as digits-json."
-            )
-        pixels = np.rint(255 * values).reshape(-1, 28, 28)
-        items = (f"{path.stem}-{index:04d}" for index in range(len(pixels)))
-        frames.append(_images(items, [path.stem] * len(pixels), pixels))
-    return pd.concat(frames, ignore_index=True)
-
-
-def idx(folder: Path, names: list[str]) -> pd.DataFrame:
-    """`{train,t10k}-images-idx3-ubyte` and `…-labels-idx1-ubyte`, perhaps `.gz`; column split: train, test."""
-    by_name: dict[str, Path] = {}
-    for path in (folder / name for name in names):
-        plain = re.sub(r"[-.](idx[13]-ubyte)(\.gz)?$", r"-\1", path.name)
-        if plain in by_name:
-            raise SourceError(
-                f"{by_name[plain].name} and {path.name} are one file in two forms. Take one of them away."
-            )
-        by_name[plain] = path
-    expected = {
-        split: [f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
-        for prefix, split in (("train", "train"), ("t10k", "test"))
-    }
-    wanted = [name for pair in expected.values() for name in pair]
-    unknown, missing = (
-        [name for name in by_name if name not in wanted],
-        [name for name in wanted if name not in by_name],
-    )
-    if unknown or missing:
-        raise SourceError(
-            f"The format idx is the four files {', '.join(wanted)}; missing: {files.some(missing)}; beside "
-            f"them: {files.some(unknown)}. Name the folder that holds just these in the column id."
-        )
-    frames = {}
-    for split, (images, labels) in expected.items():
-        pixels, classes = read_idx(by_name[images]), read_idx(by_name[labels])
-        if len(pixels) != len(classes) or pixels.ndim != 3 or classes.ndim != 1:
-            raise SourceError(
-                f"{by_name[images].name} holds an array of shape {pixels.shape}, {by_name[labels].name} one of {classes.shape}; "
-                "expected (n, height, width) and (n)."
-            )
-        frames[split] = _images((f"{split}-{index:05d}" for index in range(len(pixels))), classes, pixels)
-    return _joined(frames)
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An IDX array: two zero bytes, the type (8: unsigned byte), the rank, the sizes (big-endian int32), the values."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if data[:3] != b"\0\0\x08":
-        raise SourceError(f"{path.name} is not an IDX file of unsigned bytes.")
-    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-
-
-def _images(names: Iterable[str], labels: Iterable, pixels: np.ndarray) -> pd.DataFrame:
-    """Columns item, label (text) and image (a grey PNG) from (n, height, width) grey values 0…255."""
-    from PIL import Image
-
-    encoded = []
-    for image in pixels.astype(np.uint8):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        encoded.append(buffer.getvalue())
-    return pd.DataFrame({"item": list(names), "label": [str(label) for label in labels], "image": encoded})
-
-
 def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
     """Tables, each file read by `read`; all columns are kept. A column `split` where names of files or folders tell them.
 
@@ -223,6 +81,8 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
     frames = {}
     for split, found in splits.grouped(names, SUFFIXES[format_name]).items():
         parts = {name: read(folder / name) for name in found}
+        if empty := [name for name, part in parts.items() if part.empty]:
+            raise SourceError(f"{empty[0]} has no rows. Take it out of the folder, or fill it.")
         first, *others = parts
         for name in others:
             if set(parts[name]) != set(parts[first]):
@@ -231,8 +91,8 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
                     f"{first} and {name} have other columns ({files.some(differing)} in one of them only), so they are not parts "
                     f"of one table. {splits.NAME_THE_FOLDER}"
                 )
-        frames[split] = _concatenated(parts)
-    return _joined(frames)
+        frames[split] = concatenated(parts)
+    return joined(frames)
 
 
 def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
@@ -263,46 +123,6 @@ def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
     return frame.drop(columns="split") if len(found) == 1 else frame
 
 
-def _joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frames of the splits as one, categories kept; a column `split` where there is more than one."""
-    if len(frames) > 1:
-        frames = {split: frame if "split" in frame else frame.assign(split=split) for split, frame in frames.items()}
-    return _concatenated(frames)
-
-
-def _concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames by the name of their split or file, one after the other. Raises SourceError for a column of two kinds."""
-    for column in dict.fromkeys(column for frame in frames.values() for column in frame):
-        kinds = {name: _kind(frame[column]) for name, frame in frames.items() if column in frame}
-        found = sorted({kind for kind in kinds.values() if kind})
-        if len(found) > 1:
-            told = ", ".join(f"{kind} in {next(name for name in kinds if kinds[name] == kind)}" for kind in found)
-            raise SourceError(f"The column {column!r} holds {told}. Write it the same way in all files.")
-        if found == [CATEGORIES]:
-            parts = [frame[column] for frame in frames.values() if column in frame and _kind(frame[column])]
-            known = union_categoricals(parts, ignore_order=True).categories
-            frames = {
-                name: frame.assign(**{column: pd.Categorical(frame[column], known)}) if column in frame else frame
-                for name, frame in frames.items()
-            }
-    return pd.concat(list(frames.values()), ignore_index=True)
-
-
-CATEGORIES = "categories"
-
-
-def _kind(column: pd.Series) -> str | None:
-    """What a column holds, in a word; None where every value is missing."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return CATEGORIES
-    values = column.dropna()
-    if values.empty:
-        return None
-    if is_numeric_dtype(values.dtype):
-        return "numbers"
-    return "texts" if isinstance(values.iloc[0], str) else type(values.iloc[0]).__name__
-
-
 def parquet(path: Path) -> pd.DataFrame:
     """A Parquet file as a frame of numbers, text, categories and bytes."""
     try:
@@ -310,6 +130,20 @@ def parquet(path: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path.name} is not readable as parquet ({error}).") from error
     return plain(table, path.name)
+
+
+def arrow(path: Path) -> pd.DataFrame:
+    """An Arrow file or stream, as `save_to_disk` of the `datasets` library writes them; as `parquet`."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                table = pa.ipc.open_stream(source).read_all()
+            except pa.ArrowInvalid:
+                source.seek(0)
+                table = pa.ipc.open_file(source).read_all()
+            return plain(table, path.name)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path.name} is not readable as arrow ({error}).") from error
 
 
 def plain(table: pa.Table, name: str) -> pd.DataFrame:
@@ -374,6 +208,7 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
 
 READERS: dict[str, Reader] = {
     "parquet": partial(tables, format_name="parquet", read=parquet),
+    "arrow": partial(tables, format_name="arrow", read=arrow),
     "csv": partial(tables, format_name="csv", read=texts.delimited),
     "json": partial(tables, format_name="json", read=texts.records),
     "imagefolder": imagefolder,
@@ -381,12 +216,13 @@ READERS: dict[str, Reader] = {
     "ratings-tsv": ratings_tsv,
     "word-pairs": word_pairs,
     "summaries-json": summaries_json,
-    "pixels-csv": pixels_csv,
-    "digits-json": digits_json,
-    "idx": idx,
+    "pixels-csv": greys.pixels_csv,
+    "digits-json": greys.digits_json,
+    "idx": greys.idx,
 }
 SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's data, in any spelling
     "parquet": (".parquet",),
+    "arrow": (".arrow",),
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
     "lm-eval": (".parquet", ".json", ".jsonl", ".yaml"),
@@ -408,7 +244,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
     "summaries-json": (".json",),
-    "pixels-csv": (".csv", ".csv.gz"),
+    "pixels-csv": greys.TABLES,
     "digits-json": (".json",),
     "idx": ("-ubyte", "-ubyte.gz"),
 }

@@ -106,7 +106,7 @@ def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:
 def _refuse_twice(names: list[str], suffixes: tuple[str, ...]) -> None:
     seen: dict[str, str] = {}
     for name in names:
-        stem = without_suffix(name, suffixes)
+        stem = without_suffix(name, suffixes).lower()
         if stem in seen:
             raise SourceError(
                 f"{seen[stem]} and {name} are one name in two forms, and their rows would count twice. Take one of them out of the "

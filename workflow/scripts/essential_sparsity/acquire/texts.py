@@ -145,10 +145,12 @@ def records(path: Path) -> pd.DataFrame:
     columns = {}
     for name in names:
         values = [row.get(name) for _, row in rows]
+        kinds = Counter(type(value).__name__ for value in values if value is not None)
         try:
+            if len(kinds) > 1 and set(kinds) != {"int", "float"}:
+                raise pa.ArrowInvalid("one column has one kind")
             columns[name] = pa.array(values)
-        except pa.ArrowException as error:
-            kinds = Counter(type(value).__name__ for value in values if value is not None)
+        except (pa.ArrowException, OverflowError) as error:
             rarest = min(kinds, key=kinds.get)
             place = next(
                 place for (place, _), value in zip(rows, values, strict=True) if type(value).__name__ == rarest

@@ -46,6 +46,18 @@ def subset(data: pd.DataFrame, fraction: float) -> pd.DataFrame:
     return data.iloc[np.sort(order[: max(1, math.floor(fraction * len(data) + 0.5))])]
 
 
+def texts(data: pd.DataFrame) -> list[str]:
+    """The texts of the samples. Raises PretrainingError, by the item, for one that is missing."""
+    is_text = data["text"].map(lambda value: isinstance(value, str)).astype(bool)
+    if not is_text.all():
+        items = data["item"][~is_text].tolist()
+        raise PretrainingError(
+            f"Item {items[0]!r} of the data has no text (column text; {len(items):,} of {len(data):,} rows: {files.some(items, 3)}). "
+            "Leave these rows out."
+        )
+    return data["text"].tolist()
+
+
 def train_tokenizer(texts: Sequence[str], size: int, folder: Path) -> None:
     """Train a lower-case WordPiece tokenizer as BERT's and save it where `AutoTokenizer` reads it."""
     pieces = tokenizers.BertWordPieceTokenizer(lowercase=True)
@@ -107,10 +119,15 @@ def prepare(
     length, seed = settings["steps"] * settings["batch_size"], settings["seed"]
     transformers.set_seed(seed32(seed, "initial weights"))
     if settings["objective"] == "masked-lm":
-        samples = text_samples(data["text"].tolist(), tokenizer, settings["max_length"])
+        samples = text_samples(texts(data), tokenizer, settings["max_length"])
         tokens = {"size": len(tokenizer), "pad": tokenizer.pad_token_id}
         collate = masking(tokenizer, settings["mask_rate"], seed)
         return objectives.MaskedLM(settings, tokens), Visits(samples, None, length, seed), collate
+    if settings["objective"] == "supervised" and data["label"].isna().any():
+        items = data["item"][data["label"].isna()].tolist()
+        raise PretrainingError(
+            f"Item {items[0]!r} and {len(items) - 1:,} more of the data have no label. Leave them out."
+        )
     names = sorted(data["label"].dropna().unique())
     pixels = torch.stack(
         [
@@ -119,7 +136,8 @@ def prepare(
         ]
     )
     shift, scale = objectives.IMAGE_MEAN[0], objectives.IMAGE_STD[0]
-    labels = torch.tensor([names.index(label) for label in data["label"]])
+    places = {label: place for place, label in enumerate(names)}
+    labels = torch.tensor([places.get(label, -1) for label in data["label"]])
     make = {
         "supervised": lambda: objectives.Supervised(settings, len(names)),
         "masked-autoencoding": lambda: objectives.MaskedAutoencoding(settings),

@@ -202,6 +202,11 @@ def split(data: pd.DataFrame, settings: Mapping[str, Any], seed: int) -> tuple[p
             required(settings, "n_eval")
         rest = rest.iloc[int(n_eval or len(rest)) :]
     evaluation = evaluation.iloc[: int(n_eval or len(evaluation))]
+    if trains and "split" in data and "train" not in set(data["split"]):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r} has no rows of the split train that can be used; "
+            f"its splits are: {', '.join(sorted(set(data['split'])))}."
+        )
     n_train = int(n_train or len(rest)) if trains else 0
     if len(evaluation) < int(n_eval or 1) or len(rest) < max(n_train, int(trains)):
         raise TaskError(

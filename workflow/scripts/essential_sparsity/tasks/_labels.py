@@ -93,10 +93,12 @@ def _counts(labels: pd.Series) -> str:
     return files.some([f"{label!r} ({count:,})" for label, count in counts[counts > 0].items()])
 
 
-def check_drawn(train: pd.DataFrame, evaluation: pd.DataFrame, labels: list, settings: Mapping[str, Any]) -> None:
-    """Refuse a training subset of one label; say in the log which labels of the evaluated rows it lacks.
+def check_drawn(
+    train: pd.DataFrame, evaluation: pd.DataFrame, labels: list, settings: Mapping[str, Any], *content: str
+) -> None:
+    """Refuse a training subset of one label; say in the log which labels of the evaluated rows it lacks, and what it shares.
 
-    `train`, `evaluation`: rows of `labelled` data.
+    `train`, `evaluation`: rows of `labelled` data; `content`: the columns that a model is given.
     """
     found = set(train["target"])
     if len(found) < 2:
@@ -111,6 +113,10 @@ def check_drawn(train: pd.DataFrame, evaluation: pd.DataFrame, labels: list, set
             f"{rows} evaluated rows have labels that none of the {len(train)} training rows drawn has: {names}.",
             flush=True,
         )
+    trained, evaluated = (list(zip(*(rows[column] for column in content), strict=True)) for rows in (train, evaluation))
+    known = set(trained)
+    if shared := sum(row in known for row in evaluated):
+        print(f"{shared:,} of {len(evaluation):,} evaluated rows have the content of a training row.", flush=True)
 
 
 def head_options(labels: list) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def prepare(
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
     train, evaluation = tasks.split(data, settings, seed)
-    _labels.check_drawn(train, evaluation, labels, settings)
+    _labels.check_drawn(train, evaluation, labels, settings, "image")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     size = image_size(config, settings)
     mean, std = normalisation(folder)

@@ -42,9 +42,9 @@ def prepare(
     _labels.check_positive(settings, labels)
     data = data.reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
-    _labels.check_drawn(train, evaluation, labels, settings)
     columns = [first, *(["text_b"] if "text_b" in data else [])]
     _text.check(pd.concat([train, evaluation]), settings, *columns)
+    _labels.check_drawn(train, evaluation, labels, settings, *columns)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     used = train.index.union(evaluation.index)  # in the order of the data: the same file for every seed that takes all
