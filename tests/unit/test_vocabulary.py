@@ -34,7 +34,7 @@ def dense(folder, data, settings):
 
 # --- no tokenizer, or half of one
 
-BARE = ["Bert", "Roberta", "Electra", "DebertaV2", "Albert", "XLMRoberta", "MPNet", "Llama", "ModernBert"]
+BARE = ["Bert", "Roberta", "Electra", "DebertaV2", "Albert", "XLMRoberta", "MPNet", "Llama", "ModernBert", "Gemma"]
 
 
 @pytest.mark.parametrize("name", BARE)

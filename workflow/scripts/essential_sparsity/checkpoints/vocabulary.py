@@ -59,8 +59,10 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
     try:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the bytes lead its readers to
-        there = any(next(folder.glob(pattern), None) for pattern in (*WHOLE, "*token*", "*vocab*", "merges*"))
-        problem = f"The tokenizer in {folder} cannot be read" if there else f"There is no tokenizer in {folder}"
+        there = any(next(folder.glob(pattern), None) for pattern in (*WHOLE, "*vocab*", "merges*"))
+        if not there:
+            raise CheckpointError(f"There is no tokenizer in {folder}. {_put([])}") from error
+        problem = f"The tokenizer in {folder} cannot be read"
         if absent := _absent() if any(folder.glob("*.model")) else []:
             raise CheckpointError(
                 f"{problem}: {' and '.join(absent)} must be installed to read {files.some(_names(folder, '*.model'))}, in the "
@@ -69,7 +71,10 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"{problem} ({_first(error)}). {_put([])}") from error
     named = [name for key, name in loaded.vocab_files_names.items() if key != "tokenizer_file"]
     missing = [name for name in named if not (folder / name).is_file()]
-    if missing and not any(next(folder.glob(pattern), None) for pattern in WHOLE):
+    whole = any(next(folder.glob(pattern), None) for pattern in WHOLE)
+    if loaded.vocab_files_names and not named and not whole:
+        raise CheckpointError(f"There is no tokenizer in {folder}. {_put([])}")
+    if missing and not whole:
         raise CheckpointError(
             f"The tokenizer of {folder} is not whole: {', '.join(missing)} is missing, and so is tokenizer.json. "
             f"{_put(named)}"
