@@ -1,5 +1,6 @@
 """A checkpoint is what its config.json says: stored tensors without a place, and places without a tensor, are refused."""
 
+import argparse
 import json
 
 import pytest
@@ -7,7 +8,10 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from essential_sparsity.acquire import fetching
+from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.loading import CheckpointError, describe, load_model
+from essential_sparsity.runs import job
 
 SHAPE = {"vocab_size": 16, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 TEXT = SHAPE | {"num_hidden_layers": 2, "max_position_embeddings": 32}
@@ -149,3 +153,18 @@ def test_parameters_that_are_not_stored_are_refused_by_name(tmp_path, name):
     for call in (describe, lambda folder: load_model(folder, "AutoModel", allow_new="pooler.")):
         with pytest.raises(CheckpointError, match=r"lacks \d parameters of .*random"):
             call(folder)
+
+
+def test_what_a_row_allows_is_kept_in_the_manifest_for_the_runs(tmp_path):
+    folder = saved(tmp_path / "bert", "BertModel", hf.BertConfig(**LAYERS), num_hidden_layers=2)
+    settings = {"source": "path", "id": str(folder), "revision": None, "format": "transformers", "packages": []}
+    manifest = tmp_path / "out/manifest.json"
+    with pytest.raises(CheckpointError, match="column allow_unused"):
+        fetching.fetch("bert", settings, manifest)
+    assert not manifest.exists()
+    facts = fetching.fetch("bert", settings | {"allow_unused": "encoder.layer.2,encoder.layer.3"}, manifest)
+    assert len(facts["unused"]) == 32
+    args = argparse.Namespace(task="tiny", metrics=None, allow_pickle=False, manifest=manifest)
+    allowed = loading.permissions(job.permissions(args))
+    assert allowed == {"allow_pickle": False, "allow_unused": ("encoder.layer.2", "encoder.layer.3")}
+    load_model(folder, "AutoModel", **allowed)

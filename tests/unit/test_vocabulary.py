@@ -34,7 +34,7 @@ def dense(folder, data, settings):
 
 # --- no tokenizer, or half of one
 
-BARE = ["Bert", "Roberta", "Electra", "DebertaV2", "Albert", "XLMRoberta", "MPNet", "Llama", "ModernBert"]
+BARE = ["Bert", "Roberta", "Electra", "DebertaV2", "Albert", "XLMRoberta", "MPNet", "Llama", "ModernBert", "Gemma"]
 
 
 @pytest.mark.parametrize("name", BARE)
@@ -313,3 +313,23 @@ def test_each_format_of_a_tokenizer_gives_numbers_and_the_same_as_tokenizer_json
         (folder / file).unlink()
     with pytest.raises(CheckpointError, match="tokenizer"):
         dense(folder, tiny.reviews(), settings)
+
+
+@pytest.mark.parametrize("absent", [["sentencepiece"], ["protobuf"], ["sentencepiece", "protobuf"]])
+def test_a_package_that_is_not_installed_is_named(tmp_path, pieces, monkeypatch, absent):
+    hf.LlamaConfig().save_pretrained(tmp_path)
+    shutil.copy(pieces / "bpe.model", tmp_path / "tokenizer.model")
+    installed = vocabulary.metadata.version
+
+    def version(name):
+        if name in absent:
+            raise vocabulary.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    def load(*_, **__):
+        raise ValueError("`tiktoken` is required to read a `tiktoken` file.")  # what transformers says then
+
+    monkeypatch.setattr(vocabulary.metadata, "version", version)
+    monkeypatch.setattr(vocabulary.AutoTokenizer, "from_pretrained", load)
+    with pytest.raises(CheckpointError, match=rf"{' and '.join(absent)} must be installed to read tokenizer.model"):
+        _text.tokenizer(tmp_path)

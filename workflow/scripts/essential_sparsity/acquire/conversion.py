@@ -96,7 +96,9 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     side = [name for name in names if SIDE_FILES.fullmatch(name) and not name.endswith(".index.json")]
     if "config.json" not in side:
         raise SourceError(
-            f"There is no config.json among {files.some(names)}: this is no folder of a transformers model."
+            f"There is no config.json among {files.some(names)}: this is no folder of a transformers model. Name the folder "
+            "that holds it: in the column id of a path, in the column member of the packages table; or unpack what you "
+            "have, add the configuration, and use the source `path`."
         )
     safe, pickled = (_weights(names, *WEIGHTS[kind]) for kind in ("safetensors", "pickle"))
     if safe:

@@ -135,13 +135,16 @@ def load_model(
         )
     _refuse_unused(folder, model, stored.without_place(model, entries, allow_new).wrong, allow_unused)
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
-    if wrong := refused(shapes):
-        found, expected = shapes[wrong[0]]
+    _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
+    return model
+
+
+def _refuse_shapes(folder: str | Path, model: PreTrainedModel, shapes: Mapping[str, tuple[tuple, tuple]]) -> None:
+    for name, (found, expected) in shapes.items():
         raise CheckpointError(
-            f"{folder}: {wrong[0]} is stored as {found} but {type(model).__name__} expects {expected}. "
+            f"{folder}: {name} is stored as {found} but {type(model).__name__} expects {expected}. "
             "config.json does not belong to these weights: fetch both again."
         )
-    return model
 
 
 def _refuse_unused(folder: str | Path, model: PreTrainedModel, names: list[str], allowed: Iterable[str]) -> None:
@@ -184,6 +187,7 @@ def describe(
         weights = find_prunable(checkpoint.model)
         unplaced = stored.without_place(checkpoint.model, checkpoint.entries)
         _refuse_unused(folder, checkpoint.model, unplaced.wrong, allow_unused)
+        _refuse_shapes(folder, checkpoint.model, unplaced.shapes)
         new = sorted(
             min(names[id(p)]).removeprefix(checkpoint.prefix)
             for p in base.parameters()

@@ -63,10 +63,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Unplaced:
-    """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model."""
+    """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model; and by
+    their names in memory those of another shape: (shape stored, shape expected)."""
 
     heads: list[str]
     wrong: list[str]
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,13 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
     out for the architecture, and buffers that its older versions stored. What lies inside the base model, or in a module
     of the head that the model has (unless `allow_new`: it is new anyway), belongs to another model than this one.
     """
-    _, unplaced = _plan(model, entries)
+    parts, unplaced = _plan(model, entries)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {part.targets[0]: part.entries[0].shape for part in parts if part.converter is None}
+    shapes = {name: (shape, expected[name]) for name, shape in sorted(found.items()) if shape != expected[name]}
     base, prefix = model.base_model, f"{model.base_model_prefix}."
     prefixed = any(key.startswith(prefix) for key in entries)
-    parts = {name.partition(".")[0] for name, _ in (*base.named_parameters(), *base.named_buffers())}
+    own = {name.partition(".")[0] for name, _ in (*base.named_parameters(), *base.named_buffers())}
     modules = {name for name, _ in model.named_modules() if name}
     ignored = [*(model._keys_to_ignore_on_load_unexpected or ()), BUFFERS]
     heads, wrong = [], []
@@ -171,12 +176,12 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
         first = inside.partition(".")[0]
         if any(re.search(pattern, name) for pattern in ignored) or _is_buffer(entry):
             continue
-        if name.startswith(prefix) or (not prefixed and (first in parts or not HEADS.search(first))):
+        if name.startswith(prefix) or (not prefixed and (first in own or not HEADS.search(first))):
             (heads if first == "pooler" else wrong).append(entry.key)
         else:
             known = name.rpartition(".")[0] in modules and not name.startswith(allow_new)
             (wrong if known else heads).append(entry.key)
-    return Unplaced(sorted(heads), sorted(wrong))
+    return Unplaced(sorted(heads), sorted(wrong), shapes)
 
 
 def _is_buffer(entry: Entry) -> bool:

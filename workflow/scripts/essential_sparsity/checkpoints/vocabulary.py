@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from essential_sparsity import files
 from essential_sparsity.checkpoints.prunable import CheckpointError
 
 FEWEST = 0.5  # tokens a row of the embedding; published models have 0.67 (ByT5) to 1, because rows are rounded up
@@ -51,28 +53,31 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
     """The tokenizer that stands in the folder, which pads on the right and masks what it pads.
 
     transformers makes one up where files are missing, with the special tokens alone. Raises CheckpointError when it is
-    not there, not whole, cannot be read, or has no tokens for most rows of the model's embedding.
+    not there, not whole, or cannot be read.
     """
     folder = Path(folder)
     try:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except ImportError as error:
-        raise CheckpointError(f"The tokenizer in {folder} needs a package that is not installed: {error}") from error
     except Exception as error:  # whatever the bytes lead its readers to
-        there = any(next(folder.glob(pattern), None) for pattern in (*WHOLE, "*token*", "*vocab*", "merges*"))
-        problem = f"The tokenizer in {folder} cannot be read" if there else f"There is no tokenizer in {folder}"
+        there = any(next(folder.glob(pattern), None) for pattern in (*WHOLE, "*vocab*", "merges*"))
+        if not there:
+            raise CheckpointError(f"There is no tokenizer in {folder}. {_put([])}") from error
+        problem = f"The tokenizer in {folder} cannot be read"
+        if absent := _absent() if any(folder.glob("*.model")) else []:
+            raise CheckpointError(
+                f"{problem}: {' and '.join(absent)} must be installed to read {files.some(_names(folder, '*.model'))}, in the "
+                "version of envs/requirements.txt."
+            ) from error
         raise CheckpointError(f"{problem} ({_first(error)}). {_put([])}") from error
     named = [name for key, name in loaded.vocab_files_names.items() if key != "tokenizer_file"]
     missing = [name for name in named if not (folder / name).is_file()]
-    if missing and not any(next(folder.glob(pattern), None) for pattern in WHOLE):
+    whole = any(next(folder.glob(pattern), None) for pattern in WHOLE)
+    if loaded.vocab_files_names and not named and not whole:
+        raise CheckpointError(f"There is no tokenizer in {folder}. {_put([])}")
+    if missing and not whole:
         raise CheckpointError(
             f"The tokenizer of {folder} is not whole: {', '.join(missing)} is missing, and so is tokenizer.json. "
             f"{_put(named)}"
-        )
-    if room.rows and len(loaded) < FEWEST * room.rows:
-        raise CheckpointError(
-            f"The tokenizer in {folder} has {len(loaded):,} tokens, but the model's embedding has {room.rows:,} rows: it is "
-            f"another model's, or a part of its files is missing. {_put(named)}"
         )
     names = [name for name in loaded.model_input_names if name != "token_type_ids" or room.segments > 1]
     loaded.model_input_names = names if "attention_mask" in names else [*names, "attention_mask"]
@@ -81,10 +86,20 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
     return loaded
 
 
+def check_size(loaded: PreTrainedTokenizerBase, room: Room, folder: str | Path) -> None:
+    """Refuse a tokenizer that has tokens for hardly any row of the model's embedding: CheckpointError."""
+    if room.rows and len(loaded) < FEWEST * room.rows:
+        raise CheckpointError(
+            f"The tokenizer in {folder} has {len(loaded):,} tokens, but the model's embedding has {room.rows:,} rows: it is "
+            f"another model's, or a part of its files is missing. {_put([])}"
+        )
+
+
 def describe(folder: str | Path) -> dict[str, Any]:
-    """What a manifest says of the tokenizer; no text is read. Raises CheckpointError as `load`."""
+    """What a manifest says of the tokenizer; no text is read. Raises CheckpointError as `load` and `check_size`."""
     found = room(folder)
     loaded = load(folder, found)
+    check_size(loaded, found, folder)
     vocabulary = loaded.get_vocab() if loaded.vocab_files_names else {}
     return {
         "class": type(loaded).__name__,
@@ -122,10 +137,25 @@ def _pad(loaded: PreTrainedTokenizerBase, rows: int | None, folder: Path) -> Non
         loaded.pad_token = fits[0]
 
 
+def _absent() -> list[str]:
+    """The packages that read models of sentencepiece, without those that are installed."""
+    absent = []
+    for name in ("sentencepiece", "protobuf"):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+    return absent
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
 def _put(named: Sequence[str]) -> str:
     """What to do; `named`: the files of this class of tokenizer beside tokenizer.json."""
-    files = "tokenizer.json" + (f", or {' and '.join(named)}" if named else "")
-    return f"Put the files of the tokenizer that the model was trained with ({files}) beside its config.json."
+    wanted = "tokenizer.json" + (f", or {' and '.join(named)}" if named else "")
+    return f"Put the files of the tokenizer that the model was trained with ({wanted}) beside its config.json."
 
 
 def _first(error: Exception) -> str:

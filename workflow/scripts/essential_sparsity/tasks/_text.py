@@ -72,11 +72,13 @@ def check_ids(
 ) -> None:
     """Refuse token ids (of all texts of a task, in one array) that the model or its tokenizer cannot mean.
 
-    Raises TaskError where one has no row in the model's embedding, and where more than MOST_UNKNOWN of them are unknown
+    Raises CheckpointError for a tokenizer far smaller than the embedding, TaskError where an id has no row in the model's embedding, and where more than MOST_UNKNOWN of them are unknown
     (special tokens aside): these texts are not what the model reads. More than TOLD_UNKNOWN are said.
     """
     place = f"Task {settings.get('task')!r}: "
-    rows, most = vocabulary.room(folder).rows, int(ids.max(initial=0))
+    room = vocabulary.room(folder)
+    vocabulary.check_size(loaded, room, folder)
+    rows, most = room.rows, int(ids.max(initial=0))
     if rows is not None and most >= rows:
         raise TaskError(
             f"{place}the texts of data set {settings.get('dataset')!r} have the token {loaded.convert_ids_to_tokens(most)!r} "
