@@ -134,6 +134,12 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
         target = folder / "results" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text('{"files": []}')
+    files = [str(found.relative_to(folder)) for found in (folder / study.STORE).rglob("*") if found.is_file()]
+    measured(
+        "record",
+        [sys.executable, "-c", TOUCH, "--quiet", "all", "--touch", "--forceall", "--cores", "1", "--", *files],
+        folder,
+    )
     with contextlib.chdir(folder):
         return study.read(yaml.safe_load(path.read_text()))
 
