@@ -62,9 +62,8 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
     if repeated := sorted({column for column in header if header.count(column) > 1}):
         raise ConfigError(f"{path}, header: the column {repeated[0]!r} stands there twice.")
     rows, seen = [], {}
-    for number, cells in zip(
-        (n for n, _ in lines[1:]), csv.reader((line for _, line in lines[1:]), delimiter="\t"), strict=True
-    ):
+    for number, line in lines[1:]:
+        cells = _cells(line, f"{path}, line {number}")
         if len(cells) > len(header):
             raise ConfigError(
                 f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs."
@@ -80,6 +79,17 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
         seen[row[key] if key else number] = number
         rows.append(row)
     return rows
+
+
+def _cells(line: str, where: str) -> list[str]:
+    """The cells of a row, which is one line whatever quotation marks stand in it. ConfigError."""
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], delimiter="\t", strict=True))
+    except csv.Error:
+        raise ConfigError(
+            f"{where}: a cell begins with a quotation mark but does not end with it; begin it with another character, or quote "
+            'all of it as spreadsheets do: """so"" they say".'
+        ) from None
 
 
 def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[str, list[dict]]]:
