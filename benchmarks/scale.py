@@ -55,7 +55,8 @@ STAND_IN = """#!/bin/sh
 case $1 in */tabulate_grid.py) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
-    --runs|--items|--out|--digest|--fingerprints|--knees|--comparisons) [ -e "$2" ] || cp results/stand-in "$2" ;;
+    --runs|--items|--out|--missing-runs|--digest|--fingerprints|--knees|--comparisons)
+      [ -e "$2" ] || cp results/stand-in "$2" ;;
   esac
   shift
 done
@@ -210,7 +211,8 @@ def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) ->
         found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
         nothing(found, one, folder)
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", "results/demo/grid.parquet"]
-    collect += ["--work", f"{study.STORE}/work", "--out", "results/collected.parquet"]
+    collect += ["--work", f"{study.STORE}/work", "--logs", f"{study.STORE}/logs", "--out", "results/collected.parquet"]
+    collect += ["--missing-runs", "results/missing.parquet"]
     found |= measured("collect", collect, folder)
     return found
 
