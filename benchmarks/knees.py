@@ -119,7 +119,7 @@ def read(study, items, scores, quality, kept, number, replicates, pattern="globa
 def refined(row, kept, rounds):
     """The levels that a round of refinement adds to the kept ones."""
     runs = pd.DataFrame(KEY | {"sparsity": FINE[kept]})
-    table = pd.DataFrame([KEY | {"headline": True} | row])
+    table = pd.DataFrame([KEY | {"headline": True, "n_missing": 0} | row])
     found = refinement.next_round(runs, table, before=rounds, **REFINE)
     rounds.append(found)
     return sorted({*kept, *(round(100 * float(level)) for entry in found for level in entry["levels"])})

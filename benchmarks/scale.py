@@ -55,7 +55,8 @@ STAND_IN = """#!/bin/sh
 case $1 in */tabulate_grid.py) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
-    --runs|--items|--out|--digest|--fingerprints|--knees|--comparisons) [ -e "$2" ] || cp results/stand-in "$2" ;;
+    --runs|--items|--out|--missing-runs|--digest|--fingerprints|--knees|--comparisons)
+      [ -e "$2" ] || cp results/stand-in "$2" ;;
   esac
   shift
 done
@@ -134,6 +135,12 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
         target = folder / "results" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text('{"files": []}')
+    files = [str(found.relative_to(folder)) for found in (folder / study.STORE).rglob("*") if found.is_file()]
+    measured(
+        "record",
+        [sys.executable, "-c", TOUCH, "--quiet", "all", "--touch", "--forceall", "--cores", "1", "--", *files],
+        folder,
+    )
     with contextlib.chdir(folder):
         return study.read(yaml.safe_load(path.read_text()))
 
@@ -204,7 +211,8 @@ def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) ->
         found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
         nothing(found, one, folder)
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", "results/demo/grid.parquet"]
-    collect += ["--work", f"{study.STORE}/work", "--out", "results/collected.parquet"]
+    collect += ["--work", f"{study.STORE}/work", "--logs", f"{study.STORE}/logs", "--out", "results/collected.parquet"]
+    collect += ["--missing-runs", "results/missing.parquet"]
     found |= measured("collect", collect, folder)
     return found
 

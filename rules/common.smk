@@ -13,6 +13,7 @@ from essential_sparsity.study import (
     configuration,
     grid,
     iterations,
+    records,
     refinement,
     resources,
     series,
@@ -78,6 +79,21 @@ if ahead := codefiles.from_the_future(
         "would compute in vain. Set the clock right, or give the files the present time: "
         "find results -newermt now -exec touch {} +"
     )
+
+# Where runs alone are compared with the configuration, the rest is what Snakemake has recorded of it. (`--touch` records.)
+if workflow.is_main_process and "--touch" not in sys.argv:
+    made = [f"{OUT}/grid.parquet"]
+    if not SKIPPING:
+        made += [
+            f"{STORE}/datasets/{name}/manifest.json" for name in STUDY.used_datasets
+        ]
+        for name in STUDY.named_models:
+            made += [
+                f"{STORE}/checkpoints/{name}/manifest.json",
+                f"{STORE}/spectra/{name}.parquet",
+            ]
+    if lost := records.lacking(made):
+        raise WorkflowError(records.advice(OUT, lost))
 
 
 def program(name):

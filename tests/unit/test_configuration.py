@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity.study import configuration
+from essential_sparsity.study import configuration, tsv
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,8 @@ def write(folder, name, text):
 
 
 SHIPPED = "config/config.yaml"
+PACKAGE = {"package": "a", "registry": "pypi", "name": "a", "version": "1", "sha256": "0" * 64, "kind": "wheel"}
+PACKAGE |= {"member": "m", "licence": "MIT", "note": ""}
 
 
 def test_a_file_that_is_named_must_name_its_study(folder):
@@ -133,3 +135,11 @@ def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
 def test_a_key_is_put_beside_those_that_a_command_has(command, expected):
     """Snakemake reads the last `--config` alone, and what stands after `--` are targets."""
     assert configuration.with_key(command.split(), "a=1") == expected.split()
+
+
+@pytest.mark.parametrize("cell", ['a "quoted" word', '"opened', '"a word" and more'])
+def test_quotation_marks_are_part_of_a_cell_and_swallow_no_rows(tmp_path, cell):
+    row = PACKAGE | {"note": cell}
+    path = tmp_path / "packages.tsv"
+    path.write_text("\n".join("\t".join(line) for line in (row, row.values(), PACKAGE.values())) + "\n")
+    assert [found["note"] for found in tsv.read_table(str(path), "packages", None)] == [cell, None]

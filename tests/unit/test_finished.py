@@ -326,8 +326,9 @@ def test_collecting_clears_what_the_jobs_of_its_grid_have_kept_and_no_others(tmp
     ]
     for name in mine + others:
         (work / name / "kept").mkdir(parents=True)
-    program = ["--grid", str(tmp_path / "grid.parquet"), "--work", str(work), "--out", str(tmp_path / "runs.parquet")]
-    collect_runs.main(program)
+    program = ["--grid", tmp_path / "grid.parquet", "--work", work, "--out", tmp_path / "runs.parquet"]
+    program += ["--logs", tmp_path / "logs", "--missing-runs", tmp_path / "missing_runs.parquet"]
+    collect_runs.main([str(part) for part in program])
     assert len(pd.read_parquet(tmp_path / "runs.parquet")) == 3
     assert sorted(str(path.parent.relative_to(work)) for path in work.rglob("kept")) == sorted(others)
 

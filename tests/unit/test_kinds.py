@@ -113,10 +113,20 @@ def test_a_kind_is_added_by_one_file_and_one_row(extend, tmp_path, monkeypatch):
 def test_the_code_of_an_extension_counts_with_what_it_imports(tmp_path, monkeypatch):
     monkeypatch.setattr(codefiles, "SCRIPTS", tmp_path)
     (tmp_path / "extensions").mkdir()
-    (tmp_path / "extensions/mine.py").write_text("from extensions import helper\n")
-    (tmp_path / "extensions/helper.py").write_text("ONE = 1\n")
+    texts = {
+        "extensions/mine.py": "import beside\nfrom extensions import first\nfrom . import second\nfrom .third import ONE\n",
+        "extensions/first.py": "import json\nimport torch\n",
+        "extensions/second.py": "from .. import nothing\n",
+        "extensions/third.py": "ONE = 1\n",
+        "extensions/not_imported.py": "ONE = 1\n",
+        "beside.py": "ONE = 1\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    codefiles._top_level.cache_clear()
     found = codefiles.modules("extensions.mine")
-    assert [file.name for file in found] == ["helper.py", "mine.py"]
+    codefiles._top_level.cache_clear()
+    assert [file.name for file in found] == ["beside.py", "first.py", "mine.py", "second.py", "third.py"]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +156,10 @@ def test_a_wrong_declaration_is_refused_by_name(extend, old, new, message):
         tsv.known_kinds()
 
 
-def test_two_modules_cannot_be_the_same_kind(extend):
-    extend("perplexity", MODULE)
+@pytest.mark.parametrize("module", [MODULE, "ONE = 1\n"])
+def test_two_modules_cannot_be_the_same_kind(extend, module):
+    """Nor may a module without a declaration take the place of a kind's code."""
+    extend("perplexity", module)
     with pytest.raises(
         kinds.KindError, match=r"extensions/perplexity\.py: the kind 'perplexity' stands in .*tasks/perpl"
     ):

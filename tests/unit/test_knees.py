@@ -147,6 +147,23 @@ def test_a_missing_dense_run_has_its_reason():
     assert row["reason"].startswith("no dense value")
 
 
+def test_a_dense_model_that_collapsed_is_nothing_to_compare_with():
+    """Else a checkpoint that is broken has "no drop", and one diverged seed lowers what the others are held against."""
+    runs = [runs_of([0.0] * 6, metric="matthews", seed=1), runs_of([0.5, 0.5, 0.5, 0.4, 0.2, 0.1], metric="matthews")]
+    told = [table.assign(collapsed=None) for table in runs]
+    told[0]["collapsed"] = "one class is predicted for all items"
+    for both in ([told[0]], told):
+        row = only(pd.concat(both))
+        assert row["reason"].startswith("the dense model collapsed: ")
+        assert "seed 1, one class is predicted for all items" in row["reason"]
+        assert row["essential_sparsity"] is None
+        assert row["bracket_low"] is None
+        assert not row["no_drop"]
+    # a pruned model that collapses is a drop like any other
+    told[1].loc[5, "collapsed"] = "one class is predicted for all items"
+    assert only(told[1])["essential_sparsity"] == pytest.approx(0.21)
+
+
 def test_a_task_has_its_own_tolerance():
     curve = 0.9 - 0.5 * LEVELS
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])

@@ -93,6 +93,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine", "--task", "ws353"], "There is no config.json"),
         (["mine/half", "--task", "ws353"], "no whole safetensors file"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
+        (["mine/be\trt", "--task", "ws353"], "'mine/be\\\\trt' cannot stand in a cell of config/models.tsv"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options, message):
@@ -102,6 +103,7 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
     table({"text": WORDS[:20], "label": MOODS[:20]}, "mine/few.csv")
     shutil.copytree("mine/bert", "mine/half")
     Path("mine/half/model.safetensors").write_bytes(Path("mine/bert/model.safetensors").read_bytes()[:100])
+    shutil.copytree("mine/bert", "mine/be\trt")
     shutil.copytree("mine/bert", "mine/bart")
     transformers.BartConfig(d_model=8).save_pretrained("mine/bart")
     before = {path: path.read_bytes() for path in Path("config").iterdir()}

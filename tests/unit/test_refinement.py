@@ -1,5 +1,6 @@
 """Rounds of levels: where the crossing is, on the uniform grid, until the gap is narrow."""
 
+import json
 import subprocess
 import sys
 from itertools import pairwise
@@ -176,4 +177,22 @@ def test_a_damaged_file_of_rounds_is_named(tmp_path, text):
     path = tmp_path / "rounds.json"
     path.write_text(text)
     with pytest.raises(configuration.ConfigError, match=r"rounds\.json.*[dD]elete it"):
+        refinement.read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "level", "message"),
+    [
+        ("dense", "0.300", "pattern 'dense' are those that the grid gives"),
+        ("lth", "0.150", "pattern 'lth' are those"),
+        ("nm4", "0.300", "pattern 'nm4' are those"),
+        ("global", "0.000", "'0.000' does not match"),
+    ],
+)
+def test_levels_that_refining_never_adds_are_refused(tmp_path, pattern, level, message):
+    """A file that was edited by hand would prune the dense model, or ask for tickets that no iteration finds."""
+    path = tmp_path / "rounds.json"
+    entry = {"model": "m", "task": "t", "pattern": pattern, "levels": [level]}
+    path.write_text(json.dumps({"rounds": [[entry | {"pattern": "global", "levels": ["0.300"]}], [entry]]}))
+    with pytest.raises(configuration.ConfigError, match=f"rounds.json.*{message}"):
         refinement.read(str(path))

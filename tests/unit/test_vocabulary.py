@@ -211,6 +211,7 @@ def test_positions_that_begin_after_the_padding_token_are_not_counted(tmp_path, 
     long = tiny.reviews().assign(text=" ".join(["good film"] * 40))
     with pytest.raises(TaskError, match="max_length = 33, but the model's limit is 32"):
         dense(tmp_path, long, tiny.SIMILARITY | {"kind": "text-classification", **tiny.PROBE, "max_length": 33})
+    long.loc[0, "text"] = "good film"  # texts that are all cut are refused
     dense(tmp_path, long.assign(label=tiny.reviews()["label"]), tiny.PROBE | {"max_length": 32})
 
 

@@ -1,5 +1,7 @@
 """Workspaces to run in, fresh or with a finished study."""
 
+import shutil
+
 import pytest
 from changes import Study
 from workspace import Workspace
@@ -33,3 +35,17 @@ def done(tmp_path_factory) -> Study:
 def study(done, tmp_path) -> Study:
     """A copy of it to change."""
     return Study(tmp_path / "study", done)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A study that has computed nothing, of the same configuration, code and data as another one."""
+
+    def make(study: Study) -> Study:
+        new = Study(tmp_path / "fresh", study)
+        shutil.rmtree(new.folder / "results")
+        shutil.rmtree(new.folder / ".snakemake")
+        new.run()
+        return new
+
+    return make

@@ -1,23 +1,7 @@
 """Only what changed runs again, in one call: each edit of a finished study, planned exactly, and run once (`changes`)."""
 
-import shutil
-
 import pytest
-from changes import ALIKE, CHANGES, FRESH, Study, same
-
-
-@pytest.fixture
-def fresh(tmp_path):
-    """A study that has computed nothing, of the same configuration, code and data as another one."""
-
-    def make(study: Study) -> Study:
-        new = Study(tmp_path / "fresh", study)
-        shutil.rmtree(new.folder / "results")
-        shutil.rmtree(new.folder / ".snakemake")
-        new.run()
-        return new
-
-    return make
+from changes import ALIKE, CHANGES, FRESH, same
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -54,15 +54,23 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that a source file imports anywhere in it, from this package and the extensions only, parents included."""
+    """Dotted names that a source file imports anywhere in it, of files below workflow/scripts only, parents included."""
     names = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    ours = {name for name in names if name.split(".")[0] in (PACKAGE, EXTENSIONS.name)}
+        elif isinstance(node, ast.ImportFrom):
+            above = path.relative_to(SCRIPTS).parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])
+    ours = {name for name in names if name.split(".")[0] in _top_level()}
     return tuple(sorted(ours | {".".join(name.split(".")[:i]) for name in ours for i in range(1, name.count(".") + 1)}))
+
+
+@cache
+def _top_level() -> frozenset[str]:
+    """The first parts of dotted names below workflow/scripts: the package, the extensions, modules beside the programs."""
+    return frozenset(path.stem for path in SCRIPTS.iterdir())
 
 
 def modules(*names: str) -> list[Path]:

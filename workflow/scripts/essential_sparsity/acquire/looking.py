@@ -289,7 +289,11 @@ def _wordy(column: pd.Series) -> bool:
 
 
 def _continuous(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and bool((column.dropna() % 1 != 0).any())
+    """Whether a column holds numbers that are no counts; cells of a text file are text."""
+    if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(column):
+        return False
+    numbers = pd.to_numeric(column.dropna(), errors="coerce")
+    return bool(len(numbers)) and bool(numbers.notna().all()) and bool((numbers % 1 != 0).any())
 
 
 def _like_classes(column: pd.Series) -> bool:

@@ -38,7 +38,7 @@ class Curve:
     """One curve: its levels (L), seeds (S), quality (L, S) with NaN for runs that are not there, and what is read off it.
 
     `replicates` (B, L): mean curves that other items and seeds could have shown, or None. `stream` names the items that
-    were resampled: curves of one stream are paired.
+    were resampled: curves of one stream are paired. `ruined`: which dense runs collapsed, in words, or None.
     """
 
     key: dict
@@ -47,6 +47,7 @@ class Curve:
     levels: np.ndarray
     seeds: list[int]
     quality: np.ndarray
+    ruined: str | None = None
     replicates: np.ndarray | None = None
     stream: str | None = None
     found: dict = field(default_factory=dict)  # reading -> value
@@ -193,7 +194,15 @@ def curve_of(key: dict, runs: pd.DataFrame, epsilon: float | None = None) -> Cur
     quality = np.full((len(levels), len(seeds)), np.nan)
     quality[np.searchsorted(levels, runs["sparsity"]), np.searchsorted(seeds, runs["seed"])] = runs["quality"]
     epsilon = metric.epsilon if epsilon is None else epsilon
-    return Curve(key, metric, epsilon, levels.astype(float), seeds.tolist(), quality)
+    return Curve(key, metric, epsilon, levels.astype(float), seeds.tolist(), quality, _ruined(runs))
+
+
+def _ruined(runs: pd.DataFrame) -> str | None:
+    """The dense runs that collapsed, with what their rows say of it."""
+    if "collapsed" not in runs:
+        return None
+    found = runs[(runs["pattern"] == "dense") & runs["collapsed"].notna()].sort_values("seed")
+    return "; ".join(f"seed {row.seed}, {row.collapsed}" for row in found.itertuples()) or None
 
 
 def resample(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int) -> None:
@@ -229,6 +238,8 @@ def _readable(curve: Curve) -> str | None:
     """Why a curve has no readings, or None."""
     if not len(curve.levels) or curve.levels[0] != 0:
         return "no dense value: no dense run of the same seeds has a defined metric to compare with"
+    if curve.ruined:
+        return f"the dense model collapsed: it has nothing to lose ({curve.ruined}). Leave that seed or checkpoint out of the grid"
     if len(curve.levels) < MIN_LEVELS:
         counted = (
             f"{len(curve.levels)} level{'s' if len(curve.levels) > 1 else ''} with a defined metric, dense included"

@@ -84,13 +84,13 @@ def declared() -> dict[str, Kind]:
 def _declared(*folders: Path) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
-        kind = read(path)
-        if kind and kind.name in found:
+        kind, name = read(path), path.stem.replace("_", "-")
+        if name in found:  # though it declares none: it would be loaded as the code of that kind
             raise KindError(
-                f"{kind.file}: the kind {kind.name!r} stands in {found[kind.name].file} already; rename one."
+                f"{os.path.relpath(path)}: the kind {name!r} stands in {found[name].file} already; rename one."
             )
         if kind:
-            found[kind.name] = kind
+            found[name] = kind
     return dict(sorted(found.items()))
 
 

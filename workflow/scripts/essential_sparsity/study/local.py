@@ -43,8 +43,8 @@ def contents(paths: Iterable[str], cache: str = CACHE, look: bool = True) -> dic
     return found
 
 
-def listing(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
-    """(name below the path, (size, time of change, inode)) of its files, sorted; a file is its own only one. ConfigError."""
+def listing(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """(name below the path, what `_seen` says) of its files, sorted; a file is its own only one. ConfigError."""
     if path.is_file():
         return [("", _seen(path.stat()))]
     if not path.is_dir():
@@ -64,8 +64,9 @@ def listing(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
     return sorted(found)
 
 
-def _seen(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino
+def _seen(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Size, times of modification and of change, inode: `touch -r` and rsync put the first time back, nothing the second."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _content(path: Path, names: list[str]) -> str:

@@ -121,6 +121,11 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
         file, key = base[table], table[:-1]
         there = {found[key]: found for found in tsv.read_table(file, table, key)}
         cells = {column: as_cell(value) for column, value in row.items()}
+        if unfit := [cell for cell in cells.values() if re.search(r'[\t\r\n]|^[\s"]|\s$', cell)]:
+            raise ConfigError(
+                f"{unfit[0]!r} cannot stand in a cell of {file}: no tab or line break, no space or quotation mark at its ends. "
+                "Rename it, or make a link to it with another name."
+            )
         if row[key] in there:
             own = there[row[key]]
             differing = [column for column, value in row.items() if own[column] != _typed(value)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHEAP = ("zero-shot", "probe")  # protocols whose levels are refined unless the configuration says otherwise
 ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}
-ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.[0-9]{3}$"}}}
+ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.(?!000)[0-9]{3}$"}}}
 ROUND = {"type": "array", "items": {"type": "object", "properties": ENTRY, "required": list(ENTRY)}}
 SCHEMA = {"type": "object", "properties": {"rounds": {"type": "array", "items": ROUND}}, "required": ["rounds"]}
 
@@ -35,8 +35,21 @@ def read(path: str | os.PathLike) -> list[list[dict]]:
         found = files.read_json(path)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{error} It holds the levels that `make refine` added; it adds them again.") from None
-    check(found, SCHEMA, f"{path} (levels that `make refine` added: delete it and refine again)")
+    where = f"{path} (levels that `make refine` added: delete it and refine again)"
+    check(found, SCHEMA, where)
+    for entry in (entry for one in found["rounds"] for entry in one):
+        if _given(entry["pattern"]):
+            raise ConfigError(f"{where}: the levels of the pattern {entry['pattern']!r} are those that the grid gives.")
     return found["rounds"]
+
+
+def _given(name: str) -> bool:
+    """Whether a pattern has just the levels that the grid gives; one that is known no longer is in no grid either."""
+    try:
+        pattern = patterns.find(name)
+    except ValueError:
+        return False
+    return name == "dense" or pattern.structure == "nm" or pattern.score == "given"
 
 
 def add(path: str | os.PathLike, levels: list[dict]) -> None:
@@ -73,8 +86,7 @@ def next_round(
     known = knees["headline"] & knees["bracket_low"].notna() & (knees["n_missing"] == 0)
     for knee in knees[known & knees["task"].isin(tasks)].itertuples():
         curve = knee.model, knee.task, knee.pattern
-        pattern = patterns.find(knee.pattern)
-        if pattern.structure == "nm" or pattern.score == "given":
+        if _given(knee.pattern):
             continue
         here = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task)]
         seen = sorted(here.loc[here["pattern"].isin(["dense", knee.pattern]), "sparsity"].unique())
