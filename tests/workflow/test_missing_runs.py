@@ -168,7 +168,7 @@ def test_a_checkpoint_that_cannot_be_fetched_keeps_the_other_model_from_nothing(
 
 def test_refining_goes_on_with_the_curves_that_are_whole_and_ends(fresh):
     study = fresh
-    study.study(refine={"width": 0.05, "rounds": 2})
+    study.study(refine={"width": 0.05, "rounds": 2, "protocols": ["finetune"]})
     study.fail("runs/one/long/global/0.300/seed1")
     done = study.call(*REFINE, check=False)
     assert done.returncode == 1

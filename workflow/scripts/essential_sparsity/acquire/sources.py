@@ -226,6 +226,8 @@ def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -
         wanted = choose(sorted(names))
         literal = [glob.escape(name) for name in wanted]
         folder = snapshot_download(repo, revision=commit, repo_type=repo_type, allow_patterns=literal)
+    except errors.HFValidationError as error:
+        raise SourceError(f"{repo!r} is no id of the hub ({error}). Correct the column id: owner/name.") from error
     except errors.GatedRepoError as error:
         raise SourceError(f"{repo} is gated: accept its terms on the hub, then log in with `hf auth login`.") from error
     except errors.RevisionNotFoundError as error:
