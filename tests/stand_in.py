@@ -98,6 +98,11 @@ def manifest(given: dict[str, list[str]]) -> dict:
     return {"files": [{"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]}
 
 
+def drawn(sparsity: float, digest: str) -> float:
+    """The value of a run: each curve has a knee, and the last digits tell what decided it."""
+    return 0.9 - 0.8 * sparsity + 0.001 * int(digest[:8], 16) / 16**8
+
+
 def evaluate(given: dict[str, list[str]]) -> None:
     """The tables of an evaluation, each value drawn from its digest."""
     sys.path.insert(0, str(Path.cwd() / "workflow/scripts"))
@@ -123,8 +128,7 @@ def evaluate(given: dict[str, list[str]]) -> None:
         row["protocol"] = json.loads(args.settings)["protocol"]
         rows, items = [], []
         for level, parts in made.items():
-            drawn = 0.9 - 0.8 * float(level) + 0.001 * int(parts["digest"][:8], 16) / 16**8  # each curve has a knee
-            value = {"metric": "accuracy", "value": drawn, "sparsity": float(level)}
+            value = {"metric": "accuracy", "value": drawn(float(level), parts["digest"]), "sparsity": float(level)}
             rows += [row | job.key(args) | parts | value, row | job.key(args) | parts | value | {"metric": "matthews"}]
             found = {"item": "i", "score": value["value"], "sparsity": float(level), "weight": 1.0}
             items.append(dict.fromkeys(tables.schema("items").names) | job.key(args) | found)
