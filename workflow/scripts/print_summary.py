@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from essential_sparsity import cli, tables
+from essential_sparsity import cli, errors, tables
 from essential_sparsity.figures import summary
 from essential_sparsity.study import configuration, study
 
@@ -13,9 +13,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
     folder = Path(study.folder(configuration.read_config("config/config.yaml", *args.config)["study"]))
-    knees = tables.read(folder / "tables/knees.parquet", "knees")
-    missing = tables.read(folder / "tables/missing_runs.parquet", "missing_runs")
-    costs = tables.read(folder / "tables/costs.parquet", "costs")
+    lacking = [name for name in ("knees", "missing_runs", "costs") if not (folder / f"tables/{name}.parquet").is_file()]
+    if lacking:
+        raise errors.UserError(
+            f"{folder}/tables has no {lacking[0]}.parquet yet: the study is not finished. Run it, or `make tables` for what is there."
+        )
+    knees, missing, costs = (
+        tables.read(folder / f"tables/{name}.parquet", name) for name in ("knees", "missing_runs", "costs")
+    )
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print(
         "essential: crossing of the isotonic mean (the headline), no number where levels more than 10 points apart hold it;"

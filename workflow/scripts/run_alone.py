@@ -23,14 +23,18 @@ NO_RUN = {"-n", "--dry-run", "--dryrun"}
 
 
 def others() -> list[int]:
-    """Process ids of the Snakemake runs at work in this folder on this machine, but for this process and its parents."""
+    """Process ids of the Snakemake runs at work in this folder on this machine, but for this process and its parents.
+
+    A dry run writes nothing and is none.
+    """
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         command = process.info["cmdline"] or ()
         # `--mode remote` is a cluster job on this machine, not a run: `queued` knows those
         named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
-        if named and process.info["cwd"] == os.getcwd() and process.pid not in own:
+        writes = not NO_RUN.intersection(command)
+        if named and writes and process.info["cwd"] == os.getcwd() and process.pid not in own:
             found.append(process.pid)
     return found
 
