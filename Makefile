@@ -26,9 +26,10 @@ $(INSTALLED): envs/requirements.txt
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(abspath $(VENV))/lib || true
 	@touch $@
 
-# Variables of the command line are in the environment of its recipes: nothing that a user types is put into a shell line.
+# Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
+# its recipes: nothing that a user types is put into a shell line.
 study: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE TASK DATA COLUMNS PROTOCOL STUDY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$$$(option)"))
+	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE TASK DATA COLUMNS PROTOCOL STUDY,$(if $(filter command,$(origin $(option))),--$(shell echo $(option) | tr A-Z a-z) "$$$(option)"))
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)

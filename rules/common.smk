@@ -82,17 +82,7 @@ if ahead := codefiles.from_the_future(
 
 # Where runs alone are compared with the configuration, the rest is what Snakemake has recorded of it. (`--touch` records.)
 if workflow.is_main_process and "--touch" not in sys.argv:
-    made = [f"{OUT}/grid.parquet"]
-    if not SKIPPING:
-        made += [
-            f"{STORE}/datasets/{name}/manifest.json" for name in STUDY.used_datasets
-        ]
-        for name in STUDY.named_models:
-            made += [
-                f"{STORE}/checkpoints/{name}/manifest.json",
-                f"{STORE}/spectra/{name}.parquet",
-            ]
-    if lost := records.lacking(made):
+    if lost := records.lacking(STUDY.recorded()):
         print(f"warning: {records.advice(OUT, lost)}", file=sys.stderr)
 
 

@@ -57,7 +57,7 @@ def test_a_folder_and_a_table_of_two_columns_become_a_study(place, capsys):
         p.numel() for p in transformers.AutoModel.from_pretrained("mine/bert").parameters()
     )
     said = capsys.readouterr().out
-    assert "sad (67%), glad (33%)" in said
+    assert "labels glad 30 (33 %), sad 60 (67 %)" in said
     assert "make demo CONFIG=config/bert-texts.yaml" in said
 
 
@@ -89,6 +89,10 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bert", "--data", "mine/few.csv"], "too few rows"),
         (["mine/bert", "--data", "mine/texts.csv", "--protocol", "zero-shot"], "has no protocol 'zero-shot'; it has probe"),
         (["mine/bert", "--data", "mine/texts.csv", "--study", "store"], "names a folder"),
+        (["mine/bert", "--data", "mine/texts.csv", "--study", "demo"], "config/config.yaml is the study 'demo' already"),
+        (["mine/bert", "--data", "mine/one.csv"], "has glad alone: at least two are needed"),
+        (["mine/bert", "--data", "mine/blank.csv"], "has glad alone: at least two are needed"),
+        (["mine/bert", "--data", "mine/scores.csv"], "the labels are numbers such as 0.1, no classes"),
         (["mine/bert/model.safetensors", "--task", "ws353"], "name the folder that holds config.json"),
         (["mine", "--task", "ws353"], "There is no config.json"),
         (["mine/half", "--task", "ws353"], "no whole safetensors file"),
@@ -100,6 +104,9 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
     table({"text": WORDS, "label": MOODS})
     table({"a": WORDS, "b": WORDS, "c": WORDS}, "mine/unclear.csv")
     table({"text": WORDS, "mood": MOODS, "place": MOODS}, "mine/two.csv")
+    table({"text": WORDS, "label": ["glad"] * 90}, "mine/one.csv")
+    table({"text": WORDS, "label": ["glad", ""] * 45}, "mine/blank.csv")
+    table({"text": WORDS, "label": [i / 100 + 0.1 for i in range(90)]}, "mine/scores.csv")
     table({"text": WORDS[:20], "label": MOODS[:20]}, "mine/few.csv")
     shutil.copytree("mine/bert", "mine/half")
     Path("mine/half/model.safetensors").write_bytes(Path("mine/bert/model.safetensors").read_bytes()[:100])

@@ -3,7 +3,6 @@
 Nothing is downloaded of a hub's weights, and no weight is read: types come from the configuration, counts from headers.
 """
 
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from essential_sparsity import files
-from essential_sparsity.acquire import conversion, formats, readers
+from essential_sparsity.acquire import conversion, formats, readers, reports
 from essential_sparsity.acquire.archives import SourceError
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
@@ -56,7 +55,6 @@ class Data:
     row: dict[str, Any]
     columns: list[str]
     n_rows: dict[str, int]
-    n_classes: int | None
     said: list[str]
 
 
@@ -196,28 +194,38 @@ def data(place: str, columns: str | None = None) -> Data:
             f"{place} does not exist. A data set of the hub is a row of the tasks table, written by hand."
         )
     row = {"source": "path", "id": place, "format": format_of(path), "columns": columns}
-    frame, counts = _read(row)
-    if columns is None:
-        row["columns"] = _renaming(frame, place)
-        if row["columns"]:
-            frame = formats.renamed(frame, row["columns"], place)
-    labels = frame["label"].dropna() if "label" in frame else None
-    classes = None if labels is None else int(labels.nunique())
-    told = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    said = [f"{place}: read as {row['format']}, rows: {told}; columns {files.some([c for c in frame if c != 'item'])}"]
-    if classes:
-        shares = labels.astype(str).value_counts(normalize=True)
-        said.append(f"labels: {files.some([f'{name} ({share:.0%})' for name, share in shares.items()])}")
-    return Data(row, list(frame), counts, classes, said)
+    frame, record = _read(row)
+    if columns is None and (found := _renaming(frame, place)):
+        row["columns"] = found
+        frame, record = _read(row)  # as a run will read it: what is reported is what tasks are given
+    if "label" in frame:
+        _check_labels(frame["label"], place)
+    columns_told = files.some([column for column in frame if column != "item"])
+    said = [f"{place}: read as {row['format']}, columns {columns_told}", *reports.lines(record["report"])]
+    return Data(row, list(frame), record["n_rows"], said)
 
 
-def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+def _check_labels(labels: pd.Series, place: str) -> None:
+    """Refuse labels that no classification can use. SourceError."""
+    if _continuous(labels):
+        raise SourceError(
+            f"{place}: the labels are numbers such as {labels.dropna().iloc[0]}, no classes. Put classes into the column that is read as "
+            "label; a number to predict is the target of two texts: --columns text_a=…,text_b=…,target=…"
+        )
+    known = sorted(set(map(str, labels.dropna())) - {""})
+    if len(known) < 2:
+        raise SourceError(
+            f"{place}: the column label has {files.some(known) if known else 'no label'} alone: at least two are needed."
+        )
+
+
+def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
     import datasets
 
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as work:
         record = formats.fetch_dataset(row["id"], {"revision": None, "packages": []} | dict(row), Path(work))
-        return pd.read_parquet(Path(work) / "files" / "data.parquet"), record["n_rows"]
+        return pd.read_parquet(Path(work) / "files" / "data.parquet"), record
 
 
 def format_of(path: Path) -> str:
@@ -309,12 +317,3 @@ def _like_classes(column: pd.Series) -> bool:
         return False
     counts = values.value_counts()
     return len(counts) > 1 and counts.median() >= SHORTEST_CLASS and not _wordy(column)
-
-
-def as_cell(value: Any) -> str:
-    """A value as a cell of a table: numbers without needless digits, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

@@ -4,6 +4,7 @@ What it writes is what a person would write by hand: a row of the models table, 
 configuration that names both. Nothing is written before everything is known to be valid.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from essential_sparsity import files
-from essential_sparsity.acquire.looking import Checkpoint, Data, as_cell
+from essential_sparsity.acquire.looking import Checkpoint, Data
 from essential_sparsity.study import configuration, kinds, study, tsv
 from essential_sparsity.study.configuration import ConfigError
 
@@ -146,6 +147,11 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
     written = ABOUT + yaml.dump(config, Dumper=Plain, sort_keys=False, default_flow_style=None)
     if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != config:
         raise ConfigError(f"{path} exists and says something else. Say --study with another name, or delete it.")
+    for other in sorted(path.parent.glob("*.yaml")):
+        if other.name != path.name and configuration.read_file(other).get("study") == config["study"]:
+            raise ConfigError(
+                f"{other} is the study {config['study']!r} already, whose tables it would overwrite. Say --study."
+            )
     before = {file: Path(file).read_bytes() for file in texts}
     try:
         for file, text in texts.items():
@@ -157,6 +163,15 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
         raise
     _replace(path, written)
     return [*told, f"{path}: the study"]
+
+
+def as_cell(value: Any) -> str:
+    """A value as a cell of a table: numbers without needless digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def _typed(value: Any) -> Any:

@@ -226,6 +226,13 @@ class Study:
         """Pre-training made here -> its checkpoints that are studied but not pruned: one job measures all of them."""
         return series.made_here(self.models, {*self.named_models} - {*self.used_models})
 
+    def recorded(self) -> list[str]:
+        """The files that only Snakemake's records compare with the configuration (`records`)."""
+        fetched = [f"{STORE}/datasets/{name}/manifest.json" for name in self.used_datasets]
+        for name in self.named_models:
+            fetched += [f"{STORE}/checkpoints/{name}/manifest.json", f"{STORE}/spectra/{name}.parquet"]
+        return [f"{self.folder}/grid.parquet", *([] if self.skipping else fetched)]
+
     def benchmarks(self) -> list[str]:
         """The jobs whose costs are told, as rule/name: where their benchmark files lie, without suffix."""
         made = series.made_here(self.models, self.named_models)
