@@ -1,5 +1,7 @@
 """Properties of masks: exact counts, one nested order, fair ties, the same bits whatever the chunks."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,27 @@ from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
-from essential_sparsity.pruning import masks, parallel, spectrum, thresholds
+from essential_sparsity.pruning import groups, masks, parallel, spectrum, thresholds
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 UNSTRUCTURED = ["global", "layerwise", "random", "erk", "erk-random"]
 EVERY = [*patterns.PATTERNS, "nm4"]
+BRANCHES = {"NumPy, as on a processor": thresholds.view, "torch, as on a GPU": lambda tensor: tensor}
+
+
+@contextlib.contextmanager
+def branch(name):
+    """Masks are made by this branch of the code, whatever the tensors lie on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (thresholds, groups, masks):
+            patch.setattr(module, "view", BRANCHES[name])
+        yield
+
+
+@pytest.fixture(params=BRANCHES, scope="module", autouse=True)
+def _branch(request):
+    with branch(request.param):
+        yield
 
 
 def weight(name, shape, input_dim=1, layer=0, role="mlp"):
@@ -154,6 +172,35 @@ def test_many_ties_narrowed_by_histogram_give_the_same_masks(monkeypatch):
     monkeypatch.setattr(thresholds, "COLLECT", 1)
     for pattern, mask in reference.items():
         assert torch.equal(flat(all_masks(pattern, weights, 0.3)), mask)
+
+
+@pytest.mark.parametrize("pattern", [*UNSTRUCTURED, "nm2", "nm4", "nm8"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tied", [False, True])
+def test_both_branches_give_the_same_bits(pattern, dtype, tied, monkeypatch):
+    weights = some_weights(dtype, shapes=((24, 16), (16, 41), (1, 8), (32, 16)))
+    if tied:
+        weights = [(w, (t * 100).round() / 100) for w, t in weights]
+    weights.append((weight("transposed", (16, 24), input_dim=0), weights[0][1].t()))
+    monkeypatch.setattr(parallel, "CHUNK", 100)
+    monkeypatch.setattr(thresholds, "COLLECT", 50)
+    found = []
+    for name in BRANCHES:
+        with branch(name):
+            plan = masks.Plan(pattern, weights, [0.0, 0.25, 0.5, 1.0] if pattern[:2] != "nm" else [0.0, 0.5], seed=2)
+            found.append([dict(plan.masks(level)) for level in (0.0, 0.5)])
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys() and all(torch.equal(mask, other[key]) for key, mask in one.items())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_choosing_masks_leaves_the_weights_as_they_are(dtype):
+    for shape in ((1, 4), (4, 4), (3, 10), (24, 16)):
+        weights = some_weights(dtype, shapes=(shape,))
+        before = weights[0][1].clone()
+        for pattern in (*UNSTRUCTURED, "nm2", "nm4"):
+            all_masks(pattern, weights, 0.5)
+            assert torch.equal(weights[0][1], before), (pattern, shape)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -62,7 +62,10 @@ def magnitude_columns(rows: torch.Tensor, size: int) -> Array:
     """Magnitude bits of rows cut into groups of `size` consecutive weights, as columns (size, groups)."""
     kind, sign = (torch.int32, 0x7FFFFFFF) if rows.dtype == torch.float32 else (torch.int16, 0x7FFF)
     groups = view(rows.view(kind)).reshape(-1, size)
-    columns = np.ascontiguousarray(groups.T) if isinstance(groups, np.ndarray) else groups.t().contiguous()
+    if isinstance(groups, np.ndarray):  # a copy in both, also of a single group, which is contiguous as it stands
+        columns = np.array(groups.T, order="C")
+    else:
+        columns = groups.t().clone(memory_format=torch.contiguous_format)
     columns &= sign
     return columns
 
