@@ -84,10 +84,18 @@ def run_permissions(wildcards, output):
     found += filter(None, [pickle_of(wildcards, output)])
     if row["metrics"]:
         found += ["--metrics", row["metrics"]]
+    if (gpus := run_gpus(wildcards)) > 1:
+        found += ["--gpus", str(gpus)]
     if (wildcards.model, wildcards.task) in STUDY.expected:
         found += ["--references", CONFIG["references"]]
         found += ["--disagreement", CONFIG.get("dense_check", "stop")]
     return found
+
+
+@per_run
+def run_gpus(wildcards):
+    """GPUs of a job: what the configuration says, more where the model's row does and nothing is trained."""
+    return STUDY.gpus(wildcards.model, wildcards.task)
 
 
 @per_run

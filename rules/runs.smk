@@ -24,7 +24,7 @@ rule prune_eval:
         "../envs/evaluate.yaml"
     threads: CONFIG["resources"]["threads"]
     resources:
-        gpu=CONFIG["resources"]["gpu"],
+        gpu=run_gpus,
         mem_mb=run_mem_mb,
         runtime=run_minutes,
     params:
@@ -63,7 +63,7 @@ rule find_ticket:
         "../envs/evaluate.yaml"
     threads: CONFIG["resources"]["threads"]
     resources:
-        gpu=CONFIG["resources"]["gpu"],
+        gpu=run_gpus,
         mem_mb=run_mem_mb,
         runtime=run_minutes,
     params:

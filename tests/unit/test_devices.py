@@ -3,11 +3,14 @@
 import platform
 
 import pytest
+import tiny_models as tiny
 import torch
 
 import find_ticket
 import pretrain
 import prune_eval
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.pruning import masks
 from essential_sparsity.training import devices
 
 NOTHING = {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # a job on a processor
@@ -75,3 +78,52 @@ def test_programs_look_for_it_before_they_read_anything(gpu, tmp_path, program):
     }
     with pytest.raises(devices.DeviceError, match=r"resources\.device is cuda"):
         program.main([word for pair in (common | own[program]).items() for word in pair])
+
+
+CARDS = [torch.device("cpu"), torch.device("cpu")]  # two "cards" of this machine: what the hooks do is the same
+
+
+@pytest.mark.parametrize("saver", [tiny.save_bert, tiny.save_llama, tiny.save_vit])
+def test_a_model_spread_over_two_cards_gives_the_numbers_of_one(tmp_path, saver):
+    folder = saver(tmp_path)
+    whole, spread = (loading.load_model(folder, "AutoModel", allow_new=("pooler.",)) for _ in range(2))
+    spread.load_state_dict(whole.state_dict())
+    size = sum(parameter.nbytes for parameter in whole.parameters())
+    devices.spread(spread, {0: size, 1: size}, CARDS)
+    assert set(spread.hf_device_map.values()) == set(CARDS)
+    inputs = (
+        {"pixel_values": torch.rand(2, 3, 16, 16)} if saver is tiny.save_vit else {"input_ids": torch.arange(8)[None]}
+    )
+    plans = [masks.plan("global", loading.prunable_parameters(model), [0.5], 0) for model in (whole, spread)]
+    assert plans[0].prune_(0.5) == plans[1].prune_(0.5)
+    with torch.inference_mode():
+        one, two = (model.eval()(**inputs).last_hidden_state for model in (whole, spread))
+    assert torch.equal(one, two)
+
+
+def test_each_block_lies_whole_on_one_card(tmp_path):
+    model = loading.load_model(tiny.save_llama(tmp_path), "AutoModel")
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices.accelerate, "dispatch_model", lambda model, places, **_: found.append(places))
+        devices.spread(model, {0: size, 1: size}, ["first", "second"])
+    (places,) = found
+    assert set(places.values()) == {"first", "second"}
+    assert not [part for part in places if part.count(".") > 2], "a block is not cut"
+
+
+def test_too_few_or_too_small_cards_are_refused_with_the_figures(gpu, tmp_path, monkeypatch):
+    model = loading.load_model(tiny.save_llama(tmp_path), "AutoModel")
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    with pytest.raises(
+        devices.DeviceError, match=r"take 0\.0 GB, and 2 GPUs have 0\.0 GB for them\. Raise gpus_per_job"
+    ):
+        devices.spread(model, {0: size // 4, 1: size // 4}, CARDS)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(devices.DeviceError, match="gpus_per_job is 2 for this model, but this job sees 1"):
+        devices.place(model, "cuda", 2)
+    monkeypatch.setattr(type(model), "_no_split_modules", None)
+    model._no_split_modules = None
+    with pytest.raises(devices.DeviceError, match="does not say which of its parts belong together"):
+        devices.spread(model, {0: size, 1: size}, CARDS)

@@ -190,7 +190,8 @@ def test_both_branches_give_the_same_bits(pattern, dtype, tied, monkeypatch):
             plan = masks.Plan(pattern, weights, [0.0, 0.25, 0.5, 1.0] if pattern[:2] != "nm" else [0.0, 0.5], seed=2)
             found.append([dict(plan.masks(level)) for level in (0.0, 0.5)])
     for one, other in zip(*found, strict=True):
-        assert one.keys() == other.keys() and all(torch.equal(mask, other[key]) for key, mask in one.items())
+        assert one.keys() == other.keys()
+        assert all(torch.equal(mask, other[key]) for key, mask in one.items())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -157,6 +157,31 @@ def test_same_seed_trains_to_the_same_bits_and_another_seed_does_not(folder, pre
     assert any(not torch.equal(results[0][name], results[2][name]) for name in results[0])
 
 
+def test_activations_that_are_computed_again_change_no_bit(folder, prepared, monkeypatch):
+    forwards = []
+    layer = transformers.models.bert.modeling_bert.BertSelfAttention
+    original = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda *args, **kwargs: forwards.append(1) or original(*args, **kwargs))
+    found = []
+    for again in (None, True):
+        forwards.clear()
+        model, held = pruned(folder, prepared)
+        train(model, prepared, held, gradient_checkpointing=again)
+        found.append((state(model), len(forwards)))
+    (kept, few), (computed, many) = found
+    assert many > few
+    assert all(torch.equal(kept[name], computed[name]) for name in kept)
+
+
+def test_a_model_that_cannot_compute_them_again_says_so(folder, prepared, monkeypatch):
+    model, held = pruned(folder, prepared)
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with pytest.raises(
+        finetuning.TrainingError, match=r"cannot compute activations again.*gradient_checkpointing blank"
+    ):
+        train(model, prepared, held, gradient_checkpointing=True)
+
+
 def test_training_leaves_no_files(folder, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))

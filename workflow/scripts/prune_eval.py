@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sparsities", required=True, help="levels joined by +, for instance 0.100+0.200")
     parser.add_argument("--seed", type=int, default=0)
     job.arguments(parser)
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="GPUs over which a model is spread that is not trained here"
+    )
     parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
     parser.add_argument("--runs", required=True, type=Path, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, type=Path, help="Parquet file to write: one row per level and item")
@@ -66,6 +69,7 @@ def evaluate(
         tickets={level: ticket.masks() for level, ticket in tickets.items()},
         work=work,
         cache=args.tokens,
+        gpus=args.gpus,
     )
     key = job.key(args)
     runs, items, started = [], [], time.monotonic()

@@ -177,15 +177,16 @@ Cut = tuple[int, int]  # (bin or magnitude bits, how many of the weights there a
 def _refine(ranked: Sequence[Ranked], cuts: dict[int, Cut]) -> tuple[dict[int, Cut], dict[int, int]]:
     """float32: from (bin, rank) to (exact bits, rank) and how many weights have these bits, counting lower halves."""
     bins = sorted({b for b, _ in cuts.values()})
-    slots = torch.zeros(1 << 15, dtype=torch.int64, device=ranked[0].values.device)
-    slots[bins] = torch.arange(len(bins), device=slots.device) << LOW_BITS
-    slots, counts = view(slots), np.zeros(len(bins) << LOW_BITS, dtype=np.int64)
+    slots = torch.zeros(1 << 15, dtype=torch.int64)
+    slots[bins] = torch.arange(len(bins)) << LOW_BITS
+    at = {device: view(slots.to(device)) for device in {tensor.values.device for tensor in ranked}}
+    counts = np.zeros(len(bins) << LOW_BITS, dtype=np.int64)
 
     def lower_halves(part: tuple[int, torch.Tensor]) -> Array:
         bits = magnitude_bits(part[1])
         upper = bits >> LOW_BITS
         inside = positions(_any_of(upper, bins))
-        return slots[upper[inside]] | (bits[inside] & 0xFFFF)
+        return at[part[1].device][upper[inside]] | (bits[inside] & 0xFFFF)
 
     kept, size = [], 0
     for found in in_order(lower_halves, _places(ranked)):
@@ -211,8 +212,10 @@ def _places(ranked: Sequence[Ranked]) -> Iterator[tuple[int, torch.Tensor]]:
 def _counted_pieces(pieces: list[Array], length: int) -> np.ndarray:
     if not pieces:
         return np.zeros(length, dtype=np.int64)
-    joined = np.concatenate(pieces) if isinstance(pieces[0], np.ndarray) else torch.cat(pieces)
-    return counted(joined, length)
+    if isinstance(pieces[0], np.ndarray):
+        return counted(np.concatenate(pieces), length)
+    devices = {piece.device for piece in pieces}
+    return sum(counted(torch.cat([piece for piece in pieces if piece.device == on]), length) for on in devices)
 
 
 def _any_of(values: Array, wanted: Sequence[int]) -> Array:

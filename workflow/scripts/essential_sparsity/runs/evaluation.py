@@ -17,7 +17,7 @@ from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.runs import smoke
 from essential_sparsity.tasks import Outcome
-from essential_sparsity.training import finetuning, resume
+from essential_sparsity.training import devices, finetuning, resume
 
 DIVERGED = "training diverged"
 
@@ -29,10 +29,11 @@ def evaluate(
     pattern: str,
     sparsities: Sequence[float],
     seed: int,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     tickets: Mapping[float, Mapping[str, torch.Tensor]] | None = None,
     work: resume.Work | None = None,
     cache: Path | None = None,
+    gpus: int = 1,
 ) -> Iterator[tuple[Level, Outcome]]:
     """Yield (Level, Outcome) per sparsity, ascending.
 
@@ -43,7 +44,7 @@ def evaluate(
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
     mask. A dense model goes through a smoke evaluation first (`smoke.check`). What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
-    folder of tokenised texts.
+    folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
@@ -71,9 +72,10 @@ def evaluate(
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+    devices.place(model, device, gpus)
     if pattern == "dense":
-        smoke.check(model.to(device), prepared, settings, device)
-    measured = statistics(model.to(device), pattern, seed)
+        smoke.check(model, prepared, settings, device)
+    measured = statistics(model, pattern, seed)
     plan = make_plan(model, pattern, sparsities, seed, tickets, measured)
     for sparsity in sparsities:
         level = plan.prune_(sparsity)

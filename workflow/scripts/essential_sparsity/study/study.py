@@ -51,6 +51,7 @@ RUN_SETTINGS = [
     "cut_prompts",
     "image_size",
     "autocast",
+    "gradient_checkpointing",
 ]
 
 
@@ -244,6 +245,11 @@ class Study:
             *(f"measure_pretraining/{name}" for name in self.measured_only),
             *(f"pretrain/{name}" for name in made),
         ]
+
+    def gpus(self, model: str, task: str) -> int:
+        """GPUs of one job: `resources.gpu`, or where nothing is trained and there is a GPU, as the model's row says."""
+        asked, trained = self.given["resources"]["gpu"], self.tasks[task]["protocol"] == "finetune"
+        return max(asked, self.models[model].get("gpus_per_job") or 1) if asked and not trained else asked
 
     def source(self, row: Mapping[str, Any]) -> str:
         """What fetching a table's row depends on, as JSON."""

@@ -1,16 +1,22 @@
-"""What a job computes on: a GPU or the processor; and that a job which was given a GPU does not go on without one."""
+"""What a job computes on: a GPU, several that share a model, or the processor; a job that was given a GPU needs one."""
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import accelerate
 import torch
+import transformers
+from accelerate.utils import compute_module_sizes, get_balanced_memory
+
+from essential_sparsity import errors
 
 NOT_GIVEN = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # their numbers, and how many
+ROOM = 0.9  # of a GPU's free memory, for the weights; the rest is for what a batch needs
 
 
-class DeviceError(ValueError):
-    """A job that needs a GPU finds none."""
+class DeviceError(errors.UserError):
+    """A job that needs a GPU finds none, or too few for its model."""
 
 
 def find(asked: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -44,3 +50,44 @@ def reason() -> str:
     except (RuntimeError, AssertionError) as error:
         return str(error).strip().splitlines()[0].rstrip(".") + "."
     return "torch.cuda.is_available() is False."
+
+
+def place(model: transformers.PreTrainedModel, device: str, gpus: int = 1) -> transformers.PreTrainedModel:
+    """The model on its device, in place; on `cuda` its blocks are spread over the first `gpus` cards.
+
+    Every block lies whole on one card, and a batch goes from card to card. Numbers are those of one card. Raises
+    DeviceError where there are fewer, and where the weights do not fit into them, with the figures.
+    """
+    if device != "cuda" or gpus == 1:
+        return model.to(device)
+    there = torch.cuda.device_count()
+    if there < gpus:
+        raise DeviceError(
+            f"gpus_per_job is {gpus} for this model, but this job sees {there} on {platform.node()}. Let the job ask for as "
+            "many (`gpu` or `gres` in the profile), or lower gpus_per_job in the models table."
+        )
+    free = {index: int(ROOM * torch.cuda.mem_get_info(index)[0]) for index in range(gpus)}
+    return spread(model, free, [torch.device("cuda", index) for index in range(gpus)])
+
+
+def spread(
+    model: transformers.PreTrainedModel, free: Mapping[int, int], cards: Sequence[torch.device]
+) -> transformers.PreTrainedModel:
+    """Put a model's blocks on `cards` in place, evenly, by accelerate; `free`: bytes for weights on each. DeviceError."""
+    whole = list(model._no_split_modules or ())
+    if not whole:
+        raise DeviceError(
+            f"{type(model).__name__} does not say which of its parts belong together on one GPU: it cannot be spread over "
+            "several. Leave gpus_per_job blank for it and use a larger GPU."
+        )
+    model.tie_weights()
+    balanced = get_balanced_memory(model, max_memory=dict(free), no_split_module_classes=whole)
+    found = accelerate.infer_auto_device_map(model, max_memory=balanced, no_split_module_classes=whole)
+    if not set(found.values()) <= set(free):
+        size, room = compute_module_sizes(model)[""], sum(free.values())
+        raise DeviceError(
+            f"The weights of {type(model).__name__} take {size / 1e9:.1f} GB, and {len(cards)} GPUs have {room / 1e9:.1f} GB for "
+            "them. Raise gpus_per_job in the models table, or use larger GPUs."
+        )
+    # hooks also where one card is enough: batches then go to it as they would to the first of several
+    return accelerate.dispatch_model(model, {part: cards[index] for part, index in found.items()}, force_hooks=True)

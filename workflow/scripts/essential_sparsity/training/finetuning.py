@@ -69,6 +69,7 @@ def train_(
 
     `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
     Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
+    `gradient_checkpointing`: activations are computed again in the backward pass instead of being kept.
     `work`: where checkpoints are kept, and what decides `rows`; a training that was killed goes on from the last one.
     Where memory does not suffice for a batch, it goes through in parts that add up to the same gradient.
     Returns whether training diverged: it left weights that are not finite, or a loss of the first training rows that is
@@ -79,6 +80,11 @@ def train_(
     for key in ("epochs", "learning_rate", "batch_size"):
         if settings.get(key) is None:
             raise TrainingError(f"Task {settings.get('task')!r}: column {key!r} is empty, but fine-tuning needs it.")
+    if settings.get("gradient_checkpointing") and not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"Task {settings.get('task')!r}: {type(model).__name__} cannot compute activations again. Leave the column "
+            "gradient_checkpointing blank, and lower batch_size where memory does not suffice."
+        )
     device = torch.device(device)
     model.float().to(device)
     held = hold(model, masks)
@@ -304,6 +310,10 @@ def training_arguments(
         seed=seed32(seed, "training"),
         data_seed=seed32(seed, "order"),
         train_sampling_strategy="group_by_length" if texts else "random",  # batches of like length hold little padding
+        activation_checkpointing=bool(settings.get("gradient_checkpointing")),
+        activation_checkpointing_kwargs={
+            "use_reentrant": False
+        },  # the gradients of weights alone do not need the other
         bf16=autocast == "bf16",
         fp16=autocast == "fp16",
         use_cpu=not gpu,
