@@ -35,11 +35,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_weights(blocks, dtype):
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     weights = []
     for layer in range(blocks):
         for i, shape in enumerate(BERT_BLOCK):
-            values = (torch.randn(shape, generator=generator) * 0.04).to(dtype).to(DEVICE)
+            values = (torch.randn(shape, generator=generator, device=DEVICE) * 0.04).to(dtype)
             weights.append((PrunableWeight(f"layer.{layer:03}.{i}", layer, str(i), "mlp", shape, 1), values))
     return weights
 

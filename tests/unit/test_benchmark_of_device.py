@@ -1,0 +1,66 @@
+"""The script for a machine with a card runs here in small, and says what is wrong."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import device
+
+from essential_sparsity.pruning import groups, masks, thresholds
+
+PARTS = {"card", "masks", "training", "sweep", "passes"}  # semi-structured layers are a card's alone
+
+
+def test_all_parts_run_and_are_right(tmp_path, capsys):
+    device.main(["--quick", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "device.json").read_text())
+    assert found["failed"] == []
+    assert {row["part"] for row in found["rows"]} == PARTS
+    assert all(row["right"] for row in found["rows"])
+    assert "all equal the processor's, bit for bit" in (tmp_path / "device.md").read_text()
+
+
+def test_masks_that_differ_are_told_and_fail(tmp_path, monkeypatch):
+    on_card = []
+    original = masks.mask_of
+
+    def one_off(ranked, threshold, key):  # every second plan is the card's
+        mask = original(ranked, threshold, key)
+        on_card.append(1)
+        if len(on_card) % 2 == 0 and mask.any():
+            mask.view(-1)[mask.view(-1).nonzero()[0]] = False
+        return mask
+
+    monkeypatch.setattr(masks, "mask_of", one_off)
+    with pytest.raises(SystemExit, match=r"masks: global, float32"):
+        device.main(["--quick", "--only", "masks", "--out", str(tmp_path)])
+    assert "differ in" in (tmp_path / "device.md").read_text()
+
+
+def test_the_branch_of_a_card_is_right_too(tmp_path, monkeypatch):
+    for module in (thresholds, groups, masks):
+        monkeypatch.setattr(module, "view", lambda tensor: tensor)
+    device.main(["--quick", "--only", "masks", "--out", str(tmp_path)])
+
+
+def test_a_part_that_breaks_keeps_the_others_figures(tmp_path, monkeypatch, capsys):
+    def broken(quick, rates):
+        raise RuntimeError("CUDA error: something")
+        yield
+
+    monkeypatch.setitem(device.PARTS, "training", broken)
+    monkeypatch.setitem(device.PARTS, "passes", broken)
+    with pytest.raises(SystemExit, match="training: RuntimeError: CUDA error: something"):
+        device.main(["--quick", "--out", str(tmp_path)])
+    assert {row["part"] for row in json.loads((tmp_path / "device.json").read_text())["rows"]} == {
+        "card", "masks", "sweep",
+    }  # fmt: skip
+
+
+def test_without_a_card_it_says_so(tmp_path):
+    with pytest.raises(SystemExit, match="No NVIDIA card is found"):
+        device.main(["--out", str(tmp_path)])
