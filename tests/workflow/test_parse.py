@@ -99,6 +99,24 @@ def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
         assert int(re.search(r"runtime=(\d+)", resources)[1]) >= 10
 
 
+def test_a_model_that_is_spread_over_cards_asks_for_them_and_nothing_else_changes(workspace):
+    call = ("--configfile", "config/vicuna.yaml", "--profile", "slurm", "--dry-run", "--printshellcmds")
+    rows = (workspace.folder / "config/models-hub.tsv").read_text().splitlines()
+    head, vicuna = rows[1], next(row for row in rows if row.startswith("vicuna-7b\t"))
+    one = workspace.snakemake(*call)
+    assert "gpu=1" in one
+    assert "--gpus" not in one
+    with workspace.edit("config/models-hub.tsv", head, f"{head}\tgpus_per_job"):
+        with workspace.edit("config/models-hub.tsv", vicuna, f"{vicuna}\t2"):
+            two = workspace.snakemake(*call)
+            with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 0"):
+                none = workspace.snakemake(*call)
+    for block in two.split("rule prune_eval:")[1:]:
+        assert "gpu=2" in re.search(r"resources: (.*)", block)[1]
+    assert two.count(" --gpus 2 ") == two.count(" --sparsities ") > 0
+    assert "--gpus" not in none, "on processors there is nothing to spread over"
+
+
 def test_no_rule_holds_site_facts_or_retries():
     for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]:
         text = path.read_text()
