@@ -106,11 +106,13 @@ def test_a_model_that_is_spread_over_cards_asks_for_them_and_nothing_else_change
     one = workspace.snakemake(*call)
     assert "gpu=1" in one
     assert "--gpus" not in one
-    with workspace.edit("config/models-hub.tsv", head, f"{head}\tgpus_per_job"):
-        with workspace.edit("config/models-hub.tsv", vicuna, f"{vicuna}\t2"):
-            two = workspace.snakemake(*call)
-            with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 0"):
-                none = workspace.snakemake(*call)
+    with (
+        workspace.edit("config/models-hub.tsv", head, f"{head}\tgpus_per_job"),
+        workspace.edit("config/models-hub.tsv", vicuna, f"{vicuna}\t2"),
+    ):
+        two = workspace.snakemake(*call)
+        with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 0"):
+            none = workspace.snakemake(*call)
     for block in two.split("rule prune_eval:")[1:]:
         assert "gpu=2" in re.search(r"resources: (.*)", block)[1]
     assert two.count(" --gpus 2 ") == two.count(" --sparsities ") > 0
