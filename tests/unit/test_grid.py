@@ -208,6 +208,13 @@ def test_a_missing_table(study):
             "\tmmlu\t",
             r"'mmlu', column shots: blank, but lm-eval with protocol zero-shot needs",
         ),
+        (
+            "tasks.tsv",
+            "\tcut_prompts\n",
+            "\tcut_prompts\tallow_code\nmine\tMine\tlm-eval\tzero-shot\tmine\thub\ta/b\tmain\tlm-eval\t\t\t\t\t\t\t64\t\t\t\t\t1"
+            "\t\t\t\t\t\tmmlu\t5\t\ttrue\n",
+            r"'mine', column allow_code: true, but only a suite of lm-eval in a folder of yours",
+        ),
         ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),
         (
             "packages.tsv",

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import lm_eval.tasks
@@ -30,6 +31,7 @@ SETTINGS = {
     "suite": "quiz",
     "shots": 0,
     "max_length": 32,
+    "allow_code": True,
 }
 DRAW = np.random.default_rng(0)
 DEFINITION = """
@@ -256,6 +258,54 @@ def test_what_a_suite_cannot_use_is_told(gpt, data):
     )
     with pytest.raises(tasks.TaskError, match="is not scored by accuracy but by f1"):
         suites.prepare(gpt, other, SETTINGS, 0)
+
+
+# --- definitions that can run code
+
+
+HOSTILE = {
+    "a template": (
+        'doc_to_text: "{{question}}"',
+        "doc_to_text: \"{{cycler.__init__.__globals__.os.system('touch PLACE')}}\"",
+    ),
+    "a function": ('doc_to_text: "{{question}}"', "doc_to_text: !function evil.text"),
+    "a template of choices": ("{{choices}}", "{{cycler.__init__.__globals__.os.system('touch PLACE')}}"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_definitions_run_nothing_unless_the_row_allows_it(gpt, source, tmp_path, case):
+    folder, place = tmp_path / "quiz", tmp_path / "ran"
+    shutil.copytree(source, folder)
+    (folder / "evil.py").write_text(f"import os\nos.system('touch {place}')\ndef text(doc): return 'x'\n")
+    old, new = HOSTILE[case]
+    for name in ("film", "plot"):
+        text = (folder / f"{name}.yaml").read_text()
+        assert old in text
+        (folder / f"{name}.yaml").write_text(text.replace(old, new.replace("PLACE", str(place))))
+    formats.fetch_dataset("quiz", {"source": "path", "id": str(folder), "format": "lm-eval"}, tmp_path / "work")
+    data = pd.read_parquet(tmp_path / "work/files/data.parquet")
+    for given in (None, False):
+        with pytest.raises(TaskError, match=r"brings 3 definitions of tasks \(.*can run any code.*column allow_code"):
+            run(gpt, data, allow_code=given)
+    assert not place.exists()
+
+
+def test_definitions_of_a_hub_or_a_package_are_left_out_and_said(source, tmp_path, monkeypatch):
+    obtain = formats.sources.obtain
+    monkeypatch.setattr(
+        formats.sources, "obtain", lambda settings, *rest, **more: obtain(settings | {"source": "path"}, *rest, **more)
+    )
+    manifest = formats.fetch_dataset("quiz", {"source": "hub", "id": str(source), "format": "lm-eval"}, tmp_path)
+    assert "yaml" not in manifest["n_rows"]
+    assert ["film.yaml", "defines tasks: read from a local folder alone"] in [
+        list(pair) for pair in manifest["report"]["files_left_out"]["first"]
+    ]
+
+
+def test_what_is_allowed_is_named_in_the_log(gpt, data, capsys):
+    run(gpt, data)
+    assert "Definitions of tasks that may run code (allow_code): " in capsys.readouterr().out
 
 
 # --- prompts that do not fit

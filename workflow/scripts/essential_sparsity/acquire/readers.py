@@ -23,6 +23,7 @@ from essential_sparsity.acquire.archives import SourceError
 from essential_sparsity.acquire.frames import concatenated, joined
 
 Reader = Callable[[Path, list[str]], pd.DataFrame]
+DEFINITION = ".yaml"  # of tasks of lm-eval
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
 NO_SIDE = "a rating between -1 and 1 takes no side"
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
@@ -183,6 +184,11 @@ def _bytes_of(value: dict | None, name: str, column: str) -> bytes | None:
     return value and value["bytes"]
 
 
+def is_definition(name: str) -> bool:
+    """Whether a file defines tasks of lm-eval, which can run code while a suite is built."""
+    return name.lower().endswith(DEFINITION)
+
+
 def documents(folder: Path, names: list[str]) -> pd.DataFrame:
     """The documents of lm-eval's tasks as they are: `{config}/{split}….parquet` or `.json(l)`, one JSON text a document.
 
@@ -195,7 +201,7 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
         suffix = path.suffix.lower()
         if suffix == ".parquet":
             rows = pq.ParquetFile(path).read().to_pylist()
-        elif suffix == ".yaml":
+        elif is_definition(path.name):
             name, rows = "yaml", [texts.text_of(path)]
         else:
             rows = [row for _, row in texts.objects(path)]
@@ -225,7 +231,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
     "arrow": (".arrow",),
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
-    "lm-eval": (".parquet", ".json", ".jsonl", ".yaml"),
+    "lm-eval": (".parquet", ".json", ".jsonl", DEFINITION),
     "imagefolder": (
         ".png",
         ".jpg",

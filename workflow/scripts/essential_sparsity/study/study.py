@@ -49,6 +49,7 @@ RUN_SETTINGS = [
     "suite",
     "shots",
     "cut_prompts",
+    "allow_code",
     "image_size",
     "autocast",
     "gradient_checkpointing",

@@ -215,6 +215,11 @@ def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
                 else f"does not read it; {' or '.join(owners)} does."
             )
         )
+    if row["allow_code"] and (row["source"] != "path" or "lm-eval" not in kind.formats):
+        raise ConfigError(
+            f"{where}, column allow_code: true, but only a suite of lm-eval in a folder of yours (source path) brings "
+            "definitions that may run. Leave it blank."
+        )
     metrics = (*kind.metrics, *kind.further_metrics)
     for metric in row["metrics"].split(",") if row["metrics"] else ():
         if metric not in metrics:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import tasks
+from essential_sparsity import files, tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
 KIND = {
@@ -67,6 +67,7 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     suite, definitions = tasks.required(settings, "suite"), data[data["split"] == DEFINITION]
+    allow(definitions["item"].tolist(), settings)
     with tempfile.TemporaryDirectory() as own, _quiet(), _given(data[data["split"] != DEFINITION], settings):
         for index, text in enumerate(definitions["document"]):
             Path(own, f"{index}.yaml").write_text(text, encoding="utf-8")
@@ -78,6 +79,19 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"{'the data set' if len(definitions) else 'lm-eval'} ({known}). Correct the column suite."
             )
         return manager.load(suite)
+
+
+def allow(definitions: list[str], settings: Mapping[str, Any]) -> None:
+    """Refuse definitions that the row does not allow: lm-eval fills in their templates unsandboxed, and calls functions."""
+    if not definitions:
+        return
+    if not settings.get("allow_code"):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r} brings {len(definitions)} definitions of tasks "
+            f"({files.some(definitions, 3)}), which can run any code on this machine. Read them, and write true in the column "
+            "allow_code of this row; or take these .yaml files away, so that lm-eval's own definition is used."
+        )
+    print(f"Definitions of tasks that may run code (allow_code): {', '.join(definitions)}.", flush=True)
 
 
 @contextlib.contextmanager
