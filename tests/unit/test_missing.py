@@ -90,6 +90,14 @@ def test_a_lost_file_takes_its_levels_and_no_others(grid, tmp_path):
         ("10 %\r50 %\r\nTraceback:\nRuntimeError: out of memory\n", "its log ends: RuntimeError: out of memory"),
         ("x" * 9000, "its log ends: " + "x" * (missing.LONGEST - 15) + "…"),
         ("\n", "It has no log: it was not started."),
+        (
+            "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)\n",
+            "It was computed, as its log says, but its file is gone: the next run computes it again.",
+        ),
+        (
+            "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)\nKilled\n",
+            "its log ends: Killed",
+        ),
     ],
 )
 def test_the_reason_is_the_last_line_of_the_log(grid, tmp_path, text, reason):

@@ -4,6 +4,7 @@ So a run that failed, was lost or is of something else keeps no other one from t
 """
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from essential_sparsity.tables import runs
 TAIL = 4096  # bytes of a log that are read
 LONGEST = 300  # characters of a reason
 AGAIN = " (delete it should the next run not compute it)."  # Snakemake takes it for new after an update that failed
+DONE = re.compile(r" seed \d+: .*\(\d+\.\d s\)$")  # the line that ends the log of a run that went well
 NOT_THERE = ""  # the reason of a file that is just not there: its log says more
 
 
@@ -107,6 +109,8 @@ def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | No
         )
     log = logs / f"prune_eval/{row.job}.log"
     line = _last_line(log)
+    if what == NOT_THERE and DONE.search(line) and f": {model} {task} {row.pattern} " in line:
+        return str(log), "It was computed, as its log says, but its file is gone: the next run computes it again."
     told = " ".join(filter(None, [what, line]))
     return (str(log), _cut(told)) if line else (None, _cut(told or "It has no log: it was not started."))
 
