@@ -107,11 +107,15 @@ if OWN_PYTHON and workflow.remote_exec:
     )
     if wrong := environment.differing(PINS):
         raise WorkflowError(wrong)
-shared = workflow.storage_settings.shared_fs_usage
-if OWN_PYTHON and HEAD and SharedFSUsage.SOFTWARE_DEPLOYMENT in shared:
-    settings = workflow.remote_execution_settings
-    guard = environment.guard(sys.executable)
-    settings.precommand = " && ".join(filter(None, [settings.precommand, guard]))
+
+
+def guard_interpreter():
+    """Have jobs on other machines that share the environment say so, where they do not find it."""
+    shared = workflow.storage_settings.shared_fs_usage
+    if OWN_PYTHON and SharedFSUsage.SOFTWARE_DEPLOYMENT in shared:
+        given = workflow.remote_execution_settings
+        guard = environment.guard(sys.executable)
+        given.precommand = " && ".join(filter(None, [given.precommand, guard]))
 
 
 def program(name):

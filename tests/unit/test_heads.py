@@ -168,7 +168,7 @@ def test_a_head_whose_allocation_was_requeued_is_dead(folder, monkeypatch):
 
 def test_a_lock_without_a_record_is_nobodys_to_clear(folder):
     folder.jobs(_1="other_77")
-    with pytest.raises(UserError, match="no run that left a record.*snakemake --unlock.*1 other_77"):
+    with pytest.raises(UserError, match=r"no run that left a record:.*snakemake --unlock.*1 other_77"):
         run_alone.clear()
     assert folder.left == ["1"]
     assert folder.lock.exists()
