@@ -46,6 +46,15 @@ rule all:
         SERIES_FIGURES,
 
 
+onstart:
+    if OWN_PYTHON and (wrong := environment.differing(PINS)):
+        raise WorkflowError(wrong)
+    guard_interpreter()
+    # the name that the SLURM plugin gives its jobs
+    if run := getattr(workflow.scheduler._executor, "run_uuid", None):
+        heads.submits(HEAD, run)
+
+
 onerror:
     if not SKIPPING:
         print(

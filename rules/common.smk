@@ -5,13 +5,18 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake import jobs
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import SharedFSUsage
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
+    attempts,
     configuration,
+    environment,
     grid,
+    heads,
     iterations,
     records,
     refinement,
@@ -84,6 +89,33 @@ if ahead := codefiles.from_the_future(
 if workflow.is_main_process and "--touch" not in sys.argv:
     if lost := records.lacking(STUDY.recorded()):
         print(f"warning: {records.advice(OUT, lost)}", file=sys.stderr)
+
+
+# Who is at work here, and which of its jobs are tried again.
+HEAD = None
+if workflow.is_main_process and not heads.NO_RUN.intersection(sys.argv):
+    HEAD = heads.announce()
+    attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
+
+# Without conda or containers, jobs on nodes compute with the interpreter that runs Snakemake, here and there: `python` is
+# that one, whatever PATH says, and its versions are those that envs/requirements.txt pins, or no job starts.
+PINS = Path(workflow.basedir) / "envs/requirements.txt"
+OWN_PYTHON = not workflow.deployment_settings.deployment_method
+if OWN_PYTHON and workflow.remote_exec:
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if wrong := environment.differing(PINS):
+        raise WorkflowError(wrong)
+
+
+def guard_interpreter():
+    """Have jobs on other machines that share the environment say so, where they do not find it."""
+    shared = workflow.storage_settings.shared_fs_usage
+    if OWN_PYTHON and SharedFSUsage.SOFTWARE_DEPLOYMENT in shared:
+        given = workflow.remote_execution_settings
+        guard = environment.guard(sys.executable)
+        given.precommand = " && ".join(filter(None, [given.precommand, guard]))
 
 
 def program(name):

@@ -14,6 +14,7 @@ from workspace import Workspace
 HERE = Path(__file__).parent
 STATE = Path("/var/tmp/essential-sparsity-slurm")
 RESULTS = ("store/runs", "store/items", "store/spectra", "demo/tables", "demo/figures")
+SNAKEMAKE, RUN_ALONE = ("-m", "snakemake"), ("workflow/scripts/run_alone.py",)
 QUICK = ("--slurm-init-seconds-before-status-checks", "5")
 
 
@@ -54,10 +55,11 @@ class Study(Workspace):
         super().__init__(folder, finished)
         self.faults = folder / "faults"
         self.faults.mkdir()
-        self.heads = []
+        self.heads, self.path = [], ""  # what stands first on PATH
 
     def environment(self) -> dict[str, str]:
-        return super().environment() | {"FAULTS": str(self.faults), "PYTHONPATH": str(HERE / "faults")}
+        found = super().environment() | {"FAULTS": str(self.faults), "PYTHONPATH": str(HERE / "faults")}
+        return found | {"PATH": os.pathsep.join(filter(None, [self.path, found["PATH"]]))}
 
     def forget(self, *victims: str) -> None:
         """Take away the results of some runs (`{pattern}/{sparsity}/seed{seed}`), and the table of all runs."""
@@ -75,9 +77,16 @@ class Study(Workspace):
         """SLURM job ids of the jobs that `started`, `finished` the computation or have `taken` it back, by victim."""
         return {path.stem: path.read_text().split() for path in sorted(self.faults.glob(f"*.{what}"))}
 
-    def start(self, *arguments: str, program: tuple[str, ...] = ("-m", "snakemake")) -> "Head":
-        """The literal command, beside the test; killed when the test is over."""
-        head = Head(self, [sys.executable, *program, "--profile", "slurm", *arguments])
+    def start(
+        self,
+        *arguments: str,
+        program: tuple[str, ...] = SNAKEMAKE,
+        profile: tuple[str, ...] = ("--profile", "slurm"),
+        host: str = "",
+        python: str = sys.executable,
+    ) -> "Head":
+        """The literal command, beside the test; killed when the test is over. `host`: as from a machine of this name."""
+        head = Head(self, [*(elsewhere(host) if host else []), python, *program, *profile, *arguments])
         self.heads.append(head)
         return head
 
@@ -95,6 +104,13 @@ class Study(Workspace):
         found = [line.split("|") for line in lines]
         return [job for job, told, folder in found if folder == str(self.folder) and state in told]
 
+    def bystander(self, name: str, *options: str) -> str:
+        """SLURM id of a job in this study's folder that has nothing to do with the study."""
+        found = call(
+            "sbatch", "--parsable", f"--job-name={name}", f"--chdir={self.folder}", "--output=/dev/null", *options
+        )
+        return found.strip()
+
     def results(self) -> dict[str, bytes]:
         """All that a study computes but for what it cost, by path."""
         return {
@@ -111,6 +127,12 @@ class Study(Workspace):
         if jobs := self.queue():
             call("scancel", *jobs)
             wait_until(lambda: not self.queue(), 40, "the jobs of this test have left the queue")
+
+
+def elsewhere(host: str) -> list[str]:
+    """What to put before a command, so that it finds itself on another machine: its name, and none of the processes here."""
+    apart = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [*apart, "sh", "-c", f'hostname {host} && exec "$@"', "sh"]
 
 
 class Head:

@@ -3,14 +3,18 @@ the results are in the end those of an undisturbed run, byte for byte. README.md
 
 import contextlib
 import os
+import platform
+import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from cluster import HERE, QUICK, call, daemon, name, records, request, wait_until
+from cluster import HERE, QUICK, RUN_ALONE, call, daemon, name, records, request, wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -155,24 +159,130 @@ def test_a_lost_node_gives_its_job_back(study, expected):
 
 
 def test_head_killed_and_started_again(study, expected):
-    """What is finished stays; what was running is cancelled first, so that no two jobs write one file."""
+    """What is finished stays; what was running is cancelled first, so that no two jobs write one file. Other jobs of the
+    same folder, another workflow's and a notebook, are left alone; from another machine nothing is touched."""
     study.forget(ONE, TWO, THREE)
     gates = [study.fate(victim, "wait") for victim in (ONE, TWO, THREE)]
     head = study.start(*QUICK)
     wait_until(lambda: len(study.noted("started")) == 2, 180, "two jobs have started")
+    others = [study.bystander(what, "--wrap=sleep 900") for what in ("another_5e1f0c", "jupyter")]
     head.kill()
-    orphans = study.queue()
+    queue = study.queue()
+    orphans = sorted(set(queue) - set(others))
     assert len(orphans) == 3, "they outlive their head"
     again = study.start(*QUICK)
     assert again.wait() == 1
     assert "Directory cannot be locked" in again.output
 
-    again = study.start(*QUICK, program=("workflow/scripts/run_alone.py",))
+    elsewhere = study.start(*QUICK, program=RUN_ALONE, host="login2")
+    assert elsewhere.wait() == 1
+    assert f"process {head.process.pid} on {platform.node()}" in elsewhere.output
+    assert "login2, where this was called, cannot see" in elsewhere.output
+    assert study.queue() == queue
+
+    again = study.start(*QUICK, program=RUN_ALONE)
     wait_until(lambda: not set(orphans) & set(study.queue()), 180, "the orphans are gone")
     for gate in gates:
         gate.unlink()
     assert again.wait() == 0, again.output[-6000:]
     assert computed(study, ONE, TWO, THREE)
+    assert set(study.queue()) == set(others)
+    assert study.results() == expected
+
+
+@pytest.mark.thorough
+def test_a_head_on_another_login_node(study, expected):
+    """Left alone from there while it lives, and as long as nobody says that it is dead."""
+    study.forget(ONE)
+    gate = study.fate(ONE, "wait")
+    head = study.start(*QUICK, program=RUN_ALONE)
+    wait_until(running(study, ONE), 180, "the job has started")
+    (record,) = (study.folder / ".snakemake/heads").glob("*.json")
+    second = study.start(*QUICK, program=RUN_ALONE, host="login2")
+    assert second.wait() == 1
+    assert f"run_alone.py --dead {record.stem}" in second.output
+    assert len(study.queue()) == 1
+    head.kill()
+    third = study.start(program=(*RUN_ALONE, "--dead", record.stem), profile=(), host="login2")
+    assert third.wait() == 0, third.output
+    assert study.queue() == []
+    gate.unlink()
+    last = study.start(*QUICK, program=RUN_ALONE, host="login2")
+    assert last.wait() == 0, last.output[-6000:]
+    assert computed(study, ONE)
+    assert study.results() == expected
+
+
+@pytest.mark.thorough
+def test_heads_in_allocations(study, expected):
+    """One is killed with its allocation; the next, in another one, cancels its jobs and not itself."""
+    study.forget(ONE, TWO)
+    gates = [study.fate(victim, "wait") for victim in (ONE, TWO)]
+    command = shlex.join([sys.executable, *RUN_ALONE, "--profile", "slurm", *QUICK])
+    environment = " ".join(f"{key}={shlex.quote(study.environment()[key])}" for key in ("PATH", "PYTHONPATH", "FAULTS"))
+    wrapped = f"--wrap=exec env {environment} {command} >>allocation.log 2>&1"
+    first = study.bystander("my-head", "--mem=2000", "--time=20", wrapped)
+    wait_until(running(study, ONE, TWO), 180, "both jobs have started")
+    orphans = sorted(set(study.queue()) - {first})
+    call("scancel", "--full", "--signal=KILL", first)
+    wait_until(lambda: first not in study.queue(), 60, "the allocation has ended")
+    assert sorted(study.queue()) == orphans
+    second = study.bystander("my-head", "--mem=2000", "--time=20", wrapped)
+    wait_until(lambda: not set(orphans) & set(study.queue()), 180, "the orphans are gone")
+    for gate in gates:
+        gate.unlink()
+    wait_until(lambda: not study.queue(), 300, "the second head has ended")
+    told = (study.folder / "allocation.log").read_text()
+    assert "Cancelling 2 jobs that Snakemake (process" in told, told[-6000:]
+    assert call("sacct", "-X", "-n", "-P", "-j", second, "-o", "State").strip() == "COMPLETED", told[-6000:]
+    assert computed(study, ONE, TWO)
+    assert study.results() == expected
+
+
+def test_a_wrong_row_is_computed_once(study):
+    """A longer text than the model can read: each job says so, and no retry asks for more memory for it."""
+    tasks = study.folder / "config/tasks.tsv"
+    tasks.write_text(re.sub(r"^(ws353\t.*\t)16\t", r"\g<1>1000\t", tasks.read_text(), flags=re.MULTILINE))
+    head = study.on_slurm("--config", "dense_check=warn", check=False)
+    assert head.process.returncode == 1
+    assert "error: prune_eval: Task 'ws353': max_length = 1000, but the model's limit is 512" in head.output
+    assert "Trying to restart" not in head.output
+    assert [job["State"] for job in records(head.run)] == ["FAILED"] * 2, "the dense runs of two seeds, once each"
+
+
+def test_nodes_without_the_environment(study, expected):
+    """Where jobs run, torch is missing, or the whole environment; and `python` on the PATH is some other one."""
+    study.forget(ONE)
+    lacking = study.faults / "no-torch"
+    lacking.touch()
+    head = study.on_slurm("--retries", "0", check=False)
+    assert head.process.returncode == 1
+    assert f"on {platform.node()} has no torch, but requirements.txt pins torch" in head.output
+    lacking.unlink()
+
+    own = study.folder / "own/bin/python"
+    own.parent.mkdir(parents=True)
+    own.symlink_to(Path(sys.executable).resolve())
+    (own.parents[1] / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", own.parents[1])
+    call("scontrol", "update", "nodename=gpunode[1-2]", "state=drain", "reason=test")
+    try:
+        head = study.start(*QUICK, "--retries", "0", python=str(own))
+        wait_until(lambda: study.queue("PENDING"), 180, "the job is in the queue")
+        own.unlink()
+    finally:
+        call("scontrol", "update", "nodename=gpunode[1-2]", "state=resume")
+    assert head.wait() == 1
+    assert f"error: the node {platform.node()} has no {own}" in head.output
+    assert study.noted("started") == {}
+
+    shim = study.folder / "shim/python"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\ntest -z "$SLURM_JOB_ID" || exit 9\nexec {sys.executable} "$@"\n')
+    shim.chmod(0o755)
+    study.path = str(shim.parent)
+    study.on_slurm("--retries", "0")
+    assert computed(study, ONE)
     assert study.results() == expected
 
 
@@ -185,7 +295,7 @@ def test_two_heads_at_once(study, expected):
     second = study.start(*QUICK)
     assert second.wait() == 1
     assert "Directory cannot be locked" in second.output
-    third = study.start(*QUICK, program=("workflow/scripts/run_alone.py",))
+    third = study.start(*QUICK, program=RUN_ALONE)
     assert third.wait() == 1
     assert f"process {head.process.pid}" in third.output
     assert len(study.queue()) == 1, "the others submitted and cancelled nothing"

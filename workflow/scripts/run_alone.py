@@ -1,11 +1,17 @@
-"""Run Snakemake in this folder; clear what a killed run left behind, refuse while another run is at work.
+"""Run Snakemake in this folder; clear what a killed run left behind, refuse while another run is at work or may be.
 
 A killed run leaves its lock, and on a cluster its jobs, which nobody watches any more: they are cancelled, so that no
-job that is submitted again writes beside one of them. Where jobs fail, the tables and figures of what is there are made
-all the same (`missing_runs: skip`); the exit status is that of the run.
+job that is submitted again writes beside one of them. What it was stands in its record (`study.heads`), and nothing but
+its own is touched. A run on another machine cannot be looked at from here: whoever knows that it is dead says so,
+
+    python workflow/scripts/run_alone.py --dead NAME-OF-ITS-RECORD
+
+which clears what it left. Where jobs fail, the tables and figures of what is there are made all the same
+(`missing_runs: skip`); the exit status is that of the run.
 """
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -15,11 +21,13 @@ from pathlib import Path
 
 import psutil
 
-from essential_sparsity import cli, errors
-from essential_sparsity.study import configuration, study
+from essential_sparsity import cli, errors, files
+from essential_sparsity.study import configuration, heads, study
 
 PRINT = Path(__file__).with_name("print_missing.py")
-NO_RUN = {"-n", "--dry-run", "--dryrun"}
+LOCKS = Path(".snakemake/locks")
+DEAD = "--dead"
+PATIENCE = 300  # seconds that SLURM has for ending jobs
 
 
 def others() -> list[int]:
@@ -31,44 +39,105 @@ def others() -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         command = process.info["cmdline"] or ()
-        # `--mode remote` is a cluster job on this machine, not a run: `queued` knows those
+        # `--mode remote` is a cluster job on this machine, not a run
         named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
-        writes = not NO_RUN.intersection(command)
+        writes = not heads.NO_RUN.intersection(command)
         if named and writes and process.info["cwd"] == os.getcwd() and process.pid not in own:
             found.append(process.pid)
     return found
 
 
 def slurm(*command: str) -> list[str]:
-    """Lines that a SLURM client prints; ValueError when SLURM does not answer."""
+    """Lines that a SLURM client prints; UserError where it cannot be asked, or fails."""
     try:
         done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=60)
+    except FileNotFoundError as error:
+        raise errors.UserError(
+            f"A dead run submitted jobs to SLURM, but there is no {command[0]} on this machine: call again where it is."
+        ) from error
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise errors.UserError(
-            f"A killed run may have left jobs in the queue, but SLURM does not answer ({error}). Try again when it does."
+            f"A killed run may have left jobs in the queue, but SLURM does not do what it is asked ({error}). Try again "
+            "when it does."
         ) from error
     return done.stdout.splitlines()
 
 
-def queued() -> list[str]:
-    """Ids of the jobs in SLURM's queue that were submitted from this folder."""
+def submitted(head: heads.Head) -> list[str]:
+    """Ids of the jobs in SLURM's queue that a head has submitted from this folder; never of the one this runs in."""
+    lines = slurm("squeue", f"--name={head.run}", "--noheader", "--format=%i|%j|%Z")
+    found = [job for job, _, told in (line.partition("|") for line in lines) if told == f"{head.run}|{os.getcwd()}"]
+    return [job for job in found if job != os.environ.get("SLURM_JOB_ID")]
+
+
+def over(head: heads.Head) -> bool:
+    """Whether a head is known to be dead: it was on this machine, or SLURM has ended the allocation in which it ran."""
+    living = head.alive()
+    if living is not None:
+        return not living
+    if not head.allocation or head.restarted():
+        return head.restarted()
     if not shutil.which("squeue"):
-        return []
-    lines = slurm("squeue", "--me", "--noheader", "--format=%i|%Z")
-    return [job for job, _, folder in (line.partition("|") for line in lines) if folder == os.getcwd()]
+        return False
+    return head.allocation not in slurm("squeue", f"--user={head.user}", "--noheader", "--format=%i")
 
 
-def cancel(jobs: list[str]) -> None:
-    """Cancel jobs and wait until none of them can write any more."""
-    print(f"Cancelling {len(jobs)} jobs that a killed run left in SLURM's queue: {' '.join(jobs)}", flush=True)
-    slurm("scancel", *jobs)
-    deadline = time.monotonic() + 300
-    while left := sorted(set(jobs) & set(queued())):
+def cancel(head: heads.Head) -> None:
+    """Cancel the jobs of a head and wait until none of them can write any more."""
+    deadline, told = time.monotonic() + PATIENCE, set()
+    while jobs := submitted(head):  # what it was submitting when it died comes late
+        if new := sorted(set(jobs) - told):
+            print(f"Cancelling {len(new)} jobs that {head} left in SLURM's queue: {' '.join(new)}", flush=True)
+            slurm("scancel", *new)
+            told.update(new)
         if time.monotonic() > deadline:
             raise errors.UserError(
-                f"SLURM has not ended the jobs {' '.join(left)} within five minutes; see `squeue --me`."
+                f"SLURM has not ended the jobs {' '.join(jobs)} within five minutes; see `squeue --name={head.run}`."
             )
         time.sleep(1)
+
+
+def clear(known_dead: str | None = None) -> None:
+    """Clear what dead heads left: jobs, lock, record. UserError where one lives or may, or nobody knows whose lock it is.
+
+    `known_dead`: the name of the record of a head of which somebody who has looked says so.
+    """
+    left = heads.recorded()
+    if known_dead is not None and known_dead not in (names := [head.name for head in left]):
+        raise errors.UserError(f"{heads.FOLDER} has no record {known_dead!r}, but {files.some(names)}.")
+    for head in left:
+        if head.alive():
+            raise errors.UserError(f"{head} is at work in this folder. Wait until it ends, or stop it.")
+        if head.name != known_dead and not over(head):
+            raise errors.UserError(
+                f"{head} did not end in order and may be at work in this folder: {platform.node()}, where this was called, "
+                f"cannot see. Look there (`ssh {head.host} ps -p {head.pid}`), and wait until it ends or stop it. If it is "
+                f"dead, `python workflow/scripts/run_alone.py {DEAD} {head.name}` cancels its jobs and unlocks; then call "
+                "again."
+            )
+    for head in left:
+        if head.run:
+            cancel(head)
+    if any(LOCKS.glob("*")):
+        if not left:
+            raise errors.UserError(unknown())
+        subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet", "all"], check=True)
+    for head in left:
+        head.path.unlink(missing_ok=True)
+
+
+def unknown() -> str:
+    """What to do about a lock of which no record tells whose it is."""
+    told = (
+        "This folder is locked, but by no run that left a record: perhaps by another workflow. Look whether one is at "
+    )
+    told += "work here, from other machines too; if not, `snakemake --unlock` and call again."
+    lines = slurm("squeue", "--me", "--noheader", "--format=%i %j|%Z") if shutil.which("squeue") else []
+    here = [job for job, _, folder in (line.rpartition("|") for line in lines) if folder == os.getcwd()]
+    if here:
+        told += f" SLURM's queue has jobs from this folder (id, name): {files.some(here)}. Cancel those of a dead run first "
+        told += "(`scancel --name=…`)."
+    return told
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,12 +147,14 @@ def main(argv: list[str] | None = None) -> None:
         raise errors.UserError(
             f"Snakemake (process {', '.join(map(str, pids))}) is at work in this folder. Wait until it ends, or stop it."
         )
-    if any(Path(".snakemake/locks").glob("*")):
-        if jobs := queued():
-            cancel(jobs)
-        subprocess.run([*snakemake, "--unlock", "--quiet", "all"], check=True)
+    if arguments[:1] == [DEAD]:
+        clear(" ".join(arguments[1:]))
+        return
+    dry = heads.NO_RUN & set(arguments)
+    if not dry:
+        clear()
     config = configuration.of_command(arguments)
-    if NO_RUN & set(arguments) or config.get("missing_runs") == "skip":
+    if dry or config.get("missing_runs") == "skip":
         os.execv(sys.executable, [*snakemake, *arguments])
     failed, stopped = watched([*snakemake, *arguments])
     if failed == 1 and not stopped:  # 1: Snakemake itself said so, and has given the folder free

@@ -1,10 +1,11 @@
 """Misfortune for chosen jobs: with this folder on PYTHONPATH every Python imports this file when it starts.
 
-It acts in prune_eval.py alone, on files in the folder $FAULTS, where NAME is `{pattern}-{sparsities}-{seed}`:
+It acts in prune_eval.py alone (no-torch: in all that runs on nodes), on files in the folder $FAULTS, where NAME is `{pattern}-{sparsities}-{seed}`:
 
 NAME.wait   the job waits, before it computes, until this file is gone
 NAME.once   what happens to the first attempt: `memory MB`, `sleep SECONDS` or `half` (half a result, then SIGKILL)
 NAME.past   what the job writes is a day old: the clock of its node is behind
+no-torch    the environment of the nodes lacks torch
 kill-after  a number: of all jobs, the first to start after so many have finished is killed, once
 
 and notes which SLURM jobs started (NAME.started), finished the computation (NAME.finished), or took results of an attempt
@@ -16,7 +17,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 
 
@@ -79,5 +81,13 @@ def begin(job: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def without_torch(name: str, found: Callable[[str], str] = metadata.version) -> str:
+    if name == "torch":
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+
+
+if "FAULTS" in os.environ and "SLURM_JOB_ID" in os.environ and Path(os.environ["FAULTS"], "no-torch").exists():
+    metadata.version = without_torch
 if "FAULTS" in os.environ and "workflow/scripts/prune_eval.py" in sys.orig_argv:
     begin(Path(os.environ["FAULTS"]) / "-".join(option(f"--{name}") for name in ("pattern", "sparsities", "seed")))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from essential_sparsity import files, tables
+from essential_sparsity.logs import last_line
 from essential_sparsity.tables import runs
 
-TAIL = 4096  # bytes of a log that are read
 LONGEST = 300  # characters of a reason
 AGAIN = " (delete it should the next run not compute it)."  # Snakemake takes it for new after an update that failed
 DONE = re.compile(r" seed \d+: .*\(\d+\.\d s\)$")  # the line that ends the log of a run that went well
@@ -129,17 +129,9 @@ def _of_chain(ticket: str, logs: Path) -> Path | None:
 
 @cache
 def _last_line(log: Path) -> str:
-    """The last line of a log with something in it, without `error: `; empty where there is none."""
-    try:
-        with open(log, "rb") as handle:
-            handle.seek(max(os.path.getsize(log) - TAIL, 0))
-            text = handle.read().decode(errors="replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    if not lines:
-        return ""
-    return lines[-1].removeprefix("error: ") if lines[-1].startswith("error: ") else f"its log ends: {lines[-1]}"
+    """What the last line of a log says, without `error: `; empty where there is none."""
+    line = last_line(log)
+    return line.removeprefix("error: ") if line.startswith("error: ") or not line else f"its log ends: {line}"
 
 
 def _cut(text: str) -> str:

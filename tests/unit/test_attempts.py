@@ -1,0 +1,110 @@
+"""Which failed jobs are tried again, and what a job says about the environment it finds."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from essential_sparsity.study import attempts, environment
+
+REFUSED = "loading\nerror: prune_eval: Task 'x': no column 'label'.\n"
+KILLED = "error: prune_eval: said before\nloading\nTraceback (most recent call last):\nMemoryError\n"
+
+
+class Job:
+    """As much of a job of Snakemake as is asked for."""
+
+    def __init__(self, *log: Path, rule: str = "prune_eval", jobs: tuple = ()):
+        self.log, self.rule, self.jobs = list(map(str, log)), SimpleNamespace(name=rule), jobs
+
+    def is_group(self) -> bool:
+        return bool(self.jobs)
+
+    @property
+    def restart_times(self) -> int:
+        return 2
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """A function that makes a job of a class whose retries are limited, with a log that says this."""
+
+    class Limited(Job):
+        pass
+
+    since = tmp_path / "head.json"
+    since.touch()
+    attempts.limit(since, Limited)
+
+    def make(said: str | None, **more) -> Job:
+        log = tmp_path / f"{len(list(tmp_path.iterdir()))}.log"
+        if said is not None:
+            log.write_text(said)
+        return Limited(log, **more)
+
+    return make
+
+
+@pytest.mark.parametrize(("said", "times"), [(REFUSED, 0), (KILLED, 2), ("", 2), (None, 2)])
+def test_a_wrong_input_is_not_tried_again_and_all_else_is(jobs, said, times):
+    assert jobs(said).restart_times == times
+
+
+def test_what_the_log_said_before_this_head_does_not_count(jobs):
+    old = jobs(REFUSED)
+    os.utime(old.log[0], (1e9, 1e9))
+    assert old.restart_times == 2
+
+
+def test_fetching_is_tried_again_and_a_group_is_as_its_worst_member(jobs):
+    assert jobs(REFUSED, rule="fetch_model").restart_times == 2
+    assert jobs(None, jobs=(jobs(KILLED), jobs(None))).restart_times == 2
+    assert jobs(None, jobs=(jobs(KILLED), jobs(REFUSED))).restart_times == 0
+
+
+def test_versions_are_compared_with_the_pins_but_not_what_they_were_built_for(tmp_path, monkeypatch):
+    pins = tmp_path / "envs/requirements.txt"
+    pins.parent.mkdir()
+    pins.write_text("torch==2.1.0\ntransformers==5.0.0\nnumpy==2.0.0\n")
+    found = {"torch": "2.1.0+cu126", "transformers": "5.0.0"}
+
+    def version(name: str) -> str:
+        if name not in found:
+            raise metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(environment.metadata, "version", version)
+    assert environment.differing(pins) == ""
+    found["torch"] = "2.0.0"
+    told = environment.differing(pins)
+    assert re.search(
+        r"has torch 2\.0\.0, but requirements\.txt pins torch 2\.1\.0, transformers 5\.0\.0\. Install", told
+    )
+    assert sys.executable in told
+    found.clear()
+    assert "no torch and no transformers" in environment.differing(pins)
+
+
+def test_the_environment_of_these_tests_has_the_pins():
+    assert environment.differing(Path("envs/requirements.txt")) == ""
+
+
+@pytest.mark.parametrize("escaped", [False, True], ids=["as a script", "between double quotes, through another shell"])
+def test_a_node_without_the_interpreter_says_so(escaped):
+    for python, code in ((sys.executable, 0), ("/nowhere/bin/python", 1)):
+        command = f"{environment.guard(python)} && echo computing"
+        call = ["sh", "-c", command]
+        if escaped:
+            escaped_command = command.replace('"', '\\"')
+            call = ["sh", "-c", f'sh -c "{escaped_command}"']
+        done = subprocess.run(call, capture_output=True, text=True)
+        assert done.returncode == code
+        assert done.stdout == ("" if code else "computing\n")
+        assert bool(re.match(rf"error: the node {os.uname().nodename} has no {python}, .*\n$", done.stderr)) == bool(
+            code
+        )

@@ -1,0 +1,216 @@
+"""What a restart clears and what it leaves alone: heads of this machine and of others, jobs of others in the same folder."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import run_alone
+from essential_sparsity.errors import UserError
+from essential_sparsity.study import heads
+
+RUN = "essential_0c3f"
+# a queue in a file, one job a line (id|name|user|folder), asked and changed as SLURM's is
+SQUEUE = """#!{python}
+import sys
+given = dict(part.partition("=")[::2] for part in sys.argv[1:])
+for line in open("{queue}").read().splitlines():
+    job, name, user, folder = line.split("|")
+    if given.get("--name", name) == name and given.get("--user", user) == user:
+        print(given["--format"].replace("%i", job).replace("%j", name).replace("%Z", folder))
+"""
+SCANCEL = """#!{python}
+import sys
+lines = [line for line in open("{queue}").read().splitlines() if line.split("|")[0] not in sys.argv[1:]]
+open("{queue}", "w").write("\\n".join(lines))
+"""
+
+
+class Folder:
+    """A folder in which Snakemake was killed, and the queue of a stand-in for SLURM."""
+
+    def __init__(self, path: Path):
+        self.path, self.queue, self.unlocked = path, path / "queue.txt", []
+        (path / ".snakemake/locks").mkdir(parents=True)
+        self.lock = path / ".snakemake/locks/0.input.lock"
+        self.lock.touch()
+
+    def jobs(self, **names: str) -> None:
+        """Jobs in the queue that were submitted from here, by id (after an underscore)."""
+        self.queue.write_text("\n".join(f"{i[1:]}|{name}|{os.getuid()}|{self.path}" for i, name in names.items()))
+
+    @property
+    def left(self) -> list[str]:
+        return [line.partition("|")[0] for line in self.queue.read_text().splitlines()]
+
+    def head(self, **changes) -> heads.Head:
+        """The record of a head that was this machine's and is dead, but for changes."""
+        head = replace(heads.Head(platform.node(), gone(), 1e9, os.getuid(), run=RUN), **changes)
+        heads.FOLDER.mkdir(exist_ok=True)
+        head.path.write_text(json.dumps(vars(head)))
+        return head
+
+
+def gone() -> int:
+    """A process id that is nobody's."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text.format(python=sys.executable, queue=folder.queue))
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(run_alone, "PATIENCE", 2)
+    real = subprocess.run
+
+    def run(command, **options):
+        if "--unlock" not in command:
+            return real(command, **options)
+        folder.lock.unlink()
+        return None
+
+    monkeypatch.setattr(run_alone.subprocess, "run", run)
+    return folder
+
+
+def test_a_dead_head_of_this_machine_loses_its_own_jobs_and_nobody_else(folder, monkeypatch):
+    """Beside its jobs stay: another workflow's, a notebook, those of another head, and the allocation this runs in."""
+    folder.jobs(_1=RUN, _2="other_77", _3="jupyter", _4="essential_ffff", _5=RUN, _6=f"{RUN}4")
+    folder.queue.write_text(f"{folder.queue.read_text()}\n7|{RUN}|{os.getuid()}|/elsewhere")
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    head = folder.head()
+    run_alone.clear()
+    assert folder.left == ["2", "3", "4", "5", "6", "7"]
+    assert not folder.lock.exists()
+    assert not head.path.exists()
+
+
+def test_orphans_are_cancelled_after_an_unlock_by_hand_too(folder):
+    folder.jobs(_1=RUN)
+    folder.lock.unlink()
+    folder.head()
+    run_alone.clear()
+    assert folder.left == []
+
+
+def test_a_living_head_is_refused(folder):
+    folder.jobs(_1=RUN)
+    process = psutil.Process()
+    head = folder.head(pid=process.pid, started=process.create_time())
+    with pytest.raises(UserError, match=f"process {process.pid} on {platform.node()}, since 20.* is at work"):
+        run_alone.clear()
+    assert folder.left == ["1"]
+    assert folder.lock.exists()
+    assert head.path.exists()
+    replace(head, started=head.started - 3600).path.write_text(json.dumps(vars(replace(head, started=1e9))))
+    run_alone.clear()
+    assert folder.left == [], "another process has its number now"
+
+
+def test_a_head_of_another_machine_is_refused_until_somebody_says_that_it_is_dead(folder):
+    folder.jobs(_1=RUN, _2="jupyter")
+    head = folder.head(host="login2")
+    with pytest.raises(UserError, match=rf"on login2, since .*`ssh login2 ps -p {head.pid}.*--dead login2-{head.pid}"):
+        run_alone.clear()
+    with pytest.raises(UserError, match=f"no record 'login3-1', but login2-{head.pid}"):
+        run_alone.main(["--dead", "login3-1"])
+    assert folder.left == ["1", "2"]
+    assert folder.lock.exists()
+    run_alone.main(["--dead", head.name])
+    assert folder.left == ["2"]
+    assert not folder.lock.exists()
+    assert not head.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("queued", "dead"), [(["9"], False), ([], True)], ids=["its allocation lives", "its allocation has ended"]
+)
+def test_a_head_in_an_allocation_is_dead_when_that_has_ended(folder, queued, dead):
+    folder.jobs(_1=RUN, **{f"_{job}": "my-head" for job in queued})
+    folder.head(host="node17", allocation="9", restarts="")
+    if dead:
+        run_alone.clear()
+        assert folder.left == []
+    else:
+        with pytest.raises(UserError, match="on node17"):
+            run_alone.clear()
+        assert folder.left == ["1", "9"]
+
+
+def test_a_head_whose_allocation_was_requeued_is_dead(folder, monkeypatch):
+    """The same allocation, on another node: SLURM has started it again, and with it the head."""
+    folder.jobs(_1=RUN, _9="my-head")
+    head = folder.head(host="node17", allocation="9", restarts="")
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    with pytest.raises(UserError, match="on node17"):
+        run_alone.clear()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run_alone.clear()
+    assert folder.left == ["9"]
+    assert not head.path.exists()
+
+
+def test_a_lock_without_a_record_is_nobodys_to_clear(folder):
+    folder.jobs(_1="other_77")
+    with pytest.raises(UserError, match=r"no run that left a record:.*snakemake --unlock.*1 other_77"):
+        run_alone.clear()
+    assert folder.left == ["1"]
+    assert folder.lock.exists()
+
+
+def test_jobs_that_do_not_end_and_clients_that_fail_keep_the_lock(folder):
+    folder.jobs(_1=RUN)
+    folder.head()
+    (folder.path / "bin/scancel").write_text("#!/bin/sh\n")
+    with pytest.raises(UserError, match=f"has not ended the jobs 1 within.*squeue --name={RUN}"):
+        run_alone.clear()
+    (folder.path / "bin/squeue").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(UserError, match="does not do what it is asked"):
+        run_alone.clear()
+    assert folder.lock.exists()
+
+
+def test_a_local_run_needs_no_slurm(folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder.head(run="")
+    run_alone.clear()
+    assert not folder.lock.exists()
+
+
+def test_a_machine_without_slurm_leaves_its_jobs_and_the_lock(folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder.head()
+    with pytest.raises(UserError, match="there is no squeue on this machine"):
+        run_alone.clear()
+    assert folder.lock.exists()
+
+
+def test_the_record_of_a_head_ends_with_it_unless_it_is_killed(folder):
+    code = "import os; from essential_sparsity.study import heads; head = heads.announce(); heads.submits(head, 'x'); "
+    child = "os.fork() or exit(); os.wait(); assert head.path.exists(); "
+    for end, left in (("pass", 0), ("1 / 0", 0), ("os.kill(os.getpid(), 9)", 1)):
+        subprocess.run(
+            [sys.executable, "-c", code + child + end],
+            env={**os.environ, "PYTHONPATH": str(Path(run_alone.__file__).parent)},
+            stderr=subprocess.DEVNULL,
+        )
+        found = heads.recorded()
+        assert len(found) == left, end
+    assert found[0].run == "x"
+    assert found[0].alive() is False

@@ -1,0 +1,18 @@
+"""What the log of a job ends with. Standard library only."""
+
+import os
+from pathlib import Path
+
+TAIL = 4096  # bytes of a log that are read
+
+
+def last_line(log: str | Path) -> str:
+    """The last line of a log with something in it; empty where there is none."""
+    try:
+        with open(log, "rb") as handle:
+            handle.seek(max(os.path.getsize(log) - TAIL, 0))
+            text = handle.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,41 @@
+"""Which jobs are tried again: memory and time may suffice the next time, a wrong input stays wrong.
+
+Snakemake knows one number of retries for all failures, and each retry asks for more memory and time than the one before.
+What a program said about its user's input (`cli.run`) is the last line of its log.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from essential_sparsity import logs
+
+REFUSAL = re.compile(r"error: \w+: ")
+FETCHING = ("fetch_model", "fetch_dataset")  # the network may be back the next time
+
+
+def refused(paths: Iterable[str], since: Path) -> bool:
+    """Whether a program has ended one of these logs with what is wrong with its input, after the file `since` was written."""
+    oldest = since.stat().st_mtime
+    return any(
+        Path(path).is_file() and Path(path).stat().st_mtime >= oldest and REFUSAL.match(logs.last_line(path))
+        for path in paths
+    )
+
+
+def limit(since: Path, *kinds: type) -> None:
+    """From now on, jobs of these classes of Snakemake that have refused their input are not tried again.
+
+    Snakemake asks a job how often that may be when it fails. Of a group one job is enough: those after it cannot start.
+    """
+    for kind in kinds:
+        kind.restart_times = _limited(kind.restart_times, since)
+
+
+def _limited(allowed: property, since: Path) -> property:
+    def restart_times(job) -> int:
+        members = job.jobs if job.is_group() else [job]
+        paths = [log for member in members if member.rule.name not in FETCHING for log in member.log]
+        return 0 if refused(paths, since) else allowed.fget(job)
+
+    return property(restart_times)

@@ -1,0 +1,40 @@
+"""Whether what computes here has the versions that envs/requirements.txt pins. Standard library only."""
+
+import platform
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+DECIDING = ("torch", "transformers")  # their versions are part of what each run was made of
+
+
+def differing(requirements: Path) -> str:
+    """What is wrong with the packages of this interpreter on this machine, and what to do; empty where nothing is."""
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)", requirements.read_text(encoding="utf-8"), re.MULTILINE))
+    told = []
+    for name in DECIDING:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            told.append(f"no {name}")
+            continue
+        if found.partition("+")[0] != pins[name]:  # after +: for which processor or card it was built
+            told.append(f"{name} {found}")
+    if not told:
+        return ""
+    wanted = ", ".join(f"{name} {pins[name]}" for name in DECIDING)
+    return (
+        f"{sys.executable} on {platform.node()} has {' and '.join(told)}, but {requirements.name} pins {wanted}. Install "
+        f"them there (pip install -r {requirements.parent.name}/{requirements.name}); or write other versions into that "
+        "file, for all jobs of the study."
+    )
+
+
+def guard(python: str) -> str:
+    """A shell command for the start of a job on a node: it ends the job where the interpreter `python` is not there.
+
+    The executor plugin puts it between double quotes, so nothing in it may be expanded by the shell of the head.
+    """
+    told = f"error: the node & has no {python}, which runs Snakemake. Put the environment where all nodes see it, or leave the node out."
+    return f"test -x '{python}' || {{ uname -n | sed 's|.*|{told}|' >&2; exit 1; }}"
