@@ -102,9 +102,7 @@ if workflow.is_main_process and not heads.NO_RUN.intersection(sys.argv):
 PINS = Path(workflow.basedir) / "envs/requirements.txt"
 OWN_PYTHON = not workflow.deployment_settings.deployment_method
 if OWN_PYTHON and workflow.remote_exec:
-    os.environ["PATH"] = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
+    environment.come_first()
     if wrong := environment.differing(PINS):
         raise WorkflowError(wrong)
 
