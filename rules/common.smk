@@ -93,7 +93,7 @@ if workflow.is_main_process and "--touch" not in sys.argv:
 
 # Who is at work here, and which of its jobs are tried again.
 HEAD = None
-if workflow.is_main_process and not heads.NO_RUN.intersection(sys.argv):
+if workflow.is_main_process and not heads.dry(sys.argv[1:]):
     HEAD = heads.announce()
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 
