@@ -93,7 +93,7 @@ if workflow.is_main_process and "--touch" not in sys.argv:
 
 # Who is at work here, and which of its jobs are tried again.
 HEAD = None
-if workflow.is_main_process and not heads.NO_RUN.intersection(sys.argv):
+if workflow.is_main_process and not heads.dry(sys.argv[1:]):
     HEAD = heads.announce()
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 
@@ -102,9 +102,7 @@ if workflow.is_main_process and not heads.NO_RUN.intersection(sys.argv):
 PINS = Path(workflow.basedir) / "envs/requirements.txt"
 OWN_PYTHON = not workflow.deployment_settings.deployment_method
 if OWN_PYTHON and workflow.remote_exec:
-    os.environ["PATH"] = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
+    environment.come_first()
     if wrong := environment.differing(PINS):
         raise WorkflowError(wrong)
 

@@ -167,4 +167,4 @@ if __name__ == "__main__":
     try:
         main()
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {Path(sys.argv[1]).stem}: {error}")

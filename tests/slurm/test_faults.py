@@ -250,6 +250,7 @@ def test_a_wrong_row_is_computed_once(study):
     assert [job["State"] for job in records(head.run)] == ["FAILED"] * 2, "the dense runs of two seeds, once each"
 
 
+@pytest.mark.thorough
 def test_nodes_without_the_environment(study, expected):
     """Where jobs run, torch is missing, or the whole environment; and `python` on the PATH is some other one."""
     study.forget(ONE)

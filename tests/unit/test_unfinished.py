@@ -12,7 +12,8 @@ from essential_sparsity.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("options", "found"), [(["-n"], []), (["--profile", "slurm", "--dry-run"], []), (["--cores", "2"], [7])]
+    ("options", "found"),
+    [(["-n"], []), (["--profile", "slurm", "--dry-run"], []), (["-np"], []), (["--cores", "2"], [7])],
 )
 def test_a_dry_run_beside_a_run_keeps_nobody_waiting(monkeypatch, options, found):
     command = ["python", "/somewhere/bin/snakemake", *options]

@@ -37,6 +37,15 @@ def named(study: Study) -> list[str]:
     return [f"{row.task} {row.pattern} {row.sparsity:.1f} {row.seed}" for row in rows]
 
 
+def test_a_wrong_input_is_not_tried_again(fresh):
+    study = fresh
+    study.fail("runs/one/short/random/0.400")
+    told = study.run("--keep-going", "--retries", "2", check=False)
+    assert told.count("reading the data") == 1
+    assert "Trying to restart" not in told
+    assert list((study.folder / ".snakemake/heads").iterdir()) == [], "no head has left a record"
+
+
 def test_a_failed_and_a_lost_run_are_named_and_the_others_tabulated(fresh):
     study = fresh
     study.fail("runs/one/long/global/0.300/seed1")

@@ -41,8 +41,7 @@ def others() -> list[int]:
         command = process.info["cmdline"] or ()
         # `--mode remote` is a cluster job on this machine, not a run
         named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
-        writes = not heads.NO_RUN.intersection(command)
-        if named and writes and process.info["cwd"] == os.getcwd() and process.pid not in own:
+        if named and not heads.dry(command) and process.info["cwd"] == os.getcwd() and process.pid not in own:
             found.append(process.pid)
     return found
 
@@ -150,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments[:1] == [DEAD]:
         clear(" ".join(arguments[1:]))
         return
-    dry = heads.NO_RUN & set(arguments)
+    dry = heads.dry(arguments)
     if not dry:
         clear()
     config = configuration.of_command(arguments)

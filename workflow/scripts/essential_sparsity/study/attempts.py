@@ -14,25 +14,26 @@ REFUSAL = re.compile(r"error: \w+: ")
 FETCHING = ("fetch_model", "fetch_dataset")  # the network may be back the next time
 
 
-def refused(paths: Iterable[str], since: Path) -> bool:
-    """Whether a program has ended one of these logs with what is wrong with its input, after the file `since` was written."""
-    oldest = since.stat().st_mtime
+def refused(paths: Iterable[str], since: float) -> bool:
+    """Whether a program has ended one of these logs with what is wrong with its input, at or after the time `since`."""
     return any(
-        Path(path).is_file() and Path(path).stat().st_mtime >= oldest and REFUSAL.match(logs.last_line(path))
+        Path(path).is_file() and Path(path).stat().st_mtime >= since and REFUSAL.match(logs.last_line(path))
         for path in paths
     )
 
 
-def limit(since: Path, *kinds: type) -> None:
+def limit(written: Path, *kinds: type) -> None:
     """From now on, jobs of these classes of Snakemake that have refused their input are not tried again.
 
     Snakemake asks a job how often that may be when it fails. Of a group one job is enough: those after it cannot start.
+    Logs count that are not older than a file `written` now: what is compared are times of one file system.
     """
+    since = written.stat().st_mtime
     for kind in kinds:
         kind.restart_times = _limited(kind.restart_times, since)
 
 
-def _limited(allowed: property, since: Path) -> property:
+def _limited(allowed: property, since: float) -> property:
     def restart_times(job) -> int:
         members = job.jobs if job.is_group() else [job]
         paths = [log for member in members if member.rule.name not in FETCHING for log in member.log]

@@ -1,5 +1,6 @@
 """Whether what computes here has the versions that envs/requirements.txt pins. Standard library only."""
 
+import os
 import platform
 import re
 import sys
@@ -29,6 +30,11 @@ def differing(requirements: Path) -> str:
         f"them there (pip install -r {requirements.parent.name}/{requirements.name}); or write other versions into that "
         "file, for all jobs of the study."
     )
+
+
+def come_first() -> None:
+    """From now on `python`, for whatever this process starts, is its own interpreter."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def guard(python: str) -> str:

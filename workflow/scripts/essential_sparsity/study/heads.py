@@ -8,7 +8,9 @@ and its jobs from all others of the same folder. A head that ends in order remov
 import atexit
 import os
 import platform
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import psutil
 from essential_sparsity import files
 
 FOLDER = Path(".snakemake/heads")
-NO_RUN = {"-n", "--dry-run", "--dryrun"}  # such a head writes nothing
+DRY = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # `-n`, also among other short options
 SAME = 10.0  # seconds by which two readings of a process's start may differ: clocks are set while machines run
 
 
@@ -71,6 +73,11 @@ class Head:
         """Whether SLURM has started its allocation anew, which is this process's: it is dead, on whatever machine."""
         here = Head.here()
         return bool(self.allocation) and self.allocation == here.allocation and self.restarts != here.restarts
+
+
+def dry(command: Iterable[str]) -> bool:
+    """Whether a snakemake command is a dry run: such a head writes nothing and keeps nobody waiting."""
+    return any(map(DRY.fullmatch, command))
 
 
 def announce() -> Head:
