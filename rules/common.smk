@@ -15,7 +15,6 @@ from essential_sparsity.study import (
     iterations,
     records,
     refinement,
-    resources,
     series,
 )
 from essential_sparsity.study import study as studies
@@ -30,6 +29,7 @@ try:
         "the configuration (config/config.yaml, --configfile and --config)",
         looking=workflow.is_main_process,
     )
+    REQUESTS = STUDY.requests
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -79,6 +79,18 @@ if ahead := codefiles.from_the_future(
         "would compute in vain. Set the clock right, or give the files the present time: "
         "find results -newermt now -exec touch {} +"
     )
+
+# A request that no attempt can succeed with is told before any job; finished runs are nobody's problem.
+if workflow.is_main_process and not SKIPPING and REQUESTS.problems(STUDY.jobs):
+    problems = REQUESTS.problems(STUDY.missing_jobs())
+    for problem in problems:
+        if not problem.fatal:
+            print(f"warning: {problem.message}", file=sys.stderr)
+    if fatal := [problem for problem in problems if problem.fatal]:
+        raise WorkflowError(
+            f"{len(fatal)} of the grid's models and tasks cannot be run as the configuration says:\n"
+            + "\n".join(problem.message for problem in fatal)
+        )
 
 # Where runs alone are compared with the configuration, the rest is what Snakemake has recorded of it. (`--touch` records.)
 if workflow.is_main_process and "--touch" not in sys.argv:
