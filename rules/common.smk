@@ -80,15 +80,15 @@ if ahead := codefiles.from_the_future(
         "find results -newermt now -exec touch {} +"
     )
 
-# A request that no attempt can succeed with is told before any job; finished runs are nobody's problem.
-if workflow.is_main_process and not SKIPPING and REQUESTS.problems(STUDY.jobs):
-    problems = REQUESTS.problems(STUDY.missing_jobs())
+# What no attempt can succeed with is told before any job.
+if workflow.is_main_process and not SKIPPING:
+    problems = STUDY.problems()
     for problem in problems:
         if not problem.fatal:
             print(f"warning: {problem.message}", file=sys.stderr)
     if fatal := [problem for problem in problems if problem.fatal]:
         raise WorkflowError(
-            f"{len(fatal)} of the grid's models and tasks cannot be run as the configuration says:\n"
+            f"Jobs of {len(fatal)} kinds cannot be run as the configuration says:\n"
             + "\n".join(problem.message for problem in fatal)
         )
 

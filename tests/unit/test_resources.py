@@ -1,5 +1,6 @@
 """What jobs ask for: near what was measured, near what is known of published runs, never more than the site gives."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def asked(preset="language", **given) -> resources.Requests:
 def changed(requests, task, **changes) -> resources.Requests:
     """The same with another row of the task."""
     tasks = requests.tasks | {task: requests.tasks[task] | changes}
-    return resources.Requests(requests.given, requests.table, requests.devices, requests.models, tasks, {})
+    return dataclasses.replace(requests, tasks=tasks, known={})
 
 
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['model']}-{row['task']}-{row['levels']}")
@@ -135,7 +136,7 @@ def test_what_cannot_fit_is_told_by_name_before_it_is_queued():
     assert "but v100-16 has 16 (config/devices.tsv)" in found.message
     found = problem(asked(max_mem_mb=8_000), "opt-1.3b", "mnli")
     assert found.fatal
-    assert "opt-1.3b on mnli needs about 9.8 GB of memory, but resources.max_mem_mb allows 8.0" in found.message
+    assert "opt-1.3b on mnli needs about 10 GB of memory, but resources.max_mem_mb allows 8.0" in found.message
 
 
 def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():
@@ -149,6 +150,17 @@ def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():
     assert "Lower levels_per_job of the task to 2" in found.message
     found = problem(asked("vicuna", max_minutes=60), "vicuna-7b", "mmlu", 3)
     assert "Name a faster card in resources.gpu_class" in found.message
+
+
+def test_a_pre_training_that_cannot_fit_is_told_too():
+    (found,) = asked("emergence-bookcorpus", gpu_class="v100-16").problems([], ["bookcorpus-bert-100"])
+    assert found.fatal
+    assert "The pre-training bookcorpus-bert-100 needs about 39 GB of GPU memory" in found.message
+    assert "lower its batch_size" in found.message
+    shared = asked("emergence-bookcorpus", gpu_class="v100-16", gpu=4)
+    assert shared.problems([], ["bookcorpus-bert-100"]) == [], "four cards share a batch"
+    (found,) = asked("emergence-bookcorpus", max_minutes=1_440).problems([], ["bookcorpus-bert-100"])
+    assert not found.fatal, "it goes on where it was stopped"
 
 
 def test_an_unknown_card_is_refused_by_name():

@@ -227,9 +227,7 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
         )
     if requests.gpus and not requests.device.memory_mb:
         result.append("whether models fit the card was not checked: name it in resources.gpu_class")
-    return result + [
-        f"{'error' if p.fatal else 'warning'}: {p.message}" for p in requests.problems(study.missing_jobs())
-    ]
+    return result + [f"{'error' if p.fatal else 'warning'}: {p.message}" for p in study.problems()]
 
 
 def by_curve(found: Sequence[Job], requests: resources.Requests, unit: str, per: int) -> list[str]:

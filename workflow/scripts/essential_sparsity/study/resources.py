@@ -20,6 +20,7 @@ PRECISION = {"float32": "float32", "float16": "fp16", "bfloat16": "bf16", "fp16"
 
 # Requests: how much more than is expected.
 SAFE_TIME, SAFE_MEMORY, START_MINUTES = 2, 1.25, 10  # a busy file system, a node that is slower than its class
+SNAKEMAKE_MB = 600  # the two that start a job on its node, 200 to 250 MB each
 
 # Memory of the machine.
 START_MB = 550  # Python, torch, transformers
@@ -27,7 +28,7 @@ DRIVER_MB = 2500  # CUDA's libraries, its context, pinned batches, workers
 STORED_COPIES = 2  # the file as it is mapped, and what is loaded from it
 TEXT_ITEM, IMAGE_ITEM = 3_000, 20_000  # bytes of an item in frames, beside its tokens; of an encoded image
 TOKEN_HELD = 50  # bytes of a token that a kind with several passes an item keeps as Python numbers
-PRETRAINING_MB = 16_000  # of a pre-training's data
+PRETRAINING_MB = 8_000  # of a pre-training's data
 # Memory where it is computed.
 CONTEXT_MB = 1000  # of a GPU: context, kernels, workspaces
 TRAINED = 4 + 4 + 8 + 1  # bytes of a weight: itself in float32, its gradient, AdamW's two moments, the mask
@@ -44,6 +45,7 @@ LAUNCH = {True: 2e-3, False: 4e-4}  # seconds a layer and batch at least, on a G
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
 USABLE = 0.95  # of a GPU's memory
+ATTEMPTS = 3  # that the shipped profile makes of a job
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,8 @@ class Requests:
 
     def mem_mb(self, need: Need, attempt: int = 1) -> int:
         """Memory of the machine to ask for, in MB."""
-        return self.within(attempt * 100 * math.ceil(SAFE_MEMORY * need.host_mb / 100), "max_mem_mb")
+        amount = 100 * math.ceil((SAFE_MEMORY * need.host_mb + SNAKEMAKE_MB) / 100)
+        return self.within(attempt * amount, "max_mem_mb")
 
     def minutes(self, need: Need, attempt: int = 1) -> int:
         """Time to ask for. What the task's own row says is believed: it is generous as it stands."""
@@ -285,53 +288,64 @@ class Requests:
         """The amount, or what the site gives at most."""
         return min(amount, self.given.get(cap) or amount)
 
-    def problems(self, jobs: Iterable[Job]) -> list[Problem]:
-        """What cannot work of some jobs, one message for each model and task: their largest job counts."""
+    def problems(self, jobs: Iterable[Job], pretrainings: Iterable[str] = ()) -> list[Problem]:
+        """What cannot work of some jobs, one message for each model and task (their largest job counts) and pre-training."""
         largest: dict[tuple[str, str], int] = {}
         for job in jobs:
             largest[job.model, job.task] = max(largest.get((job.model, job.task), 0), len(job.levels))
-        found = [self._problem(model, task, levels) for (model, task), levels in sorted(largest.items())]
+        found = [self._of_run(*curve, levels) for curve, levels in sorted(largest.items())]
+        found += [self._of_pretraining(name) for name in pretrainings]
         return [problem for problem in found if problem]
 
-    def _problem(self, model: str, task: str, levels: int) -> Problem | None:
-        need, device = self.run(model, task, levels), self.device
-        place = f"{model} on {task}"
+    def _of_run(self, model: str, task: str, levels: int) -> Problem | None:
+        need, row = self.run(model, task, levels), self.models[model]
+        place, remedy = f"{model} on {task}", "take the model out of this block of the grid"
+        if trained := self.tasks[task]["protocol"] == "finetune":
+            of_them = f"{gigabytes(row['parameters'] * TRAINED / 1e6)} of them weights, gradients and optimiser"
+        else:
+            of_them = f"{gigabytes(stored_mb(row))} of them weights"
+        if found := self._memory(place, need, of_them, remedy):
+            return found
+        most = self.given.get("max_minutes")
+        fits = int(levels * (most - START_MINUTES) / need.minutes) if most else levels
+        remedy = "Name a faster card in resources.gpu_class, or correct minutes_per_level of the task"
+        if 0 < fits < levels:
+            remedy = f"Lower levels_per_job of the task to {fits}"
+        return self._time(f"{place}: {levels} level{'s' * (levels > 1)} a job", need, trained, remedy)
+
+    def _of_pretraining(self, name: str) -> Problem | None:
+        need = self.pretraining(name)
+        found = self._memory(f"The pre-training {name}", need, "most of them activations", "lower its batch_size")
+        remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
+        return found or self._time(f"The pre-training {name}: all its steps", need, True, remedy)
+
+    def _memory(self, place: str, need: Need, of_them: str, remedy: str) -> Problem | None:
+        device, most = self.device, self.given.get("max_mem_mb")
         if device.memory_mb and need.least_gpu_mb > USABLE * device.memory_mb:
             return Problem(
-                f"{place} needs about {gigabytes(need.least_gpu_mb)} GB of GPU memory{self._parts(model, task)}, but "
-                f"{device.name} has {gigabytes(device.memory_mb)} ({self.table}). Name a larger card in "
-                "resources.gpu_class, or take the model out of this block of the grid.",
+                f"{place} needs about {gigabytes(need.least_gpu_mb)} GB of GPU memory ({of_them}), but {device.name} has "
+                f"{gigabytes(device.memory_mb)} ({self.table}). Name a larger card in resources.gpu_class, or {remedy}.",
                 True,
             )
-        most = self.given.get("max_mem_mb")
-        if most and need.host_mb > most:
+        if most and need.host_mb + SNAKEMAKE_MB > most:
             return Problem(
-                f"{place} needs about {gigabytes(need.host_mb)} GB of memory, but resources.max_mem_mb allows {gigabytes(most)}. "
-                "Raise it where the site has larger nodes, or take the model out of this block of the grid.",
+                f"{place} needs about {gigabytes(need.host_mb + SNAKEMAKE_MB)} GB of memory, but resources.max_mem_mb allows {gigabytes(most)}. "
+                f"Raise it where the site has larger nodes, or {remedy}.",
                 True,
             )
+        return None
+
+    def _time(self, place: str, need: Need, resumed: bool, remedy: str) -> Problem | None:
         most = self.given.get("max_minutes")
         if not most or need.minutes + START_MINUTES <= most:
             return None
-        told = f"{place}: {levels} level{'s' * (levels > 1)} a job take about {duration(need.minutes)}, but resources.max_minutes allows {duration(most)}"
-        if self.tasks[task]["protocol"] == "finetune" and need.minutes <= levels * most * 3:
+        told = f"{place} take about {duration(need.minutes)}, but resources.max_minutes allows {duration(most)}"
+        if resumed and need.minutes <= ATTEMPTS * most:
             return Problem(
-                f"{told}. Such a job is stopped and goes on in its retry; the profile's `retries` must allow as many.",
+                f"{told}. Such a job is stopped and goes on in its retry: the profile's `retries` must allow as many.",
                 False,
             )
-        fits = int(levels * (most - START_MINUTES) / need.minutes)
-        advice = (
-            f"Lower levels_per_job of the task to {fits}"
-            if 0 < fits < levels
-            else "Name a faster card in resources.gpu_class, or correct minutes_per_level of the task"
-        )
-        return Problem(f"{told}. {advice}; or raise max_minutes.", True)
-
-    def _parts(self, model: str, task: str) -> str:
-        row = self.models[model]
-        if self.tasks[task]["protocol"] == "finetune":
-            return f" ({gigabytes(row['parameters'] * TRAINED / 1e6)} of them weights, gradients and optimiser)"
-        return f" ({gigabytes(stored_mb(row))} of them weights)"
+        return Problem(f"{told}. {remedy}; or raise max_minutes.", True)
 
 
 def gigabytes(megabytes: float) -> str:

@@ -217,6 +217,14 @@ class Study:
         stored = set(self.stored_jobs())
         return [job for job in self.jobs if job not in stored]
 
+    def problems(self) -> list[resources.Problem]:
+        """What of the jobs that are left cannot work as it is asked for; finished runs are nobody's problem."""
+        if not self.requests.problems(self.jobs, self.pretrained):
+            return []
+        made = (f"{STORE}/pretraining/{name}/manifest.json" for name in self.pretrained)
+        left = [name for name, path in zip(self.pretrained, made, strict=True) if not os.path.isfile(path)]
+        return self.requests.problems(self.missing_jobs(), left)
+
     def measured(self) -> "Study":
         """The study with those of its series' checkpoints alone that have been measured."""
         return replace(self, members=[member for member in self.members if self._measured(member)])
