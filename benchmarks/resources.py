@@ -90,7 +90,7 @@ def presets() -> list[tuple[str, ...]]:
     rows = []
     for path in sorted((ROOT / "config").glob("*.yaml")):
         asked = study.unlocked(configuration.read_config("config/config.yaml", f"config/{path.name}"))
-        rows += [(path.stem, *row) for row in resources.table(asked.requests, asked.jobs, asked.pretrained)]
+        rows += [(path.stem, *row) for row in resources.table(resources.read(asked), asked.jobs, asked.pretrained)]
     return rows
 
 

@@ -15,6 +15,7 @@ from essential_sparsity.study import (
     iterations,
     records,
     refinement,
+    resources,
     series,
 )
 from essential_sparsity.study import study as studies
@@ -29,7 +30,7 @@ try:
         "the configuration (config/config.yaml, --configfile and --config)",
         looking=workflow.is_main_process,
     )
-    REQUESTS = STUDY.requests
+    REQUESTS = resources.read(STUDY)
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -82,7 +83,7 @@ if ahead := codefiles.from_the_future(
 
 # What no attempt can succeed with is told before any job.
 if workflow.is_main_process and not SKIPPING:
-    problems = STUDY.problems()
+    problems = resources.problems(STUDY, REQUESTS)
     for problem in problems:
         if not problem.fatal:
             print(f"warning: {problem.message}", file=sys.stderr)

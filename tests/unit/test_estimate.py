@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, estimate, study
+from essential_sparsity.study import configuration, estimate, resources, study
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
@@ -45,7 +45,7 @@ def test_every_preset_has_an_estimate_of_a_hundred_columns(preset):
     lines = estimate.lines(asked)
     tables = lines[: next(i for i, line in enumerate(lines) if line.startswith("GPU hours"))]
     assert max(map(len, tables)) <= 100
-    assert lines[0] == f"Study {asked.name}: {len(estimate.jobs(asked)):,} jobs, 0 finished"
+    assert lines[0] == f"Study {asked.name}: {len(estimate.jobs(asked, resources.read(asked))):,} jobs, 0 finished"
     text = "\n".join(lines)
     for model, task in asked.curves:
         assert re.search(rf"^{model} +{task} ", text, re.MULTILINE)
@@ -69,12 +69,12 @@ def test_the_program_imports_nothing_heavy_and_takes_processors_too():
 
 def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
     asked = read()
-    before = estimate.jobs(asked)
+    before = estimate.jobs(asked, resources.read(asked))
     assert {job.source for job in before} == {estimate.TOLD}
     first = next(job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9))
     finish(asked, first, seconds=9 * 120.0)
     asked = read()
-    after = estimate.jobs(asked)
+    after = estimate.jobs(asked, resources.read(asked))
     assert len(after) == len(before)
     assert [job.left for job in after].count(False) == 1
     of_task = [job for job in after if job.task == "ws353"]
@@ -95,7 +95,7 @@ def test_a_finished_study_has_nothing_left():
 
 def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
     asked = read("lottery")
-    jobs = estimate.jobs(asked)
+    jobs = estimate.jobs(asked, resources.read(asked))
     assert len(jobs) == len(asked.jobs) + len(asked.tickets)
     alone = estimate.wall_minutes(asked, jobs, 1)
     assert alone == pytest.approx(sum(job.minutes for job in jobs))
@@ -104,9 +104,9 @@ def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
 
 
 def test_gpus_at_once_come_from_the_profile_or_as_asked():
-    assert estimate.at_once(read(), None)[0] == 16
-    assert estimate.at_once(read(gpu=2), 8)[0] == 4
-    assert "cores" in estimate.at_once(read(gpu=0), 8)[1]
+    assert estimate.at_once(resources.read(read()), None)[0] == 16
+    assert estimate.at_once(resources.read(read(gpu=2)), 8)[0] == 4
+    assert "cores" in estimate.at_once(resources.read(read(gpu=0)), 8)[1]
 
 
 def test_sizes_of_what_is_there_are_those_of_its_files():
@@ -120,7 +120,11 @@ def test_sizes_of_what_is_there_are_those_of_its_files():
     manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
     found = {part.what: part for part in estimate.downloads(asked)}
     assert (found["data squad"].size, found["data squad"].there) == (30_000_005, 30_000_005)
-    trainings = next(part for part in estimate.written(asked, estimate.jobs(asked), 16) if "trainings" in part.what)
+    trainings = next(
+        part
+        for part in estimate.written(asked, estimate.jobs(asked, resources.read(asked)), 16)
+        if "trainings" in part.what
+    )
     assert trainings.size == pytest.approx(16 * 1.32e9 * 24), "weights and moments, two files while one is written"
 
 

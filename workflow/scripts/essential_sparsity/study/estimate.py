@@ -40,13 +40,13 @@ class Job:
     source: str
 
 
-def jobs(study: Study) -> list[Job]:
+def jobs(study: Study, requests: resources.Requests) -> list[Job]:
     """The jobs that evaluate, find tickets and pre-train."""
     missing, measured = set(study.missing_jobs()), {}
     found = []
 
     def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
-        need = study.requests.run(model, task, levels)
+        need = requests.run(model, task, levels)
         key = (rule, model, task)
         if key not in measured:
             measured[key] = per_level(Path(STORE, "benchmarks", *key))
@@ -62,7 +62,7 @@ def jobs(study: Study) -> list[Job]:
         left = not os.path.isfile(f"{STORE}/tickets/{iterations.path(ticket)}.safetensors")
         add("find_ticket", model, task, ITERATIONS, seed, 1, left)
     for name in study.pretrained:
-        need = study.requests.pretraining(name)
+        need = requests.pretraining(name)
         left = not os.path.isfile(f"{STORE}/pretraining/{name}/manifest.json")
         took = [] if left else list(benchmarked([Path(STORE, f"benchmarks/pretrain/{name}.tsv")]))
         minutes, source = (took[0][0], MEASURED) if took else (need.minutes, WORKED_OUT)
@@ -176,12 +176,12 @@ def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
     return max([sum(job.minutes for job in left) / at_once, *longest, *made.values()], default=0)
 
 
-def at_once(study: Study, asked: int | None) -> tuple[int, str]:
+def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     """(jobs at once, why so many). Raises ConfigError for a profile that cannot be read."""
-    each = study.requests.gpus
+    each = requests.gpus
     if not each:
         cores = len(os.sched_getaffinity(0))
-        return max(1, cores // study.given["resources"]["threads"]), f"the {cores} cores of this machine"
+        return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
         return max(1, asked // each), f"{asked} GPUs"
     try:
@@ -194,7 +194,8 @@ def at_once(study: Study, asked: int | None) -> tuple[int, str]:
 
 def lines(study: Study, asked: int | None = None) -> list[str]:
     """The estimate; `asked`: GPUs at once, else those of the profile for SLURM."""
-    found, requests = jobs(study), study.requests
+    requests = resources.read(study)
+    found = jobs(study, requests)
     unit, per = ("minutes", 1) if sum(job.minutes for job in found) < 180 else ("hours", 60)
     left = [job for job in found if job.left]
     counts = f"{len(found):,} jobs, {len(found) - len(left):,} finished"
@@ -206,7 +207,7 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
     result = [f"Study {study.name}: {counts}", device, ""]
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]
-    number, why = at_once(study, asked)
+    number, why = at_once(requests, asked)
     result += ["", *by_size("to fetch", downloads(study)), "", *by_size("written", written(study, found, number))]
     gpus = requests.gpus or 1
     total, rest = (gpus * sum(job.minutes for job in some) / 60 for some in (found, left))
@@ -227,7 +228,7 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
         )
     if requests.gpus and not requests.device.memory_mb:
         result.append("whether models fit the card was not checked: name it in resources.gpu_class")
-    return result + [f"{'error' if p.fatal else 'warning'}: {p.message}" for p in study.problems()]
+    return result + [f"{'error' if p.fatal else 'warning'}: {p.message}" for p in resources.problems(study, requests)]
 
 
 def by_curve(found: Sequence[Job], requests: resources.Requests, unit: str, per: int) -> list[str]:

@@ -6,13 +6,15 @@ Nothing here is part of a result. docs/resources.md compares it with jobs that w
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from essential_sparsity.study import kinds
+from essential_sparsity.study import kinds, tsv
 from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.grid import Job
+from essential_sparsity.study.study import STORE, Study
 
 DEFAULT_CLASS, PROCESSOR = "any", "cpu-core"  # rows of the devices table
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -346,6 +348,22 @@ class Requests:
                 False,
             )
         return Problem(f"{told}. {remedy}; or raise max_minutes.", True)
+
+
+def read(study: Study) -> Requests:
+    """What the jobs of a study ask for. ConfigError for a table of GPU classes that is wrong, or lacks the one that is named."""
+    table = study.given["devices"]
+    rows = {row["device"]: row for row in tsv.read_table(table, "devices", "device")}
+    return Requests(study.given["resources"], table, rows, study.models, study.tasks, study.pretrainings)
+
+
+def problems(study: Study, requests: Requests) -> list[Problem]:
+    """What of the jobs that are left cannot work as it is asked for; finished runs are nobody's problem."""
+    if not requests.problems(study.jobs, study.pretrained):
+        return []
+    manifests = {name: f"{STORE}/pretraining/{name}/manifest.json" for name in study.pretrained}
+    left = [name for name, path in manifests.items() if not os.path.isfile(path)]
+    return requests.problems(study.missing_jobs(), left)
 
 
 def gigabytes(megabytes: float) -> str:

@@ -21,10 +21,8 @@ from essential_sparsity.study import (
     local,
     references,
     refinement,
-    resources,
     revisions,
     series,
-    tsv,
 )
 from essential_sparsity.study.configuration import ConfigError
 
@@ -85,13 +83,6 @@ class Study:
     def share(self) -> float:
         """Share of the weights that an iteration of a lottery ticket prunes."""
         return self.given["lottery"]["share"]
-
-    @cached_property
-    def requests(self) -> resources.Requests:
-        """What the jobs ask for. ConfigError for a table of GPU classes that is wrong, or lacks the one that is named."""
-        table = self.given["devices"]
-        rows = {row["device"]: row for row in tsv.read_table(table, "devices", "device")}
-        return resources.Requests(self.given["resources"], table, rows, self.models, self.tasks, self.pretrainings)
 
     @property
     def skipping(self) -> bool:
@@ -216,14 +207,6 @@ class Study:
         """The others."""
         stored = set(self.stored_jobs())
         return [job for job in self.jobs if job not in stored]
-
-    def problems(self) -> list[resources.Problem]:
-        """What of the jobs that are left cannot work as it is asked for; finished runs are nobody's problem."""
-        if not self.requests.problems(self.jobs, self.pretrained):
-            return []
-        made = (f"{STORE}/pretraining/{name}/manifest.json" for name in self.pretrained)
-        left = [name for name, path in zip(self.pretrained, made, strict=True) if not os.path.isfile(path)]
-        return self.requests.problems(self.missing_jobs(), left)
 
     def measured(self) -> "Study":
         """The study with those of its series' checkpoints alone that have been measured."""
