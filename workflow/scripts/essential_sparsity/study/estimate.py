@@ -243,7 +243,7 @@ def by_curve(found: Sequence[Job], requests: resources.Requests, unit: str, per:
         parts = "*" if limit and most.gpu_mb > resources.USABLE * limit >= most.least_gpu_mb else ""
         card = f"{resources.gigabytes(most.gpu_mb)}{parts}" if requests.gpus else "–"
         memory = resources.gigabytes(max(requests.mem_mb(job.need) for job in some))
-        rows.append((model, task, *told(some, per), card, memory, " ".join(sorted({job.source for job in some}))))
+        rows.append((model, task, *told(some, per), card, memory, ", ".join(sorted({job.source for job in some}))))
     header = ("model", "task", "jobs", "left", unit, "left", "GPU GB", "RAM GB", "from")
     total = ("in all", "", *told(found, per), "", "", "")
     result = aligned([header, *rows, total], left=(0, 1, 8))

@@ -313,13 +313,14 @@ class Requests:
         remedy = "Name a faster card in resources.gpu_class, or correct minutes_per_level of the task"
         if 0 < fits < levels:
             remedy = f"Lower levels_per_job of the task to {fits}"
-        return self._time(f"{place}: {levels} level{'s' * (levels > 1)} a job", need, trained, remedy)
+        takes = f"{levels} levels a job take" if levels > 1 else "a level takes"
+        return self._time(f"{place}: {takes}", need, trained, remedy)
 
     def _of_pretraining(self, name: str) -> Problem | None:
         need = self.pretraining(name)
         found = self._memory(f"The pre-training {name}", need, "most of them activations", "lower its batch_size")
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
-        return found or self._time(f"The pre-training {name}: all its steps", need, True, remedy)
+        return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
     def _memory(self, place: str, need: Need, of_them: str, remedy: str) -> Problem | None:
         device, most = self.device, self.given.get("max_mem_mb")
@@ -341,7 +342,7 @@ class Requests:
         most = self.given.get("max_minutes")
         if not most or need.minutes + START_MINUTES <= most:
             return None
-        told = f"{place} take about {duration(need.minutes)}, but resources.max_minutes allows {duration(most)}"
+        told = f"{place} about {duration(need.minutes)}, but resources.max_minutes allows {duration(most)}"
         if resumed and need.minutes <= ATTEMPTS * most:
             return Problem(
                 f"{told}. Such a job is stopped and goes on in its retry: the profile's `retries` must allow as many.",
