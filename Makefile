@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Another study: `make demo CONFIG=config/my-study.yaml`, and so
-# run, tables (of what is there, when runs failed), refine, report, summary and lock.
+# run, tables (of what is there, when runs failed), refine, report, summary, estimate and lock.
 CONFIG ?=
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run tables refine report summary test test-slurm lock lint
+.PHONY: demo study run tables refine report summary estimate test test-slurm lock lint
 
 demo: refine report summary
 
@@ -39,6 +39,10 @@ tables: $(INSTALLED)
 
 refine: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)
+
+# What a study takes before it is run, on so many GPUs at once: `make estimate CONFIG=… GPUS=8`; GPUS=0: processors.
+estimate: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--config $(CONFIG)) $(if $(filter command,$(origin GPUS)),--gpus $(GPUS))
 
 lock: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/lock.py $(if $(CONFIG),--config $(CONFIG))

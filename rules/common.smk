@@ -35,6 +35,7 @@ try:
         "the configuration (config/config.yaml, --configfile and --config)",
         looking=workflow.is_main_process,
     )
+    REQUESTS = resources.read(STUDY)
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -84,6 +85,18 @@ if ahead := codefiles.from_the_future(
         "would compute in vain. Set the clock right, or give the files the present time: "
         "find results -newermt now -exec touch {} +"
     )
+
+# What no attempt can succeed with is told before any job.
+if workflow.is_main_process and not SKIPPING:
+    problems = resources.problems(STUDY, REQUESTS)
+    for problem in problems:
+        if not problem.fatal:
+            print(f"warning: {problem.message}", file=sys.stderr)
+    if fatal := [problem for problem in problems if problem.fatal]:
+        raise WorkflowError(
+            f"Jobs of {len(fatal)} kinds cannot be run as the configuration says:\n"
+            + "\n".join(problem.message for problem in fatal)
+        )
 
 # Where runs alone are compared with the configuration, the rest is what Snakemake has recorded of it. (`--touch` records.)
 if workflow.is_main_process and "--touch" not in sys.argv:

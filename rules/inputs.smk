@@ -40,11 +40,14 @@ def pretraining_settings(wildcards):
 
 def pretraining_minutes(wildcards, attempt):
     """Time of a pre-training, more with each attempt; what an attempt did is not lost."""
-    return attempt * resources.pretraining_minutes(
-        STUDY.pretrainings[wildcards.pretraining],
-        gpu=CONFIG["resources"]["gpu"],
-        threads=CONFIG["resources"]["threads"],
-    )
+    need = REQUESTS.pretraining(wildcards.pretraining)
+    return REQUESTS.minutes(need, attempt)
+
+
+def pretraining_mem_mb(wildcards, attempt):
+    """Memory of a pre-training, more with each attempt."""
+    need = REQUESTS.pretraining(wildcards.pretraining)
+    return REQUESTS.mem_mb(need, attempt)
 
 
 @per_run
@@ -92,6 +95,23 @@ def run_permissions(wildcards, output):
     return found
 
 
+def run_need(wildcards):
+    """What a run, or an iteration of a ticket, is expected to take."""
+    levels = wildcards.sparsity.count("+") + 1
+    return REQUESTS.run(wildcards.model, wildcards.task, levels)
+
+
+def at_most(cap, amount):
+    """A resource that grows with each attempt, up to the cap of the configuration."""
+    return lambda wildcards, attempt: REQUESTS.within(attempt * amount, cap)
+
+
+def spectrum_minutes(wildcards, attempt):
+    """Time in which the weights of a model are read and counted."""
+    parameters = MODELS[wildcards.model]["parameters"]
+    return REQUESTS.within(attempt * int(10 + parameters / 1e9), "max_minutes")
+
+
 @per_run
 def run_gpus(wildcards):
     """GPUs of a job: what the configuration says, more where the model's row does and nothing is trained."""
@@ -101,19 +121,13 @@ def run_gpus(wildcards):
 @per_run
 def run_mem_mb(wildcards, attempt):
     """Memory of the model and the task, more with each attempt."""
-    return attempt * resources.mem_mb(MODELS[wildcards.model], TASKS[wildcards.task])
+    return REQUESTS.mem_mb(run_need(wildcards), attempt)
 
 
 @per_run
 def run_minutes(wildcards, attempt):
     """Time of the levels of one job, more with each attempt."""
-    return attempt * resources.minutes(
-        MODELS[wildcards.model],
-        TASKS[wildcards.task],
-        levels=wildcards.sparsity.count("+") + 1,
-        gpu=CONFIG["resources"]["gpu"],
-        threads=CONFIG["resources"]["threads"],
-    )
+    return REQUESTS.minutes(run_need(wildcards), attempt)
 
 
 @per_run

@@ -17,8 +17,8 @@ rule train_tokenizer:
         "../envs/evaluate.yaml"
     threads: CONFIG["resources"]["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 8000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        mem_mb=at_most("max_mem_mb", 8000),
+        runtime=at_most("max_minutes", 60),
     params:
         program=program("train_tokenizer"),
         code=code("train_tokenizer"),
@@ -42,7 +42,7 @@ rule pretrain:
     threads: CONFIG["resources"]["threads"]
     resources:
         gpu=CONFIG["resources"]["gpu"],
-        mem_mb=lambda wildcards, attempt: attempt * 16000,
+        mem_mb=pretraining_mem_mb,
         runtime=pretraining_minutes,
     params:
         program=program("pretrain"),
@@ -86,8 +86,8 @@ for made, models in STUDY.measured_only.items():
             "../envs/evaluate.yaml"
         threads: 2
         resources:
-            mem_mb=lambda wildcards, attempt: attempt * 4000,
-            runtime=lambda wildcards, attempt: attempt * 60,
+            mem_mb=at_most("max_mem_mb", 4000),
+            runtime=at_most("max_minutes", 60),
         params:
             program=program("measure_pretraining"),
             code=code("measure_pretraining"),

@@ -15,9 +15,8 @@ rule measure_spectrum:
         "../envs/evaluate.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt
-        * int(10 + MODELS[wildcards.model]["parameters"] / 1e9),
+        mem_mb=at_most("max_mem_mb", 4000),
+        runtime=spectrum_minutes,
     params:
         program=program("measure_spectrum"),
         code=code("measure_spectrum"),

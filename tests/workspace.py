@@ -52,7 +52,7 @@ class Workspace:
     def configure_tiny(self) -> None:
         """The grid TINY, one level per job."""
         tasks = self.folder / "config/tasks.tsv"
-        tasks.write_text(re.sub(r"^(ws353\t.*)\t9\t0\.1$", r"\1\t1\t0.1", tasks.read_text(), flags=re.MULTILINE))
+        tasks.write_text(re.sub(r"^(ws353\t.*)\t9\t0\.1(?=\t|$)", r"\1\t1\t0.1", tasks.read_text(), flags=re.MULTILINE))
         self.configure(grid=[TINY])
 
     def environment(self) -> dict[str, str]:

@@ -1,62 +1,186 @@
-"""What runs ask for: enough for what was measured, more for larger models and longer training, and never absurd."""
+"""What jobs ask for: near what was measured, near what is known of published runs, never more than the site gives."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, resources
+from essential_sparsity.study import configuration, resources, study
+from essential_sparsity.study.configuration import ConfigError
+from essential_sparsity.study.grid import Job
 
-TASK = dict.fromkeys(configuration.load_schema("tasks")["properties"]) | {
-    "kind": "text-classification", "protocol": "finetune", "n_train": 60_000, "n_eval": 2_000, "epochs": 3.0,
-    "batch_size": 32, "max_length": 128,
-}  # fmt: skip
-BERT, SEVEN_B = {"parameters": 110e6}, {"parameters": 7e9}
-SIMILARITY = TASK | {"kind": "text-similarity", "protocol": "zero-shot", "n_eval": None}
-PERPLEXITY = SIMILARITY | {"kind": "perplexity", "max_length": None, "context": 2048, "windows": 300}
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("benchmark_of_resources", ROOT / "benchmarks/resources.py")
+benchmark = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(benchmark)
+MEASURED = benchmark.read(ROOT / "tests/unit/measured.tsv")
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def asked(preset="language", **given) -> resources.Requests:
+    """The requests of a preset, with other keys of `resources`."""
+    config = configuration.read_config("config/config.yaml", f"config/{preset}.yaml")
+    return resources.read(study.unlocked(config | {"resources": config["resources"] | given}))
+
+
+def changed(requests, task, **changes) -> resources.Requests:
+    """The same with another row of the task."""
+    tasks = requests.tasks | {task: requests.tasks[task] | changes}
+    return dataclasses.replace(requests, tasks=tasks, known={})
+
+
+@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['model']}-{row['task']}-{row['levels']}")
+def test_expectations_are_within_a_factor_of_three_of_what_was_measured(row):
+    need = benchmark.expected(row)
+    assert row["seconds"] / 3 < 60 * need.minutes < 3 * row["seconds"]
+    requested = resources.SAFE_MEMORY * need.host_mb
+    assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + resources.START_MB
+
+
+def test_requests_of_the_presets_are_those_that_were_reviewed():
+    """`python benchmarks/resources.py --presets tests/unit/requests.tsv` writes the table: its diff is what changes."""
+    reviewed = [tuple(line.split("\t")) for line in Path("tests/unit/requests.tsv").read_text().splitlines()]
+    assert reviewed == [("preset", *resources.HEADER), *benchmark.presets()]
 
 
 @pytest.mark.parametrize(
-    ("model", "task", "measured"),
+    ("preset", "model", "task", "card", "hours"),
     [
-        ({"parameters": 22.7e6}, TASK | {"batch_size": 16, "max_length": 32}, 1040),
-        ({"parameters": 22.7e6}, SIMILARITY | {"max_length": 16}, 665),
-        ({"parameters": 134.5e6}, PERPLEXITY | {"context": 256, "windows": 12}, 1235),
-        (SEVEN_B, PERPLEXITY, 7e9 * 4 / 1e6),
+        ("vicuna", "vicuna-7b", "mmlu", "a100-80", (0.2, 1.2)),  # half an hour in 16 bits, batch 8
+        ("language", "opt-1.3b", "mnli", "a100-40", (6, 40)),  # three epochs in float32
+        ("language", "bert-base", "mnli", "v100-32", (1, 6)),  # an hour an epoch in float32
+        ("language", "bert-base", "squad", "v100-32", (1, 6)),
+        ("vision", "vit-base", "cifar10", "a100-40", (1, 6)),
     ],
 )
-def test_memory_covers_what_was_measured(model, task, measured):
-    assert measured + 2000 < resources.mem_mb(model, task) < 5 * (measured + 3000)
+def test_time_of_a_level_is_that_of_published_runs(preset, model, task, card, hours):
+    minutes = asked(preset, gpu_class=card).run(model, task, 1).minutes
+    assert hours[0] < minutes / 60 < hours[1]
 
 
-def test_fine_tuning_asks_for_optimiser_and_activations():
-    plain = resources.mem_mb(BERT, TASK | {"protocol": "probe"})
-    tuned = resources.mem_mb(BERT, TASK)
-    assert tuned - plain > 12 * 110, "gradients and two moments"
-    assert resources.mem_mb(BERT, TASK | {"batch_size": 256}) > tuned + 1000, "activations"
+def test_memory_of_the_gpu_and_of_the_machine_are_apart():
+    on_card = asked("vicuna").run("vicuna-7b", "mmlu", 3)
+    assert 20_000 < asked("vicuna").mem_mb(on_card) < 60_000, "the file as it is mapped, and what is loaded"
+    assert 13_500 < on_card.least_gpu_mb == on_card.gpu_mb < 40_000, "lm-eval does not cut its batches"
+    on_processors = asked("vicuna", gpu=0).run("vicuna-7b", "mmlu", 3)
+    assert on_processors.gpu_mb == 0
+    assert on_processors.host_mb > on_card.host_mb - resources.DRIVER_MB
+    tuned = asked().run("opt-1.3b", "mnli", 1)
+    assert tuned.least_gpu_mb > 17 * 1320, "weights, gradients, two moments, masks"
+    assert tuned.gpu_mb > tuned.least_gpu_mb + 10_000, "activations of a whole batch, which can be cut into parts"
+    assert tuned.host_mb < 12_000, "none of which is memory of the machine"
+    assert asked(gpu=0).run("opt-1.3b", "mnli", 1).host_mb > tuned.gpu_mb, "but where no GPU computes"
+    assert asked(device="cpu").run("opt-1.3b", "mnli", 1) == asked(gpu=0).run("opt-1.3b", "mnli", 1)
 
 
-def test_time_grows_with_levels_items_epochs_and_model():
-    def asked(model=BERT, levels=1, gpu=1, **changes):
-        return resources.minutes(model, TASK | changes, levels=levels, gpu=gpu, threads=4)
+def test_time_grows_with_levels_items_epochs_length_and_model():
+    requests = asked()
 
-    assert 60 < asked() < 24 * 60, "BERT-base on 60,000 sentences, three epochs, on an old GPU"
-    assert asked(epochs=6.0) > 1.8 * asked()
-    assert asked(levels=3) > 2.5 * asked()
-    assert asked(SEVEN_B) > 30 * asked()
-    assert asked(gpu=0) > 10 * asked()
+    def minutes(model="opt-350m", levels=1, **changes):
+        return changed(requests, "mnli", **changes).run(model, "mnli", levels).minutes
+
+    plain = minutes()
+    assert minutes(levels=3) == pytest.approx(3 * plain, rel=0.05)
+    assert minutes(epochs=6) == pytest.approx(2 * plain, rel=0.05)
+    assert minutes(n_train=40_000) < plain / 5
+    assert minutes(mean_length=None) > 4 * plain, "as long as the longest where nobody says"
+    assert minutes("opt-1.3b") > 3 * plain
+    assert minutes(autocast="fp16") < plain
+    assert asked(gpu_class="h100").run("opt-350m", "mnli", 1).minutes < plain / 2
+    assert asked(gpu=0).run("opt-350m", "mnli", 1).minutes > 10 * plain
 
 
 def test_a_task_that_names_its_time_is_believed():
-    assert resources.minutes(SEVEN_B, TASK | {"minutes_per_level": 2.5}, levels=4, gpu=1, threads=1) == 20
-
-
-def test_every_kind_can_be_worked_out():
-    for task in (SIMILARITY, PERPLEXITY, TASK | {"max_length": None, "image_size": 224, "protocol": "probe"}):
-        assert 10 <= resources.minutes(BERT, task, levels=1, gpu=1, threads=1) < 600
+    requests = changed(asked(), "mnli", minutes_per_level=2.5)
+    assert requests.minutes(requests.run("opt-1.3b", "mnli", 4)) == resources.START_MINUTES + 10
 
 
 def test_each_masked_token_is_a_pass_of_its_own():
-    task = SIMILARITY | {"kind": "masked-lm", "n_eval": 4000, "positions": 4}
-    asked = [resources.minutes(BERT, task | {"positions": n}, levels=1, gpu=1, threads=1) for n in (1, 4, None)]
-    assert [minutes - resources.START_MINUTES for minutes in asked] == pytest.approx(
-        [110e6 * 128 * 2 * 4000 * n / resources.GPU_SPEED / 60 for n in (1, 4, 128)], abs=1
-    )
-    assert resources.mem_mb(BERT, task) > resources.mem_mb(BERT, SIMILARITY) + 4000  # logits of a whole batch
+    requests = asked("config")
+    minutes = [
+        changed(requests, "wiki-mlm", minutes_per_level=None, n_eval=400_000, positions=n).run("minilm", "wiki-mlm", 1)
+        for n in (1, 4, None)
+    ]
+    one, four, all_ = (need.minutes for need in minutes)
+    assert (four / one, all_ / one) == pytest.approx((4, 64), rel=0.1)
+
+
+def test_attempts_ask_for_more_but_never_for_more_than_the_site_gives():
+    requests = asked(max_mem_mb=20_000, max_minutes=4_000)
+    need = requests.run("opt-1.3b", "mnli", 1)
+    memory, minutes = ([ask(need, attempt) for attempt in (1, 2, 3)] for ask in (requests.mem_mb, requests.minutes))
+    assert memory[0] < memory[1] == memory[2] == 20_000
+    assert minutes[0] < minutes[1] == minutes[2] == 4_000
+    free = asked()
+    assert [free.minutes(need, attempt) for attempt in (2, 3)] == [2 * minutes[0], 3 * minutes[0]]
+
+
+def problem(requests, model, task, levels=1) -> resources.Problem | None:
+    found = requests.problems([Job(model, task, "global", ("0.100",) * levels, 0, ())])
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_what_cannot_fit_is_told_by_name_before_it_is_queued():
+    demo = study.unlocked(configuration.read_config("config/config.yaml"))
+    assert resources.problems(demo, resources.read(demo)) == []
+    assert problem(asked(gpu_class="a100-40"), "opt-1.3b", "mnli") is None, "the batch goes through in parts"
+    found = problem(asked(gpu_class="v100-16"), "opt-1.3b", "mnli")
+    assert found.fatal
+    assert "opt-1.3b on mnli needs about 24 GB of GPU memory" in found.message
+    assert "but v100-16 has 16 (config/devices.tsv)" in found.message
+    found = problem(asked(max_mem_mb=8_000), "opt-1.3b", "mnli")
+    assert found.fatal
+    assert "opt-1.3b on mnli needs about 10 GB of memory, but resources.max_mem_mb allows 8.0" in found.message
+
+
+def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():
+    assert problem(asked(max_minutes=1_440), "bert-base", "mnli") is None
+    found = problem(asked(max_minutes=720), "opt-1.3b", "mnli")
+    assert not found.fatal, "fine-tuning goes on where it was stopped"
+    assert "goes on in its retry" in found.message
+    assert problem(asked(max_minutes=120), "opt-1.3b", "mnli").fatal, "but not a dozen times"
+    found = problem(asked("vicuna", max_minutes=300), "vicuna-7b", "mmlu", 3)
+    assert found.fatal
+    assert "Lower levels_per_job of the task to 2" in found.message
+    found = problem(asked("vicuna", max_minutes=60), "vicuna-7b", "mmlu", 3)
+    assert "Name a faster card in resources.gpu_class" in found.message
+
+
+def test_a_pre_training_that_cannot_fit_is_told_too():
+    (found,) = asked("emergence-bookcorpus", gpu_class="v100-16").problems([], ["bookcorpus-bert-100"])
+    assert found.fatal
+    assert "The pre-training bookcorpus-bert-100 needs about 39 GB of GPU memory" in found.message
+    assert "lower its batch_size" in found.message
+    shared = asked("emergence-bookcorpus", gpu_class="v100-16", gpu=4)
+    assert shared.problems([], ["bookcorpus-bert-100"]) == [], "four cards share a batch"
+    (found,) = asked("emergence-bookcorpus", max_minutes=1_440).problems([], ["bookcorpus-bert-100"])
+    assert not found.fatal, "it goes on where it was stopped"
+
+
+def test_an_unknown_card_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"devices\.tsv has no row 'a100-90'; did you mean 'a100-[48]0'\?"):
+        asked(gpu_class="a100-90")
+
+
+def test_a_request_is_worked_out_once():
+    requests = asked()
+    assert requests.run("opt-1.3b", "mnli", 1) is requests.run("opt-1.3b", "mnli", 1)
+
+
+def test_the_benchmark_compares_a_table_of_costs(tmp_path, capsys):
+    import pandas as pd
+
+    row = {"rule": "prune_eval", "model": "minilm", "task": "ws353", "levels": "0.100+0.200", "cpu_s": 8.0}
+    frame = pd.DataFrame([row | {"wall_s": 20.0, "max_rss_mb": 700.0}, {"rule": "fetch_model", "levels": None}])
+    frame.to_parquet(tmp_path / "costs.parquet")
+    keep = ["--keep", str(tmp_path / "kept.tsv")]
+    benchmark.main(["--costs", str(tmp_path / "costs.parquet"), *keep])
+    assert "minilm     ws353                   2  cpu-core" in capsys.readouterr().out
+    (kept,) = benchmark.read(tmp_path / "kept.tsv")
+    assert (kept["seconds"], kept["max_rss_mb"], kept["passes"]) == (8.0, 700, 706)

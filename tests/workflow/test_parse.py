@@ -66,10 +66,9 @@ def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
     assert (planned["compare_tickets"], planned["collect_similarity"], planned["measure_differences"]) == (1, 1, 1)
     assert "compare_checkpoints" not in planned
     output = workspace.snakemake("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run")
+    asked = reviewed("lottery")
     for block in output.split("rule find_ticket:")[1:]:
-        resources = re.search(r"resources: (.*)", block)[1]
-        assert "gpu=1" in resources
-        assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
+        assert requested(block) == asked["minilm", "reviews-long", 1], "what a run of one level asks for"
 
 
 def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace):
@@ -87,16 +86,44 @@ def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace
         shutil.rmtree(texts.parent)
 
 
+def reviewed(preset: str) -> dict[tuple[str, str, int], tuple[int, ...]]:
+    """(model, task, levels a job) -> GPUs, memory and time, of the reviewed table of requests."""
+    rows = (line.split("\t") for line in (ROOT / "tests/unit/requests.tsv").read_text().splitlines())
+    return {
+        (model, task, int(levels)): tuple(map(int, (gpus, memory, minutes)))
+        for name, job, model, task, levels, gpus, _, memory, minutes in rows
+        if (name, job) == (preset, "prune_eval")
+    }
+
+
+def requested(block: str) -> tuple[int, ...]:
+    """GPUs, memory and time that a dry run shows of a job."""
+    shown = re.search(r"resources: (.*)", block)[1]
+    assert "slurm_partition=gpu" in shown
+    return tuple(int(re.search(rf"\b{name}=(\d+)", shown)[1]) for name in ("gpu", "mem_mb", "runtime"))
+
+
 def test_slurm_profile_without_slurm_shows_what_each_job_asks_for(workspace):
     output = workspace.snakemake("--profile", "slurm", "--dry-run")
     shown = output.split("rule prune_eval:")[1:]
     assert len(shown) > 10
+    asked = reviewed("config")
     for block in shown:
-        resources = re.search(r"resources: (.*)", block)[1]
-        assert "gpu=1" in resources
-        assert "slurm_partition=gpu" in resources
-        assert int(re.search(r"mem_mb=(\d+)", resources)[1]) >= 3000
-        assert int(re.search(r"runtime=(\d+)", resources)[1]) >= 10
+        wildcards = dict(re.findall(r"(\w+)=([^,\n]+)", re.search(r"wildcards: (.*)", block)[1]))
+        key = wildcards["model"], wildcards["task"], wildcards["sparsity"].count("+") + 1
+        assert requested(block) == asked[key], key
+
+
+def test_a_job_that_cannot_fit_stops_the_parse_by_name_until_it_is_there(workspace):
+    small = ("--config", "resources={gpu_class: t4}")
+    assert "Job stats" in workspace.snakemake("--configfile", "config/vicuna.yaml", "--dry-run")
+    output = workspace.snakemake("--configfile", "config/vicuna.yaml", "--dry-run", *small, check=False)
+    assert "vicuna-7b on mmlu needs about 27 GB of GPU memory (13 of them weights), but t4 has 16" in output
+    assert "Job stats" not in output
+    assert "Traceback" not in output
+    assert "Job stats" in workspace.snakemake(
+        "--configfile", "config/vicuna.yaml", "--dry-run", *small, "missing_runs=skip"
+    )
 
 
 def test_a_model_that_is_spread_over_cards_asks_for_them_and_nothing_else_changes(workspace):

@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(
-        f"\nNow: make demo CONFIG={path}    (on a cluster: snakemake --profile slurm --configfile {path}, add -n to look first)"
+        f"\nWhat it takes: make estimate CONFIG={path}\n"
+        f"Now: make demo CONFIG={path}    (on a cluster: snakemake --profile slurm --configfile {path}, add -n to look first)"
     )
 
 

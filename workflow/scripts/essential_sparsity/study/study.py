@@ -117,11 +117,15 @@ class Study:
     @cached_property
     def used_datasets(self) -> list[str]:
         """Data sets of the grid's tasks and of the pre-trainings that are made here, sorted."""
-        made = series.made_here(self.models, self.named_models)
         return sorted(
             {self.tasks[job.task]["dataset"] for job in self.jobs}
-            | {self.pretrainings[name]["dataset"] for name in made}
+            | {self.pretrainings[name]["dataset"] for name in self.pretrained}
         )
+
+    @cached_property
+    def pretrained(self) -> list[str]:
+        """The pre-trainings that are made here, sorted."""
+        return sorted(series.made_here(self.models, self.named_models))
 
     @cached_property
     def tickets(self) -> list[iterations.Iteration]:
@@ -201,6 +205,11 @@ class Study:
         curves = {job: (job.model, job.task, job.pattern, job.seed) for job in self.jobs}
         return [job for job, curve in curves.items() if job.token in runs(curve) and job.token in items(curve)]
 
+    def missing_jobs(self) -> list[grid.Job]:
+        """The others."""
+        stored = set(self.stored_jobs())
+        return [job for job in self.jobs if job not in stored]
+
     def measured(self) -> "Study":
         """The study with those of its series' checkpoints alone that have been measured."""
         return replace(self, members=[member for member in self.members if self._measured(member)])
@@ -237,14 +246,13 @@ class Study:
 
     def benchmarks(self) -> list[str]:
         """The jobs whose costs are told, as rule/name: where their benchmark files lie, without suffix."""
-        made = series.made_here(self.models, self.named_models)
         return [
             *(f"prune_eval/{job.path}" for job in self.jobs),
             *(f"find_ticket/{iterations.path(ticket)}" for ticket in self.tickets),
             *(f"fetch_dataset/{dataset}" for dataset in self.used_datasets),
             *(f"{rule}/{model}" for rule in ("fetch_model", "measure_spectrum") for model in self.used_models),
             *(f"measure_pretraining/{name}" for name in self.measured_only),
-            *(f"pretrain/{name}" for name in made),
+            *(f"pretrain/{name}" for name in self.pretrained),
         ]
 
     def gpus(self, model: str, task: str) -> int:

@@ -1,0 +1,136 @@
+"""What a study takes before it is run: worked out of the tables, then of what finished jobs took, and legible."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from essential_sparsity.study import configuration, estimate, resources, study
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
+BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n{}\t0:00:12\t642\t2\t417\t514\t0\t0\t44\t5\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    """A folder with the configuration and nothing in the store."""
+    for name in ("config", "slurm"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+
+
+def read(preset="config", **given) -> study.Study:
+    config = configuration.read_config("config/config.yaml", f"config/{preset}.yaml")
+    return study.unlocked(config | {"resources": config["resources"] | given})
+
+
+def finish(asked: study.Study, job, seconds: float | None = None) -> None:
+    """The files of a finished run, with its benchmark."""
+    for place in (f"runs/{job.path}.parquet", f"items/{job.path}.parquet"):
+        path = Path(study.STORE, place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    if seconds:
+        path = Path(study.STORE, f"benchmarks/prune_eval/{job.path}.tsv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(BENCHMARK.format(seconds))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_an_estimate_of_a_hundred_columns(preset):
+    asked = read(preset)
+    lines = estimate.lines(asked)
+    tables = lines[: next(i for i, line in enumerate(lines) if line.startswith("GPU hours"))]
+    assert max(map(len, tables)) <= 100
+    assert lines[0] == f"Study {asked.name}: {len(estimate.jobs(asked, resources.read(asked))):,} jobs, 0 finished"
+    text = "\n".join(lines)
+    for model, task in asked.curves:
+        assert re.search(rf"^{model} +{task} ", text, re.MULTILINE)
+    for pattern in {job.pattern for job in asked.jobs}:
+        assert re.search(rf"^{pattern} ", text, re.MULTILINE)
+    assert "16 GPUs at once (slurm/profile.v9+.yaml)" in text
+
+
+def test_the_program_imports_nothing_heavy_and_takes_processors_too():
+    code = (
+        "import sys; import estimate; estimate.main(sys.argv[1:]);"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'pyarrow') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "--config", "config/vicuna.yaml", "--gpus", "0"]
+    shown = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT / "workflow/scripts")}
+    )
+    assert shown.stdout.endswith("[]\n")
+    assert "no GPU; threads a job: 1, each one core of a processor" in shown.stdout
+
+
+def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
+    asked = read()
+    before = estimate.jobs(asked, resources.read(asked))
+    assert {job.source for job in before} == {estimate.TOLD}
+    first = next(job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9))
+    finish(asked, first, seconds=9 * 120.0)
+    asked = read()
+    after = estimate.jobs(asked, resources.read(asked))
+    assert len(after) == len(before)
+    assert [job.left for job in after].count(False) == 1
+    of_task = [job for job in after if job.task == "ws353"]
+    assert {job.source for job in of_task} == {estimate.MEASURED}
+    assert all(job.minutes == pytest.approx(2 * job.levels) for job in of_task)
+    assert {job.source for job in after if job.task != "ws353"} == {estimate.TOLD}
+    assert "measured" in "\n".join(estimate.lines(asked))
+
+
+def test_a_finished_study_has_nothing_left():
+    asked = read("finetune")
+    for job in asked.jobs:
+        finish(asked, job)
+    lines = estimate.lines(asked)
+    assert lines[0] == "Study finetune: 44 jobs, 44 finished"
+    assert any(re.fullmatch(r"GPU hours: \d\.\d, 0 of them left", line) for line in lines)
+
+
+def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
+    asked = read("lottery")
+    jobs = estimate.jobs(asked, resources.read(asked))
+    assert len(jobs) == len(asked.jobs) + len(asked.tickets)
+    alone = estimate.wall_minutes(asked, jobs, 1)
+    assert alone == pytest.approx(sum(job.minutes for job in jobs))
+    chain = [job.minutes for job in jobs if job.pattern == estimate.ITERATIONS and job.seed == 0]
+    assert estimate.wall_minutes(asked, jobs, 1000) == pytest.approx(10 + sum(chain) + 10), "dense, iterations, a run"
+
+
+def test_gpus_at_once_come_from_the_profile_or_as_asked():
+    assert estimate.at_once(resources.read(read()), None)[0] == 16
+    assert estimate.at_once(resources.read(read(gpu=2)), 8)[0] == 4
+    assert "cores" in estimate.at_once(resources.read(read(gpu=0)), 8)[1]
+
+
+def test_sizes_of_what_is_there_are_those_of_its_files():
+    asked = read("language")
+    found = {part.what: part for part in estimate.downloads(asked)}
+    assert found["model opt-1.3b"].size == pytest.approx(2.64e9)
+    assert found["model bert-base"].size == pytest.approx(440e6)
+    assert found["data squad"].size is None
+    manifest = Path(study.STORE, "datasets/squad/manifest.json")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
+    found = {part.what: part for part in estimate.downloads(asked)}
+    assert (found["data squad"].size, found["data squad"].there) == (30_000_005, 30_000_005)
+    trainings = next(
+        part
+        for part in estimate.written(asked, estimate.jobs(asked, resources.read(asked)), 16)
+        if "trainings" in part.what
+    )
+    assert trainings.size == pytest.approx(16 * 1.32e9 * 24), "weights and moments, two files while one is written"
+
+
+def test_what_cannot_be_run_is_told():
+    lines = estimate.lines(read("vicuna", gpu_class="t4"))
+    assert lines[-1].startswith("error: vicuna-7b on mmlu needs about 27 GB of GPU memory")
+    parts = estimate.lines(read("language", gpu_class="a100-40"))
+    assert "* batches go through in parts that fit the card" in parts
+    assert not [line for line in parts if line.startswith(("error", "warning"))]

@@ -1,0 +1,301 @@
+"""What a study takes before it is run, and what is left of it: jobs, time, memory, downloads, disk, in lines for a person.
+
+The same expectations as requests (`resources`); where jobs of a model and task have run, what they took is taken instead.
+A run that is there counts as finished: what it was made of is not compared here. Standard library and PyYAML only.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from essential_sparsity import errors, files
+from essential_sparsity.study import iterations, resources
+from essential_sparsity.study.study import STORE, Study
+
+PROFILE = "slurm/profile.v9+.yaml"
+MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
+PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
+ITEM_BYTES = 40  # of an item of a run's table, compressed
+STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: what it is of, its minutes and whether it is left to do; `source`: where the minutes come from."""
+
+    model: str
+    task: str
+    pattern: str
+    seed: int
+    levels: int
+    left: bool
+    minutes: float
+    need: resources.Need
+    source: str
+
+
+def jobs(study: Study, requests: resources.Requests) -> list[Job]:
+    """The jobs that evaluate, find tickets and pre-train."""
+    missing, measured = set(study.missing_jobs()), {}
+    found = []
+
+    def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
+        need = requests.run(model, task, levels)
+        key = (rule, model, task)
+        if key not in measured:
+            measured[key] = per_level(Path(STORE, "benchmarks", *key))
+        each = measured[key]
+        source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
+        minutes = need.minutes if each is None else each * levels
+        found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source))
+
+    for job in study.jobs:
+        add("prune_eval", job.model, job.task, job.pattern, job.seed, len(job.levels), job in missing)
+    for ticket in study.tickets:
+        model, task, seed, _ = ticket
+        left = not os.path.isfile(f"{STORE}/tickets/{iterations.path(ticket)}.safetensors")
+        add("find_ticket", model, task, ITERATIONS, seed, 1, left)
+    for name in study.pretrained:
+        need = requests.pretraining(name)
+        left = not os.path.isfile(f"{STORE}/pretraining/{name}/manifest.json")
+        took = [] if left else list(benchmarked([Path(STORE, f"benchmarks/pretrain/{name}.tsv")]))
+        minutes, source = (took[0][0], MEASURED) if took else (need.minutes, WORKED_OUT)
+        found.append(Job(name, PRETRAINING, "", 0, 1, left, minutes, need, source))
+    return found
+
+
+def per_level(folder: Path) -> float | None:
+    """Minutes of a level, the median over the jobs whose benchmark files lie below a folder; None where none does."""
+    found = [minutes / levels for minutes, levels in benchmarked(sorted(folder.rglob("*.tsv")))]
+    return median(found) if found else None
+
+
+def benchmarked(paths: Iterable[Path]) -> Iterator[tuple[float, int]]:
+    """(minutes, levels) of the jobs of Snakemake's benchmark files, the levels as the file's path names them."""
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", newline="") as handle:
+                seconds = sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
+        except (OSError, KeyError, TypeError, ValueError):
+            continue  # collect_costs says what is wrong with it
+        if seconds:
+            yield seconds / 60, path.parent.name.count("+") + 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Something that is fetched or written: how many files or folders of what, their bytes (None: not known), those there."""
+
+    what: str
+    number: int
+    size: float | None
+    there: float
+
+
+def downloads(study: Study) -> list[Stored]:
+    """Checkpoints, those of a series together, and data sets. Sizes of what is there are those of its files."""
+    series: dict[str, list[str]] = {}
+    for name in study.named_models:
+        row = study.models[name]
+        if row["source"] in ("hub", "package"):
+            series.setdefault(row["series"] if row["values"] else name, []).append(name)
+    found = []
+    for what, names in series.items():
+        sizes = [manifest_size(f"{STORE}/checkpoints/{name}/manifest.json") for name in names]
+        expected = [resources.stored_mb(study.models[name]) * 1e6 for name in names]
+        whole = sum(size or other for size, other in zip(sizes, expected, strict=True))
+        found.append(
+            Stored(
+                f"model {what}" if len(names) == 1 else f"series {what}", len(names), whole, sum(filter(None, sizes))
+            )
+        )
+    for name in study.used_datasets:
+        if study.datasets[name]["source"] != "path":
+            size = manifest_size(f"{STORE}/datasets/{name}/manifest.json")
+            found.append(Stored(f"data {name}", 1, size, size or 0))
+    return found
+
+
+def manifest_size(path: str) -> int | None:
+    """Bytes of the files that a manifest lists; None where there is none."""
+    if not os.path.isfile(path):
+        return None
+    return sum(entry["size"] for entry in files.read_json(path)["files"])
+
+
+def written(study: Study, found: Sequence[Job], at_once: int) -> list[Stored]:
+    """What jobs write: runs and items, tickets, pre-trainings, and checkpoints of as many trainings as run at once."""
+    items = sum(job.levels * ITEM_BYTES * evaluated(study.tasks[job.task]) for job in found if job.task in study.tasks)
+    evaluations = [job for job in found if job.task in study.tasks and job.pattern != ITERATIONS]
+    result = [Stored("runs, items", len(evaluations), items, 0)]
+    if study.tickets:
+        size = sum(study.models[model]["parameters"] / 8 for model, *_ in study.tickets)
+        result.append(Stored("tickets", len(study.tickets), size, 0))
+    for name in study.pretrained:
+        row = study.pretrainings[name]
+        weights = 12 * row["layers"] * row["width"] ** 2 + (row["vocabulary"] or 0) * row["width"]
+        number = row["steps"] // row["checkpoint_every"] + 1
+        result.append(Stored(f"checkpoints of {name}", number, weights * (4 * number + 2 * STATE), 0))
+    trained = [job.model for job in found if job.left and job.task in study.tasks and is_trained(study, job)]
+    if trained:
+        sizes = sorted((study.models[model]["parameters"] * 2 * STATE for model in trained), reverse=True)[:at_once]
+        result.append(Stored("trainings at once, at most, in work/", len(sizes), sum(sizes), 0))
+    return result
+
+
+def is_trained(study: Study, job: Job) -> bool:
+    """Whether a job fine-tunes."""
+    return study.tasks[job.task]["protocol"] == "finetune"
+
+
+def evaluated(task: Mapping[str, Any]) -> int:
+    """Items of an evaluation, as far as its row says."""
+    return task["n_eval"] or task["windows"] or task["passes"] or resources.UNKNOWN_ITEMS
+
+
+def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
+    """Time of what is left, so many jobs at once: all of it shared evenly, or the longest chain of jobs that wait."""
+    left = [job for job in found if job.left]
+    chains: dict[tuple, dict[str, float]] = {}
+    made = {job.model: job.minutes for job in left if job.task == PRETRAINING}
+    for job in left:
+        if job.task != PRETRAINING:
+            chain = chains.setdefault((job.model, job.task, job.seed), {})
+            if job.pattern == ITERATIONS:
+                chain[ITERATIONS] = chain.get(ITERATIONS, 0) + job.minutes
+            else:
+                part = "dense" if job.pattern == "dense" else "others"
+                chain[part] = max(chain.get(part, 0), job.minutes)
+    longest = [sum(chain.values()) + made.get(study.models[key[0]]["id"], 0) for key, chain in chains.items()]
+    return max([sum(job.minutes for job in left) / at_once, *longest, *made.values()], default=0)
+
+
+def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
+    """(jobs at once, why so many). Raises ConfigError for a profile that cannot be read."""
+    each = requests.gpus
+    if not each:
+        cores = len(os.sched_getaffinity(0))
+        return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
+    if asked is not None:
+        return max(1, asked // each), f"{asked} GPUs"
+    try:
+        profile = yaml.safe_load(Path(PROFILE).read_text(encoding="utf-8"))
+        gpus = min(profile["resources"]["gpu"], profile["jobs"] * each)
+    except (OSError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise errors.UserError(f"{PROFILE} does not say how many GPUs there are ({error}); say GPUS=16.") from error
+    return max(1, gpus // each), f"{gpus} GPUs at once ({PROFILE})"
+
+
+def lines(study: Study, asked: int | None = None) -> list[str]:
+    """The estimate; `asked`: GPUs at once, else those of the profile for SLURM."""
+    requests = resources.read(study)
+    found = jobs(study, requests)
+    unit, per = ("minutes", 1) if sum(job.minutes for job in found) < 180 else ("hours", 60)
+    left = [job for job in found if job.left]
+    counts = f"{len(found):,} jobs, {len(found) - len(left):,} finished"
+    label = requests.devices[requests.device.name]["label"]
+    if requests.gpus:
+        device = f"{requests.gpus} GPU{'s' * (requests.gpus > 1)} a job: {label} (resources.gpu_class: {requests.device.name})"
+    else:
+        device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
+    result = [f"Study {study.name}: {counts}", device, ""]
+    result += by_curve(found, requests, unit, per)
+    result += ["", *by_pattern(found, unit, per)]
+    number, why = at_once(requests, asked)
+    result += ["", *by_size("to fetch", downloads(study)), "", *by_size("written", written(study, found, number))]
+    gpus = requests.gpus or 1
+    total, rest = (gpus * sum(job.minutes for job in some) / 60 for some in (found, left))
+    kind = "GPU hours" if requests.gpus else "hours of jobs"
+    result += ["", f"{kind}: {hours(total)}, {hours(rest)} of them left"]
+    wall = wall_minutes(study, found, number)
+    result.append(f"wall time of what is left, on {why}: about {resources.duration(wall)}, without waiting in queues")
+    lacking = sum(not os.path.isfile(f"{STORE}/spectra/{name}.parquet") for name in study.named_models)
+    if lacking:
+        result.append(
+            f"beside these: the weights of {lacking:,} checkpoints are read and counted, on processors, minutes each"
+        )
+    worked = [job for job in left if job.source == WORKED_OUT]
+    share = sum(job.minutes for job in worked) / max(sum(job.minutes for job in left), 1e-9)
+    if worked:
+        result.append(
+            f"{100 * share:.0f} % of what is left is worked out: right to a factor of two or three; jobs ask for twice as much"
+        )
+    if requests.gpus and not requests.device.memory_mb:
+        result.append("whether models fit the card was not checked: name it in resources.gpu_class")
+    return result + [f"{'error' if p.fatal else 'warning'}: {p.message}" for p in resources.problems(study, requests)]
+
+
+def by_curve(found: Sequence[Job], requests: resources.Requests, unit: str, per: int) -> list[str]:
+    """A row for each model and task: evaluations of all patterns and seeds, and the search for tickets."""
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in found:
+        groups.setdefault((job.model, job.task), []).append(job)
+    rows = []
+    for (model, task), some in groups.items():
+        most = max(some, key=lambda job: job.need.gpu_mb or job.need.host_mb).need
+        limit = requests.device.memory_mb
+        parts = "*" if limit and most.gpu_mb > resources.USABLE * limit >= most.least_gpu_mb else ""
+        card = f"{resources.gigabytes(most.gpu_mb)}{parts}" if requests.gpus else "–"
+        memory = resources.gigabytes(max(requests.mem_mb(job.need) for job in some))
+        rows.append((model, task, *told(some, per), card, memory, ", ".join(sorted({job.source for job in some}))))
+    header = ("model", "task", "jobs", "left", unit, "left", "GPU GB", "RAM GB", "from")
+    total = ("in all", "", *told(found, per), "", "", "")
+    result = aligned([header, *rows, total], left=(0, 1, 8))
+    if any("*" in row[6] for row in rows):
+        result.append("* batches go through in parts that fit the card")
+    return result
+
+
+def by_pattern(found: Sequence[Job], unit: str, per: int) -> list[str]:
+    """A row for each pattern."""
+    groups: dict[str, list[Job]] = {}
+    for job in found:
+        groups.setdefault(job.pattern or PRETRAINING, []).append(job)
+    rows = [(name, f"{sum(job.levels for job in some):,}", *told(some, per)) for name, some in sorted(groups.items())]
+    return aligned([("pattern", "levels", "jobs", "left", unit, "left"), *rows], left=(0,))
+
+
+def by_size(title: str, found: Sequence[Stored]) -> list[str]:
+    """A row for each thing that is stored, and their sum."""
+
+    def size(value: float | None) -> str:
+        return "–" if value is None else f"{value / 1e9:,.2f}" if value >= 1e7 else "< 0.01" if value else "0"
+
+    rows = [(part.what, f"{part.number:,}", size(part.size), size(part.there)) for part in found]
+    total = (size(sum(part.size or 0 for part in found)), size(sum(part.there for part in found)))
+    unknown = sum(part.size is None for part in found)
+    rows.append(("in all", "", total[0] + ("+" if unknown else ""), total[1]))
+    result = aligned([(title, "number", "GB", "there"), *rows], left=(0,))
+    if unknown:
+        result.append("–: its size is known when it has been fetched")
+    return result
+
+
+def told(found: Sequence[Job], per: int) -> tuple[str, str, str, str]:
+    """Jobs, those left, time, that left."""
+    left = [job for job in found if job.left]
+    times = [hours(sum(job.minutes for job in some) / per) for some in (found, left)]
+    return f"{len(found):,}", f"{len(left):,}", *times
+
+
+def hours(value: float) -> str:
+    """A number of hours or minutes: one decimal below a hundred."""
+    return "0" if not value else f"{value:,.0f}" if value >= 99.5 else f"{max(value, 0.1):.1f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Rows as lines with aligned columns: those in `left` to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,23 @@
+"""Print what a study takes, before anything is spent: jobs, time, memory, downloads and disk, in all and what is left."""
+
+import argparse
+
+from essential_sparsity import cli
+from essential_sparsity.study import configuration, estimate, study
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
+    parser.add_argument(
+        "--gpus", type=int, help="GPUs at once (default: those of the profile for SLURM); 0: processors"
+    )
+    args = parser.parse_args(argv)
+    config = configuration.read_config("config/config.yaml", *args.config)
+    if args.gpus == 0:
+        config["resources"]["gpu"] = 0
+    print("\n".join(estimate.lines(study.unlocked(config), args.gpus)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
