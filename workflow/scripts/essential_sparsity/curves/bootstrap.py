@@ -10,6 +10,7 @@ Qualities are arrays (…, L, S) over levels and seeds, the first level dense; N
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import chi2, norm, rankdata
@@ -23,6 +24,7 @@ from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once
+KEPT = 1 << 28  # bytes of draws that are kept for the next curve of a task: those of 26,000 items
 FAR = 5  # tolerances below dense: levels beyond say nothing about the seeds' spread where the curve leaves
 APART = 5  # times the spread between seeds at any other level: at such a level some seeds have collapsed
 
@@ -60,14 +62,30 @@ def complete(metric: Metric, scores: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def item_counts(n: int, stream: str, replicates: int) -> Iterator[np.ndarray]:
-    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a stream every time."""
+    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a stream every time.
+
+    The curves of a task ask for the same draws one after another: those of one stream are kept, where they are no more
+    than KEPT bytes.
+    """
+    drawn = _kept(n, stream, replicates) if n * replicates <= KEPT else _drawn(n, stream, replicates)
+    return (counts.astype(np.float32) for counts in drawn)
+
+
+@lru_cache(maxsize=1)
+def _kept(n: int, stream: str, replicates: int) -> list[np.ndarray]:
+    return list(_drawn(n, stream, replicates))
+
+
+def _drawn(n: int, stream: str, replicates: int) -> Iterator[np.ndarray]:
+    """The counts of `item_counts` in the smallest whole numbers that hold them: a byte, whatever n."""
     generator = files.rng(0, "bootstrap items", stream)
     size = max(1, BATCH // n)
     for start in range(0, replicates, size):
         rows = min(size, replicates - start)
         drawn = generator.integers(0, n, (rows, n), dtype=np.int32)
         drawn += np.arange(rows, dtype=np.int32)[:, None] * n
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
+        counts = np.bincount(drawn.ravel(), minlength=rows * n)
+        yield counts.reshape(rows, n).astype(np.min_scalar_type(counts.max()))
 
 
 def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
