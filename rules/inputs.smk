@@ -143,8 +143,39 @@ def tickets_of_run(suffix):
 
 def runs_collected(wildcards):
     """The files of the runs that are tabulated: all of the grid, or those that are there."""
-    jobs = STUDY.stored_jobs() if SKIPPING else STUDY.jobs
+    return run_files(STUDY.jobs)
+
+
+def runs_of_curve(wildcards):
+    """The same of one model and task."""
+    return run_files(STUDY.jobs_of(**wildcards))
+
+
+def run_files(jobs):
+    """The files of the runs of jobs: of all of them, or of those that are there where none is computed."""
+    jobs = STUDY.stored(jobs) if SKIPPING else jobs
     return [f"{STORE}/runs/{job.path}.parquet" for job in jobs]
+
+
+def missing_runs(wildcards, output):
+    """What runs do that are not there."""
+    return "skip" if SKIPPING else "stop"
+
+
+def epsilon_of(wildcards):
+    """The tolerance of a task that has its own, as an option."""
+    found = TASKS[wildcards.task]["epsilon"]
+    return f"--epsilon {found}" if found else ""
+
+
+def knees_mem_mb(wildcards, attempt):
+    """Memory of the resamples of a curve and of the items of its runs, more with each attempt."""
+    return attempt * 2000
+
+
+def knees_minutes(wildcards, attempt):
+    """Time of reading and resampling the curves of a model and task, more with each attempt."""
+    return attempt * 20
 
 
 def missing_spectra(wildcards, output):
