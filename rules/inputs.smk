@@ -1,5 +1,6 @@
 # Named functions of inputs, params and resources, in the order of the pipeline; Snakemake calls them per job.
 import inspect
+from collections import Counter
 
 
 def per_run(function):
@@ -169,13 +170,21 @@ def epsilon_of(wildcards):
 
 
 def knees_mem_mb(wildcards, attempt):
-    """Memory of the resamples of a curve and of the items of its runs, more with each attempt."""
-    return attempt * 2000
+    """Memory of the items of the longest curve of a model and task and of its resamples, more with each attempt."""
+    jobs = STUDY.jobs_of(**wildcards)
+    cells = Counter(job.pattern for job in jobs for _ in job.asked).most_common(1)[0][1]
+    return attempt * int(1500 + cells * (0.4 + 0.0015 * items_of(wildcards)))
 
 
 def knees_minutes(wildcards, attempt):
     """Time of reading and resampling the curves of a model and task, more with each attempt."""
-    return attempt * 20
+    runs = sum(len(job.asked) for job in STUDY.jobs_of(**wildcards))
+    return attempt * int(10 + 4e-6 * runs * items_of(wildcards))
+
+
+def items_of(wildcards):
+    """How many items a run of a task has, where it says so; else more than most have."""
+    return TASKS[wildcards.task]["n_eval"] or 10_000
 
 
 def missing_spectra(wildcards, output):

@@ -38,8 +38,6 @@ rule fit_knees:
         study=study_json,
         logs=f"{STORE}/logs",
         missing=missing_runs,
-    message:
-        "Fitting the knees of {wildcards.model} on {wildcards.task}"
     shell:
         "python {params.program} --study {params.study:q} --model {wildcards.model} --task {wildcards.task} "
         "--digest {params.digest} {params.epsilon} --logs {params.logs} --missing {params.missing} "

@@ -564,6 +564,27 @@ def test_the_interval_of_a_comparison_has_the_gaps_of_both_grids_in_it():
     assert row["share_a_larger"] == np.mean(share)
 
 
+def test_curves_fitted_one_model_at_a_time_are_those_fitted_together(tmp_path):
+    """Through the tables that jobs leave: every column, and the comparisons of curves of different jobs."""
+    later = 0.9 - np.maximum(LEVELS - 0.65, 0)
+    runs, items = items_of(("global", FALLING, "m"), ("random", later, "m"), ("global", later, "n"), seeds=(0, 1))
+    together = knees.table(runs, items, replicates=60)
+    for name, frame in zip(("knees", "resamples"), together, strict=True):
+        tables.write(frame, name, tmp_path / f"{name}.parquet")
+    for model in ("n", "m"):
+        bootstrap._kept.cache_clear()
+        for name, frame in zip(
+            ("knees", "resamples"), knees.table(runs[runs["model"] == model], items, replicates=60), strict=True
+        ):
+            tables.write(frame, name, tmp_path / f"{model}/{name}.parquet")
+    for name in ("knees", "resamples"):
+        gathered = tables.collect([tmp_path / f"{model}/{name}.parquet" for model in ("m", "n")], name)
+        pd.testing.assert_frame_equal(gathered, tables.read(tmp_path / f"{name}.parquet", name))
+    pd.testing.assert_frame_equal(
+        comparisons.table(gathered, ["pattern", "model"]), comparisons.table(together[1], ["pattern", "model"])
+    )
+
+
 def test_comparisons_fit_their_schema(tmp_path):
     runs = pd.concat([runs_of(WS353), runs_of(FALLING, pattern="random").iloc[1:]])
     tables.write(comparisons.table(knees.table(runs)[1], ["pattern", "model"]), "comparisons", tmp_path / "a.parquet")
