@@ -30,7 +30,7 @@ import pandas as pd
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity.curves import bootstrap, comparisons, differences, knees, readings, single
+from essential_sparsity.curves import bootstrap, comparisons, differences, intervals, knees, readings, single
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import refinement
 
@@ -197,7 +197,7 @@ def report_differences(seeds, common, simulations, replicates):
         noise = differences.resampled(a - b, moved_a - moved_b, n, f"{number}")
         for part in (np.arange(len(levels)) == 4, levels > differences.SPLIT):
             mean = (a - b).mean(axis=1)[part].mean()
-            low, high = single.interval(mean, mean + noise(part))
+            low, high = intervals.interval(mean, mean + noise(part))
             missed.append(not low <= 0 <= high)
             widths.append(high - low)
     missed, widths = (np.reshape(part, (-1, 2)).mean(axis=0) for part in (missed, widths))

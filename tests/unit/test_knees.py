@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
-from essential_sparsity.curves import bootstrap, comparisons, knees, quality, single
+from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, single
 from essential_sparsity.curves.metrics import METRICS, headline
 
 LEVELS = np.arange(10) / 10
@@ -345,21 +345,21 @@ def test_a_smooth_knee_is_not_called_a_hinge(steep):
 def test_an_interval_is_plain_percentiles_that_hold_the_estimate():
     replicates = np.random.default_rng(0).normal(size=100_000)
     for estimate in (0.0, 0.5):
-        assert np.array(single.interval(estimate, replicates)) == pytest.approx([-1.96, 1.96], abs=0.03)
-    assert single.interval(9.0, replicates)[1] == 9.0
-    assert single.interval(0.5, np.full(50, 0.4)) == (0.4, 0.5)
-    assert single.interval(1.0, np.ones(50)) == (1.0, 1.0)
+        assert np.array(intervals.interval(estimate, replicates)) == pytest.approx([-1.96, 1.96], abs=0.03)
+    assert intervals.interval(9.0, replicates)[1] == 9.0
+    assert intervals.interval(0.5, np.full(50, 0.4)) == (0.4, 0.5)
+    assert intervals.interval(1.0, np.ones(50)) == (1.0, 1.0)
     some = np.append(replicates[:97], [np.inf] * 3)
-    assert single.interval(0.0, some)[1] is None
+    assert intervals.interval(0.0, some)[1] is None
 
 
 def test_ends_are_the_order_statistics_that_leave_two_and_a_half_per_cent_out():
     """Of 40 replicates the lowest one may lie below, and the highest one above: ceil(0.025 · 40) = 1, ceil(39) = 39."""
     values = np.arange(40.0)
-    assert single.percentiles((20, 20), values, values) == (0, 38)
+    assert intervals.percentiles((20, 20), values, values) == (0, 38)
     values = np.arange(50.0)  # ceil(1.25) = 2 and ceil(48.75) = 49
-    assert single.percentiles((20, 20), values, values) == (1, 48)
-    assert single.percentiles((-3, 60), values, values) == (-3, 60)
+    assert intervals.percentiles((20, 20), values, values) == (1, 48)
+    assert intervals.percentiles((-3, 60), values, values) == (-3, 60)
 
 
 def test_the_interval_ends_at_levels_and_holds_the_gap():

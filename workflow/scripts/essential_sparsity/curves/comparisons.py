@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from essential_sparsity.curves.single import ALPHA, gaps, or_none, percentiles
+from essential_sparsity.curves.intervals import ALPHA, gaps, or_none, percentiles
 
 CURVE = ["model", "task", "pattern", "metric"]
 

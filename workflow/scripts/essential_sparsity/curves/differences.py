@@ -12,8 +12,9 @@ import pandas as pd
 
 from essential_sparsity import errors, files
 from essential_sparsity.curves import bootstrap
+from essential_sparsity.curves.intervals import interval
 from essential_sparsity.curves.quality import with_quality
-from essential_sparsity.curves.single import curve_of, interval, moves
+from essential_sparsity.curves.single import curve_of, moves
 
 SPLIT = 0.5  # the sparsity that parts the two ranges
 RUN = ["sparsity", "seed"]

@@ -13,10 +13,11 @@ from scipy.stats import norm
 
 from essential_sparsity import errors
 from essential_sparsity.curves import bootstrap, readings, shapes
+from essential_sparsity.curves.intervals import ALPHA, interval, or_none
 from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.curves.quality import with_quality
 from essential_sparsity.curves.readings import MIN_LEVELS
-from essential_sparsity.curves.single import ALPHA, Curve, curve_of, interval, or_none, read_headline, resample
+from essential_sparsity.curves.single import Curve, curve_of, read_headline, resample
 
 READ: dict[
     str, Callable[[Curve, np.ndarray], np.ndarray]

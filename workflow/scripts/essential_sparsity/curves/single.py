@@ -1,7 +1,6 @@
 """One curve: its mean over seeds, what other items and seeds could have shown, and its essential sparsity with an interval.
 
-Intervals hold 95 % and come from resampled items and seeds (`bootstrap`), the same items for every curve of a task. What
-lies between two levels was not measured: the interval of the essential sparsity ends at levels of the grid (`gaps`).
+Intervals hold 95 % and come from resampled items and seeds (`bootstrap`), the same items for every curve of a task.
 """
 
 from dataclasses import dataclass, field
@@ -12,9 +11,8 @@ import pandas as pd
 
 from essential_sparsity import errors, files
 from essential_sparsity.curves import bootstrap, readings
+from essential_sparsity.curves.intervals import gaps, or_none, percentiles
 from essential_sparsity.curves.metrics import METRICS, Metric
-
-ALPHA = 0.05
 
 
 @dataclass
@@ -115,34 +113,3 @@ def read_headline(curve: Curve) -> dict:
         low, high = percentiles(curve.gap, *gaps(curve.levels, curve.outside))
         row |= {"essential_sparsity_low": or_none(low), "essential_sparsity_high": or_none(high)}
     return row
-
-
-def gaps(levels: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """The levels, (2, B), between which the essential sparsity of each replicate lies; infinite above the last.
-
-    `outside` (B): the first level beyond the tolerance, as `Curve` has it.
-    """
-    ends = np.append(levels, np.inf)
-    return np.stack([ends[outside - 1], ends[outside]])
-
-
-def percentiles(own: tuple[float, float], lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
-    """What all but 2.5 % of the replicates (B) lie above, and below, widened to hold what was found itself (`own`).
-
-    Order statistics, of which infinite ones are the largest: the interval's ends are values that replicates have.
-    """
-    size = len(lows)
-    low = np.sort(lows)[int(np.ceil(ALPHA / 2 * size)) - 1]
-    high = np.sort(highs)[int(np.ceil((1 - ALPHA / 2) * size)) - 1]
-    return min(float(low), own[0]), max(float(high), own[1])
-
-
-def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % interval of a reading from its replicates (B), infinities included; an end is None when it is infinite."""
-    low, high = percentiles((estimate, estimate), resampled, resampled)
-    return or_none(low), or_none(high)
-
-
-def or_none(value: float) -> float | None:
-    """The value, None where it is infinite or not a number."""
-    return float(value) if np.isfinite(value) else None
