@@ -30,7 +30,7 @@ import pandas as pd
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity.curves import bootstrap, comparisons, differences, knees, readings
+from essential_sparsity.curves import bootstrap, comparisons, differences, intervals, knees, readings, single
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import refinement
 
@@ -109,11 +109,11 @@ def read(study, items, scores, quality, kept, number, replicates, pattern="globa
     name, _, n, seeds, _ = STUDIES[study]
     metric, levels = METRICS[name], FINE[kept]
     key = KEY | {"metric": name, "pattern": pattern, "task": f"t{number}"}
-    curve = knees.Curve(key, metric, metric.epsilon, levels, list(range(seeds)), quality[kept], stream="s")
+    curve = single.Curve(key, metric, metric.epsilon, levels, list(range(seeds)), quality[kept], stream="s")
     moved = bootstrap.moves(metric, scores[kept], items[0], np.ones(n), f"{number}", replicates)
     draws = bootstrap.seed_draws(key, levels, curve.seeds, replicates)
     curve.replicates = bootstrap.replicates(curve.quality, moved, n, metric.epsilon, *draws)
-    return curve, knees.read_headline(curve), moved
+    return curve, single.read_headline(curve), moved
 
 
 def refined(row, kept, rounds):
@@ -157,7 +157,7 @@ def report(case, simulations, replicates):
         gap = min(np.inf if row["bracket_high"] is None else row["bracket_high"], last) - row["bracket_low"]
         rows.append((row["essential_sparsity_low"] <= right <= high, ends[1] - ends[0], gap, len(curves[0].levels)))
         if len(curves) == 2:
-            compared = comparisons.table(curves, ["pattern"]).iloc[0]
+            compared = comparisons.table(pd.DataFrame(map(knees.resampled, curves)), ["pattern"]).iloc[0]
             low, high = compared[["low", "high"]].astype(float).fillna({"low": -np.inf, "high": np.inf})
             alarms += not low <= 0 <= high
             signs += compared["larger"] is not None
@@ -197,7 +197,7 @@ def report_differences(seeds, common, simulations, replicates):
         noise = differences.resampled(a - b, moved_a - moved_b, n, f"{number}")
         for part in (np.arange(len(levels)) == 4, levels > differences.SPLIT):
             mean = (a - b).mean(axis=1)[part].mean()
-            low, high = knees.interval(mean, mean + noise(part))
+            low, high = intervals.interval(mean, mean + noise(part))
             missed.append(not low <= 0 <= high)
             widths.append(high - low)
     missed, widths = (np.reshape(part, (-1, 2)).mean(axis=0) for part in (missed, widths))

@@ -1,7 +1,7 @@
 """Time and memory of Snakemake on large grids: does it grow with the runs, and how long does one wait at the prompt?
 
     python benchmarks/scale.py [--case plain references] [--runs 1000 5000 10000 20000] [--scheduled-up-to 1000]
-                               [--finished-up-to 20000] [--json FILE]
+                               [--finished-up-to 20000] [--cores 1] [--json FILE]
 
 Each size gets a copy of the workflow with a grid of that many runs, one level a job, in a temporary folder. Each step is
 told in wall seconds (_s), processor seconds (_cpu) and peak memory of its process (_mb). Nothing is evaluated: results
@@ -10,6 +10,12 @@ are fabricated, one small Parquet file per run.
 plain       one model, one task, four patterns, 24 levels and as many seeds as it takes
 references  as many models as it takes, two tasks, three seeds, 24 levels; every dense run has a reference, so all other
             runs wait for it; a fifth of the runs are lottery tickets, with masks and digests among their inputs
+knees       as many models as it takes, two tasks, three seeds, five patterns, 20 levels; runs have a knee, and 353 items
+            (a rank correlation) or 2,000 (accuracy and Matthews' correlation). In the place of the steps below:
+
+            cold     all tables from the runs to the knees, with their 10,000 resamples, on --cores cores
+            warm     the same when one run has changed
+            fit      of all fit_knees jobs of the cold call: seconds together (_s), and the largest memory (_mb)
 
 parse     read the Snakefile, the configuration and the grid, and end, as each job does on its node
 dry_run   all runs to do: `snakemake -n`
@@ -28,16 +34,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import pandas as pd
 
-from essential_sparsity import tables
+from essential_sparsity import files, tables
 from essential_sparsity.runs import finished
 from essential_sparsity.study import iterations, study
 from essential_sparsity.tables import provenance
@@ -45,7 +53,9 @@ from essential_sparsity.tables import provenance
 ROOT = Path(__file__).parents[1]
 MODEL, TASK, TRAINED = "splade-tiny", "ws353", "reviews-finetune"
 LEVELS = [round(0.04 * i, 3) for i in range(1, 25)]
-SEEDS = 3  # of each model in the case `references`
+KNEES = "results/demo/tables/knees.parquet"
+SEEDS = 3  # of each model in the cases `references` and `knees`
+ITEMS = {TASK: 353, TRAINED: 2000}  # of each run in the case `knees`
 REFERENCES = {TASK: "spearman", TRAINED: "accuracy"}
 # `snakemake --touch` without the pause of a tenth of a second that it makes for each job
 TOUCH = "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
@@ -55,7 +65,7 @@ STAND_IN = """#!/bin/sh
 case $1 in */tabulate_grid.py) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
-    --runs|--items|--out|--missing-runs|--digest|--fingerprints|--knees|--comparisons)
+    --runs|--items|--out|--missing-runs|--digest|--fingerprints|--knees|--comparisons|--resamples)
       [ -e "$2" ] || cp results/stand-in "$2" ;;
   esac
   shift
@@ -85,6 +95,12 @@ def grid_of(case: str, runs: int) -> tuple[list[dict], list[str]]:
         patterns = ["global", "layerwise", "random", "erk"]
         seeds = list(range(max(1, round(runs / (len(patterns) * len(LEVELS) + 1)))))
         return [common | {"models": [MODEL], "tasks": [TASK], "patterns": patterns, "seeds": seeds}], [MODEL]
+    if case == "knees":
+        levels = [round(0.045 * i, 3) for i in range(1, 21)]
+        patterns = ["global", "layerwise", "random", "erk", "erk-random"]
+        models = [f"{MODEL}-{i}" for i in range(max(1, round(runs / (2 * SEEDS * (len(patterns) * len(levels) + 1)))))]
+        block = {"models": models, "tasks": [TASK, TRAINED], "patterns": patterns, "sparsities": levels}
+        return [block | {"seeds": list(range(SEEDS))}], models
     blocks = [
         common | {"tasks": [TASK], "patterns": ["global", "layerwise", "random"]},
         common | {"tasks": [TRAINED], "patterns": ["global", "lth"]},
@@ -120,7 +136,7 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
         folder / "config/models.tsv",
         lambda rows: [row | {"model": name} for name in models for row in rows if row["model"] == MODEL],
     )
-    referred = [] if case == "plain" else [(name, *known) for name in models for known in REFERENCES.items()]
+    referred = [] if case != "references" else [(name, *known) for name in models for known in REFERENCES.items()]
     found = {"value": "0.5", "tolerance": "0.5", "source": "fabricated"}
     rewrite(
         folder / "config/references.tsv",
@@ -135,18 +151,43 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
         target = folder / "results" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text('{"files": []}')
-    files = [str(found.relative_to(folder)) for found in (folder / study.STORE).rglob("*") if found.is_file()]
+    made = [str(found.relative_to(folder)) for found in (folder / study.STORE).rglob("*") if found.is_file()]
     measured(
         "record",
-        [sys.executable, "-c", TOUCH, "--quiet", "all", "--touch", "--forceall", "--cores", "1", "--", *files],
+        [sys.executable, "-c", TOUCH, "--quiet", "all", "--touch", "--forceall", "--cores", "1", "--", *made],
         folder,
     )
     with contextlib.chdir(folder):
         return study.read(yaml.safe_load(path.read_text()))
 
 
-def fabricate(folder: Path, asked: study.Study) -> None:
-    """A run and an items file of each job, both in its work folder too, and the tickets, as jobs leave them, in their order."""
+def items_of(wanted: dict[str, Any], draw: np.random.Generator) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Items of a run of the case `knees` with a knee at 0.6, and what metrics they come to."""
+    quality = 0.9 - 0.36 * (max(wanted["sparsity"] - 0.6, 0) / 0.35) ** 1.5
+    size = ITEMS[wanted["task"]]
+    own = np.random.default_rng(0).standard_normal(size)
+    scores = quality * own + np.sqrt(1 - quality**2) * draw.standard_normal(size)
+    values = {"spearman": float(np.corrcoef(own, scores)[0, 1])}
+    target, prediction = own, np.full(size, np.nan)
+    if wanted["task"] == TRAINED:
+        target, prediction = (own > 0).astype(float), (scores > 0).astype(float)
+        scores = (target == prediction).astype(float)
+        values = {"accuracy": float(scores.mean()), "matthews": float(np.corrcoef(target, prediction)[0, 1])}
+    key = {name: wanted[name] for name in ("model", "task", "pattern", "sparsity", "seed")}
+    found = {
+        "item": [f"item {i:05}" for i in range(size)],
+        "score": scores,
+        "target": target,
+        "prediction": prediction,
+    }
+    return pd.DataFrame(key | found | {"second_score": np.nan, "weight": 1.0}), values
+
+
+def fabricate(folder: Path, asked: study.Study, case: str) -> Callable[[dict[str, Any], int], None]:
+    """A run and an items file of each job, both in its work folder too, and the tickets, as jobs leave them, in their order.
+
+    Returns the function that writes a run of the grid's table, as another seed of its items draws it.
+    """
     row = dict.fromkeys(tables.schema("runs").names)
     for field in tables.schema("runs"):
         if not field.nullable:
@@ -154,15 +195,21 @@ def fabricate(folder: Path, asked: study.Study) -> None:
     store = folder / study.STORE
     manifest = provenance.of_manifest(store / f"checkpoints/{asked.used_models[0]}/manifest.json")
 
-    def written(wanted: dict[str, Any]) -> None:
+    def written(wanted: dict[str, Any], seed: int = 0) -> None:
         parts = {name: wanted[name] for name in ("model", "task", "pattern", "sparsity", "seed", "settings_sha256")}
         parts |= {"code_sha256": wanted["code_sha256"], "checkpoint_sha256": manifest, "data_sha256": manifest}
         parts |= {"ticket_sha256": "fabricated" if wanted["ticket"] else None}
-        rows = [row | parts | {"metric": name} for name in wanted["metrics"].split(",")]
-        tables.write(pd.DataFrame(rows), "runs", folder / wanted["run"])
         items = folder / wanted["items"]
         items.parent.mkdir(parents=True, exist_ok=True)
-        items.write_text("{}")
+        rows = [row | parts | {"metric": name} for name in wanted["metrics"].split(",")]
+        if case == "knees":
+            found, values = items_of(wanted, np.random.default_rng([seed, *wanted["run"].encode()]))
+            tables.write(found, "items", items)
+            parts |= {"items_sha256": files.sha256_file(items), "n_items": ITEMS[wanted["task"]]}
+            rows = [row | parts | {"metric": name, "value": value} for name, value in values.items()]
+        else:
+            items.write_text("{}")
+        tables.write(pd.DataFrame(rows), "runs", folder / wanted["run"])
         for name, made in (("runs", folder / wanted["run"]), ("items", items)):
             finished.link(made, store / f"work/prune_eval/{wanted['job']}/{finished.FOLDER}/{name}")
 
@@ -178,6 +225,21 @@ def fabricate(folder: Path, asked: study.Study) -> None:
     for wanted in runs:
         if wanted["pattern"] != "dense":
             written(wanted)
+    return written
+
+
+def measure_knees(folder: Path, asked: study.Study, cores: int) -> dict:
+    """The case `knees`."""
+    written = fabricate(folder, asked, "knees")
+    command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--cores", str(cores), KNEES]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    found = measured("cold", command, folder, environment)
+    jobs = [pd.read_csv(path, sep="\t") for path in (folder / KNEES).parents[1].glob("benchmarks/fit_knees/*/*.tsv")]
+    if jobs:
+        told = pd.concat(jobs)
+        found |= {"fit_s": float(told["s"].sum()), "fit_mb": float(told["max_rss"].max()), "fits": len(told)}
+    written(asked.rows()[-1], seed=1)
+    return found | measured("warm", command, folder, environment)
 
 
 def nothing(found: dict, command: list[str], folder: Path) -> None:
@@ -188,8 +250,10 @@ def nothing(found: dict, command: list[str], folder: Path) -> None:
     assert table.stat().st_mtime_ns == before, "there was something to do"
 
 
-def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) -> dict:
+def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool, cores: int) -> dict:
     asked = prepare(folder, case, runs)
+    if case == "knees":
+        return {"case": case, "runs": len(asked.jobs)} | measure_knees(folder, asked, cores)
     snakemake = [sys.executable, "-m", "snakemake", "--quiet", "all"]
     one = [*snakemake, "--cores", "1", "--scheduler", "greedy", "--scheduler-subsample", "500"]
     found: dict[str, Any] = {"case": case, "runs": len(asked.jobs), "tickets": len(asked.tickets)}
@@ -205,7 +269,7 @@ def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) ->
         nothing(found, one, folder)
     if not finish:
         return found
-    fabricate(folder, asked)
+    fabricate(folder, asked, case)
     if not schedule:
         measured("rest", one, folder, environment)
         found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
@@ -219,19 +283,19 @@ def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="+", choices=["plain", "references"], default=["plain", "references"])
+    parser.add_argument("--case", nargs="+", choices=["plain", "references", "knees"], default=["plain", "references"])
     parser.add_argument("--runs", nargs="+", type=int, default=[1000, 5000, 10000, 20000])
     parser.add_argument("--scheduled-up-to", type=int, default=1000, help="largest size whose jobs are really run")
     parser.add_argument("--finished-up-to", type=int, default=20000, help="largest size that is brought to its end")
+    parser.add_argument("--cores", type=int, default=1, help="of the case `knees`")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
     for case in args.case:
         for runs in args.runs:
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(
-                    measure(Path(folder), case, runs, runs <= args.scheduled_up_to, runs <= args.finished_up_to)
-                )
+                steps = runs <= args.scheduled_up_to, runs <= args.finished_up_to
+                rows.append(measure(Path(folder), case, runs, *steps, args.cores))
             told = (
                 f"{key}={value:.1f}" if isinstance(value, float) else f"{key}={value}"
                 for key, value in rows[-1].items()

@@ -24,9 +24,9 @@ LAYER_FIGURES = [
 
 rule plot_curve:
     input:
-        runs=f"{OUT}/tables/runs.parquet",
-        knees=f"{OUT}/tables/knees.parquet",
-        missing_runs=f"{OUT}/tables/missing_runs.parquet",
+        runs=f"{CURVE}/runs.parquet",
+        knees=f"{CURVE}/knees.parquet",
+        missing_runs=f"{CURVE}/missing_runs.parquet",
     output:
         figure=report(
             f"{OUT}/figures/curves/{{model}}/{{task}}.svg",

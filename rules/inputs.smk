@@ -1,5 +1,6 @@
 # Named functions of inputs, params and resources, in the order of the pipeline; Snakemake calls them per job.
 import inspect
+from collections import Counter
 
 
 def per_run(function):
@@ -165,8 +166,47 @@ def tickets_of_run(suffix):
 
 def runs_collected(wildcards):
     """The files of the runs that are tabulated: all of the grid, or those that are there."""
-    jobs = STUDY.stored_jobs() if SKIPPING else STUDY.jobs
+    return run_files(STUDY.jobs)
+
+
+def runs_of_curve(wildcards):
+    """The same of one model and task."""
+    return run_files(STUDY.jobs_of(**wildcards))
+
+
+def run_files(jobs):
+    """The files of the runs of jobs: of all of them, or of those that are there where none is computed."""
+    jobs = STUDY.stored(jobs) if SKIPPING else jobs
     return [f"{STORE}/runs/{job.path}.parquet" for job in jobs]
+
+
+def missing_runs(wildcards, output):
+    """What runs do that are not there."""
+    return "skip" if SKIPPING else "stop"
+
+
+def epsilon_of(wildcards):
+    """The tolerance of a task that has its own, as an option."""
+    found = TASKS[wildcards.task]["epsilon"]
+    return f"--epsilon {found}" if found else ""
+
+
+def knees_mem_mb(wildcards, attempt):
+    """Memory of the items of the longest curve of a model and task and of its resamples, more with each attempt."""
+    jobs = STUDY.jobs_of(**wildcards)
+    cells = Counter(job.pattern for job in jobs for _ in job.asked).most_common(1)[0][1]
+    return attempt * int(1500 + cells * (0.4 + 0.0015 * items_of(wildcards)))
+
+
+def knees_minutes(wildcards, attempt):
+    """Time of reading and resampling the curves of a model and task, more with each attempt."""
+    runs = sum(len(job.asked) for job in STUDY.jobs_of(**wildcards))
+    return attempt * int(10 + 4e-6 * runs * items_of(wildcards))
+
+
+def items_of(wildcards):
+    """How many items a run of a task has, where it says so; else more than most have."""
+    return TASKS[wildcards.task]["n_eval"] or 10_000
 
 
 def missing_spectra(wildcards, output):

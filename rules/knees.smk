@@ -1,37 +1,74 @@
-# The dedicated analysis rule: from the runs and their items to the essential sparsity of each curve, with intervals.
+# The dedicated analysis rules: from the runs and their items to the essential sparsity of each curve, with intervals.
 localrules:
-    fit_knees,
+    collect_knees,
     choose_levels,
 
 
+CURVE = f"{OUT}/curves/{{model}}/{{task}}"
+CURVE_TABLES = [
+    f"{OUT}/curves/{model}/{task}/{table}.parquet"
+    for model, task in STUDY.curves
+    for table in ("knees", "resamples", "missing_runs")
+]
+
+
+# A job per model and task, of its own runs and its own part of the grid: what happens to other curves re-runs nothing here.
 rule fit_knees:
+    input:
+        runs=runs_of_curve,
+    output:
+        runs=f"{CURVE}/runs.parquet",
+        missing_runs=f"{CURVE}/missing_runs.parquet",
+        knees=f"{CURVE}/knees.parquet",
+        resamples=f"{CURVE}/resamples.parquet",
+    log:
+        f"{OUT}/logs/fit_knees/{{model}}/{{task}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/fit_knees/{{model}}/{{task}}.tsv"
+    conda:
+        "../envs/analyse.yaml"
+    resources:
+        mem_mb=knees_mem_mb,
+        runtime=knees_minutes,
+    params:
+        program=program("fit_knees"),
+        code=code("fit_knees"),
+        digest=lambda wildcards: STUDY.digest(STUDY.jobs_of(**wildcards)),
+        epsilon=epsilon_of,
+        study=study_json,
+        logs=f"{STORE}/logs",
+        missing=missing_runs,
+    shell:
+        "python {params.program} --study {params.study:q} --model {wildcards.model} --task {wildcards.task} "
+        "--digest {params.digest} {params.epsilon} --logs {params.logs} --missing {params.missing} "
+        "--runs {output.runs} --missing-runs {output.missing_runs} --knees {output.knees} "
+        "--resamples {output.resamples} 2>&1 | tee {log}"
+
+
+# After all runs were collected: what that refuses is in no table.
+rule collect_knees:
     input:
         grid=f"{OUT}/grid.parquet",
         runs=f"{OUT}/tables/runs.parquet",
+        curves=CURVE_TABLES,
     output:
         knees=f"{OUT}/tables/knees.parquet",
         comparisons=f"{OUT}/tables/comparisons.parquet",
     log:
-        f"{OUT}/logs/fit_knees.log",
+        f"{OUT}/logs/collect_knees.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        program=program("fit_knees"),
-        code=code("fit_knees"),
-        epsilon=json.dumps(
-            {
-                task: TASKS[task]["epsilon"]
-                for task in sorted({task for _, task in STUDY.curves})
-                if TASKS[task]["epsilon"]
-            }
-        ),
+        program=program("collect_knees"),
+        code=code("collect_knees"),
+        curves=f"{OUT}/curves",
+        missing=missing_runs,
         compare=CONFIG["knees"]["compare"],
     message:
-        "Fitting the knees"
+        "Gathering the knees"
     shell:
-        "python {params.program} --grid {input.grid} --runs {input.runs} "
-        "--epsilon {params.epsilon:q} --compare {params.compare} "
-        "--knees {output.knees} --comparisons {output.comparisons} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --curves {params.curves} --missing {params.missing} "
+        "--compare {params.compare} --knees {output.knees} --comparisons {output.comparisons} 2>&1 | tee {log}"
 
 
 # `make refine` asks for this until it is empty, and appends it to the rounds of the study, which the grid includes.

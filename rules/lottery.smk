@@ -1,6 +1,5 @@
 # What lottery tickets gain over one-shot masks.
 localrules:
-    measure_differences,
     plot_difference,
 
 
@@ -18,13 +17,16 @@ rule measure_differences:
         table=f"{OUT}/tables/differences.parquet",
     log:
         f"{OUT}/logs/measure_differences.log",
+    benchmark:
+        f"{OUT}/benchmarks/measure_differences/all.tsv"
     conda:
         "../envs/analyse.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * (20 + 10 * len(STUDY.chained)),
     params:
         program=program("measure_differences"),
         code=code("measure_differences"),
-    message:
-        "Comparing lottery tickets and controls with one-shot pruning"
     shell:
         "python {params.program} --grid {input.grid} --runs {input.runs} --out {output.table} 2>&1 | tee {log}"
 

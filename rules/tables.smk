@@ -4,7 +4,6 @@ localrules:
     collect_runs,
     collect_costs,
     check_references,
-    count_layers,
 
 
 rule tabulate_grid:
@@ -107,16 +106,19 @@ rule count_layers:
         table=f"{OUT}/tables/layers.parquet",
     log:
         f"{OUT}/logs/count_layers.log",
+    benchmark:
+        f"{OUT}/benchmarks/count_layers/all.tsv"
     conda:
         "../envs/evaluate.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * (10 + len(STUDY.used_models)),
     params:
         program=program("count_layers"),
         code=code("count_layers"),
         sparsity=CONFIG["figures"]["layers_sparsity"],
         spectra=lambda wildcards: f"{STORE}/spectra",
         missing=missing_spectra,
-    message:
-        "Counting where the pruned weights sit"
     shell:
         "python {params.program} --grid {input.grid} --spectra {params.spectra} --sparsity {params.sparsity} "
         "{params.missing} --out {output.table} 2>&1 | tee {log}"

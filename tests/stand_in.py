@@ -25,7 +25,8 @@ OUTPUTS = {  # program -> the options that name what it writes
     "count_layers": ["--out"],
     "compare_tickets": ["--out"],
     "collect_similarity": ["--out"],
-    "fit_knees": ["--knees", "--comparisons"],
+    "fit_knees": ["--runs", "--missing-runs", "--knees", "--resamples"],
+    "collect_knees": ["--knees", "--comparisons"],
     "measure_differences": ["--out"],
     "plot_curve": ["--out"],
     "plot_models": ["--out"],
@@ -75,14 +76,34 @@ def options(arguments: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def told(given: dict[str, list[str]], outputs: list[str]) -> str:
-    """SHA-256 of the options and of the content of the files that they name, outputs aside."""
+def beside(program: str, given: dict[str, list[str]]) -> list[Path]:
+    """The files that a program finds by itself."""
+    sys.path.insert(0, str(Path.cwd() / "workflow/scripts"))
+    if program == "fit_knees":
+        from essential_sparsity.study import study
+
+        jobs = study.read(json.loads(given["--study"][0]), looking=False).jobs_of(
+            given["--model"][0], given["--task"][0]
+        )
+        return [path for job in jobs if (path := Path(f"{study.STORE}/runs/{job.path}.parquet")).is_file()]
+    if program == "collect_knees":
+        from essential_sparsity import tables
+
+        curves = tables.read(given["--grid"][0], "grid")[["model", "task"]].drop_duplicates().itertuples(index=False)
+        folders = [Path(given["--curves"][0], *curve) for curve in sorted(curves)]
+        return [folder / f"{name}.parquet" for folder in folders for name in ("knees", "resamples")]
+    return []
+
+
+def told(program: str, given: dict[str, list[str]], outputs: list[str]) -> str:
+    """SHA-256 of the options and of the content of the files that they name or that the program finds, outputs aside."""
     parts = []
     for name, values in sorted(given.items()):
         if name in (*outputs, *IDLE):
             continue
         for value in values:
             parts.append(Path(value).read_bytes() if os.path.isfile(value) else value.encode())
+    parts += [path.read_bytes() for path in beside(program, given)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -152,7 +173,7 @@ def main() -> None:
     if program == "prune_eval":
         evaluate(given)
         return
-    digest = told(given, OUTPUTS[program])
+    digest = told(program, given, OUTPUTS[program])
     for name in OUTPUTS[program]:
         if name == "--manifest":
             write(given[name][0], json.dumps(manifest(given)))

@@ -43,6 +43,22 @@ def test_every_resample_has_all_items_and_is_the_same_every_time():
     assert counts.mean(axis=0).std() < 0.3
 
 
+def test_draws_are_the_same_whether_they_are_kept_or_not(monkeypatch):
+    kept = [np.concatenate(list(bootstrap.item_counts(N, "t", 100))) for _ in range(2)]
+    monkeypatch.setattr(bootstrap, "KEPT", 0)
+    for counts in kept:
+        assert np.array_equal(counts, np.concatenate(list(bootstrap.item_counts(N, "t", 100))))
+
+
+@pytest.mark.parametrize("name", ["spearman", "pearson"])
+def test_correlations_of_resamples_do_not_depend_on_how_many_are_worked_on_at_once(name, monkeypatch):
+    draw = np.random.default_rng(0)
+    targets, scores = np.round(draw.normal(size=40), 1), draw.normal(size=(3, 1, 40))
+    found = bootstrap.moves(METRICS[name], scores, targets, np.ones(40), "t", 30)
+    monkeypatch.setattr(bootstrap, "BLOCK", 80)
+    assert np.array_equal(found, bootstrap.moves(METRICS[name], scores, targets, np.ones(40), "t", 30))
+
+
 @pytest.mark.parametrize("metric", ["perplexity", "pseudo_perplexity"])
 def test_perplexity_is_resampled_by_tokens(metric):
     scores = some_scores(2) + 5

@@ -300,6 +300,23 @@ def test_a_job_names_the_levels_that_are_asked_of_it(tmp_path):
     }
 
 
+def test_a_node_cuts_the_levels_of_a_curve_as_the_head_did(tmp_path):
+    """Jobs on other machines start from chunks that know nothing of the store, after the runs of the curve are there."""
+    blocks = [block(sparsities=[0.1, 0.2, 0.3, 0.4, 0.6], seeds=[0, 1])]
+    sizes, stored = {"ws353": 2}, grid.stored_in(str(tmp_path))
+    for name in ("0.200+0.300/seed0", "0.100+0.500/seed1"):
+        made = tmp_path / f"minilm/ws353/global/{name}.parquet"
+        made.parent.mkdir(parents=True)
+        made.touch()
+    head = grid.expand(blocks, sizes, stored=stored)
+    for job in head:
+        (tmp_path / f"{job.path}.parquet").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{job.path}.parquet").touch()
+    blind = grid.expand(blocks, sizes)
+    assert blind != head
+    assert grid.cut(blind, 2, grid.stored_in(str(tmp_path))) == head
+
+
 def test_a_range_that_runs_backwards_is_refused():
     with pytest.raises(configuration.ConfigError, match=r"from 0\.9 to 0\.1 runs backwards; swap the two"):
         grid.sparsities(block(sparsities={"from": 0.9, "to": 0.1, "step": 0.1}), "grid[0]")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
-from essential_sparsity.curves import comparisons, knees
+from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, single
 from essential_sparsity.curves.metrics import METRICS, headline
 
 LEVELS = np.arange(10) / 10
@@ -202,7 +202,7 @@ def test_the_table_fits_its_schema(tmp_path):
 
 def test_level_means_average_perplexity_geometrically():
     runs = pd.concat([runs_of([10.0, 20.0], metric="perplexity"), runs_of([10.0, 80.0], metric="perplexity", seed=1)])
-    means = knees.level_means(runs).set_index("sparsity")
+    means = quality.level_means(runs).set_index("sparsity")
     assert METRICS["perplexity"].value(means.loc[0.1, "quality"]) == pytest.approx(40.0)
     assert means.loc[0.1, "n_seeds"] == 2
     assert means.loc[0.1, "low"] < means.loc[0.1, "quality"] < means.loc[0.1, "high"]
@@ -244,9 +244,7 @@ def test_a_metric_is_resampled_from_its_own_column(metric, column, monkeypatch):
     runs, items = items_of(("global", [0.9, 0.7, 0.5, 0.3], "m"), n=20)
     runs, seen = runs.assign(metric=metric), []
     numbers = {"score": 1.0, "second_score": 2.0, "prediction": 3.0}
-    monkeypatch.setattr(
-        knees.bootstrap, "moves", lambda metric, scores, *_: seen.append(scores) or scores.mean(-1)[None]
-    )
+    monkeypatch.setattr(bootstrap, "moves", lambda metric, scores, *_: seen.append(scores) or scores.mean(-1)[None])
     knees.table(runs, lambda chosen: items(chosen).assign(**numbers))
     assert np.unique(seen[0]).tolist() == [numbers[column]]
 
@@ -347,21 +345,21 @@ def test_a_smooth_knee_is_not_called_a_hinge(steep):
 def test_an_interval_is_plain_percentiles_that_hold_the_estimate():
     replicates = np.random.default_rng(0).normal(size=100_000)
     for estimate in (0.0, 0.5):
-        assert np.array(knees.interval(estimate, replicates)) == pytest.approx([-1.96, 1.96], abs=0.03)
-    assert knees.interval(9.0, replicates)[1] == 9.0
-    assert knees.interval(0.5, np.full(50, 0.4)) == (0.4, 0.5)
-    assert knees.interval(1.0, np.ones(50)) == (1.0, 1.0)
+        assert np.array(intervals.interval(estimate, replicates)) == pytest.approx([-1.96, 1.96], abs=0.03)
+    assert intervals.interval(9.0, replicates)[1] == 9.0
+    assert intervals.interval(0.5, np.full(50, 0.4)) == (0.4, 0.5)
+    assert intervals.interval(1.0, np.ones(50)) == (1.0, 1.0)
     some = np.append(replicates[:97], [np.inf] * 3)
-    assert knees.interval(0.0, some)[1] is None
+    assert intervals.interval(0.0, some)[1] is None
 
 
 def test_ends_are_the_order_statistics_that_leave_two_and_a_half_per_cent_out():
     """Of 40 replicates the lowest one may lie below, and the highest one above: ceil(0.025 · 40) = 1, ceil(39) = 39."""
     values = np.arange(40.0)
-    assert knees.percentiles((20, 20), values, values) == (0, 38)
+    assert intervals.percentiles((20, 20), values, values) == (0, 38)
     values = np.arange(50.0)  # ceil(1.25) = 2 and ceil(48.75) = 49
-    assert knees.percentiles((20, 20), values, values) == (1, 48)
-    assert knees.percentiles((-3, 60), values, values) == (-3, 60)
+    assert intervals.percentiles((20, 20), values, values) == (1, 48)
+    assert intervals.percentiles((-3, 60), values, values) == (-3, 60)
 
 
 def test_the_interval_ends_at_levels_and_holds_the_gap():
@@ -423,10 +421,10 @@ def test_ragged_curves_have_seed_noise_by_the_seeds_there_are():
     assert row["essential_sparsity_low"] <= whole["essential_sparsity_low"] + 0.1
     means = {}
     for name, chosen in (("whole", runs), ("fewer", fewer)):
-        curve = knees.curve_of(
-            {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}, knees.with_quality(chosen)
+        curve = single.curve_of(
+            {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}, quality.with_quality(chosen)
         )
-        knees.resample(curve, chosen, items(chosen), 400)
+        single.resample(curve, chosen, items(chosen), 400)
         means[name] = curve.replicates.std(axis=0)
     assert means["fewer"][7] > 1.2 * means["whole"][7]
     assert np.allclose(np.delete(means["fewer"], 7), np.delete(means["whole"], 7), rtol=0.3)
@@ -475,11 +473,11 @@ def test_items_count_by_their_weight_in_intervals():
 
     runs["value"] = 20.0
     key = {"model": "m", "task": "t", "pattern": "global", "metric": "perplexity"}
-    curve = knees.curve_of(key, knees.with_quality(runs))
-    moved, n_items, stream = knees.moves(curve, runs, losses(runs), 50)
+    curve = single.curve_of(key, quality.with_quality(runs))
+    moved, n_items, stream = single.moves(curve, runs, losses(runs), 50)
     part = losses(runs).query("sparsity == 0").sort_values("item")
     score, weight = part["score"].to_numpy(), part["weight"].to_numpy()
-    counts = np.concatenate(list(knees.bootstrap.item_counts(40, stream, 50)))
+    counts = np.concatenate(list(bootstrap.item_counts(40, stream, 50)))
     expected = score.sum() / weight.sum() - (counts @ score) / (counts @ weight)
     assert n_items == 40
     assert np.allclose(moved[:, 0, 0], expected, atol=1e-5)
@@ -549,11 +547,11 @@ def test_the_interval_of_a_comparison_has_the_gaps_of_both_grids_in_it():
     draw, curves = np.random.default_rng(0), []
     for pattern, levels, own in (("a", np.arange(10) / 10, 3), ("b", np.arange(6) / 4 * 0.99, 3)):
         key = {"model": "m", "task": "t", "pattern": pattern, "metric": "accuracy"}
-        curve = knees.Curve(key, METRICS["accuracy"], 0.01, levels, [0], 0.9 - levels[:, None])
+        curve = single.Curve(key, METRICS["accuracy"], 0.01, levels, [0], 0.9 - levels[:, None])
         curve.found["essential_sparsity"] = levels[own] - 0.01
         curve.gap, curve.outside = (levels[own - 1], levels[own]), draw.integers(1, len(levels) + 1, 400)
         curves.append(curve)
-    row = comparisons.table(curves, ["pattern"]).iloc[0]
+    row = comparisons.table(pd.DataFrame(map(knees.resampled, curves)), ["pattern"]).iloc[0]
     lows, highs, share = [], [], []
     ends = [[*curve.levels, np.inf] for curve in curves]
     for i, j in zip(*(curve.outside for curve in curves), strict=True):
@@ -564,6 +562,27 @@ def test_the_interval_of_a_comparison_has_the_gaps_of_both_grids_in_it():
     low, high = sorted(lows)[9], sorted(highs)[389]
     assert (row["low"], row["high"]) == (low if np.isfinite(low) else None, high if np.isfinite(high) else None)
     assert row["share_a_larger"] == np.mean(share)
+
+
+def test_curves_fitted_one_model_at_a_time_are_those_fitted_together(tmp_path):
+    """Through the tables that jobs leave: every column, and the comparisons of curves of different jobs."""
+    later = 0.9 - np.maximum(LEVELS - 0.65, 0)
+    runs, items = items_of(("global", FALLING, "m"), ("random", later, "m"), ("global", later, "n"), seeds=(0, 1))
+    together = knees.table(runs, items, replicates=60)
+    for name, frame in zip(("knees", "resamples"), together, strict=True):
+        tables.write(frame, name, tmp_path / f"{name}.parquet")
+    for model in ("n", "m"):
+        bootstrap._kept.cache_clear()
+        for name, frame in zip(
+            ("knees", "resamples"), knees.table(runs[runs["model"] == model], items, replicates=60), strict=True
+        ):
+            tables.write(frame, name, tmp_path / f"{model}/{name}.parquet")
+    for name in ("knees", "resamples"):
+        gathered = tables.collect([tmp_path / f"{model}/{name}.parquet" for model in ("m", "n")], name)
+        pd.testing.assert_frame_equal(gathered, tables.read(tmp_path / f"{name}.parquet", name))
+    pd.testing.assert_frame_equal(
+        comparisons.table(gathered, ["pattern", "model"]), comparisons.table(together[1], ["pattern", "model"])
+    )
 
 
 def test_comparisons_fit_their_schema(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from test_figures import spectrum_of
 from test_tables import grid_rows, write_runs
 
+import collect_knees
 import collect_runs
 import count_layers
-from essential_sparsity import files, tables
+from essential_sparsity import errors, files, tables
 from essential_sparsity.curves import comparisons, differences, knees
 from essential_sparsity.emergence import trajectories
 from essential_sparsity.figures import curves as figures
@@ -213,6 +214,23 @@ def test_what_a_missing_run_goes_on_from_is_kept(grid, tmp_path):
     left = {name for name, folder in works.items() if folder.exists()}
     chunk = "tiny/words/global/0.200+0.400/seed{}"
     assert left == {chunk.format(0), chunk.format(1), "tiny/words/lth/0.200/seed0", "0.100", "0.200"}
+
+
+def test_knees_that_were_fitted_without_a_run_are_gathered_only_where_that_is_meant(grid, tmp_path):
+    """A damaged file that came back is no reason to fit again that Snakemake knows of."""
+    tables.write(grid, "grid", tmp_path / "grid.parquet")
+    folder = tmp_path / "curves/tiny/words"
+    found, resamples = knees.table(runs_of(asked()).assign(model="tiny", task="words"), replicates=50)
+    lost = grid.iloc[:1][[*runs.KEY, "run"]].assign(log=None, reason="The file is not the one of its run.")
+    for name, frame in (("knees", found), ("resamples", resamples), ("missing_runs", lost)):
+        tables.write(frame, name, folder / f"{name}.parquet")
+    given = ["--grid", str(tmp_path / "grid.parquet"), "--curves", str(tmp_path / "curves"), "--compare", "pattern"]
+    given += ["--knees", str(tmp_path / "knees.parquet"), "--comparisons", str(tmp_path / "comparisons.parquet")]
+    with pytest.raises(errors.UserError, match=r"words/knees\.parquet was fitted without .* delete that table"):
+        collect_knees.main(given)
+    collect_knees.main([*given, "--missing", "skip"])
+    assert len(tables.read(tmp_path / "knees.parquet", "knees")) == len(found)
+    assert len(tables.read(tmp_path / "comparisons.parquet", "comparisons")) == 1
 
 
 def test_a_model_without_a_spectrum_is_left_out_of_the_layers_when_told_so(grid, tmp_path, capsys):

@@ -30,8 +30,9 @@ STUDY = {"study": "mine", "grid": GRID, "lottery": {"share": 0.1}, "knees": {"co
 FILES = {name: f"config/{name}.tsv" for name in ("models", "tasks", "references", "pretraining")}
 
 # what follows from new runs of the task `long`, and of both
-TABULATED = {"collect_runs": 1, "collect_costs": 1, "check_references": 1, "fit_knees": 1, "tabulate_knees": 1}
-TABULATED |= {"measure_differences": 1, "plot_difference": 1, "plot_curve": 2}
+TABULATED = {"collect_runs": 1, "collect_costs": 1, "check_references": 1, "fit_knees": 1, "collect_knees": 1}
+TABULATED |= {"tabulate_knees": 1, "measure_differences": 1, "plot_difference": 1, "plot_curve": 1}
+BOTH = {"fit_knees": 2, "plot_curve": 2}
 GRIDDED = TABULATED | {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}
 COMPARED = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
 # dense 2, global 2 chunks x 2 seeds, lth 1 x 2; `short`: dense 1, random 2 levels
@@ -79,8 +80,9 @@ class Study(Workspace):
     def results(self) -> dict[str, pd.DataFrame | str]:
         """The tables of the study, costs aside."""
         found = {}
-        for path in sorted((self.folder / "results/mine").rglob("*.parquet")):
-            name = path.stem
+        root = self.folder / "results/mine"
+        for path in sorted(root.rglob("*.parquet")):
+            name = path.relative_to(root).with_suffix("").as_posix().removeprefix("tables/")
             if name in ("runs", "missing_runs", "references", "grid"):
                 found[name] = tables.read(path, name)
             elif name != "costs":
@@ -169,13 +171,13 @@ CHANGES = {
     "a kind added": (write("workflow/scripts/extensions/my_kind.py", KIND), {}),
     "a permission": (edit(FILES["models"], "\tfalse\t", "\ttrue\t"), {}),
     "another metric": (edit(FILES["tasks"], "\t2\t1\t\t", "\t2\t1\tmatthews,accuracy\t"), GRIDDED),
-    "code of pruning": (edit(f"{LIBRARY}/pruning/masks.py", "import ", "import sys\nimport "), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),
-    "code of the kind": (append(f"{LIBRARY}/tasks/text_classification.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),
+    "code of pruning": (edit(f"{LIBRARY}/pruning/masks.py", "import ", "import sys\nimport "), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
+    "code of the kind": (append(f"{LIBRARY}/tasks/text_classification.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
     "code of another kind": (append(f"{LIBRARY}/tasks/perplexity.py", "MORE = 1\n"), {}),
-    "code of training": (append(f"{LIBRARY}/training/finetuning.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED),
+    "code of training": (append(f"{LIBRARY}/training/finetuning.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
     "code of spectra": (append(f"{LIBRARY}/pruning/measuring.py", "MORE = 1\n"), {"measure_spectrum": 1, "count_layers": 1, "plot_layers": 1, "collect_costs": 1}),
     "code of tickets": (append(f"{LIBRARY}/runs/lottery.py", "MORE = 1\n"), {"find_ticket": TICKETS, "prune_eval": 2} | TABULATED | COMPARED),
-    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"fit_knees": 1, "tabulate_knees": 1, "plot_curve": 2, "measure_differences": 1, "plot_difference": 1}),
+    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"collect_knees": 1, "tabulate_knees": 1} | BOTH),
     "code of a figure": (append(f"{LIBRARY}/figures/heat_maps.py", "MORE = 1\n"), {"plot_layers": 1}),
     "a label": (edit(FILES["models"], "one\tone", "one\tOne"), {"plot_curve": 2, "plot_layers": 1, "plot_difference": 1, "plot_similarity": 1}),
     "a level": (grid(2, sparsities=[0.1, 0.2, 0.4]), {"prune_eval": 1} | GRIDDED),
@@ -184,19 +186,23 @@ CHANGES = {
     "a seed": (grid(2, seeds=[0, 2]), {"prune_eval": 3} | GRIDDED),
     "a higher ticket": (grid(1, sparsities=[0.1, 0.2, 0.3]), {"find_ticket": 2, "prune_eval": 2} | GRIDDED | COMPARED),
     "a pattern of the grid": (grid(2, patterns=["random", "erk"]), {"prune_eval": 2} | GRIDDED),
-    "a model": (grid(2, models=["one", "two"]), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": 3} | GRIDDED | {"plot_curve": 3, "plot_layers": 2}),
+    "a model": (grid(2, models=["one", "two"]), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": 3} | GRIDDED | {"plot_layers": 2}),
     "a task": (append(FILES["tasks"], TASK.format("third", "news", 1)), {}),
-    "a task of the grid": (lambda study: (append(FILES["tasks"], TASK.format("third", "news", 1))(study), grid(2, tasks=["short", "third"])(study)), {"prune_eval": 3} | GRIDDED | {"plot_curve": 3}),
+    "a task of the grid": (lambda study: (append(FILES["tasks"], TASK.format("third", "news", 1))(study), grid(2, tasks=["short", "third"])(study)), {"prune_eval": 3} | GRIDDED),
     "a local data file": (append("data/reviews.csv", "more,0\n"), {"fetch_dataset": 1, "prune_eval": LONG, "find_ticket": TICKETS} | TABULATED | COMPARED),
-    "local weights": (write("data/one/model.safetensors", "pruned"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED),
-    "a tokenizer beside local weights": (write("data/one/tokenizer.json", "{}"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED),
+    "local weights": (write("data/one/model.safetensors", "pruned"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
+    "a tokenizer beside local weights": (write("data/one/tokenizer.json", "{}"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
     "a hidden file beside local weights": (write("data/one/.cache", "{}"), {}),
     "a reference's wording": (lambda study: study.refer(0.5, 1.0, "told otherwise"), {"check_references": 1}),
     "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1}),
+    "a run of one task": (remove(f"{RUNS}/short/random/0.400/seed0.parquet"), {"prune_eval": 1} | TABULATED),
+    "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1}),
+    "a lost table of a curve": (remove("results/mine/curves/one/short/knees.parquet"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1}),
+    "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1}),
     "a lost run": (remove(f"{RUNS}/long/global/0.300/seed1.parquet"), {"prune_eval": 1} | TABULATED),
     "a lost spectrum, which nothing needs now": (remove("results/store/spectra/one.parquet"), {}),
     "lost benchmarks": (lambda study: shutil.rmtree(study.folder / "results/store/benchmarks"), {}),
-    "a lost grid": (remove("results/mine/grid.parquet"), GRIDDED),
+    "a lost grid": (remove("results/mine/grid.parquet"), {rule: n for rule, n in GRIDDED.items() if rule not in BOTH}),
 }  # fmt: skip
 FRESH = {"a setting of a task", "a low level of a chunked curve", "local weights"}
 ALIKE = {"code of the kind", "code of training", "a tokenizer beside local weights"}  # runs what another change does

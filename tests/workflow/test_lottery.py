@@ -22,7 +22,8 @@ GRID = {
     "sparsities": [0.4],
     "seeds": [0, 1],
 }
-COLLECTED = {"collect_runs": 1, "collect_costs": 1, "fit_knees": 1, "plot_curve": 1, "tabulate_knees": 1}
+COLLECTED = {"collect_runs": 1, "collect_costs": 1, "fit_knees": 1, "collect_knees": 1, "plot_curve": 1}
+COLLECTED |= {"tabulate_knees": 1}
 COMPARED = {"measure_differences": 1, "plot_difference": 1}
 GRIDDED = {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}  # the grid says of what code its runs are
 ALIKE = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}

@@ -12,7 +12,8 @@ import run_alone
 from essential_sparsity import tables
 
 SKIP = ("--config", "missing_runs=skip")
-REAL = ("fit_knees", "tabulate_knees", "plot_curve", "plot_models", "measure_differences", "plot_difference")
+REAL = ("fit_knees", "collect_knees", "tabulate_knees", "plot_curve", "plot_models", "measure_differences")
+REAL += ("plot_difference",)
 COMPUTING = {"prune_eval", "find_ticket", "fetch_model", "fetch_dataset", "measure_spectrum", "pretrain"}
 ALONE = (sys.executable, "workflow/scripts/run_alone.py", "--cores", "4", "--keep-going", "--quiet", "rules", "host")
 REFINE = (sys.executable, "workflow/scripts/refine.py", sys.executable, "-m", "snakemake", "--cores", "4")
@@ -58,7 +59,7 @@ def test_a_failed_and_a_lost_run_are_named_and_the_others_tabulated(fresh):
 
     planned = study.planned(*SKIP)
     assert not COMPUTING & planned.keys()
-    assert (planned["collect_runs"], planned["fit_knees"], planned["plot_curve"]) == (1, 1, 2)
+    assert (planned["collect_runs"], planned["fit_knees"], planned["plot_curve"]) == (1, 2, 2)
     assert study.planned(*SKIP, "--profile", "slurm") == planned
     study.run(*SKIP)
     assert study.planned(*SKIP) == {}

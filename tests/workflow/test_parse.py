@@ -167,6 +167,28 @@ def test_profile_sends_the_rules_that_ask_for_a_gpu_and_no_others_to_the_gpu_par
     assert profile["default-resources"]["slurm_partition"] == "cpu"
 
 
+def test_the_head_fetches_and_makes_light_tables_and_figures_and_nothing_else(workspace):
+    """What is no local rule says what it needs; local rules ask for one thread, which Snakemake hands on to libraries."""
+    local, jobs = set(), {}
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        text = path.read_text()
+        for block in re.findall(r"^localrules:\n((?: +\w+,\n)+)", text, re.MULTILINE):
+            local |= set(re.findall(r"\w+", block))
+        jobs |= {rule.partition(":")[0]: rule for rule in re.split(r"^ *rule ", text, flags=re.MULTILINE)[1:]}
+    assert local < jobs.keys()
+    assert local == {name for name in jobs if re.match("fetch_|tabulate_|collect_|plot_|choose_|check_", name)}
+    for name, text in jobs.items():
+        assert name in local or ("mem_mb=" in text and "runtime=" in text), name
+        assert name not in local or "threads:" not in text, name
+    profile = yaml.safe_load((ROOT / "slurm/profile.v9+.yaml").read_text())
+    assert profile["local-cores"] == 2
+    output = workspace.snakemake("--profile", "slurm", "--dry-run")
+    for block in output.split("rule fit_knees:")[1:]:
+        assert 1500 < int(re.search(r"mem_mb=(\d+)", block)[1]) < 10_000
+        assert 10 <= int(re.search(r"runtime=(\d+)", block)[1]) < 60
+    assert output.count("rule fit_knees:") > 2
+
+
 def test_profile_keeps_what_was_learned_on_real_clusters():
     profile = yaml.safe_load((ROOT / "slurm/profile.v9+.yaml").read_text())
     assert profile["slurm-status-command"] == "squeue"

@@ -27,8 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there, to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
-    lost = missing.table(grid, args.logs) if args.missing == "skip" else tables.empty("missing_runs")
-    there = missing.without(grid, lost)
+    there, lost = missing.parted(grid, args.logs, args.missing == "skip")
     tables.write(runs.collect(there, args.mixed), "runs", args.out)
     tables.write(lost, "missing_runs", args.missing_runs)
     if len(lost):

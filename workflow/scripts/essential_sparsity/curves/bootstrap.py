@@ -10,6 +10,7 @@ Qualities are arrays (…, L, S) over levels and seeds, the first level dense; N
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import chi2, norm, rankdata
@@ -23,6 +24,8 @@ from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
 BATCH = 1 << 21  # resampled items held at once
+KEPT = 1 << 28  # bytes of draws that are kept for the next curve of a task: those of 26,000 items
+BLOCK = 1 << 16  # of these, as many as stay in the cache of a processor
 FAR = 5  # tolerances below dense: levels beyond say nothing about the seeds' spread where the curve leaves
 APART = 5  # times the spread between seeds at any other level: at such a level some seeds have collapsed
 
@@ -60,14 +63,30 @@ def complete(metric: Metric, scores: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def item_counts(n: int, stream: str, replicates: int) -> Iterator[np.ndarray]:
-    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a stream every time."""
+    """How often each of n items is drawn, float32 batches (b, n) of `replicates` rows; the same for a stream every time.
+
+    The curves of a task ask for the same draws one after another: those of one stream are kept, where they are no more
+    than KEPT bytes.
+    """
+    drawn = _kept(n, stream, replicates) if n * replicates <= KEPT else _drawn(n, stream, replicates)
+    return (counts.astype(np.float32) for counts in drawn)
+
+
+@lru_cache(maxsize=1)
+def _kept(n: int, stream: str, replicates: int) -> list[np.ndarray]:
+    return list(_drawn(n, stream, replicates))
+
+
+def _drawn(n: int, stream: str, replicates: int) -> Iterator[np.ndarray]:
+    """The counts of `item_counts` in the smallest whole numbers that hold them: a byte, whatever n."""
     generator = files.rng(0, "bootstrap items", stream)
     size = max(1, BATCH // n)
     for start in range(0, replicates, size):
         rows = min(size, replicates - start)
         drawn = generator.integers(0, n, (rows, n), dtype=np.int32)
         drawn += np.arange(rows, dtype=np.int32)[:, None] * n
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
+        counts = np.bincount(drawn.ravel(), minlength=rows * n)
+        yield counts.reshape(rows, n).astype(np.min_scalar_type(counts.max()))
 
 
 def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
@@ -85,16 +104,86 @@ def _mean(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.n
 
 
 def _correlation(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
-    """Correlation of the resample: Spearman's has its ranks taken anew, since items drawn twice tie."""
-    prepare = _ranker if metric.from_items == "rank correlation" else _unchanged
-    wanted, readers = prepare(targets), [prepare(row) for row in scores]
+    """Pearson's correlation of the resample, 0 where a side is constant."""
+
+    def centred(values: np.ndarray, counts: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return values - (values * counts).sum(axis=1, keepdims=True) / total
 
     def statistic(counts: np.ndarray) -> np.ndarray:
-        counts = counts.astype(np.float64)
-        goal = wanted(counts)
-        return np.stack([_pearson(values(counts), goal, counts) for values in readers], axis=1)
+        found = np.empty((len(counts), len(scores)))
+        for place in _blocks(counts):
+            drawn = counts[place].astype(np.float64)
+            total = drawn.sum(axis=1, keepdims=True)
+            goal = centred(targets, drawn, total)
+            spread = (goal * goal * drawn).sum(axis=1)
+            for i, row in enumerate(scores):
+                values = centred(row, drawn, total)
+                weighted = values * drawn
+                found[place, i] = _ratio((weighted * goal).sum(axis=1), (weighted * values).sum(axis=1) * spread)
+        return found
 
     return statistic
+
+
+def _rank_correlation(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
+    """Spearman's correlation of the resample, 0 where a side is constant: ranks are taken anew, since items drawn twice tie.
+
+    In whole numbers up to the last division: twice a mid-rank is how many draws lie below an item and how many not above
+    it, and the mean of that is n. Items stand in rows, and few resamples beside each other: what is looked up and summed
+    stays in the cache of a processor.
+    """
+    goal, *rows = map(_ranks, (targets, *scores))
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        found = np.empty((len(counts), len(scores)))
+        for place in _blocks(counts):
+            drawn = counts[place].T.astype(np.float64, order="C")  # (n, b)
+            order, ranks = goal
+            wanted = np.empty_like(drawn)
+            wanted[order] = ranks(drawn[order])
+            spread = (wanted * wanted * drawn).sum(axis=0)
+            wanted *= drawn
+            for i, (order, ranks) in enumerate(rows):
+                own = drawn[order]
+                values = ranks(own)
+                product = (values * wanted[order]).sum(axis=0)
+                own *= values
+                own *= values
+                found[place, i] = _ratio(product, own.sum(axis=0) * spread)
+        return found
+
+    return statistic
+
+
+def _blocks(counts: np.ndarray) -> list[slice]:
+    """The resamples (b, n) in parts of BLOCK numbers."""
+    size = max(1, BLOCK // counts.shape[1])
+    return [slice(start, start + size) for start in range(0, len(counts), size)]
+
+
+def _ranks(values: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """The order of items (n), and a function from their counts in this order, (n, b), to twice their mid-ranks less n."""
+    n, order = len(values), np.argsort(values, kind="stable")
+    first, last = (
+        rankdata(values[order], method="min").astype(int) - 1,
+        rankdata(values[order], method="max").astype(int),
+    )
+    tied = len(np.unique(first)) < n
+
+    def ranks(counts: np.ndarray) -> np.ndarray:
+        below = np.empty((n + 1, counts.shape[1]))
+        below[0] = 0
+        np.cumsum(counts, axis=0, out=below[1:])
+        found = below[first] + below[last] if tied else below[:-1] + below[1:]
+        found -= n
+        return found
+
+    return order, ranks
+
+
+def _ratio(product: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """A correlation from the sum of products and the product of the sums of squares; 0 where a side is constant."""
+    return np.divide(product, np.sqrt(size), out=np.zeros_like(product), where=size > 0)
 
 
 def _confusion(metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Callable:
@@ -132,39 +221,10 @@ STATISTICS = {
     "mean": _mean,
     "mean above chance": _mean,
     "correlation": _correlation,
-    "rank correlation": _correlation,
+    "rank correlation": _rank_correlation,
     "binary f1": _confusion,
     "matthews": _confusion,
 }
-
-
-def _unchanged(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The values themselves, whatever the resample."""
-    return lambda counts: values[None, :]
-
-
-def _ranker(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Ranks of the items within resamples: counts (b, n) -> mid-ranks (b, n), from one sort of the values."""
-    order = np.argsort(values, kind="stable")
-    last = rankdata(values, method="max").astype(int)
-    first = rankdata(values, method="min").astype(int) - 1
-
-    def ranks(counts: np.ndarray) -> np.ndarray:
-        below = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts[:, order], axis=1)], axis=1)
-        return below[:, first] + below[:, last]  # twice the mid-rank, but for a constant: the correlation is the same
-
-    return ranks
-
-
-def _pearson(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Correlation of the rows of a and b, weighted by counts; 0 where a side is constant."""
-    total = counts.sum(axis=1, keepdims=True)
-    a = a - (a * counts).sum(axis=1, keepdims=True) / total
-    b = b - (b * counts).sum(axis=1, keepdims=True) / total
-    weighted = a * counts
-    product = (weighted * b).sum(axis=1)
-    size = (weighted * a).sum(axis=1) * (b * b * counts).sum(axis=1)
-    return np.divide(product, np.sqrt(size), out=np.zeros_like(product), where=size > 0)
 
 
 def paired_means(quality: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import errors, files
-from essential_sparsity.curves import bootstrap, knees
+from essential_sparsity.curves import bootstrap
+from essential_sparsity.curves.intervals import interval
+from essential_sparsity.curves.quality import with_quality
+from essential_sparsity.curves.single import curve_of, moves
 
 SPLIT = 0.5  # the sparsity that parts the two ranges
 RUN = ["sparsity", "seed"]
@@ -45,10 +48,7 @@ def table(
 def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int) -> Iterator[dict]:
     """The levels of one pair of curves, then its ranges."""
     patterns = (key["pattern_a"], key["pattern_b"])
-    curves = [
-        knees.curve_of(key | {"pattern": name}, knees.with_quality(runs))
-        for name, runs in zip(patterns, pair, strict=True)
-    ]
+    curves = [curve_of(key | {"pattern": name}, with_quality(runs)) for name, runs in zip(patterns, pair, strict=True)]
     seen = [items(runs) for runs in pair]
     if not np.array_equal(*(np.sort(part["item"].unique()) for part in seen)):
         raise errors.UserError(
@@ -56,14 +56,14 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
             "items: they cannot be paired. Delete their files in results/store/runs and results/store/items and run again."
         )
     (moved, n_items, _), (other, _, _) = (
-        knees.moves(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)
+        moves(curve, runs, part, replicates) for curve, runs, part in zip(curves, pair, seen, strict=True)
     )
     levels, difference = curves[0].levels, curves[0].quality - curves[1].quality
     noise = resampled(difference, moved - other, n_items, f"{key['task']} {key['model']} {' '.join(patterns)}")
     means, counts = np.nanmean(difference, axis=1), (~np.isnan(difference)).sum(axis=1)
     ranges = [part for part in ((levels <= SPLIT + 1e-9), (levels > SPLIT + 1e-9)) if part.sum() > 1]
     for part in [*(levels == level for level in levels), *ranges]:
-        low, high = knees.interval(means[part].mean(), means[part].mean() + noise(part))
+        low, high = interval(means[part].mean(), means[part].mean() + noise(part))
         yield key | {
             "sparsity_from": float(levels[part][0]),
             "sparsity_to": float(levels[part][-1]),

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
-from essential_sparsity.curves import knees
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
+from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
@@ -42,7 +42,7 @@ def curve(
     """
     runs = runs[(runs["model"] == model) & (runs["task"] == task)]
     gone = 0 if missing is None else int(((missing["model"] == model) & (missing["task"] == task)).sum())
-    means = knees.level_means(runs)
+    means = level_means(runs)
     if means.empty:
         return style.sentence(_nothing(f"of {model} on {task}", gone))
     metric = METRICS[headline(means["metric"])]
@@ -122,7 +122,7 @@ def models(
         rows[(rows["task"] == task) & rows["model"].isin(labels) & rows["pattern"].isin(["dense", pattern])]
         for rows in (runs, runs.iloc[:0] if missing is None else missing)
     )
-    means = knees.level_means(runs)
+    means = level_means(runs)
     if means.empty:
         return style.sentence(_nothing(f"on {task} with pattern {pattern}", len(lost)))
     metric = METRICS[headline(means["metric"])]

@@ -30,6 +30,11 @@ class Job:
     asked: tuple[str, ...]
 
     @property
+    def curve(self) -> tuple[str, str, str, int]:
+        """What the job's levels are of."""
+        return self.model, self.task, self.pattern, self.seed
+
+    @property
     def token(self) -> str:
         """The level token of the job's paths: `0.500`, or a chunk `0.100+0.200+0.300`."""
         return "+".join(self.levels)
@@ -119,10 +124,22 @@ def expand(
         for curve, levels in curves.items():
             levels.update(wanted.get(curve[:3], ()))
     return sorted(
-        Job(*curve[:3], chunk, curve[3], tuple(name for name in chunk if name in levels))
-        for curve, levels in curves.items()
-        for chunk in chunks(levels, levels_per_job[curve[1]], stored(curve))
+        job for curve, levels in curves.items() for job in _jobs(curve, levels, levels_per_job[curve[1]], stored)
     )
+
+
+def cut(jobs: Iterable[Job], size: int, stored: Callable[[Curve], Iterable[str]]) -> list[Job]:
+    """The same levels of the same curves as jobs anew, sorted, of `size` levels each where they are not `stored` already."""
+    curves = defaultdict(set)
+    for job in jobs:
+        curves[job.curve].update(job.asked)
+    return sorted(job for curve, levels in curves.items() for job in _jobs(curve, levels, size, stored))
+
+
+def _jobs(curve: Curve, levels: set[str], size: int, stored: Callable[[Curve], Iterable[str]]) -> list[Job]:
+    """The jobs of one curve."""
+    found = chunks(levels, size, stored(curve))
+    return [Job(*curve[:3], chunk, curve[3], tuple(name for name in chunk if name in levels)) for chunk in found]
 
 
 def chunks(levels: Collection[str], size: int, stored: Iterable[str] = ()) -> list[tuple[str, ...]]:

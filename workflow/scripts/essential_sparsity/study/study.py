@@ -61,7 +61,7 @@ class Study:
     """What a configuration asks for. Rows of tables by id, series expanded, revisions replaced by commits.
 
     `jobs`: the evaluations. `members`: the checkpoints of the series that are studied. `expected`: reference values by
-    (model, task). `given`: the configuration as `read` takes it.
+    (model, task). `given`: the configuration as `read` takes it. `looked`: whether `jobs` are cut as the store's runs are.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Study:
     members: list[dict]
     mask_levels: list[str]
     expected: references.Expected
+    looked: bool
 
     @property
     def folder(self) -> str:
@@ -199,11 +200,24 @@ class Study:
         needed = (f"{place}.safetensors", f"{place}.sha256", f"{STORE}/checkpoints/{ticket[0]}/manifest.json")
         return not self.skipping or all(map(os.path.isfile, needed))
 
-    def stored_jobs(self) -> list[grid.Job]:
-        """The jobs whose runs and items lie in the store; each folder is listed once."""
+    def stored(self, jobs: Sequence[grid.Job]) -> list[grid.Job]:
+        """Those of the jobs whose runs and items lie in the store; each folder is listed once."""
         runs, items = (grid.stored_in(f"{STORE}/{folder}") for folder in ("runs", "items"))
-        curves = {job: (job.model, job.task, job.pattern, job.seed) for job in self.jobs}
-        return [job for job, curve in curves.items() if job.token in runs(curve) and job.token in items(curve)]
+        return [job for job in jobs if job.token in runs(job.curve) and job.token in items(job.curve)]
+
+    @cached_property
+    def _jobs_of(self) -> dict[tuple[str, str], list[grid.Job]]:
+        found: dict[tuple[str, str], list[grid.Job]] = {}
+        for job in self.jobs:
+            found.setdefault((job.model, job.task), []).append(job)
+        return found
+
+    def jobs_of(self, model: str, task: str) -> list[grid.Job]:
+        """The jobs of one model and task, cut as their runs in the store are, which are looked at if they were not before."""
+        jobs = self._jobs_of[model, task]
+        if self.looked:
+            return jobs
+        return grid.cut(jobs, self.tasks[task]["levels_per_job"], grid.stored_in(f"{STORE}/runs"))
 
     def missing_jobs(self) -> list[grid.Job]:
         """The others."""
@@ -304,10 +318,10 @@ class Study:
             modules.append("essential_sparsity.pruning.tickets")
         return files.sha256_text(json.dumps([codefiles.digest(program, *modules), patterns.essence(parts)]))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The grid as rows of table `grid`: one per run, with where its files lie and what it must have been made of."""
+    def rows(self, jobs: Sequence[grid.Job] | None = None) -> list[dict[str, Any]]:
+        """The grid, or some jobs of it, as rows of table `grid`: a run each, with its files and what it must have been made of."""
         found, texts = [], {}
-        for job in self.jobs:
+        for job in self.jobs if jobs is None else jobs:
             task = self.tasks[job.task]
             if job.task not in texts:
                 texts[job.task] = files.sha256_text(self.settings(job.task))
@@ -334,16 +348,16 @@ class Study:
                 )
         return found
 
-    def digest(self) -> str:
-        """SHA-256 of `rows`: whether the grid's table is the one that is asked for."""
-        return files.sha256_text(json.dumps(self.rows(), sort_keys=True))
+    def digest(self, jobs: Sequence[grid.Job] | None = None) -> str:
+        """SHA-256 of `rows`: whether the grid's table, or these jobs of it, are what is asked for."""
+        return files.sha256_text(json.dumps(self.rows(jobs), sort_keys=True))
 
 
 def read(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
     """Read and check what a configuration asks for.
 
     `looking` = False, for jobs on other machines: neither the store nor the files that rows name are looked at, for the
-    head has done so. (Where nothing is computed, `missing_runs: skip`, all look which checkpoints have been measured.) Raises ConfigError naming file, place, value and expectation.
+    head has done so; only `jobs_of` looks, at one curve's runs. (Where nothing is computed, `missing_runs: skip`, all look which checkpoints have been measured.) Raises ConfigError naming file, place, value and expectation.
     """
     study = unlocked(config, where, looking)
     locked = revisions.read(config["revisions"])
@@ -377,6 +391,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
         members=series.studied(expanded, tables.models),
         mask_levels=series.mask_levels(expanded),
         expected=references.read(expanded, tables.models, tables.tasks),
+        looked=looking,
     )
 
 

@@ -36,6 +36,12 @@ def table(grid: pd.DataFrame, logs: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def parted(grid: pd.DataFrame, logs: Path, skip: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of table `grid` that are tabulated, and table `missing_runs` of the others: without `skip`, all are."""
+    lost = table(grid, logs) if skip else tables.empty("missing_runs")
+    return without(grid, lost), lost
+
+
 def without(grid: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     """The rows of table `grid` that table `missing_runs` does not name."""
     if missing.empty:

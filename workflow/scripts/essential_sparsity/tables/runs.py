@@ -14,13 +14,13 @@ WEIGHTS = {"weights_sha256": "SHA-256 of the weights", "dtype": "data type of th
 SHOWN = 5  # stale files that a message names
 
 
-def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
+def collect(grid: pd.DataFrame, mixed: str | None = "stop") -> pd.DataFrame:
     """The rows of table `runs` that a grid (table `grid`) asks for, of the metrics that its tasks name.
 
     Raises ValueError naming the files that were made of something else than the configuration asks for, and what; for a
     metric that a run does not have; for runs of one model that scored other weights, or weights of another data type; and for
     runs of one model and task that another version of a library or another type of device computed, where `mixed` is "stop"
-    ("warn" says so and goes on).
+    ("warn" says so and goes on; None does not look).
     """
     found = tables.collect(grid["run"].drop_duplicates(), "runs")
     joined = beside(grid, found)
@@ -31,7 +31,8 @@ def collect(grid: pd.DataFrame, mixed: str = "stop") -> pd.DataFrame:
         )
     _refuse_stale(joined)
     _refuse_other_weights(joined)
-    _compare_versions(joined, mixed)
+    if mixed:
+        _compare_versions(joined, mixed)
     return _chosen(grid, found)
 
 

@@ -1,0 +1,39 @@
+"""What replicates of curves say in intervals of 95 %.
+
+What lies between two levels was not measured: the interval of the essential sparsity ends at levels of the grid (`gaps`).
+"""
+
+import numpy as np
+
+ALPHA = 0.05
+
+
+def gaps(levels: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """The levels, (2, B), between which the essential sparsity of each replicate lies; infinite above the last.
+
+    `outside` (B): the first level beyond the tolerance, as `Curve` has it.
+    """
+    ends = np.append(levels, np.inf)
+    return np.stack([ends[outside - 1], ends[outside]])
+
+
+def percentiles(own: tuple[float, float], lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
+    """What all but 2.5 % of the replicates (B) lie above, and below, widened to hold what was found itself (`own`).
+
+    Order statistics, of which infinite ones are the largest: the interval's ends are values that replicates have.
+    """
+    size = len(lows)
+    low = np.sort(lows)[int(np.ceil(ALPHA / 2 * size)) - 1]
+    high = np.sort(highs)[int(np.ceil((1 - ALPHA / 2) * size)) - 1]
+    return min(float(low), own[0]), max(float(high), own[1])
+
+
+def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % interval of a reading from its replicates (B), infinities included; an end is None when it is infinite."""
+    low, high = percentiles((estimate, estimate), resampled, resampled)
+    return or_none(low), or_none(high)
+
+
+def or_none(value: float) -> float | None:
+    """The value, None where it is infinite or not a number."""
+    return float(value) if np.isfinite(value) else None
