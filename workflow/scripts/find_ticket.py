@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     done = work = None
     if args.work:
         done = finished.Finished.of_job(args.work, made_of(args), {"out": args.out, "digest": args.digest})
-        work = resume.Work.of_job(args.work / "training", args.manifest, args.data)
+        work = resume.Work.of_job(args.work / "training", args.code, args.manifest, args.data)
     if not (done and (done.there(lambda: whole(args)) or done.take_back())):
         with threadpool_limits(settings["threads"]):
             masks, record = prune(args, settings, work)

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
-    work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
+    work = resume.Work.of_job(args.work / "training", args.code, args.manifest, args.data) if args.work else None
     with threadpool_limits(settings["threads"]):
         job.run(args, resume.versions(device), lambda made: evaluate(args, settings, made, device, work))
     if work:

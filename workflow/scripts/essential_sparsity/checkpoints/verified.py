@@ -8,6 +8,7 @@ that others can write to is as if it was not there; a system that does not say w
 Standard library only.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -37,10 +38,8 @@ def sha256_file(path: str | os.PathLike) -> str:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
         unchanged = _identity(path, os.fstat(handle.fileno())) == identity
     if record is not None and unchanged and now - status.st_ctime_ns > RECENT_NS:
-        try:
+        with contextlib.suppress(OSError):  # a full home folder costs the remembering alone
             files.write_json(record, {"of": identity, "sha256": found})
-        except OSError:  # a full or missing home folder costs the remembering alone
-            pass
     return found
 
 

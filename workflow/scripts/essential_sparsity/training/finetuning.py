@@ -69,7 +69,7 @@ def train_(
 
     `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
     Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
-    `work`: where checkpoints are kept, and what decides `rows`; a training that was killed goes on from the last one.
+    `work`: where checkpoints are kept, and what decides `rows`, the weights of `model` and the code; a training that was killed goes on from the last one.
     Where memory does not suffice for a batch, it goes through in parts that add up to the same gradient.
     Returns whether training diverged: it left weights that are not finite, or a loss of the first training rows that is
     more than RISE times that before training. It ends with the epoch in which a weight is no longer finite, since no step
@@ -83,7 +83,7 @@ def train_(
     model.float().to(device)
     held = hold(model, masks)
     before = mean_loss(model, rows, collate, device)
-    progress = work and resume.Progress(identified(work, model, rows, settings, seed, masks, device))
+    progress = work and resume.Progress(identified(work, rows, settings, seed, masks, device))
     with contextlib.ExitStack() as stack:
         folder = work.folder if work else stack.enter_context(tempfile.TemporaryDirectory())
         for _, _, _, hook in held:
@@ -106,14 +106,14 @@ def train_(
 
 def identified(
     work: resume.Work,
-    model: transformers.PreTrainedModel,
     rows: Sequence,
     settings: Mapping[str, Any],
     seed: int,
     masks: Mapping[str, torch.Tensor],
     device: torch.device,
 ) -> resume.Work:
-    """The work with all that decides the trained bits, but for the rows' content, which its caller names."""
+    """The work with all that decides the trained bits: its caller names what the weights before training and the rows'
+    content follow from (`resume.Work.of_job`)."""
     return resume.Work(
         work.folder,
         {
@@ -121,9 +121,7 @@ def identified(
             "settings": dict(settings),
             "seed": seed,
             "rows": len(rows),
-            "weights": resume.digest(model.state_dict()),
             "masks": resume.digest(masks),
-            "code": resume.code(settings["kind"]),
             **resume.versions(device.type),
         },
     )
