@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
+from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, resume
 
 TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
@@ -57,7 +58,7 @@ def evaluate(
     tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
-        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
+        reading.read(loading.verified_folder(args.data) / "data.parquet"),
         {**settings, **job.permissions(args)},
         args.pattern,
         list(levels),

@@ -16,11 +16,10 @@ import transformers
 
 from essential_sparsity import errors, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.training import memory, resume
+from essential_sparsity.training import devices, memory, resume
 
 LOOKED_AT = 32  # training rows whose loss says whether training diverged
 RISE = 2.0  # times their loss before training: more is no noise of a model that learns nothing
-MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
 
 
 class TrainingError(errors.UserError):
@@ -287,7 +286,7 @@ def training_arguments(
     """The protocol above; nothing is saved, reported or evaluated on the way."""
     gpu = device.type == "cuda"
     autocast = settings.get("autocast") if gpu else None
-    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if gpu else 0
+    workers = devices.workers() if gpu else 0
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         num_train_epochs=float(settings["epochs"]),
@@ -306,7 +305,7 @@ def training_arguments(
         fp16=autocast == "fp16",
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
-        dataloader_num_workers=workers,  # as many as there are idle processors; the order of the batches is the same
+        dataloader_num_workers=workers,  # the order of the batches is the same
         dataloader_persistent_workers=workers > 0,
         remove_unused_columns=False,
         save_strategy="no",
