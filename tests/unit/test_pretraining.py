@@ -1,6 +1,7 @@
 """Pre-training: nested data, checkpoints that load, and the same bits after a SIGKILL."""
 
 import io
+import math
 import signal
 import subprocess
 import sys
@@ -8,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
+from essential_sparsity import files
+from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.emergence import objectives, pretraining
+from essential_sparsity.emergence import corpus, objectives, pretraining
+from essential_sparsity.tasks import image_classification
 
 SETTINGS = {
     "objective": "masked-lm",
@@ -61,6 +66,13 @@ def images(n=24):
     )
 
 
+def stored(data, folder):
+    """The file of a frame, in row groups of 7."""
+    formats.write_frame(data, folder / "data.parquet")
+    pq.write_table(pq.read_table(folder / "data.parquet"), folder / "data.parquet", row_group_size=7)
+    return folder / "data.parquet"
+
+
 def trained(out, settings):
     """Run a training in this process."""
     tokenizer, data = None, images()
@@ -68,17 +80,112 @@ def trained(out, settings):
         data = texts()
         pretraining.train_tokenizer(data["text"].tolist(), settings["vocabulary"], out / "tokenizer")
         tokenizer = transformers.AutoTokenizer.from_pretrained(out / "tokenizer")
-    objective, samples, collate = pretraining.prepare(data, settings, tokenizer)
+    objective, samples, collate = pretraining.prepare(stored(data, out), settings, tokenizer)
     return pretraining.train(objective, samples, collate, settings, out, lambda folder: None)
 
 
-def test_smaller_fractions_are_part_of_larger_ones():
+def test_smaller_fractions_are_part_of_larger_ones(tmp_path):
     data = texts(200)
-    parts = [set(pretraining.subset(data, fraction)["item"]) for fraction in (0.1, 0.5, 1.0)]
+    path = stored(data, tmp_path)
+    parts = [set(corpus.Corpus(path, fraction).items()) for fraction in (0.1, 0.5, 1.0)]
     assert [len(part) for part in parts] == [20, 100, 200]
     assert parts[0] < parts[1] < parts[2]
     split = data.assign(split=["train"] * 150 + ["test"] * 50)
-    assert len(pretraining.subset(split, 1.0)) == 150
+    assert len(corpus.Corpus(stored(split, tmp_path))) == 150
+
+
+# --- the same as of a frame that is held in memory whole
+
+
+def subset(data, fraction):
+    if "split" in data:
+        data = data[data["split"] == "train"]
+    order = np.argsort([files.sha256_text(f"fraction\0{item}") for item in data["item"]])
+    return data.iloc[np.sort(order[: max(1, math.floor(fraction * len(data) + 0.5))])]
+
+
+def text_samples(found, tokenizer, length):
+    encoded = tokenizer(list(found), add_special_tokens=False)["input_ids"]
+    ids = np.concatenate([[*row, tokenizer.sep_token_id] for row in encoded])
+    count = len(ids) // (length - 1)
+    pieces = ids[: count * (length - 1)].reshape(count, length - 1)
+    return torch.from_numpy(np.insert(pieces, 0, tokenizer.cls_token_id, axis=1))
+
+
+@pytest.mark.parametrize("leading", [8, 1, 0])
+@pytest.mark.parametrize("fraction", [0.001, 0.3, 0.77, 1.0])
+def test_the_share_is_that_of_the_whole_frame(tmp_path, monkeypatch, fraction, leading):
+    """`leading`: so few bytes of a hash that rows share them."""
+    monkeypatch.setattr(corpus, "LEADING", leading)
+    data = texts(150).assign(split=["train", "train", "test"] * 50)
+    for frame in (data, data.drop(columns="split")):
+        assert corpus.Corpus(stored(frame, tmp_path), fraction).items() == subset(frame, fraction)["item"].tolist()
+
+
+@pytest.mark.parametrize("at_once", [3, 10_000])
+@pytest.mark.parametrize("large", [False, True])
+def test_text_samples_and_batches_are_those_of_the_whole_frame(tmp_path, monkeypatch, at_once, large):
+    monkeypatch.setattr(corpus.Corpus.pieces, "__kwdefaults__", {"at_once": at_once})
+    data = texts(80).assign(text=lambda frame: frame["text"].where(frame.index % 9 != 0, ""))
+    pretraining.train_tokenizer(data["text"].tolist(), SETTINGS["vocabulary"], tmp_path / "tokenizer")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    if large:
+        monkeypatch.setattr(type(tokenizer), "get_vocab", lambda self: {"a": 1 << 16})
+    expected = text_samples(subset(data, 0.6)["text"], tokenizer, 12)
+    _, visits, collate = pretraining.prepare(stored(data, tmp_path), SETTINGS | {"data_fraction": 0.6}, tokenizer)
+    assert visits.samples.ids.dtype == (np.uint32 if large else np.uint16)
+    found = torch.stack([visits.samples[index] for index in range(len(visits.samples))])
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+    whole = pretraining.Visits(expected, None, len(visits), SETTINGS["seed"])
+    for start in range(0, len(visits), 4):
+        places = range(start, start + 4)
+        ours, theirs = (collate([source[place] for place in places]) for source in (visits, whole))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_image_samples_are_kept_as_bytes_and_have_the_values_of_the_whole_frame(tmp_path):
+    data = images(30).assign(split=["train"] * 25 + ["test"] * 5)
+    _, visits, _ = pretraining.prepare(stored(data, tmp_path), SETTINGS | {"objective": "supervised"}, None)
+    pixels = torch.stack([image_classification.decode(image, 8) for image in data["image"][:25]])
+    assert visits.samples.pixels.dtype == torch.uint8
+    assert torch.equal(
+        torch.stack([visits.samples[index] for index in range(len(visits.samples))]), pixels.sub_(0.5).div_(0.5)
+    )
+    assert visits.labels.tolist() == [int(label) for label in data["label"][:25]]
+
+
+def test_a_tokenizer_trained_on_a_stream_has_the_tokens_of_one_trained_on_a_list(tmp_path):
+    """The library gives pieces of one letter other ids each time, whatever it is given: the tokens are compared."""
+    data = texts(500)
+    found = []
+    for name, given in (
+        ("list", data["text"].tolist()),
+        ("stream", corpus.Corpus(stored(data, tmp_path)).texts()),
+    ):
+        pretraining.train_tokenizer(given, 150, tmp_path / name)
+        found.append(set(transformers.AutoTokenizer.from_pretrained(tmp_path / name).get_vocab()))
+    assert found[0] == found[1]
+
+
+def test_missing_texts_and_labels_are_told_by_item(tmp_path):
+    data = texts(100).assign(text=lambda frame: frame["text"].where(~frame.index.isin([3, 50, 99])))
+    for use in (
+        lambda path: list(corpus.Corpus(path).texts()),
+        lambda path: pretraining.train_tokenizer(corpus.Corpus(path).texts(), 150, tmp_path / "tokenizer"),
+    ):
+        with pytest.raises(pretraining.PretrainingError, match=r"Item 't3' .* 3 of 100 rows: t3, t50, t99"):
+            use(stored(data, tmp_path))
+    pictures = images().assign(label=lambda frame: frame["label"].where(frame.index > 1))
+    with pytest.raises(pretraining.PretrainingError, match=r"Item 'i0' and 1 more of the data have no label"):
+        pretraining.prepare(stored(pictures, tmp_path), SETTINGS | {"objective": "supervised"}, None)
+
+
+def test_data_smaller_than_one_sequence_are_refused(tmp_path):
+    pretraining.train_tokenizer(texts()["text"].tolist(), 120, tmp_path / "tokenizer")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(pretraining.PretrainingError, match="fewer than one sequence of 500"):
+        pretraining.prepare(stored(texts(3), tmp_path), SETTINGS | {"max_length": 500}, tokenizer)
 
 
 def test_samples_are_visited_once_a_pass_in_orders_of_their_own():
@@ -109,7 +216,7 @@ def test_initial_weights_are_the_same_for_every_fraction(tmp_path):
     found = []
     for fraction in (0.5, 1.0):
         objective, _, _ = pretraining.prepare(
-            images(), SETTINGS | {"objective": "supervised", "data_fraction": fraction}, None
+            stored(images(), tmp_path), SETTINGS | {"objective": "supervised", "data_fraction": fraction}, None
         )
         found.append(objective.backbone().state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

@@ -301,14 +301,14 @@ def test_a_beginning_of_the_text_gives_the_windows_that_the_whole_gives(llama):
     tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
     whole = perplexity.token_ids(tokenizer, data["text"], 0)
     assert len(perplexity.token_ids(tokenizer, data["text"], 200)) < len(whole)
-    assert perplexity.token_ids(tokenizer, data["text"], len(whole) - 10) == whole
-    assert [i for row in prepared.inputs for i in row["input_ids"]] == whole[:24]
+    assert np.array_equal(perplexity.token_ids(tokenizer, data["text"], len(whole) - 10), whole)
+    assert [i for row in prepared.inputs for i in row["input_ids"]] == whole[:24].tolist()
 
 
 def test_training_rows_are_no_part_of_a_perplexity(llama):
     data = tiny.reviews().assign(split=["train"] * 30 + ["test"] * 30)
     marked, cut = (perplexity.prepare(llama, rows, tiny.PERPLEXITY, 0) for rows in (data, tiny.reviews()[30:]))
-    assert marked.inputs == cut.inputs
+    assert list(marked.inputs) == list(cut.inputs)
 
 
 @pytest.mark.parametrize(
@@ -422,12 +422,30 @@ def test_pseudo_likelihood_equals_a_plain_loop(mlm):
 def test_masked_positions_are_the_same_for_every_seed_and_whatever_rows_stand_beside(mlm):
     settings = tiny.MASKED | {"positions": 2}
     first, second = (masked_lm.prepare(mlm, tiny.reviews(12), settings, seed) for seed in (0, 1))
-    assert first.inputs == second.inputs
+    assert list(first.inputs) == list(second.inputs)
     assert first.targets.tolist() == [2 if len(r["input_ids"]) > 3 else 1 for r in _alone(first)]
     more = masked_lm.prepare(mlm, tiny.reviews(14), settings | {"n_eval": 14}, 0)
     by_item = dict(zip(more.items, np.split(np.array(more.inputs), np.cumsum(more.targets)[:-1]), strict=True))
     for item, rows in zip(first.items, np.split(np.array(first.inputs), np.cumsum(first.targets)[:-1]), strict=True):
         assert by_item[item].tolist() == rows.tolist()
+
+
+def test_masked_inputs_are_copies_of_the_texts_made_when_they_are_asked_for(mlm):
+    """A list of them all would hold each text once per position."""
+    data, tokenizer = tiny.reviews(12), transformers.AutoTokenizer.from_pretrained(mlm)
+    prepared = masked_lm.prepare(mlm, data, tiny.MASKED | {"positions": None, "max_length": 8}, 0)
+    texts = data.set_index("item")["text"]
+    expected = []
+    for item in prepared.items:
+        row = tokenizer(texts[item], truncation=True, max_length=8)
+        ids = row["input_ids"]
+        for place in range(1, len(ids) - 1):
+            masked = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
+            expected.append({**row, "input_ids": masked, "labels": (place, ids[place])})
+    assert list(prepared.inputs) == expected
+    assert tasks.lengths(prepared.inputs).tolist() == [len(row["input_ids"]) for row in expected]
+    held = prepared.inputs.places.nbytes + prepared.inputs.index.nbytes
+    assert held == 8 * len(expected)
 
 
 def _alone(prepared):

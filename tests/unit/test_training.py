@@ -121,13 +121,13 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
     }
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (3, 2), (64, 4)])
-def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_processors(monkeypatch, cores, workers):
+@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 2), (64, 4)])
+def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_threads(monkeypatch, threads, workers):
     """Asked of the arguments alone: they cannot be made where there is no GPU."""
     monkeypatch.setattr(
         finetuning.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
     )
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     settings = tiny.FINETUNE | {"autocast": "bf16"}
     gpu, processor = (
         finetuning.training_arguments(settings, 0, torch.device(device), "work", texts=True)

@@ -9,7 +9,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as in prune_eval.py: a ticket is
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import pandas as pd
 import torch
 import transformers
 from threadpoolctl import threadpool_limits
@@ -20,6 +19,7 @@ from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
 from essential_sparsity.tables import provenance
+from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, resume
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     done = work = None
     if args.work:
         done = finished.Finished.of_job(args.work, made_of(args), {"out": args.out, "digest": args.digest})
-        work = resume.Work.of_job(args.work / "training", args.manifest, args.data)
+        work = resume.Work.of_job(args.work / "training", args.code, args.manifest, args.data)
     if not (done and (done.there(lambda: whole(args)) or done.take_back())):
         with threadpool_limits(settings["threads"]):
             masks, record = prune(args, settings, work)
@@ -105,7 +105,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
     before = tickets.read(args.previous[0], chain | {"iteration": args.iteration - 1}) if args.previous else None
     masks, level, diverged = lottery.ticket(
         loading.verified_folder(args.manifest),
-        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
+        reading.read(loading.verified_folder(args.data) / "data.parquet"),
         {**settings, **job.permissions(args)},
         before.masks() if before else {},
         float(args.sparsity),

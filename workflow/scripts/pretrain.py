@@ -10,7 +10,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import pandas as pd
 import torch
 import transformers
 from threadpoolctl import threadpool_limits
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(args: argparse.Namespace, out: Path, device: str) -> None:
     """Train, then write the log of losses and, last of all, the manifest."""
-    data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
+    data = loading.verified_folder(args.data) / "data.parquet"
     tokenizer = None
     if args.tokenizer:
         tokenizer = transformers.AutoTokenizer.from_pretrained(Path(args.tokenizer[0]).parent, local_files_only=True)

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
+from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, resume
 
 TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
-    work = resume.Work.of_job(args.work / "training", args.manifest, args.data) if args.work else None
+    work = resume.Work.of_job(args.work / "training", args.code, args.manifest, args.data) if args.work else None
     with threadpool_limits(settings["threads"]):
         job.run(args, resume.versions(device), lambda made: evaluate(args, settings, made, device, work))
     if work:
@@ -60,7 +61,7 @@ def evaluate(
     tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
-        pd.read_parquet(loading.verified_folder(args.data) / "data.parquet"),
+        reading.read(loading.verified_folder(args.data) / "data.parquet"),
         {**settings, **job.permissions(args)},
         args.pattern,
         list(levels),

@@ -3,11 +3,9 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from essential_sparsity import cli
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.emergence import pretraining
+from essential_sparsity.emergence import corpus, pretraining
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,8 +16,8 @@ def main(argv: list[str] | None = None) -> None:
         "--out", required=True, type=Path, help="tokenizer.json to write; its configuration goes beside it"
     )
     args = parser.parse_args(argv)
-    data = pd.read_parquet(loading.verified_folder(args.data) / "data.parquet")
-    pretraining.train_tokenizer(pretraining.texts(pretraining.subset(data, 1.0)), args.size, args.out.parent)
+    data = corpus.Corpus(loading.verified_folder(args.data) / "data.parquet")
+    pretraining.train_tokenizer(data.texts(), args.size, args.out.parent)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from essential_sparsity import files
-from essential_sparsity.checkpoints import stored
+from essential_sparsity.checkpoints import stored, verified
 from essential_sparsity.checkpoints.prunable import (
     CheckpointError,
     PrunableWeight,
@@ -44,7 +44,7 @@ __all__ = [
 def verified_folder(manifest_path: str | Path) -> Path:
     """The folder of a manifest, after checking size and SHA-256 of every file that it lists.
 
-    Raises CheckpointError naming the first file that is missing or differs, and what to do.
+    A large file is read for it once on a node, until it changes (`verified`). Raises CheckpointError naming the first file that is missing or differs, and what to do.
     """
     manifest_path = Path(manifest_path)
     manifest = files.read_json(manifest_path)
@@ -59,7 +59,7 @@ def verified_folder(manifest_path: str | Path) -> Path:
         size = path.stat().st_size
         if size != entry["size"]:
             raise CheckpointError(f"{path} has {size} bytes; {manifest_path} lists {entry['size']}. {again}")
-        if files.sha256_file(path) != entry["sha256"]:
+        if verified.sha256_file(path) != entry["sha256"]:
             raise CheckpointError(f"{path} does not have the SHA-256 that {manifest_path} lists. {again}")
     return folder
 

@@ -5,9 +5,8 @@ tokens are masked) follows from its place in the training, the rest from torch's
 processor a training that was killed ends with the bits that it would have had.
 """
 
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import tokenizers
 import torch
 import transformers
 
-from essential_sparsity import errors, files
-from essential_sparsity.emergence import objectives
-from essential_sparsity.tasks import image_classification
+from essential_sparsity import files
+from essential_sparsity.emergence import corpus, objectives
+from essential_sparsity.emergence.corpus import PretrainingError
 from essential_sparsity.training.finetuning import seed32
 
 SPECIAL = {
@@ -34,31 +33,7 @@ COMPLETE = "complete"  # the last file of a state that can be resumed from
 LOGS = 5  # of the loss, between two checkpoints
 
 
-class PretrainingError(errors.UserError):
-    """A pre-training cannot be done as its row says."""
-
-
-def subset(data: pd.DataFrame, fraction: float) -> pd.DataFrame:
-    """A random share of the training samples; a smaller one is part of a larger one, whatever the seed."""
-    if "split" in data:
-        data = data[data["split"] == "train"]
-    order = np.argsort([files.sha256_text(f"fraction\0{item}") for item in data["item"]])
-    return data.iloc[np.sort(order[: max(1, math.floor(fraction * len(data) + 0.5))])]
-
-
-def texts(data: pd.DataFrame) -> list[str]:
-    """The texts of the samples. Raises PretrainingError, by the item, for one that is missing."""
-    is_text = data["text"].map(lambda value: isinstance(value, str)).astype(bool)
-    if not is_text.all():
-        items = data["item"][~is_text].tolist()
-        raise PretrainingError(
-            f"Item {items[0]!r} of the data has no text (column text; {len(items):,} of {len(data):,} rows: {files.some(items, 3)}). "
-            "Leave these rows out."
-        )
-    return data["text"].tolist()
-
-
-def train_tokenizer(texts: Sequence[str], size: int, folder: Path) -> None:
+def train_tokenizer(texts: Iterable[str | list[str]], size: int, folder: Path) -> None:
     """Train a lower-case WordPiece tokenizer as BERT's and save it where `AutoTokenizer` reads it."""
     pieces = tokenizers.BertWordPieceTokenizer(lowercase=True)
     pieces.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=list(SPECIAL.values()))
@@ -69,7 +44,7 @@ def train_tokenizer(texts: Sequence[str], size: int, folder: Path) -> None:
 class Visits(torch.utils.data.Dataset):
     """Sample number `visit(i)` at place i of the training: pass after pass, each in an order of its own."""
 
-    def __init__(self, samples: torch.Tensor, labels: torch.Tensor | None, length: int, seed: int):
+    def __init__(self, samples: torch.utils.data.Dataset, labels: torch.Tensor | None, length: int, seed: int):
         self.samples, self.labels, self.length, self.seed = samples, labels, length, seed
         self.orders: dict[int, np.ndarray] = {}
 
@@ -86,19 +61,6 @@ class Visits(torch.utils.data.Dataset):
         return {"pixel_values": self.samples[index], "labels": self.labels[index]}
 
 
-def text_samples(texts: Sequence[str], tokenizer: Any, length: int) -> torch.Tensor:
-    """Token ids (n, length): the texts in their order, joined by [SEP], cut into pieces that start with [CLS]."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    ids = np.concatenate([[*row, tokenizer.sep_token_id] for row in encoded])
-    count = len(ids) // (length - 1)
-    if count == 0:
-        raise PretrainingError(
-            f"The data hold {len(ids)} tokens, fewer than one sequence of {length}. Take more of them."
-        )
-    pieces = ids[: count * (length - 1)].reshape(count, length - 1)
-    return torch.from_numpy(np.insert(pieces, 0, tokenizer.cls_token_id, axis=1))
-
-
 def masking(tokenizer: Any, rate: float, seed: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
     """Collate with transformers' masking (80 % mask, 10 % random, 10 % kept), drawn anew at each place of the training."""
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=rate, seed=0)
@@ -112,38 +74,35 @@ def masking(tokenizer: Any, rate: float, seed: int) -> Callable[[list[dict]], di
 
 
 def prepare(
-    data: pd.DataFrame, settings: Mapping[str, Any], tokenizer: Any
+    path: str | Path, settings: Mapping[str, Any], tokenizer: Any
 ) -> tuple[objectives.Objective, Visits, Callable[[list], dict]]:
-    """The model to train, its samples and how they are batched. Initial weights depend on seed and shape alone."""
-    data = subset(data, settings["data_fraction"])
+    """The model to train, its samples (of the Parquet file at `path`) and how they are batched.
+
+    Initial weights depend on seed and shape alone.
+    """
+    data = corpus.Corpus(path, settings["data_fraction"])
     length, seed = settings["steps"] * settings["batch_size"], settings["seed"]
     transformers.set_seed(seed32(seed, "initial weights"))
     if settings["objective"] == "masked-lm":
-        samples = text_samples(texts(data), tokenizer, settings["max_length"])
+        samples = corpus.TextSamples(data.texts(), tokenizer, settings["max_length"])
         tokens = {"size": len(tokenizer), "pad": tokenizer.pad_token_id}
         collate = masking(tokenizer, settings["mask_rate"], seed)
         return objectives.MaskedLM(settings, tokens), Visits(samples, None, length, seed), collate
-    if settings["objective"] == "supervised" and data["label"].isna().any():
-        items = data["item"][data["label"].isna()].tolist()
+    found = data.labels()
+    if settings["objective"] == "supervised" and None in found:
+        items = [item for item, label in zip(data.items(), found, strict=True) if label is None]
         raise PretrainingError(
             f"Item {items[0]!r} and {len(items) - 1:,} more of the data have no label. Leave them out."
         )
-    names = sorted(data["label"].dropna().unique())
-    pixels = torch.stack(
-        [
-            image_classification.decode(image, settings["image_size"], item)
-            for item, image in zip(data["item"], data["image"], strict=True)
-        ]
-    )
-    shift, scale = objectives.IMAGE_MEAN[0], objectives.IMAGE_STD[0]
+    names = sorted(set(found) - {None})
     places = {label: place for place, label in enumerate(names)}
-    labels = torch.tensor([places.get(label, -1) for label in data["label"]])
+    labels = torch.tensor([places.get(label, -1) for label in found])
     make = {
         "supervised": lambda: objectives.Supervised(settings, len(names)),
         "masked-autoencoding": lambda: objectives.MaskedAutoencoding(settings),
         "self-distillation": lambda: objectives.SelfDistillation(settings),
     }[settings["objective"]]
-    samples = Visits(pixels.sub_(shift).div_(scale), labels, length, seed)
+    samples = Visits(corpus.ImageSamples(data, settings["image_size"]), labels, length, seed)
     return make(), samples, torch.utils.data.default_collate
 
 

@@ -43,8 +43,8 @@ def evaluate(
     holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
     mask. A dense model goes through a smoke evaluation first (`smoke.check`). What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
-    fine-tuning keeps its checkpoints, and what decides `data`; its caller clears it when the results are safe. `cache`: the
-    folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here.
+    fine-tuning keeps its checkpoints, and what decides checkpoint, data and code; its caller clears it when the results are
+    safe. `cache`: the folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
@@ -64,7 +64,8 @@ def evaluate(
             pruned = dict(plan.masks(sparsity))
             level = plan.prune_(sparsity)
             held = pruned if plan.pattern.held else {}
-            place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity)
+            told = {} if plan.pattern.held else {"pruned": resume.digest(pruned)}
+            place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity, **told)
             diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)
             outcome = task.run(model, prepared, settings, seed, device)

@@ -41,7 +41,7 @@ def ticket(
 
     `folder` holds the pre-trained checkpoint, `data` the canonical frame of the data set, `settings` the task row with
     the model row's `allow_pickle` and `allow_unused`. Every iteration has the same head, training items and order: those of the seed. `work`:
-    where the iteration's training keeps its checkpoints, and what decides `data`. `cache`: the folder of tokenised texts.
+    where the iteration's training keeps its checkpoints, and what decides checkpoint, data and code. `cache`: the folder of tokenised texts.
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
     load = loading.permissions(settings)

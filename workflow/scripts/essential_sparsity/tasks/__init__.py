@@ -7,12 +7,13 @@ A kind's module offers
 - `run(model, prepared, settings, seed, device) -> Outcome`: evaluate, by every metric that it can give on these data. It
   never changes the model.
 
-`settings` is one row of the task table as a dict (numbers parsed, blanks None or absent).
+`settings` is one row of the task table as a dict (numbers parsed, blanks None or absent). `data` is the frame of the data set
+as `reading.read` gives it: where a column holds bytes, they are read by `reading.loaded`, of the rows that are used.
 """
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +26,7 @@ import transformers
 
 from essential_sparsity import codefiles, errors, files
 from essential_sparsity.study.kinds import declared
-from essential_sparsity.training import memory
+from essential_sparsity.training import devices, memory
 
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
@@ -231,10 +232,9 @@ def forward(
     Texts run in order of length, so that a batch holds hardly any padding; the model does not see the labels. Where memory
     does not suffice for `batch_size` of them, half as many go through at once from there.
     """
-    order = np.argsort(-lengths(inputs), kind="stable")
+    order, device = np.argsort(-lengths(inputs), kind="stable"), torch.device(device)
 
-    def score(indices: np.ndarray) -> np.ndarray:
-        rows = collate([inputs[i] for i in indices])
+    def score(rows: dict[str, Any]) -> np.ndarray:
         batch = {key: value.to(device) if torch.is_tensor(value) else value for key, value in rows.items()}
         seen = {key: value for key, value in batch.items() if key != "labels"}
         return read(model(**seen), batch).float().cpu().numpy()
@@ -244,8 +244,9 @@ def forward(
     with torch.inference_mode():
         while start < len(order):
             try:
-                parts.append(score(order[start : start + batch_size]))
-                start += batch_size
+                for rows in Batches(inputs, order[start:], batch_size, collate).loaded(device):
+                    parts.append(score(rows))
+                    start += batch_size
                 continue
             except RuntimeError as error:
                 if batch_size == 1 or not memory.ran_out(error):
@@ -257,6 +258,52 @@ def forward(
     result = np.empty_like(stacked)
     result[order] = stacked
     return result
+
+
+class Batches(torch.utils.data.Dataset):
+    """The batches of some inputs in an order that is given; one that cannot be made is the error that says why."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        order: np.ndarray,
+        batch_size: int,
+        collate: Callable[[list], dict[str, Any]],
+    ):
+        self.inputs, self.order, self.batch_size, self.collate = inputs, order, batch_size, collate
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, place: int) -> dict[str, Any] | errors.UserError:
+        indices = self.order[place * self.batch_size : (place + 1) * self.batch_size]
+        try:
+            return self.collate([self.inputs[int(index)] for index in indices])
+        except errors.UserError as error:  # another process would put its traceback into the message
+            return error
+
+    def loaded(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        """One after the other; inputs that have to be decoded, ahead of the model by the threads that the job can spare."""
+        workers = min(devices.workers(), len(self) - 1) if getattr(self.inputs, "decodes", False) else 0
+        made = (self[place] for place in range(len(self)))
+        if workers:
+            made = torch.utils.data.DataLoader(
+                self,
+                batch_size=None,
+                collate_fn=_as_it_is,
+                num_workers=workers,
+                multiprocessing_context="fork",
+                pin_memory=device.type == "cuda",
+                generator=torch.Generator(),  # torch's own, which decides numbers, is not drawn from
+            )
+        for batch in made:
+            if isinstance(batch, errors.UserError):
+                raise batch
+            yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def lengths(inputs: Sequence[Mapping[str, Any]]) -> np.ndarray:

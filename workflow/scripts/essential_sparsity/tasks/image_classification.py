@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 import transformers
 from PIL import Image
@@ -18,7 +19,7 @@ from essential_sparsity import tasks
 from essential_sparsity.acquire import pictures
 from essential_sparsity.acquire.archives import SourceError
 from essential_sparsity.checkpoints.loading import quiet
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae, reading
 
 KIND = {
     "models": ["vision"],
@@ -47,7 +48,12 @@ UNUSUAL = (
 
 
 class Images(torch.utils.data.Dataset):
-    """Images decoded when asked for: a training set stays as small in memory as it is on disk. Errors name the item."""
+    """Images decoded when asked for: a training set stays as small in memory as it is on disk. Errors name the item.
+
+    The bytes lie in one Arrow array, which the processes that decode share: a Python object each would be copied by a look.
+    """
+
+    decodes = True  # `tasks.forward` has processes do so
 
     def __init__(
         self,
@@ -58,7 +64,7 @@ class Images(torch.utils.data.Dataset):
         mean: Sequence,
         std: Sequence,
     ):
-        self.items, self.encoded = list(items), list(encoded)
+        self.items, self.encoded = list(items), pa.array(encoded, pa.large_binary(), from_pandas=True)
         self.targets, self.size = [int(target) for target in targets], size
         self.mean, self.std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
 
@@ -66,17 +72,22 @@ class Images(torch.utils.data.Dataset):
         return len(self.encoded)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pixels = (decode(self.encoded[index], self.size, self.items[index]) - self.mean) / self.std
+        pixels = (decode(self.encoded[index].as_py(), self.size, self.items[index]) - self.mean) / self.std
         return {"pixel_values": pixels, "labels": self.targets[index]}
 
 
 def decode(encoded: bytes, size: int, item: str = "of the data set") -> torch.Tensor:
-    """(3, size, size) float32 in 0..1 of an image as `pictures` shows it: bilinear resize of the whole, grey over all channels."""
+    """(3, size, size) float32 in 0..1 of an image, as `pixels` shows it."""
+    return pixels(encoded, size, item).float().div_(255)
+
+
+def pixels(encoded: bytes, size: int, item: str) -> torch.Tensor:
+    """(3, size, size) uint8 of an image as `pictures` shows it: bilinear resize of the whole, grey over all channels."""
     try:
         image = pictures.decoded(encoded, f"The image {item}").resize((size, size), Image.Resampling.BILINEAR)
     except SourceError as error:
         raise TaskError(str(error)) from error
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def prepare(
@@ -87,7 +98,7 @@ def prepare(
     tasks.check_columns(data, settings, "item", "label", "image")
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
-    train, evaluation = tasks.split(data, settings, seed)
+    train, evaluation = reading.loaded(*tasks.split(data, settings, seed))
     _labels.check_drawn(train, evaluation, labels, settings, "image")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     size = image_size(config, settings)

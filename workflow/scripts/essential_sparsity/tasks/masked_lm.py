@@ -6,7 +6,7 @@ takes that many of each text, chosen by its item, the same for every seed and sp
 accuracy is the share of these tokens that the model finds likeliest. Values of different tokenizers do not compare.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,28 @@ KIND = {
 SPECIAL = "special_tokens_mask"
 
 
+class Masked(Sequence):
+    """A row per masked position, made when it is asked for: its text, and as labels the position and the token that stood there."""
+
+    def __init__(self, texts: tokens.Tokens, chosen: Sequence[np.ndarray], mask: int):
+        """`chosen`: the positions of each text."""
+        self.texts, self.mask, self.places = texts, mask, np.concatenate(chosen)
+        self.index = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(places) for places in chosen])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        place, found = int(self.places[row]), self.texts[int(self.index[row])]
+        right, found["input_ids"][place] = found["input_ids"][place], self.mask
+        return found | {"labels": (place, right)}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.diff(self.texts.columns["input_ids"][0])[self.index]
+
+
 def prepare(
     folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
 ) -> Prepared:
@@ -41,7 +63,6 @@ def prepare(
             f"The tokenizer in {folder} has no mask token: kind {settings['kind']!r} cannot use this model."
         )
     length = _text.max_length(folder, settings, tokenizer)
-    inputs, counts = [], []
 
     def encode(start: int, texts: list[str]) -> Mapping[str, list]:
         found = tokenizer(texts, truncation=True, max_length=length, return_special_tokens_mask=True)
@@ -52,26 +73,24 @@ def prepare(
         length,
     )
     _text.check_ids(folder, tokenizer, encoded.values("input_ids"), settings)
-    for index, (item, row) in enumerate(zip(evaluation["item"], encoded.without(SPECIAL), strict=True)):
-        ids = np.array(row["input_ids"])
+    chosen = []
+    for index, item in enumerate(evaluation["item"]):
         words = np.flatnonzero(encoded.array(SPECIAL, index) == 0)
         if not len(words):
             raise TaskError(
                 f"Task {settings.get('task')!r}: item {item!r} has no token to mask. Leave it out of the data."
             )
-        chosen = np.sort(files.rng(0, "masked positions", item).permutation(words)[: settings.get("positions")])
-        counts.append(len(chosen))
-        for place in chosen.tolist():
-            masked = ids.copy()
-            masked[place] = tokenizer.mask_token_id
-            inputs.append({**row, "input_ids": masked.tolist(), "labels": (place, int(ids[place]))})
+        drawn = files.rng(0, "masked positions", item).permutation(words)[: settings.get("positions")]
+        chosen.append(np.sort(drawn).astype(np.int32))
+    inputs = Masked(encoded.without(SPECIAL), chosen, tokenizer.mask_token_id)
     padded = _text.collator(tokenizer)
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = padded([{key: value for key, value in row.items() if key != "labels"} for row in rows])
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
-    return Prepared(items=evaluation["item"].tolist(), inputs=inputs, targets=np.array(counts), collate=collate)
+    counts = np.array([len(places) for places in chosen])
+    return Prepared(items=evaluation["item"].tolist(), inputs=inputs, targets=counts, collate=collate)
 
 
 def run(

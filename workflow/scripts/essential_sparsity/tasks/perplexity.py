@@ -5,7 +5,7 @@ tokens without overlap, tail dropped, mean loss over the `context` - 1 tokens th
 is part of the number: compare only perplexities of one context. Not lm-eval's `wikitext`, which is per word.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,19 @@ KIND = {
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
+class Windows(Sequence):
+    """A row per window, made of token ids (windows, context) when it is asked for."""
+
+    def __init__(self, ids: np.ndarray):
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> dict[str, list[int]]:
+        return {"input_ids": self.ids[row].tolist()}
+
+
 def prepare(
     folder: str | Path, data: pd.DataFrame, settings: Mapping[str, Any], seed: int, cache: Path | None = None
 ) -> Prepared:
@@ -44,7 +57,7 @@ def prepare(
             f"takes at most {limit}."
         )
     ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context, cache)
-    _text.check_ids(folder, tokenizer, np.array(ids), settings)
+    _text.check_ids(folder, tokenizer, ids, settings)
     available = len(ids) // context
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:
@@ -55,7 +68,7 @@ def prepare(
     print(f"{windows:,} windows of {context} tokens, {available:,} in the text that was tokenised.", flush=True)
     return Prepared(
         items=[f"window{index:06d}" for index in range(windows)],
-        inputs=[{"input_ids": ids[i * context : (i + 1) * context]} for i in range(windows)],
+        inputs=Windows(ids[: windows * context].reshape(windows, context)),
         targets=np.full(windows, context - 1),
         collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
     )
@@ -63,17 +76,16 @@ def prepare(
 
 def token_ids(
     tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int, cache: Path | None = None
-) -> list[int]:
+) -> np.ndarray:
     """Token ids of the joined texts; where `enough` > 0 of them do, of a beginning that holds them with room to spare.
 
     Tokens far before a cut between two texts do not depend on what follows it, so the result is the same, only sooner.
     """
 
-    def ids(some: pd.Series) -> list[int]:
+    def ids(some: pd.Series) -> np.ndarray:
         joined = ["\n\n".join(some)]
-        return tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))[0][
-            "input_ids"
-        ]
+        found = tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))
+        return found.values("input_ids")
 
     if enough:
         first = int(np.searchsorted(texts.str.len().cumsum(), 2 * CHARACTERS * enough)) + 1

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 
 import accelerate
@@ -11,6 +12,7 @@ from accelerate.utils import compute_module_sizes, get_balanced_memory
 
 from essential_sparsity import errors
 
+MOST_WORKERS = 4  # processes that decode and pad batches ahead of the model
 NOT_GIVEN = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # their numbers, and how many
 ROOM = 0.9  # of a GPU's free memory, for the weights; the rest is for what a batch needs
 
@@ -41,6 +43,14 @@ def find(asked: str, environment: Mapping[str, str] = os.environ) -> str:
         f"{reason()} Try `nvidia-smi` there and leave the node out if it fails too; write `device: cpu` under `resources` in "
         "the configuration to compute on processors."
     )
+
+
+def workers() -> int:
+    """Processes that make batches ahead of the model: as many as a job has threads to spare, few at most.
+
+    None but on Linux: elsewhere a process cannot be forked with what it is to work on.
+    """
+    return min(MOST_WORKERS, torch.get_num_threads() - 1) if sys.platform == "linux" else 0
 
 
 def reason() -> str:

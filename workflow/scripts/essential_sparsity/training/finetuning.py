@@ -16,11 +16,10 @@ import transformers
 
 from essential_sparsity import errors, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.training import memory, resume
+from essential_sparsity.training import devices, memory, resume
 
 LOOKED_AT = 32  # training rows whose loss says whether training diverged
 RISE = 2.0  # times their loss before training: more is no noise of a model that learns nothing
-MOST_WORKERS = 4  # processes that decode and pad batches ahead of a GPU
 
 
 class TrainingError(errors.UserError):
@@ -70,7 +69,8 @@ def train_(
     `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
     Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
     `gradient_checkpointing`: activations are computed again in the backward pass instead of being kept.
-    `work`: where checkpoints are kept, and what decides `rows`; a training that was killed goes on from the last one.
+    `work`: where checkpoints are kept, and what decides `rows`, the weights of `model` and the code; a training that was
+    killed goes on from the last one.
     Where memory does not suffice for a batch, it goes through in parts that add up to the same gradient.
     Returns whether training diverged: it left weights that are not finite, or a loss of the first training rows that is
     more than RISE times that before training. It ends with the epoch in which a weight is no longer finite, since no step
@@ -89,7 +89,7 @@ def train_(
     model.float().to(device)
     held = hold(model, masks)
     before = mean_loss(model, rows, collate, device)
-    progress = work and resume.Progress(identified(work, model, rows, settings, seed, masks, device))
+    progress = work and resume.Progress(identified(work, rows, settings, seed, masks, device))
     with contextlib.ExitStack() as stack:
         folder = work.folder if work else stack.enter_context(tempfile.TemporaryDirectory())
         for _, _, _, hook in held:
@@ -112,14 +112,14 @@ def train_(
 
 def identified(
     work: resume.Work,
-    model: transformers.PreTrainedModel,
     rows: Sequence,
     settings: Mapping[str, Any],
     seed: int,
     masks: Mapping[str, torch.Tensor],
     device: torch.device,
 ) -> resume.Work:
-    """The work with all that decides the trained bits, but for the rows' content, which its caller names."""
+    """The work with all that decides the trained bits: its caller names what the weights before training and the rows'
+    content follow from (`resume.Work.of_job`)."""
     return resume.Work(
         work.folder,
         {
@@ -127,9 +127,7 @@ def identified(
             "settings": dict(settings),
             "seed": seed,
             "rows": len(rows),
-            "weights": resume.digest(model.state_dict()),
             "masks": resume.digest(masks),
-            "code": resume.code(settings["kind"]),
             **resume.versions(device.type),
         },
     )
@@ -295,7 +293,7 @@ def training_arguments(
     """The protocol above; nothing is saved, reported or evaluated on the way."""
     gpu = device.type == "cuda"
     autocast = settings.get("autocast") if gpu else None
-    workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if gpu else 0
+    workers = devices.workers() if gpu else 0
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         num_train_epochs=float(settings["epochs"]),
@@ -318,7 +316,7 @@ def training_arguments(
         fp16=autocast == "fp16",
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
-        dataloader_num_workers=workers,  # as many as there are idle processors; the order of the batches is the same
+        dataloader_num_workers=workers,  # the order of the batches is the same
         dataloader_persistent_workers=workers > 0,
         remove_unused_columns=False,
         save_strategy="no",

@@ -1,8 +1,9 @@
 """A training that was killed goes on from its last checkpoint and ends with the same bits.
 
 Checkpoints are `transformers.Trainer`'s, in a work folder that outlives the job. Each gets a marker, written last: what
-is trained (weights, masks, data, settings, seed, code, versions) and the SHA-256 of its files. One whose marker is missing
-or says something else is deleted, never used.
+is trained (checkpoint and data by their manifests, masks, settings, seed, code, versions) and what tells its files. One whose
+marker is missing or says something else is deleted, never used. Weights are not read for it: the manifest has their SHA-256,
+and the rest follows from it.
 """
 
 import contextlib
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
-from essential_sparsity import codefiles, files, markers
+from essential_sparsity import files, markers
 
 ORDER, TRYING = "order.pt", "trying.json"
 SECONDS = 300.0  # of work that a kill costs at most, as long as saving is quick
@@ -34,9 +36,9 @@ class Work:
     identity: Mapping[str, Any]
 
     @classmethod
-    def of_job(cls, folder: Path, *manifests: str) -> "Work":
-        """That of a job whose model and data are the ones of these manifests."""
-        return cls(folder, {"manifests": [files.sha256_file(path) for path in manifests]})
+    def of_job(cls, folder: Path, code: str, *manifests: str) -> "Work":
+        """That of a job of this code (a digest) whose model and data are the ones of these manifests."""
+        return cls(folder, {"code": code, "manifests": [files.sha256_file(path) for path in manifests]})
 
     def of(self, part: str, **more: Any) -> "Work":
         """That of one part of a job, with what else decides the part."""
@@ -47,23 +49,17 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def code(kind: str) -> str:
-    """SHA-256 of the code that trains on a kind of task: a checkpoint of older code is another training's."""
-    names = ("essential_sparsity.training.finetuning", codefiles.task_module(kind))
-    return codefiles.digest_of(*names)
-
-
 def versions(device: str) -> dict[str, str]:
     """What decides the bits of a result beside code and data: the libraries, and the type of device they compute on."""
     return {"torch": torch.__version__, "transformers": transformers.__version__, "device": device}
 
 
-def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of tensors: names, dtypes, shapes and bits."""
+def digest(masks: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of masks (bool): names, shapes and bits, eight to a byte."""
     found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name, mask in sorted(masks.items()):
+        found.update(f"{name}\0{tuple(mask.shape)}\0".encode())
+        found.update(np.packbits(mask.cpu().numpy()))
     return found.hexdigest()
 
 
