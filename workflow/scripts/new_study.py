@@ -22,22 +22,28 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--name", help="of the model in tables and figures (default: the last part of its place)")
     parser.add_argument("--type", choices=["encoder", "decoder", "vision"], help="where it cannot be told")
-    parser.add_argument("--allow-pickle", action="store_true", help="take weights that are stored as a pickle only")
+    parser.add_argument(
+        "--allow-pickle",
+        choices=["true", "false"],
+        default="false",
+        help="take weights that are stored as a pickle only",
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--task", help="a row of the tasks table")
     what.add_argument("--data", metavar="PATH", help="a file or folder: csv, tsv, json, parquet, or folders of images")
+    parser.add_argument("--task-name", help="of the data in tables and figures (default: as for --name)")
     parser.add_argument("--columns", help="what its columns are: text=…,label=… or text_a=…,text_b=…,target=…")
     parser.add_argument("--protocol", help="probe, knn, finetune, zero-shot: what the data's kind of task has")
     parser.add_argument("--study", help="name of the study (default: model and task)")
     args = parser.parse_args(argv)
     base = configuration.read_config("config/config.yaml")
-    seen = looking.checkpoint(args.model, args.type, args.allow_pickle)
-    model = proposal.model_row(args.name or proposal.name_of(args.model), seen)
+    seen = looking.checkpoint(args.model, args.type, args.allow_pickle == "true")
+    model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
     print(*seen.said, f"{model['model']}: of type {model['type']}", sep="\n")
     rows = {"models": model}
     if args.data:
         data = looking.data(args.data, args.columns)
-        task = proposal.task_row(proposal.name_of(args.data), data, seen, args.protocol)
+        task = proposal.task_row(args.task_name or looking.name_of(args.data, "task-name"), data, seen, args.protocol)
         rows["tasks"] = task
         print(*data.said, f"{task['task']}: {task['kind']}, {task['protocol']}", sep="\n")
     else:
@@ -46,11 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         if task is None:
             hint = configuration.hint(args.task, [row["task"] for row in known])
             raise errors.UserError(
-                f"{base['tasks']} has no task {args.task!r}{hint} To bring data of your own: --data."
+                f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {looking.option('data')}."
             )
         proposal.suiting(task, model["type"], known)
     name = args.study or f"{model['model']}-{task['task']}"
-    study.check_name(name, "--study")
+    study.check_name(name, looking.option("study"))
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(

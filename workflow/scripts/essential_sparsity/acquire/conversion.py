@@ -108,7 +108,7 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     if not allow_pickle:
         raise SourceError(
             f"The weights are stored only as a pickle ({files.some(pickled)}), which can run code when it is loaded. Use a "
-            "revision with safetensors; or, if you trust the publisher, set allow_pickle to true for this model."
+            "revision with safetensors; or, if you trust the publisher, set allow_pickle to true for this model (make study: ALLOW_PICKLE=true)."
         )
     return sorted(side + pickled)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from essential_sparsity import files
 from essential_sparsity.acquire import conversion, formats, readers, reports
 from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.checkpoints import loading
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
 # what columns are called -> what tasks call them; of several that are there the first counts
@@ -30,6 +31,14 @@ PAIRS = (
 LABELS = ("label", "labels", "class", "category", "target", "gold", "topic", "sentiment", "y")
 SCORES = ("target", "score", "similarity", "label", "rating", "gold")
 IMAGES = ("image", "img", "picture")
+GENERIC = re.compile(  # names of folders and files that say what they hold, not what it is
+    r"files?|models?|checkpoints?|main|snapshots?|weights|outputs?|final|best|last|latest|pytorch_model|train(ing)?|test(ing)?"
+    r"|eval(uation)?|val(idation)?|valid|dev|[0-9a-f]{40}|[0-9a-f]{64}",
+    re.I,
+)
+NUMBERED = re.compile(r"(checkpoint|step|epoch)s?[-_]?\d+", re.I)  # says which of several
+CACHED = re.compile(r"(models|datasets)--(.+--)?")  # how the hub's client names the folder of a repository
+SUFFIX = re.compile(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", re.I)
 SHORTEST_CLASS = 2  # rows that a class has at least, so that a column can be one of labels
 
 
@@ -58,6 +67,26 @@ class Data:
     said: list[str]
 
 
+def option(name: str, value: str = "…") -> str:
+    """How an option is given, to make and to the program."""
+    return f"{name.upper().replace('-', '_')}={value} (without make: --{name})"
+
+
+def name_of(place: str, asked: str) -> str:
+    """An id from a path or repository: its last part that tells it from others, of letters, digits, dots and dashes.
+
+    `asked`: the option that gives a name where the place tells none. Raises SourceError.
+    """
+    which: list[str] = []
+    for part in reversed(SUFFIX.sub("", place.rstrip("/")).split("/")):
+        part = re.sub(r"[^A-Za-z0-9.-]+", "-", CACHED.sub("", part)).strip("-.")
+        if NUMBERED.fullmatch(part):
+            which.insert(0, part)
+        elif part and not GENERIC.fullmatch(part):
+            return "-".join([part, *which])
+    raise SourceError(f"{place!r} tells no name for tables and figures: say {option(asked)}.")
+
+
 def checkpoint(place: str, type_: str | None = None, allow_pickle: bool = False) -> Checkpoint:
     """A folder or file of weights, or a hub repository `owner/name`. Raises SourceError saying what is missing."""
     if Path(place).expanduser().exists():
@@ -73,9 +102,10 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     row = {"source": "path", "id": place, "allow_pickle": False}
     if path.suffix == ".gguf" or (names and "config.json" not in names and any(n.endswith(".gguf") for n in names)):
         file = path if path.is_file() else path / conversion.only_file(names, ".gguf")[0]
-        row |= {"type": type_ or "decoder", "format": "gguf", "parameters": _gguf_parameters(file)}
+        parameters, most = _gguf(file)
+        row |= {"type": type_ or "decoder", "format": "gguf", "parameters": parameters}
         said = f"{place}: one GGUF file, {row['parameters'] / 1e6:,.1f} M parameters; its codes are dequantised"
-        return Checkpoint(row, [said], {})
+        return Checkpoint(row, [said], most)
     if path.is_file():
         raise SourceError(f"{place} is a file; name the folder that holds config.json, the weights and the tokenizer.")
     used = conversion.transformers_files(names, allow_pickle)
@@ -154,13 +184,17 @@ def kind_of(config) -> str:
             "vision model."
         )
     causal = [a for a in getattr(config, "architectures", None) or () if a.endswith(("ForCausalLM", "LMHeadModel"))]
-    if name in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+    if loading.has_towers(config):
+        raise SourceError(loading.one_tower(config))
+    if name in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES or name.endswith("_vision_model"):
         return "vision"
     if name in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal:
         return "encoder"
     if name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
-    raise SourceError(f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say --type.")
+    raise SourceError(
+        f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say {option('type')}."
+    )
 
 
 def _shapes(file: Path) -> list[int]:
@@ -174,11 +208,15 @@ def _shapes(file: Path) -> list[int]:
         raise SourceError(f"{file} is no whole safetensors file ({error}).") from error
 
 
-def _gguf_parameters(file: Path) -> float:
+def _gguf(file: Path) -> tuple[float, dict[str, int]]:
+    """Parameters, and what the model takes at most, of a GGUF file."""
     import gguf
 
     try:
-        return float(sum(int(prod(map(int, tensor.shape))) for tensor in gguf.GGUFReader(file).tensors))
+        reader = gguf.GGUFReader(file)
+        length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
+        parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
+        return parameters, {"positions": int(length.contents())} if length else {}
     except (ValueError, IndexError) as error:
         raise SourceError(f"{file} is no whole GGUF file ({error}).") from error
 
@@ -210,7 +248,7 @@ def _check_labels(labels: pd.Series, place: str) -> None:
     if _continuous(labels):
         raise SourceError(
             f"{place}: the labels are numbers such as {labels.dropna().iloc[0]}, no classes. Put classes into the column that is read as "
-            "label; a number to predict is the target of two texts: --columns text_a=…,text_b=…,target=…"
+            "label; a number to predict is the target of two texts: {option('columns', 'text_a=…,text_b=…,target=…')}."
         )
     known = sorted(set(map(str, labels.dropna())) - {""})
     if len(known) < 2:
@@ -279,8 +317,8 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
 
 def _how(names: Iterable[Any]) -> str:
     return (
-        f"Its columns are: {', '.join(map(str, names))}. Say --columns text=…,label=… (two texts: text_a=…,text_b=…; a number to "
-        "predict: target=…)."
+        f"Its columns are: {', '.join(map(str, names))}. Say {option('columns', 'text=…,label=…')}; two texts are "
+        "text_a=…,text_b=…, and a number to predict is target=…."
     )
 
 

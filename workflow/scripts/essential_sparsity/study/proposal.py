@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from essential_sparsity import files
-from essential_sparsity.acquire.looking import Checkpoint, Data
+from essential_sparsity.acquire.looking import Checkpoint, Data, option
 from essential_sparsity.study import configuration, kinds, study, tsv
 from essential_sparsity.study.configuration import ConfigError
 
@@ -26,6 +26,10 @@ FINETUNE = {"epochs": 3, "learning_rate": "2e-5", "batch_size": 16, "levels_per_
 CHEAP = {"levels_per_job": 9}
 
 
+ANOTHER = {  # table -> what to do where its row is another one
+    "models": f"Give this one another name, {option('name')}",
+    "tasks": f"Give this one another name, {option('task-name')}; or take that one as it is, {option('task')} in the place of DATA",
+}
 ABOUT = "# Keys that are left out come from config.yaml; config/README.md explains each.\n"
 
 
@@ -34,15 +38,6 @@ class Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def name_of(place: str) -> str:
-    """An id from a path or repository: its last part, of letters, digits, dots and dashes. ConfigError where none is left."""
-    last = re.sub(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", "", place.rstrip("/").rpartition("/")[2], flags=re.I)
-    found = re.sub(r"[^A-Za-z0-9.-]+", "-", last).strip("-.")
-    if not found:
-        raise ConfigError(f"No name can be made of {place!r}: say --name.")
-    return found
 
 
 def model_row(name: str, seen: Checkpoint) -> dict[str, Any]:
@@ -71,7 +66,7 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
         raise ConfigError(
             f"No kind of task evaluates a model of type {type_} on the columns {', '.join(seen.columns)}. Texts with a column "
             "label, pairs with a number to predict (text_a, text_b, target) and texts alone are for encoders and decoders, images "
-            "with a label for vision models: say --columns to rename what there is."
+            "with a label for vision models: say {option('columns')} to rename what there is."
         )
     known = kinds.declared()[kind]
     chosen = protocol or ("probe" if "probe" in known.protocols else next(iter(known.protocols)))
@@ -133,7 +128,7 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
             if differing:
                 raise ConfigError(
                     f"{file} has a row {row[key]!r} already, with another {differing[0]} ({own[differing[0]]!r} instead of "
-                    f"{row[differing[0]]!r}). Say --name, or change that row by hand."
+                    f"{row[differing[0]]!r}). {ANOTHER[table]}, or change that row by hand."
                 )
             told.append(f"{file}: the row {row[key]} stands there already")
             continue
@@ -146,11 +141,13 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
         told.append(f"{file}: added the row {row[key]}")
     written = ABOUT + yaml.dump(config, Dumper=Plain, sort_keys=False, default_flow_style=None)
     if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != config:
-        raise ConfigError(f"{path} exists and says something else. Say --study with another name, or delete it.")
+        raise ConfigError(
+            f"{path} exists and says something else. Give this one another name, {option('study')}, or delete that one."
+        )
     for other in sorted(path.parent.glob("*.yaml")):
         if other.name != path.name and configuration.read_file(other).get("study") == config["study"]:
             raise ConfigError(
-                f"{other} is the study {config['study']!r} already, whose tables it would overwrite. Say --study."
+                f"{other} is the study {config['study']!r} already, whose tables it would overwrite. Say {option('study')}."
             )
     before = {file: Path(file).read_bytes() for file in texts}
     try:
