@@ -47,7 +47,11 @@ def table(columns: dict[str, list], path: str = "mine/texts.csv") -> str:
     return path
 
 
-WORDS = [f"some words of text {i}" for i in range(90)]
+WORDS = [
+    f"{first} {second} {third} film"
+    for first in tiny.WORDS[:9]
+    for second, third in zip(tiny.WORDS[:10], tiny.WORDS[2:], strict=False)
+]
 MOODS = ["glad", "sad", "sad"] * 30
 
 
@@ -100,7 +104,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bert", "--data", "mine/scores.csv"], "the labels are numbers such as 0.1, no classes"),
         (["mine/bert/model.safetensors", "--task", "ws353"], "name the folder that holds config.json"),
         (["mine", "--task", "ws353"], "There is no config.json"),
-        (["mine/half", "--task", "ws353"], "no whole safetensors file"),
+        (["mine/half", "--task", "ws353"], "model.safetensors is cut short or corrupt"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
         (["mine/be\trt", "--task", "ws353"], "'mine/be\\trt' cannot stand in a cell of config/models.tsv"),
     ],

@@ -58,13 +58,14 @@ class Checkpoint:
 class Data:
     """What a data set is: the columns of a task's row that describe it, its splits, and sentences for a person.
 
-    `columns`: those it has once they are renamed; `n_rows`: rows by split (`all` without splits).
+    `columns`: those it has once they are renamed; `n_rows`: rows by split (`all` without splits); `frame`: the rows.
     """
 
     row: dict[str, Any]
     columns: list[str]
     n_rows: dict[str, int]
     said: list[str]
+    frame: pd.DataFrame
 
 
 def option(name: str, value: str = "…") -> str:
@@ -112,20 +113,17 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     from transformers import AutoConfig
 
     config = _configuration(lambda: AutoConfig.from_pretrained(path, local_files_only=True), place)
-    weights = [path / name for name in used if name.endswith((".safetensors", ".bin"))]
-    pickled = weights[0].suffix == ".bin"
-    counts = [_shapes(file) for file in weights if file.suffix == ".safetensors"]
-    parameters = sum(map(sum, counts)) if not pickled else sum(file.stat().st_size for file in weights) / 4
-    row |= {
-        "type": type_ or kind_of(config),
-        "format": "transformers",
-        "parameters": parameters,
-        "allow_pickle": pickled,
-    }
-    said = (
-        f"{place}: {config.model_type}, {parameters / 1e6:,.1f} M parameters in {files.some([w.name for w in weights])}"
-    )
-    return Checkpoint(row, [said], _most(config))
+    row["type"] = type_ or kind_of(config)
+    weights = [name for name in used if name.endswith((".safetensors", ".bin"))]
+    pickled = weights[0].endswith(".bin")
+    facts = loading.describe(path, allow_pickle=pickled)
+    parameters = sum(facts["stored"].values())
+    row |= {"format": "transformers", "parameters": parameters, "allow_pickle": pickled}
+    said = [
+        f"{place}: {config.model_type}, {parameters / 1e6:,.1f} M parameters in {files.some(weights, 3)}",
+        f"{facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}",
+    ]
+    return Checkpoint(row, said, _most(config))
 
 
 def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
@@ -169,6 +167,11 @@ def _configuration(read, place: str):
     try:
         return read()
     except (ValueError, OSError, KeyError) as error:
+        if "custom code" in str(error):
+            raise SourceError(
+                f"{place}: its config.json asks for code of its own (auto_map), which is never run here. Use a checkpoint of an "
+                "architecture that transformers has."
+            ) from error
         first = str(error).strip().partition("\n")[0]
         raise SourceError(f"{place}: transformers cannot build this model from its config.json ({first}).") from error
 
@@ -195,17 +198,6 @@ def kind_of(config) -> str:
     raise SourceError(
         f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say {option('type')}."
     )
-
-
-def _shapes(file: Path) -> list[int]:
-    """Numbers of values of the tensors of a safetensors file, from its header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "pt") as opened:
-            return [prod(opened.get_slice(name).get_shape()) for name in opened.keys()]  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
-        raise SourceError(f"{file} is no whole safetensors file ({error}).") from error
 
 
 def _gguf(file: Path) -> tuple[float, dict[str, int]]:
@@ -240,7 +232,7 @@ def data(place: str, columns: str | None = None) -> Data:
         _check_labels(frame["label"], place)
     columns_told = files.some([column for column in frame if column != "item"])
     said = [f"{place}: read as {row['format']}, columns {columns_told}", *reports.lines(record["report"])]
-    return Data(row, list(frame), record["n_rows"], said)
+    return Data(row, list(frame), record["n_rows"], said, frame)
 
 
 def _check_labels(labels: pd.Series, place: str) -> None:
@@ -248,12 +240,17 @@ def _check_labels(labels: pd.Series, place: str) -> None:
     if _continuous(labels):
         raise SourceError(
             f"{place}: the labels are numbers such as {labels.dropna().iloc[0]}, no classes. Put classes into the column that is read as "
-            "label; a number to predict is the target of two texts: {option('columns', 'text_a=…,text_b=…,target=…')}."
+            f"label; a number to predict is the target of two texts: {option('columns', 'text_a=…,text_b=…,target=…')}."
         )
     known = sorted(set(map(str, labels.dropna())) - {""})
     if len(known) < 2:
         raise SourceError(
             f"{place}: the column label has {files.some(known) if known else 'no label'} alone: at least two are needed."
+        )
+    if 2 * len(known) > labels.notna().sum():
+        raise SourceError(
+            f"{place}: the column label has {len(known):,} values in {len(labels):,} rows ({files.some(known, 3)}): hardly one of them "
+            f"stands twice, so they are no classes. Name the column of the labels: {option('columns', 'text=…,label=…')}."
         )
 
 
