@@ -29,7 +29,7 @@ $(INSTALLED): envs/requirements.txt
 # Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
 # its recipes: nothing that a user types is put into a shell line.
 study: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE TASK DATA COLUMNS PROTOCOL STUDY,$(if $(filter command,$(origin $(option))),--$(shell echo $(option) | tr A-Z a-z) "$$$(option)"))
+	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY,$(if $(filter command,$(origin $(option))),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)"))
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)

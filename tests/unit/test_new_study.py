@@ -1,7 +1,9 @@
 """A study of one's own from a checkpoint and data: what is seen, what is written, what is asked for."""
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +13,11 @@ import torch
 import transformers
 import yaml
 from PIL import Image
+from test_formats import tiny_gguf
 
 import new_study
+from essential_sparsity.acquire import looking
+from essential_sparsity.runs import evaluation
 from essential_sparsity.study import configuration, study
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +47,11 @@ def table(columns: dict[str, list], path: str = "mine/texts.csv") -> str:
     return path
 
 
-WORDS = [f"some words of text {i}" for i in range(90)]
+WORDS = [
+    f"{first} {second} {third} film"
+    for first in tiny.WORDS[:9]
+    for second, third in zip(tiny.WORDS[:10], tiny.WORDS[2:], strict=False)
+]
 MOODS = ["glad", "sad", "sad"] * 30
 
 
@@ -84,7 +93,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bert", "--task", "mnist-probe"], "Tasks for it: ws353"),
         (["mine/bert", "--task", "ws35"], "did you mean 'ws353'"),
         (["mine/bert", "--data", "mine/none.csv"], "mine/none.csv does not exist"),
-        (["mine/bert", "--data", "mine/unclear.csv"], "Its columns are: a, b, c. Say --columns text="),
+        (["mine/bert", "--data", "mine/unclear.csv"], "Its columns are: a, b, c. Say COLUMNS=text=…,label=… (without make: --columns)"),
         (["mine/bert", "--data", "mine/two.csv"], "which of mood, place is the label"),
         (["mine/bert", "--data", "mine/few.csv"], "too few rows"),
         (["mine/bert", "--data", "mine/texts.csv", "--protocol", "zero-shot"], "has no protocol 'zero-shot'; it has probe"),
@@ -95,9 +104,9 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bert", "--data", "mine/scores.csv"], "the labels are numbers such as 0.1, no classes"),
         (["mine/bert/model.safetensors", "--task", "ws353"], "name the folder that holds config.json"),
         (["mine", "--task", "ws353"], "There is no config.json"),
-        (["mine/half", "--task", "ws353"], "no whole safetensors file"),
+        (["mine/half", "--task", "ws353"], "model.safetensors is cut short or corrupt"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
-        (["mine/be\trt", "--task", "ws353"], "'mine/be\\\\trt' cannot stand in a cell of config/models.tsv"),
+        (["mine/be\trt", "--task", "ws353"], "'mine/be\\trt' cannot stand in a cell of config/models.tsv"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options, message):
@@ -114,7 +123,7 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
     shutil.copytree("mine/bert", "mine/bart")
     transformers.BartConfig(d_model=8).save_pretrained("mine/bart")
     before = {path: path.read_bytes() for path in Path("config").iterdir()}
-    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         call(*options)
     assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
 
@@ -126,6 +135,8 @@ def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(pla
     assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
     shutil.copytree("mine/bert", "other/bert")
     with pytest.raises(ValueError, match="has a row 'bert' already, with another id"):
+        call("other/bert", "--data", "mine/texts.csv")
+    with pytest.raises(ValueError, match=r"another id .*NAME=… \(without make: --name\)"):
         call("other/bert", "--data", "mine/texts.csv")
     call("other/bert", "--name", "other", "--data", "mine/texts.csv")
     assert asked("other-texts").curves == [("other", "texts")]
@@ -173,3 +184,103 @@ def test_the_file_is_what_a_person_would_write(place):
     assert "&" not in text
     assert list(yaml.safe_load(text)) == ["study", "grid"]
     assert "sparsities: {from: 0.1, to: 0.9, step: 0.1}" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("mine/bert", "bert"),
+        ("mine/bert/", "bert"),
+        ("runs/bert-large/checkpoint-500", "bert-large-checkpoint-500"),
+        ("runs/sst/checkpoint", "sst"),
+        ("results/store/checkpoints/minilm/files", "minilm"),
+        (f"cache/models--google-bert--bert-base-uncased/snapshots/{'0a' * 20}", "bert-base-uncased"),
+        ("owner/name", "name"),
+        ("owner/model", "owner"),
+        ("tiny/model.gguf", "tiny"),
+        ("reviews/train.csv", "reviews"),
+        ("my reviews.tsv.gz", "my-reviews"),
+        ("data.csv", "data"),
+    ],
+)
+def test_a_name_tells_what_it_is(typed, name):
+    assert looking.name_of(typed, "name") == name
+
+
+@pytest.mark.parametrize("typed", ["model", ".", "../main/", "files/checkpoint", "train.csv", "checkpoint-500"])
+def test_a_place_that_tells_no_name_is_asked_for_one(typed):
+    with pytest.raises(ValueError, match=r"tells no name for tables and figures: say NAME=… \(without make: --name\)"):
+        looking.name_of(typed, "name")
+
+
+def test_the_same_data_for_another_model_are_another_task_or_are_taken_as_they_are(place):
+    for name in ("GPT2", "OPT"):
+        tiny.save_decoder(Path("mine", name.lower()), name)
+    config = transformers.AutoConfig.from_pretrained("mine/opt")
+    config.max_position_embeddings = 16
+    transformers.OPTForCausalLM(config).save_pretrained("mine/opt")
+    call("mine/gpt2", "--data", table({"text": WORDS}))
+    with pytest.raises(
+        ValueError, match=r"another context \(32 instead of 16\)\. .*TASK_NAME=.* TASK=… .* in the place of DATA"
+    ):
+        call("mine/opt", "--data", "mine/texts.csv")
+    call("mine/opt", "--data", "mine/texts.csv", "--task-name", "short")
+    assert asked("opt-short").tasks["short"]["context"] == 16
+    call("mine/bert", "--data", "mine/texts.csv", "--task-name", "masked")
+    assert asked("bert-masked").tasks["masked"]["kind"] == "masked-lm"
+
+
+def test_a_gguf_file_says_how_long_a_window_can_be(place):
+    tiny_gguf("mine/llama.gguf")
+    call("mine/llama.gguf", "--data", table({"text": ["abc def"] * 90 + ["ab"]}))
+    found = asked("llama-texts")
+    assert found.tasks["texts"]["context"] == 32
+    assert (found.models["llama"]["type"], found.models["llama"]["format"]) == ("decoder", "gguf")
+
+
+TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SEEN, READ = TOWER | {"image_size": 16, "patch_size": 4}, TOWER | {"vocab_size": 16, "max_position_embeddings": 32}
+
+
+@pytest.mark.parametrize("name", ["CLIP", "Siglip", "ChineseCLIP"])
+def test_a_model_with_a_tower_for_texts_is_asked_for_that_of_images(place, name):
+    config = getattr(transformers, f"{name}Config")(text_config=READ, vision_config=SEEN, projection_dim=8)
+    getattr(transformers, f"{name}Model")(config).save_pretrained("mine/two")
+    tiny.save_tokenizer(Path("mine/two"))
+    told = rf"a model of images beside one of texts.* {name}VisionModel\.from_pretrained\(folder\)\.save_pretrained\(another\)"
+    with pytest.raises(ValueError, match=told):
+        call("mine/two", "--task", "mnist-probe")
+    images = tiny.IMAGES | {"n_train": 40, "n_eval": 20}
+    for data, settings in ((tiny.images(80), images), (tiny.reviews(), tiny.PROBE)):
+        with pytest.raises(ValueError, match=told):
+            next(iter(evaluation.evaluate("mine/two", data, settings, "dense", [0.0], 0)))
+    getattr(transformers, f"{name}VisionModel").from_pretrained("mine/two").save_pretrained("mine/one")
+    call("mine/one", "--task", "mnist-probe")
+    assert asked("one-mnist-probe").models["one"]["type"] == "vision"
+    assert next(iter(evaluation.evaluate("mine/one", tiny.images(80), images, "dense", [0.0], 0)))[1].metrics
+
+
+def test_a_pickle_is_taken_where_it_is_allowed(place):
+    model = transformers.AutoModel.from_pretrained("mine/bert")
+    torch.save(model.state_dict(), "mine/bert/pytorch_model.bin")
+    os.remove("mine/bert/model.safetensors")
+    with pytest.raises(ValueError, match="make study: ALLOW_PICKLE=true"):
+        call("mine/bert", "--task", "ws353")
+    call("mine/bert", "--task", "ws353", "--allow-pickle", "true")
+    assert asked("bert-ws353").models["bert"]["allow_pickle"] is True
+
+
+def test_what_make_is_told_reaches_the_program(place):
+    for name in ("Makefile", "envs", "workflow"):
+        (place / name).symlink_to(ROOT / name)
+    (place / ".venv/bin").mkdir(parents=True)
+    (place / ".venv/.installed").touch()
+    (place / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (place / ".venv/bin/python").chmod(0o755)
+    given = {"MODEL": "a b", "TASK_NAME": "x", "DATA": "d'.csv", "COLUMNS": "text=a b", "ALLOW_PICKLE": "true"}
+    told = [f"{key}={value}" for key, value in given.items()]
+    done = subprocess.run(["make", "-s", "study", *told], capture_output=True, text=True, check=True)
+    program, *words = done.stdout.splitlines()
+    assert program == "workflow/scripts/new_study.py"
+    found = dict(zip(words[::2], words[1::2], strict=True))
+    assert found == {f"--{key.lower().replace('_', '-')}": value for key, value in given.items()}

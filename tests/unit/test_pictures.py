@@ -146,6 +146,18 @@ def test_a_processor_that_cannot_be_followed_is_refused(vit, tmp_path, stored):
         image_classification.normalisation(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["ViT", "DeiT", "Beit", "CLIP"])
+def test_a_processor_under_its_older_name_is_the_same(vit, tmp_path, name):
+    (tmp_path / "config.json").write_bytes((vit / "config.json").read_bytes())
+    found = []
+    for kind in ("FeatureExtractor", "ImageProcessor"):
+        stored = {"image_processor_type": f"{name}{kind}", "image_mean": [0.1, 0.2, 0.3], "rescale_factor": 1 / 100}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(stored))
+        found.append(image_classification.normalisation(tmp_path))
+    assert found[0] == found[1]
+    assert found[0][0] == pytest.approx([100 / 255 * mean for mean in (0.1, 0.2, 0.3)])
+
+
 def beit(folder):
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     transformers.BeitModel(transformers.BeitConfig(**shape, image_size=16, patch_size=4)).save_pretrained(folder)

@@ -8,55 +8,108 @@ to type next. What it cannot tell it asks for in words.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from essential_sparsity import cli, errors
+from essential_sparsity import cli, errors, tasks
 from essential_sparsity.acquire import looking
+from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.study import configuration, proposal, study, tsv
+
+OF_DATA = ("task_name", "columns", "protocol")  # options that say something of data alone
+ALONE = ("masked-lm", "perplexity")  # kinds that read texts and nothing beside them
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="PLACE", help="folder or file of weights, or hub id owner/name")
     parser.add_argument(
-        "--model", required=True, metavar="PLACE", help="folder or file of weights, or hub id owner/name"
+        "--name", help="of the model in tables and figures (default: the part of its place that tells it)"
     )
-    parser.add_argument("--name", help="of the model in tables and figures (default: the last part of its place)")
     parser.add_argument("--type", choices=["encoder", "decoder", "vision"], help="where it cannot be told")
-    parser.add_argument("--allow-pickle", action="store_true", help="take weights that are stored as a pickle only")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--task", help="a row of the tasks table")
-    what.add_argument("--data", metavar="PATH", help="a file or folder: csv, tsv, json, parquet, or folders of images")
+    parser.add_argument(
+        "--allow-pickle", choices=["true", "false"], help="whether to take weights that only a pickle holds"
+    )
+    parser.add_argument("--task", help="a row of the tasks table")
+    parser.add_argument(
+        "--data", metavar="PATH", help="a file or folder: csv, tsv, json, parquet, or folders of images"
+    )
+    parser.add_argument("--task-name", help="of the data in tables and figures (default: as for --name)")
     parser.add_argument("--columns", help="what its columns are: text=…,label=… or text_a=…,text_b=…,target=…")
     parser.add_argument("--protocol", help="probe, knn, finetune, zero-shot: what the data's kind of task has")
     parser.add_argument("--study", help="name of the study (default: model and task)")
     args = parser.parse_args(argv)
+    check(args)
     base = configuration.read_config("config/config.yaml")
-    seen = looking.checkpoint(args.model, args.type, args.allow_pickle)
-    model = proposal.model_row(args.name or proposal.name_of(args.model), seen)
+    seen = looking.checkpoint(args.model, args.type, args.allow_pickle == "true")
+    model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
     print(*seen.said, f"{model['model']}: of type {model['type']}", sep="\n")
     rows = {"models": model}
     if args.data:
         data = looking.data(args.data, args.columns)
-        task = proposal.task_row(proposal.name_of(args.data), data, seen, args.protocol)
+        task = proposal.task_row(args.task_name or looking.name_of(args.data, "task-name"), data, seen, args.protocol)
         rows["tasks"] = task
         print(*data.said, f"{task['task']}: {task['kind']}, {task['protocol']}", sep="\n")
+        if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
+            how = looking.option("columns", "text=…,label=…")
+            print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")
+        rehearse(seen, data, task)
     else:
         known = tsv.read_table(base["tasks"], "tasks", "task")
         task = next((row for row in known if row["task"] == args.task), None)
         if task is None:
             hint = configuration.hint(args.task, [row["task"] for row in known])
             raise errors.UserError(
-                f"{base['tasks']} has no task {args.task!r}{hint} To bring data of your own: --data."
+                f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {looking.option('data')}."
             )
         proposal.suiting(task, model["type"], known)
+        if model["type"] != "vision" and (folder := here(seen)):
+            vocabulary.describe(folder)
     name = args.study or f"{model['model']}-{task['task']}"
-    study.check_name(name, "--study")
+    study.check_name(name, looking.option("study", name))
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(
         f"\nWhat it takes: make estimate CONFIG={path}\n"
         f"Now: make demo CONFIG={path}    (on a cluster: snakemake --profile slurm --configfile {path}, add -n to look first)"
     )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that are missing, blank, or say nothing beside the others. UserError."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    if blank := next((name for name, value in given.items() if not value.strip()), None):
+        raise errors.UserError(f"{looking.option(blank.replace('_', '-'), '')} is blank.")
+    if "model" not in given:
+        raise errors.UserError(
+            f"Name a checkpoint: {looking.option('model')}, a folder, a GGUF file or owner/name of the hub."
+        )
+    if ("task" in given) == ("data" in given):
+        task, data = looking.option("task"), looking.option("data")
+        raise errors.UserError(
+            f"Name one thing to evaluate: {task}, a row of the tasks table, or {data}, a file or folder."
+        )
+    if "task" in given and (idle := [name for name in OF_DATA if name in given]):
+        raise errors.UserError(
+            f"{looking.option(idle[0].replace('_', '-'))} is about data of your own: with {looking.option('task')} the row of the "
+            "tasks table says it."
+        )
+    for name in {"name", "task_name"} & given.keys():
+        proposal.check_name(given[name], name.replace("_", "-"))
+
+
+def here(seen: looking.Checkpoint) -> Path | None:
+    """The folder of a checkpoint that lies here as a run reads it; None of one that is fetched or converted first."""
+    row = seen.row
+    return Path(row["id"]).expanduser() if (row["source"], row["format"]) == ("path", "transformers") else None
+
+
+def rehearse(seen: looking.Checkpoint, data: looking.Data, task: Mapping[str, Any]) -> None:
+    """Go as far as a run goes before it reads a weight, for what it would refuse then: labels, splits, texts, tokens."""
+    if folder := here(seen):
+        blank = dict.fromkeys(tsv.load_schema("tasks")["properties"])
+        tasks.load(task["kind"]).prepare(folder, data.frame, {**blank, **task}, 0)
 
 
 if __name__ == "__main__":

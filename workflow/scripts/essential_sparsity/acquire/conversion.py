@@ -94,6 +94,11 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     Weights are safetensors; a pickle can run code when it is loaded, so it needs `allow_pickle`. Raises SourceError.
     """
     side = [name for name in names if SIDE_FILES.fullmatch(name) and not name.endswith(".index.json")]
+    if "adapter_config.json" in names and "config.json" not in side:
+        raise SourceError(
+            "There is an adapter alone (adapter_config.json), without the model that it adapts. Merge it, with peft: "
+            "merge_and_unload().save_pretrained(another), and name that folder."
+        )
     if "config.json" not in side:
         raise SourceError(
             f"There is no config.json among {files.some(names)}: this is no folder of a transformers model. Name the folder "
@@ -108,7 +113,7 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     if not allow_pickle:
         raise SourceError(
             f"The weights are stored only as a pickle ({files.some(pickled)}), which can run code when it is loaded. Use a "
-            "revision with safetensors; or, if you trust the publisher, set allow_pickle to true for this model."
+            "revision with safetensors; or, if you trust the publisher, set allow_pickle to true for this model (make study: ALLOW_PICKLE=true)."
         )
     return sorted(side + pickled)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from essential_sparsity import files
 from essential_sparsity.acquire import conversion, formats, readers, reports
 from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.checkpoints import loading
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
 # what columns are called -> what tasks call them; of several that are there the first counts
@@ -30,6 +31,14 @@ PAIRS = (
 LABELS = ("label", "labels", "class", "category", "target", "gold", "topic", "sentiment", "y")
 SCORES = ("target", "score", "similarity", "label", "rating", "gold")
 IMAGES = ("image", "img", "picture")
+GENERIC = re.compile(  # names of folders and files that say what they hold, not what it is
+    r"files?|models?|checkpoints?|main|snapshots?|weights|outputs?|final|best|last|latest|pytorch_model|train(ing)?|test(ing)?"
+    r"|eval(uation)?|val(idation)?|valid|dev|[0-9a-f]{40}|[0-9a-f]{64}",
+    re.I,
+)
+NUMBERED = re.compile(r"(checkpoint|step|epoch)s?[-_]?\d+", re.I)  # says which of several
+CACHED = re.compile(r"(models|datasets)--(.+--)?")  # how the hub's client names the folder of a repository
+SUFFIX = re.compile(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", re.I)
 SHORTEST_CLASS = 2  # rows that a class has at least, so that a column can be one of labels
 
 
@@ -49,13 +58,34 @@ class Checkpoint:
 class Data:
     """What a data set is: the columns of a task's row that describe it, its splits, and sentences for a person.
 
-    `columns`: those it has once they are renamed; `n_rows`: rows by split (`all` without splits).
+    `columns`: those it has once they are renamed; `n_rows`: rows by split (`all` without splits); `frame`: the rows.
     """
 
     row: dict[str, Any]
     columns: list[str]
     n_rows: dict[str, int]
     said: list[str]
+    frame: pd.DataFrame
+
+
+def option(name: str, value: str = "…") -> str:
+    """How an option is given, to make and to the program."""
+    return f"{name.upper().replace('-', '_')}={value} (without make: --{name})"
+
+
+def name_of(place: str, asked: str) -> str:
+    """An id from a path or repository: its last part that tells it from others, of letters, digits, dots and dashes.
+
+    `asked`: the option that gives a name where the place tells none. Raises SourceError.
+    """
+    which: list[str] = []
+    for part in reversed(SUFFIX.sub("", place.rstrip("/")).split("/")):
+        part = re.sub(r"[^A-Za-z0-9.-]+", "-", CACHED.sub("", part)).strip("-.")
+        if NUMBERED.fullmatch(part):
+            which.insert(0, part)
+        elif part and not GENERIC.fullmatch(part):
+            return "-".join([part, *which])
+    raise SourceError(f"{place!r} tells no name for tables and figures: say {option(asked)}.")
 
 
 def checkpoint(place: str, type_: str | None = None, allow_pickle: bool = False) -> Checkpoint:
@@ -73,29 +103,27 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     row = {"source": "path", "id": place, "allow_pickle": False}
     if path.suffix == ".gguf" or (names and "config.json" not in names and any(n.endswith(".gguf") for n in names)):
         file = path if path.is_file() else path / conversion.only_file(names, ".gguf")[0]
-        row |= {"type": type_ or "decoder", "format": "gguf", "parameters": _gguf_parameters(file)}
+        parameters, most = _gguf(file)
+        row |= {"type": type_ or "decoder", "format": "gguf", "parameters": parameters}
         said = f"{place}: one GGUF file, {row['parameters'] / 1e6:,.1f} M parameters; its codes are dequantised"
-        return Checkpoint(row, [said], {})
+        return Checkpoint(row, [said], most)
     if path.is_file():
         raise SourceError(f"{place} is a file; name the folder that holds config.json, the weights and the tokenizer.")
     used = conversion.transformers_files(names, allow_pickle)
     from transformers import AutoConfig
 
     config = _configuration(lambda: AutoConfig.from_pretrained(path, local_files_only=True), place)
-    weights = [path / name for name in used if name.endswith((".safetensors", ".bin"))]
-    pickled = weights[0].suffix == ".bin"
-    counts = [_shapes(file) for file in weights if file.suffix == ".safetensors"]
-    parameters = sum(map(sum, counts)) if not pickled else sum(file.stat().st_size for file in weights) / 4
-    row |= {
-        "type": type_ or kind_of(config),
-        "format": "transformers",
-        "parameters": parameters,
-        "allow_pickle": pickled,
-    }
-    said = (
-        f"{place}: {config.model_type}, {parameters / 1e6:,.1f} M parameters in {files.some([w.name for w in weights])}"
-    )
-    return Checkpoint(row, [said], _most(config))
+    row["type"] = type_ or kind_of(config)
+    weights = [name for name in used if name.endswith((".safetensors", ".bin"))]
+    pickled = weights[0].endswith(".bin")
+    facts = loading.describe(path, allow_pickle=pickled)
+    parameters = sum(facts["stored"].values())
+    row |= {"format": "transformers", "parameters": parameters, "allow_pickle": pickled}
+    said = [
+        f"{place}: {config.model_type}, {parameters / 1e6:,.1f} M parameters in {files.some(weights, 3)}",
+        f"{facts['n_prunable']:,} of {facts['n_total']:,} weights are prunable, {facts['dtype']}",
+    ]
+    return Checkpoint(row, said, _most(config))
 
 
 def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
@@ -139,6 +167,11 @@ def _configuration(read, place: str):
     try:
         return read()
     except (ValueError, OSError, KeyError) as error:
+        if "custom code" in str(error):
+            raise SourceError(
+                f"{place}: its config.json asks for code of its own (auto_map), which is never run here. Use a checkpoint of an "
+                "architecture that transformers has."
+            ) from error
         first = str(error).strip().partition("\n")[0]
         raise SourceError(f"{place}: transformers cannot build this model from its config.json ({first}).") from error
 
@@ -154,31 +187,28 @@ def kind_of(config) -> str:
             "vision model."
         )
     causal = [a for a in getattr(config, "architectures", None) or () if a.endswith(("ForCausalLM", "LMHeadModel"))]
-    if name in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+    if loading.has_towers(config):
+        raise SourceError(loading.one_tower(config))
+    if name in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES or name.endswith("_vision_model"):
         return "vision"
     if name in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal:
         return "encoder"
     if name in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
-    raise SourceError(f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say --type.")
+    raise SourceError(
+        f"It cannot be told whether {name} is an encoder, a decoder or a vision model: say {option('type')}."
+    )
 
 
-def _shapes(file: Path) -> list[int]:
-    """Numbers of values of the tensors of a safetensors file, from its header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "pt") as opened:
-            return [prod(opened.get_slice(name).get_shape()) for name in opened.keys()]  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
-        raise SourceError(f"{file} is no whole safetensors file ({error}).") from error
-
-
-def _gguf_parameters(file: Path) -> float:
+def _gguf(file: Path) -> tuple[float, dict[str, int]]:
+    """Parameters, and what the model takes at most, of a GGUF file."""
     import gguf
 
     try:
-        return float(sum(int(prod(map(int, tensor.shape))) for tensor in gguf.GGUFReader(file).tensors))
+        reader = gguf.GGUFReader(file)
+        length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
+        parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
+        return parameters, {"positions": int(length.contents())} if length else {}
     except (ValueError, IndexError) as error:
         raise SourceError(f"{file} is no whole GGUF file ({error}).") from error
 
@@ -202,7 +232,7 @@ def data(place: str, columns: str | None = None) -> Data:
         _check_labels(frame["label"], place)
     columns_told = files.some([column for column in frame if column != "item"])
     said = [f"{place}: read as {row['format']}, columns {columns_told}", *reports.lines(record["report"])]
-    return Data(row, list(frame), record["n_rows"], said)
+    return Data(row, list(frame), record["n_rows"], said, frame)
 
 
 def _check_labels(labels: pd.Series, place: str) -> None:
@@ -210,12 +240,17 @@ def _check_labels(labels: pd.Series, place: str) -> None:
     if _continuous(labels):
         raise SourceError(
             f"{place}: the labels are numbers such as {labels.dropna().iloc[0]}, no classes. Put classes into the column that is read as "
-            "label; a number to predict is the target of two texts: --columns text_a=…,text_b=…,target=…"
+            f"label; a number to predict is the target of two texts: {option('columns', 'text_a=…,text_b=…,target=…')}."
         )
     known = sorted(set(map(str, labels.dropna())) - {""})
     if len(known) < 2:
         raise SourceError(
             f"{place}: the column label has {files.some(known) if known else 'no label'} alone: at least two are needed."
+        )
+    if 2 * len(known) > labels.notna().sum():
+        raise SourceError(
+            f"{place}: the column label has {len(known):,} values in {len(labels):,} rows ({files.some(known, 3)}): hardly one of them "
+            f"stands twice, so they are no classes. Name the column of the labels: {option('columns', 'text=…,label=…')}."
         )
 
 
@@ -279,8 +314,8 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
 
 def _how(names: Iterable[Any]) -> str:
     return (
-        f"Its columns are: {', '.join(map(str, names))}. Say --columns text=…,label=… (two texts: text_a=…,text_b=…; a number to "
-        "predict: target=…)."
+        f"Its columns are: {', '.join(map(str, names))}. Say {option('columns', 'text=…,label=…')}; two texts are "
+        "text_a=…,text_b=…, and a number to predict is target=…."
     )
 
 

@@ -18,7 +18,8 @@ def opened(encoded: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(encoded))
         frames = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
     except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SourceError(f"{name} cannot be decoded ({error}).") from error
+        why = "no image that Pillow knows, or cut short" if isinstance(error, UnidentifiedImageError) else error
+        raise SourceError(f"{name} cannot be decoded ({why}). Save it again, or take it out.") from error
     if frames > 1:
         raise SourceError(
             f"{name} holds {frames} frames or pages ({image.format}); expected one picture. Save one of them."

@@ -70,6 +70,13 @@ def _listed(names: Sequence[Any]) -> dict[str, Any]:
     return {"number": len(names), "first": list(names[:MOST])}
 
 
+def _told(listed: Mapping[str, Any], most: int = 8) -> str:
+    """`240 (a.png, b.png and 238 more)`: what `_listed` kept, in words; a file left out with its reason."""
+    names = [name if isinstance(name, str) else f"{name[0]} ({name[1]})" for name in listed["first"][:most]]
+    more = listed["number"] - len(names)
+    return f"{listed['number']:,} ({', '.join(names)}{f' and {more:,} more' if more else ''})"
+
+
 def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
     """What is not as one expects it, and can yet be meant: a task that cannot use such data refuses them itself."""
     told = []
@@ -130,9 +137,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         words += [f"{part['repeated']:,} repeat another row"] if part.get("repeated") else []
         words += [f"{part['in_training']:,} stand in train as well"] if part.get("in_training") else []
         told.append("; ".join(words))
-    told.append(f"files read: {report['files']['number']:,} ({files.some(report['files']['first'])})")
-    if out := report["files_left_out"]["first"]:
-        shown = files.some([f"{name} ({reason})" for name, reason in out])
-        told.append(f"files left out: {report['files_left_out']['number']:,}: {shown}")
+    told.append(f"files read: {_told(report['files'])}")
+    if report["files_left_out"]["number"]:
+        told.append(f"files left out: {_told(report['files_left_out'])}")
     told += [f"rows left out: {count:,} ({reason})" for reason, count in report["rows_left_out"].items() if count]
     return [*told, *(f"warning: {warning}" for warning in report["warnings"])]

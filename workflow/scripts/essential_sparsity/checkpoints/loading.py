@@ -14,7 +14,8 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
 from essential_sparsity import files
@@ -32,8 +33,10 @@ __all__ = [
     "PrunableWeight",
     "describe",
     "find_prunable",
+    "has_towers",
     "iter_prunable",
     "load_model",
+    "one_tower",
     "parameters",
     "permissions",
     "prunable_parameters",
@@ -137,6 +140,22 @@ def load_model(
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
     return model
+
+
+def has_towers(config: PreTrainedConfig) -> bool:
+    """Whether a model is one of images beside one of texts (CLIP, SigLIP): no kind of task evaluates them together."""
+    return config.model_type in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+
+def one_tower(config: PreTrainedConfig) -> str:
+    """What to do with such a model, for a person."""
+    named = type(config).__name__.removesuffix("Config") + "VisionModel"
+    vision = named if hasattr(transformers, named) else "its class of the images alone"
+    return (
+        f"{config.model_type} is a model of images beside one of texts, and no kind of task evaluates both. Take the one of "
+        f"images out of it, with transformers: {vision}.from_pretrained(folder).save_pretrained(another); put its "
+        "preprocessor_config.json beside it, and name that folder."
+    )
 
 
 def _refuse_shapes(folder: str | Path, model: PreTrainedModel, shapes: Mapping[str, tuple[tuple, tuple]]) -> None:

@@ -13,19 +13,25 @@ from typing import Any
 import yaml
 
 from essential_sparsity import files
-from essential_sparsity.acquire.looking import Checkpoint, Data
+from essential_sparsity.acquire.looking import Checkpoint, Data, option
 from essential_sparsity.study import configuration, kinds, study, tsv
 from essential_sparsity.study.configuration import ConfigError
 
 MOST_TRAIN, MOST_EVAL = 2000, 1000  # items that a new task asks for, where there are so many
 FEWEST = 20  # items of either, below which an accuracy says nothing
 IMAGE = 224  # pixels
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 LEVELS = {"from": 0.1, "to": 0.9, "step": 0.1}
 PROBE_LENGTH, WINDOW, WINDOWS = 128, 512, 40  # tokens of a text and of a window, windows
+CHARACTERS = 8  # to a token, at most: more than languages written in letters have
 FINETUNE = {"epochs": 3, "learning_rate": "2e-5", "batch_size": 16, "levels_per_job": 1}
 CHEAP = {"levels_per_job": 9}
 
 
+ANOTHER = {  # table -> what to do where its row is another one
+    "models": f"Give this one another name, {option('name')}",
+    "tasks": f"Give this one another name, {option('task-name')}; or take that one as it is, {option('task')} in the place of DATA",
+}
 ABOUT = "# Keys that are left out come from config.yaml; config/README.md explains each.\n"
 
 
@@ -36,13 +42,10 @@ class Plain(yaml.SafeDumper):
         return True
 
 
-def name_of(place: str) -> str:
-    """An id from a path or repository: its last part, of letters, digits, dots and dashes. ConfigError where none is left."""
-    last = re.sub(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", "", place.rstrip("/").rpartition("/")[2], flags=re.I)
-    found = re.sub(r"[^A-Za-z0-9.-]+", "-", last).strip("-.")
-    if not found:
-        raise ConfigError(f"No name can be made of {place!r}: say --name.")
-    return found
+def check_name(name: str, option_name: str) -> None:
+    """Refuse a name that cannot be an id of a table. ConfigError."""
+    if not ID.fullmatch(name):
+        raise ConfigError(f"{option(option_name, name)}: a name is of letters, digits, dots and dashes.")
 
 
 def model_row(name: str, seen: Checkpoint) -> dict[str, Any]:
@@ -64,14 +67,15 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
     elif labelled and columns & {"text", "text_a"} and type_ != "vision":
         kind, offered = "text-classification", length
     elif "text" in columns and type_ == "decoder":
-        kind, offered = "perplexity", {"context": min(WINDOW, positions), "windows": WINDOWS}
+        context = min(WINDOW, positions)
+        kind, offered = "perplexity", {"context": context, "windows": _windows(seen, context)}
     elif "text" in columns and type_ == "encoder":
         kind, offered = "masked-lm", length | {"positions": 4}
     else:
         raise ConfigError(
             f"No kind of task evaluates a model of type {type_} on the columns {', '.join(seen.columns)}. Texts with a column "
             "label, pairs with a number to predict (text_a, text_b, target) and texts alone are for encoders and decoders, images "
-            "with a label for vision models: say --columns to rename what there is."
+            f"with a label for vision models: say {option('columns')} to rename what there is."
         )
     known = kinds.declared()[kind]
     chosen = protocol or ("probe" if "probe" in known.protocols else next(iter(known.protocols)))
@@ -86,18 +90,35 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
             f"{seen.row['id']} has too few rows ({', '.join(f'{n} {split}' for split, n in seen.n_rows.items())}): at least "
             f"{FEWEST} to train and {FEWEST} to evaluate are needed to say anything."
         )
-    others = [split for split in seen.n_rows if split not in ("train", "all")]
-    if others:
-        row["eval_split"] = next((split for split in ("validation", "test") if split in others), others[0])
+    if evaluated := _evaluated(seen):
+        row["eval_split"] = evaluated
     return row
+
+
+def _evaluated(seen: Data) -> str | None:
+    """The split to evaluate, None without splits."""
+    others = [split for split in seen.n_rows if split not in ("train", "all")]
+    return next((split for split in ("validation", "test") if split in others), next(iter(others), None))
+
+
+def _windows(seen: Data, context: int) -> int:
+    """Windows that the texts fill for sure, and not more than enough. ConfigError where they fill none."""
+    name = _evaluated(seen)
+    texts = seen.frame["text"] if name is None else seen.frame["text"][seen.frame["split"] == name]
+    characters = int(texts.str.len().sum())
+    if characters < CHARACTERS * context:
+        raise ConfigError(
+            f"{seen.row['id']} has {characters:,} characters of text, too few for a window of {context} tokens: at least "
+            f"{CHARACTERS * context:,} are needed to say anything."
+        )
+    return min(WINDOWS, characters // (CHARACTERS * context))
 
 
 def _sizes(seen: Data) -> tuple[int, int]:
     """Items to train on and to evaluate: of their own splits, or two thirds and one third of all."""
-    others = [count for split, count in seen.n_rows.items() if split not in ("train", "all")]
-    if "train" in seen.n_rows and others:
-        evaluated = next((seen.n_rows[split] for split in ("validation", "test") if split in seen.n_rows), others[0])
-        return min(seen.n_rows["train"], MOST_TRAIN), min(evaluated, MOST_EVAL)
+    name = _evaluated(seen)
+    if "train" in seen.n_rows and name:
+        return min(seen.n_rows["train"], MOST_TRAIN), min(seen.n_rows[name], MOST_EVAL)
     total = sum(seen.n_rows.values())
     return min(2 * total // 3, MOST_TRAIN), min(total // 3, MOST_EVAL)
 
@@ -133,7 +154,7 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
             if differing:
                 raise ConfigError(
                     f"{file} has a row {row[key]!r} already, with another {differing[0]} ({own[differing[0]]!r} instead of "
-                    f"{row[differing[0]]!r}). Say --name, or change that row by hand."
+                    f"{row[differing[0]]!r}). {ANOTHER[table]}, or change that row by hand."
                 )
             told.append(f"{file}: the row {row[key]} stands there already")
             continue
@@ -146,11 +167,13 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
         told.append(f"{file}: added the row {row[key]}")
     written = ABOUT + yaml.dump(config, Dumper=Plain, sort_keys=False, default_flow_style=None)
     if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != config:
-        raise ConfigError(f"{path} exists and says something else. Say --study with another name, or delete it.")
+        raise ConfigError(
+            f"{path} exists and says something else. Give this one another name, {option('study')}, or delete that one."
+        )
     for other in sorted(path.parent.glob("*.yaml")):
         if other.name != path.name and configuration.read_file(other).get("study") == config["study"]:
             raise ConfigError(
-                f"{other} is the study {config['study']!r} already, whose tables it would overwrite. Say --study."
+                f"{other} is the study {config['study']!r} already, whose tables it would overwrite. Say {option('study')}."
             )
     before = {file: Path(file).read_bytes() for file in texts}
     try:

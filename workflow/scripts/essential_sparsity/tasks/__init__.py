@@ -25,6 +25,7 @@ import torch
 import transformers
 
 from essential_sparsity import codefiles, errors, files
+from essential_sparsity.checkpoints import loading
 from essential_sparsity.study.kinds import declared
 from essential_sparsity.training import devices, memory
 
@@ -124,6 +125,8 @@ def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
             f"{settings['kind']!r} reads texts or images with an encoder or a decoder alone: no task here is for both. Use a "
             "model such as BERT, RoBERTa, GPT-2, LLaMA or ViT."
         )
+    if loading.has_towers(config):
+        raise TaskError(f"Task {settings.get('task')!r}: {loading.one_tower(config)}")
     if type(config) not in getattr(transformers, auto_class(settings))._model_mapping:
         raise TaskError(
             f"Task {settings.get('task')!r}: transformers has no {auto_class(settings)} for the architecture "

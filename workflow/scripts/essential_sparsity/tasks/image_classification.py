@@ -15,7 +15,7 @@ import torch
 import transformers
 from PIL import Image
 
-from essential_sparsity import tasks
+from essential_sparsity import files, tasks
 from essential_sparsity.acquire import pictures
 from essential_sparsity.acquire.archives import SourceError
 from essential_sparsity.checkpoints.loading import quiet
@@ -148,7 +148,7 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
         return IMAGENET_MEAN, IMAGENET_STD
     try:
         with quiet():
-            processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            processor = _processor_class(Path(folder) / stored[0]).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise TaskError(
             f"{folder}: transformers cannot read the image processor of {', '.join(stored)} ({error})."
@@ -167,6 +167,13 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
     return tuple(
         [float(value) / scale for value in np.broadcast_to(values.astype(np.float64), 3)] for values in (mean, std)
     )
+
+
+def _processor_class(path: Path) -> type:
+    """What reads a processor's file; files of 2023 call `…ImageProcessor` by its older name, `…FeatureExtractor`."""
+    name = files.read_json(path).get("image_processor_type") or ""
+    renamed = name.removesuffix("FeatureExtractor") + "ImageProcessor" if name.endswith("FeatureExtractor") else ""
+    return getattr(transformers, renamed, transformers.AutoImageProcessor)
 
 
 def forward_options(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
