@@ -115,8 +115,8 @@ def spectrum_minutes(wildcards, attempt):
 
 @per_run
 def run_gpus(wildcards):
-    """GPUs of a job: what the configuration says, more where the model's row does and nothing is trained."""
-    return STUDY.gpus(wildcards.model, wildcards.task)
+    """GPUs of a job."""
+    return REQUESTS.cards(wildcards.model, wildcards.task)
 
 
 @per_run

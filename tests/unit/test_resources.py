@@ -139,6 +139,24 @@ def test_what_cannot_fit_is_told_by_name_before_it_is_queued():
     assert "opt-1.3b on mnli needs about 10 GB of memory, but resources.max_mem_mb allows 8.0" in found.message
 
 
+def test_a_model_that_is_spread_over_cards_needs_its_share_on_each():
+    small = asked("vicuna", gpu_class="rtx-3090")
+    found = problem(small, "vicuna-7b", "mmlu")
+    assert "spread it over more (gpus_per_job in the models table)" in found.message
+    rows = small.models | {"vicuna-7b": small.models["vicuna-7b"] | {"gpus_per_job": 2}}
+    spread = dataclasses.replace(small, models=rows, known={})
+    assert problem(spread, "vicuna-7b", "mmlu") is None
+    assert (small.cards("vicuna-7b", "mmlu"), spread.cards("vicuna-7b", "mmlu")) == (1, 2)
+    one, two = (requests.run("vicuna-7b", "mmlu", 1) for requests in (small, spread))
+    assert one.gpu_mb - two.gpu_mb == pytest.approx(resources.stored_mb(rows["vicuna-7b"]) / 2)
+    assert one.minutes == two.minutes, "one card after another"
+    assert one.host_mb == two.host_mb
+    tuned = dataclasses.replace(
+        asked(), models={n: row | {"gpus_per_job": 4} for n, row in asked().models.items()}, known={}
+    )
+    assert tuned.cards("bert-base", "mnli") == 1, "fine-tuning takes one"
+
+
 def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():
     assert problem(asked(max_minutes=1_440), "bert-base", "mnli") is None
     found = problem(asked(max_minutes=720), "opt-1.3b", "mnli")

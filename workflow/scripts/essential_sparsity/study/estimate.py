@@ -27,7 +27,9 @@ STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two momen
 
 @dataclass(frozen=True)
 class Job:
-    """One job: what it is of, its minutes and whether it is left to do; `source`: where the minutes come from."""
+    """One job: what it is of, its minutes and whether it is left to do; `source`: where the minutes come from. `gpus`: those
+    that it holds.
+    """
 
     model: str
     task: str
@@ -38,6 +40,7 @@ class Job:
     minutes: float
     need: resources.Need
     source: str
+    gpus: int
 
 
 def jobs(study: Study, requests: resources.Requests) -> list[Job]:
@@ -53,7 +56,8 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
         each = measured[key]
         source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
         minutes = need.minutes if each is None else each * levels
-        found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source))
+        cards = requests.cards(model, task) if requests.gpus else 0
+        found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source, cards))
 
     for job in study.jobs:
         add("prune_eval", job.model, job.task, job.pattern, job.seed, len(job.levels), job in missing)
@@ -66,7 +70,7 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
         left = not os.path.isfile(f"{STORE}/pretraining/{name}/manifest.json")
         took = [] if left else list(benchmarked([Path(STORE, f"benchmarks/pretrain/{name}.tsv")]))
         minutes, source = (took[0][0], MEASURED) if took else (need.minutes, WORKED_OUT)
-        found.append(Job(name, PRETRAINING, "", 0, 1, left, minutes, need, source))
+        found.append(Job(name, PRETRAINING, "", 0, 1, left, minutes, need, source, requests.gpus))
     return found
 
 
@@ -160,7 +164,9 @@ def evaluated(task: Mapping[str, Any]) -> int:
 
 
 def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
-    """Time of what is left, so many jobs at once: all of it shared evenly, or the longest chain of jobs that wait."""
+    """Time of what is left, on so many GPUs (or so many jobs without any) at once: all of it shared evenly, or the longest
+    chain of jobs that wait.
+    """
     left = [job for job in found if job.left]
     chains: dict[tuple, dict[str, float]] = {}
     made = {job.model: job.minutes for job in left if job.task == PRETRAINING}
@@ -173,23 +179,23 @@ def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
                 part = "dense" if job.pattern == "dense" else "others"
                 chain[part] = max(chain.get(part, 0), job.minutes)
     longest = [sum(chain.values()) + made.get(study.models[key[0]]["id"], 0) for key, chain in chains.items()]
-    return max([sum(job.minutes for job in left) / at_once, *longest, *made.values()], default=0)
+    return max([sum(job.minutes * max(job.gpus, 1) for job in left) / at_once, *longest, *made.values()], default=0)
 
 
 def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
-    """(jobs at once, why so many). Raises ConfigError for a profile that cannot be read."""
+    """(GPUs at once, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
     each = requests.gpus
     if not each:
         cores = len(os.sched_getaffinity(0))
         return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
-        return max(1, asked // each), f"{asked} GPUs"
+        return max(each, asked), f"{asked} GPUs"
     try:
         profile = yaml.safe_load(Path(PROFILE).read_text(encoding="utf-8"))
         gpus = min(profile["resources"]["gpu"], profile["jobs"] * each)
     except (OSError, TypeError, KeyError, yaml.YAMLError) as error:
         raise errors.UserError(f"{PROFILE} does not say how many GPUs there are ({error}); say GPUS=16.") from error
-    return max(1, gpus // each), f"{gpus} GPUs at once ({PROFILE})"
+    return max(each, gpus), f"{gpus} GPUs at once ({PROFILE})"
 
 
 def lines(study: Study, asked: int | None = None) -> list[str]:
@@ -208,9 +214,13 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]
     number, why = at_once(requests, asked)
-    result += ["", *by_size("to fetch", downloads(study)), "", *by_size("written", written(study, found, number))]
-    gpus = requests.gpus or 1
-    total, rest = (gpus * sum(job.minutes for job in some) / 60 for some in (found, left))
+    result += [
+        "",
+        *by_size("to fetch", downloads(study)),
+        "",
+        *by_size("written", written(study, found, max(1, number // max(requests.gpus, 1)))),
+    ]
+    total, rest = (sum(job.minutes * max(job.gpus, 1) for job in some) / 60 for some in (found, left))
     kind = "GPU hours" if requests.gpus else "hours of jobs"
     result += ["", f"{kind}: {hours(total)}, {hours(rest)} of them left"]
     wall = wall_minutes(study, found, number)

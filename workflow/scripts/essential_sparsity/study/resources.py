@@ -7,7 +7,7 @@ Nothing here is part of a result. docs/resources.md compares it with jobs that w
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,10 +182,12 @@ def held_mb(task: Mapping[str, Any]) -> float:
 
 
 def of_run(
-    model: Mapping[str, Any], task: Mapping[str, Any], levels: int, device: Device, gpu: bool, threads: int
+    model: Mapping[str, Any], task: Mapping[str, Any], levels: int, device: Device, cards: int, threads: int
 ) -> Need:
-    """What an evaluation of some levels takes. `gpu`: it computes on one `device`; else on `threads` of them."""
-    stored, trains = stored_mb(model), task["protocol"] == "finetune"
+    """What an evaluation of some levels takes, on one `device` or with its weights spread over more `cards`, each of which
+    then works in turn; 0: on `threads` cores, of which one is the device.
+    """
+    stored, trains, gpu = stored_mb(model), task["protocol"] == "finetune", cards > 0
     host = START_MB + held_mb(task) + stored * STORED_COPIES
     here = model["parameters"] * BYTES["float32" if trains else model["dtype"] or "float32"] / 1e6
     whole, least = (memory(model, task, batch, gpu) for batch in (None, None if task["suite"] else 1))
@@ -197,7 +199,7 @@ def of_run(
         minutes = (START_SECONDS + stored * 1e6 / READ + levels * each) / 60
     if not gpu:
         return Need(minutes, told, host + whole + (stored if trains and levels > 1 else 0))
-    held = CONTEXT_MB + (0 if trains else here)  # fine-tuning counts its weights itself
+    held = CONTEXT_MB + (0 if trains else here / cards)  # fine-tuning counts its weights itself
     return Need(minutes, told, host + DRIVER_MB, held + whole, held + least)
 
 
@@ -265,8 +267,14 @@ class Requests:
         key = (model, task, levels)
         if key not in self.known:
             rows = self.models[model], self.tasks[task]
-            self.known[key] = of_run(*rows, levels, self.device, self.gpus > 0, self.given["threads"])
+            cards = self.cards(model, task) if self.gpus else 0
+            self.known[key] = of_run(*rows, levels, self.device, cards, self.given["threads"])
         return self.known[key]
+
+    def cards(self, model: str, task: str) -> int:
+        """GPUs of a job: `resources.gpu`, or where nothing is trained and there are GPUs, as many as the model's row says."""
+        asked, trained = self.given["gpu"], self.tasks[task]["protocol"] == "finetune"
+        return asked if trained or not asked else max(asked, self.models[model]["gpus_per_job"] or 1)
 
     def pretraining(self, name: str) -> Need:
         """What a pre-training is expected to take."""
@@ -301,11 +309,14 @@ class Requests:
 
     def _of_run(self, model: str, task: str, levels: int) -> Problem | None:
         need, row = self.run(model, task, levels), self.models[model]
-        place, remedy = f"{model} on {task}", "take the model out of this block of the grid"
+        place, remedy = f"{model} on {task}", "or take the model out of this block of the grid"
+        cards = self.cards(model, task)
         if trained := self.tasks[task]["protocol"] == "finetune":
             of_them = f"{gigabytes(row['parameters'] * TRAINED / 1e6)} of them weights, gradients and optimiser"
         else:
-            of_them = f"{gigabytes(stored_mb(row))} of them weights"
+            of_them = f"{gigabytes(stored_mb(row) / max(cards, 1))} of them weights"
+            of_them += f" on each of {cards} cards" if cards > 1 else ""
+            remedy = f"spread it over more (gpus_per_job in the models table), {remedy}"
         if found := self._memory(place, need, of_them, remedy):
             return found
         most = self.given.get("max_minutes")
@@ -318,7 +329,7 @@ class Requests:
 
     def _of_pretraining(self, name: str) -> Problem | None:
         need = self.pretraining(name)
-        found = self._memory(f"The pre-training {name}", need, "most of them activations", "lower its batch_size")
+        found = self._memory(f"The pre-training {name}", need, "most of them activations", "or lower its batch_size")
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
@@ -327,13 +338,13 @@ class Requests:
         if device.memory_mb and need.least_gpu_mb > USABLE * device.memory_mb:
             return Problem(
                 f"{place} needs about {gigabytes(need.least_gpu_mb)} GB of GPU memory ({of_them}), but {device.name} has "
-                f"{gigabytes(device.memory_mb)} ({self.table}). Name a larger card in resources.gpu_class, or {remedy}.",
+                f"{gigabytes(device.memory_mb)} ({self.table}). Name a larger card in resources.gpu_class, {remedy}.",
                 True,
             )
         if most and need.host_mb + SNAKEMAKE_MB > most:
             return Problem(
                 f"{place} needs about {gigabytes(need.host_mb + SNAKEMAKE_MB)} GB of memory, but resources.max_mem_mb allows {gigabytes(most)}. "
-                f"Raise it where the site has larger nodes, or {remedy}.",
+                f"Raise it where the site has larger nodes, {remedy}.",
                 True,
             )
         return None
@@ -387,7 +398,11 @@ def table(requests: Requests, jobs: Iterable[Job], pretrainings: Iterable[str] =
     keys = sorted({(job.model, job.task, len(job.levels)) for job in jobs})
     rows = [("prune_eval", model, task, str(levels), requests.run(model, task, levels)) for model, task, levels in keys]
     rows += [("pretrain", name, "", "", requests.pretraining(name)) for name in pretrainings]
+
+    def cards(names: Sequence[str]) -> int:
+        return requests.cards(*names[1:3]) if requests.gpus and names[2] else requests.gpus
+
     return [
-        (*names, f"{requests.gpus}", f"{need.gpu_mb:.0f}", f"{requests.mem_mb(need)}", f"{requests.minutes(need)}")
+        (*names, f"{cards(names)}", f"{need.gpu_mb:.0f}", f"{requests.mem_mb(need)}", f"{requests.minutes(need)}")
         for *names, need in rows
     ]

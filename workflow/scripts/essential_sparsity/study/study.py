@@ -221,7 +221,7 @@ class Study:
 
     def missing_jobs(self) -> list[grid.Job]:
         """The others."""
-        stored = set(self.stored_jobs())
+        stored = set(self.stored(self.jobs))
         return [job for job in self.jobs if job not in stored]
 
     def measured(self) -> "Study":
@@ -268,11 +268,6 @@ class Study:
             *(f"measure_pretraining/{name}" for name in self.measured_only),
             *(f"pretrain/{name}" for name in self.pretrained),
         ]
-
-    def gpus(self, model: str, task: str) -> int:
-        """GPUs of one job: `resources.gpu`, or where nothing is trained and there is a GPU, as the model's row says."""
-        asked, trained = self.given["resources"]["gpu"], self.tasks[task]["protocol"] == "finetune"
-        return max(asked, self.models[model].get("gpus_per_job") or 1) if asked and not trained else asked
 
     def source(self, row: Mapping[str, Any]) -> str:
         """What fetching a table's row depends on, as JSON."""
