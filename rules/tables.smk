@@ -38,6 +38,7 @@ rule collect_runs:
     params:
         program=program("collect_runs"),
         code=code("collect_runs"),
+        digest=lambda wildcards: STUDY.digest(),
         work=WORK,
         logs=f"{STORE}/logs",
         mixed=CONFIG.get("mixed_runs", "stop"),
@@ -46,8 +47,8 @@ rule collect_runs:
     message:
         "Collecting the runs"
     shell:
-        "python {params.program} --grid {input.grid} --work {params.work} --logs {params.logs} --mixed {params.mixed} "
-        "--missing {params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --digest {params.digest} --work {params.work} --logs {params.logs} "
+        "--mixed {params.mixed} --missing {params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.

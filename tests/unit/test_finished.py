@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_tables import grid_rows, run_rows, write_runs
@@ -328,6 +329,7 @@ def test_collecting_clears_what_the_jobs_of_its_grid_have_kept_and_no_others(tmp
         (work / name / "kept").mkdir(parents=True)
     program = ["--grid", tmp_path / "grid.parquet", "--work", work, "--out", tmp_path / "runs.parquet"]
     program += ["--logs", tmp_path / "logs", "--missing-runs", tmp_path / "missing_runs.parquet"]
+    program += ["--digest", files.sha256_rows(pq.read_table(tmp_path / "grid.parquet").to_pylist())]
     collect_runs.main([str(part) for part in program])
     assert len(pd.read_parquet(tmp_path / "runs.parquet")) == 3
     assert sorted(str(path.parent.relative_to(work)) for path in work.rglob("kept")) == sorted(others)

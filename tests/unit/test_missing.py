@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from test_figures import spectrum_of
 from test_tables import grid_rows, write_runs
@@ -179,10 +180,21 @@ def test_a_file_that_cannot_be_tabulated_is_missing_too(grid, tmp_path, kind):
 def collect(grid: pd.DataFrame, tmp_path: Path, *arguments: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     missing._last_line.cache_clear()
     tables.write(grid, "grid", tmp_path / "grid.parquet")
+    arguments += ("--digest", files.sha256_rows(pq.read_table(tmp_path / "grid.parquet").to_pylist()))
     given = {"grid": "grid.parquet", "work": "work", "logs": "logs", "out": "all.parquet", "missing-runs": "m.parquet"}
     options = [part for name, file in given.items() for part in (f"--{name}", str(tmp_path / file))]
     collect_runs.main([*options, *arguments])
     return tables.read(tmp_path / "all.parquet", "runs"), tables.read(tmp_path / "m.parquet", "missing_runs")
+
+
+def test_a_grid_of_something_else_is_not_collected(grid, tmp_path):
+    """That of another study, copied here, or one edited by hand."""
+    digest = collect(grid, tmp_path) and files.sha256_rows(pq.read_table(tmp_path / "grid.parquet").to_pylist())
+    for other in (grid.iloc[1:], grid.assign(settings_sha256="0" * 64), grid.assign(seed=grid["seed"] + 7)):
+        tables.write(other, "grid", tmp_path / "grid.parquet")
+        options = [f"--{name}={tmp_path / name}" for name in ("work", "logs", "out", "missing-runs")]
+        with pytest.raises(errors.UserError, match="is not the grid of this configuration"):
+            collect_runs.main(["--grid", str(tmp_path / "grid.parquet"), "--digest", digest, *options])
 
 
 def test_collecting_skips_missing_runs_when_it_is_told_to_and_not_otherwise(grid, tmp_path, capsys):

@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
-from essential_sparsity import cli, tables
+from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.runs import finished
 from essential_sparsity.tables import missing, runs
 
@@ -17,6 +18,7 @@ from essential_sparsity.tables import missing, runs
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, help="table of the grid")
+    parser.add_argument("--digest", required=True, help="digest of the grid that is asked for")
     parser.add_argument("--work", type=Path, required=True, help="folder of what the programs keep")
     parser.add_argument("--logs", type=Path, required=True, help="folder of the programs' logs, by rule")
     parser.add_argument(
@@ -27,6 +29,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there, to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
+    if files.sha256_rows(pq.read_table(args.grid).to_pylist()) != args.digest:
+        raise errors.UserError(
+            f"{args.grid} is not the grid of this configuration: it was copied or written by something else. Delete it and run "
+            "again."
+        )
     there, lost = missing.parted(grid, args.logs, args.missing == "skip")
     tables.write(runs.collect(there, args.mixed), "runs", args.out)
     tables.write(lost, "missing_runs", args.missing_runs)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ def some(names: Sequence[object], most: int = 8) -> str:
 def sha256_text(text: str) -> str:
     """Hex SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Hex SHA-256 of rows of numbers, texts and None, whatever the order of rows and columns."""
+    return sha256_text("\n".join(sorted(json.dumps(row, sort_keys=True) for row in rows)))
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -345,7 +345,7 @@ class Study:
 
     def digest(self, jobs: Sequence[grid.Job] | None = None) -> str:
         """SHA-256 of `rows`: whether the grid's table, or these jobs of it, are what is asked for."""
-        return files.sha256_text(json.dumps(self.rows(jobs), sort_keys=True))
+        return files.sha256_rows(self.rows(jobs))
 
 
 def read(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
