@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,48 +284,3 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
     hub.requests.clear()
     assert subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False).returncode == 0
     assert hub.requests == []  # all are known
-
-
-LOOKED_AT = {  # what make study is told of a repository, and what it says
-    MODEL: ([], "bert, 0.0 M parameters"),
-    "team/pickled": (["--allow-pickle", "true"], "bert, 0.0 M parameters"),
-    "team/pickle": ([], "only as a pickle (pytorch_model.bin), which can run code"),
-    "team/nothing": ([], "team/nothing is no file or folder here, and not on the hub, or private there."),
-    "team/empty": ([], "There is no config.json among README.md"),
-}
-
-
-def study_of(environment, place: Path, *options) -> subprocess.CompletedProcess:
-    """make study, in a folder with the tables."""
-    if not (place / "config").exists():
-        shutil.copytree(SCRIPTS.parents[1] / "config", place / "config")
-    command = [sys.executable, str(SCRIPTS / "new_study.py"), "--task", "ws353", *options]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("name", LOOKED_AT)
-def test_a_study_of_a_model_of_the_hub(hub, environment, bert, tmp_path, name):
-    hub.add("models", MODEL, bert)
-    pickled = {file: data for file, data in bert.items() if "safetensors" not in file}
-    commits = {"team/pickled": hub.add("models", "team/pickled", pickled), MODEL: hub.add("models", MODEL, bert)}
-    hub.add("models", "team/pickle", pickled)
-    hub.add("models", "team/empty", {"README.md": b""})
-    options, said = LOOKED_AT[name]
-    done = study_of(environment, tmp_path, "--model", name, *options)
-    if name not in commits:
-        assert [line for line in done.stderr.splitlines() if said in line and line.startswith("error: new_study: ")]
-        assert "Traceback" not in done.stderr
-        return
-    assert done.returncode == 0, done.stderr
-    assert said in done.stdout
-    row = (tmp_path / "config/models.tsv").read_text().splitlines()[-1].split("\t")
-    assert row[2:6] == ["encoder", "hub", name, commits[name]]
-    assert row[8] == str(name == "team/pickled").lower()
-    assert not [line for line in hub.requests if "/resolve/" in line and not line.endswith("config.json")]
-
-
-def test_a_study_without_network_is_told_in_one_line(environment, tmp_path):
-    done = study_of({**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}, tmp_path, "--model", "team/some")
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "team/some is no file or folder here, and could not be looked up on the hub" in line
-    assert "Traceback" not in done.stderr
