@@ -117,7 +117,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bare", "--data", "mine/texts.csv"], "There is no tokenizer in mine/bare. Put the files"),
         (["mine/bare", "--task", "ws353"], "There is no tokenizer in mine/bare. Put the files"),
         (["mine/shallow", "--task", "ws353"], "stores 16 tensors that BertModel has no place for"),
-        (["mine/own", "--task", "ws353"], "asks for code of its own (auto_map), which is never run here"),
+        (["mine/own", "--task", "ws353"], "it asks for code of its own (auto_map), which is never run here"),
         (["mine/adapter", "--task", "ws353"], "There is an adapter alone"),
         (["mine/bert", "--data", "mine/ids.csv", "--columns", "label=id"], "has 90 values in 90 rows (0, 1, 10 and 87 more)"),
         (["mine/bert", "--data", "mine/same.csv"], "makes the same 4 tokens"),

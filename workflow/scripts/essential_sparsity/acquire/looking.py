@@ -16,7 +16,7 @@ import pandas as pd
 from essential_sparsity import files
 from essential_sparsity.acquire import conversion, formats, readers, reports
 from essential_sparsity.acquire.archives import SourceError
-from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints import loading, stored
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
 # what columns are called -> what tasks call them; of several that are there the first counts
@@ -157,9 +157,7 @@ def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     if info.safetensors:
         parameters = info.safetensors.total
     elif None not in weights:
-        parameters = sum(weights) / (
-            config.dtype.itemsize if config.dtype else 4
-        )  # of a pickle the hub says its size alone
+        parameters = sum(weights) / (config.dtype.itemsize if config.dtype else 4)  # the hub does not look into pickles
     else:
         raise SourceError(
             f"{place}: the hub does not say how many parameters it has. Add its row to the models table by hand: the column "
@@ -187,13 +185,9 @@ def _configuration(read, place: str):
     try:
         return read()
     except (ValueError, OSError, KeyError) as error:
-        if "custom code" in str(error):
-            raise SourceError(
-                f"{place}: its config.json asks for code of its own (auto_map), which is never run here. Use a checkpoint of an "
-                "architecture that transformers has."
-            ) from error
-        first = str(error).strip().partition("\n")[0]
-        raise SourceError(f"{place}: transformers cannot build this model from its config.json ({first}).") from error
+        raise SourceError(
+            f"{place}: transformers cannot build this model from its config.json ({stored.reason(error)})."
+        ) from error
 
 
 def kind_of(config) -> str:
@@ -222,15 +216,10 @@ def kind_of(config) -> str:
 
 def _gguf(file: Path) -> tuple[float, dict[str, int]]:
     """Parameters, and what the model takes at most, of a GGUF file."""
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(file)
-        length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
-        parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
-        return parameters, {"positions": int(length.contents())} if length else {}
-    except (ValueError, IndexError) as error:
-        raise SourceError(f"{file} is no whole GGUF file ({error}).") from error
+    reader = conversion.opened_gguf(file)
+    length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
+    parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
+    return parameters, {"positions": int(length.contents())} if length else {}
 
 
 def data(place: str, columns: str | None = None) -> Data:
