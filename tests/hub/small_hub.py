@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import json
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.hub.requests.append(f"{self.command} {self.path}")
         path = unquote(urlsplit(self.path).path)
-        if found := re.fullmatch(r"/api/(models|datasets)/(.+?)/(revision|tree)/([^/]+)", path):
+        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)", path):
+            self.with_repository(*found.groups(), "main", self.revision)
+        elif found := re.fullmatch(r"/api/(models|datasets)/(.+?)/(revision|tree)/([^/]+)", path):
             kind, name, what, revision = found.groups()
             self.with_repository(kind, name, revision, getattr(self, what))
         elif found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
@@ -60,8 +63,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             answer(name, repository)
 
     def revision(self, name, repository):
-        siblings = [{"rfilename": file} for file in repository["files"]]
-        self.answer(json.dumps({"id": name, "sha": repository["commit"], "siblings": siblings}).encode())
+        siblings = [{"rfilename": file, "size": len(content)} for file, content in repository["files"].items()]
+        about = {"id": name, "sha": repository["commit"], "siblings": siblings}
+        if "model.safetensors" in repository["files"]:
+            about["safetensors"] = safetensors_of(repository["files"]["model.safetensors"])
+        self.answer(json.dumps(about).encode())
 
     def tree(self, name, repository):
         entries = [
@@ -108,6 +114,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+def safetensors_of(content: bytes) -> dict:
+    """What the hub says of a file of weights: how many values of each type it holds."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    counts: dict[str, int] = {}
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    return {"parameters": counts, "total": sum(counts.values())}
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The rows are those of the tables, the programs and the hub's client the real one
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,20 +49,25 @@ def hub():
 
 @pytest.fixture(scope="module")
 def call(hub, tmp_path_factory):
-    """Run a program with its arguments: (exit code, what it printed)."""
+    """Run a program with its arguments, in a folder with the tables: (exit code, what it printed)."""
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(ROOT / "config", place / "config")
     own = {key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HTTP", "ALL_PROXY"))}
     own |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), "HF_HUB_DISABLE_XET": "1"}
     own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"}
     own |= {"HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     own |= {"PYTHONPATH": str(ROOT / "workflow/scripts")}
     command = [sys.executable, str(Path(__file__).with_name("programs.py"))]
-    with subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=place, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
 
         def run(*arguments: str) -> tuple[int, str]:
             process.stdin.write(json.dumps(list(map(str, arguments))) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
 
+        run.place = place
         yield run
         process.stdin.close()
 
@@ -201,3 +207,32 @@ def test_its_tokenizer_reads_texts_as_the_published_one(built, tmp_path, model):
 def test_every_stand_in_has_a_row():
     assert presets.MODELS.keys() <= MODELS.keys()
     assert presets.DATA.keys() <= {row["dataset"] for row in TASKS.values()}
+
+
+LOOKED_AT = {  # what make study is told of a repository: whether it takes it, and what it says
+    "google-bert/bert-base-uncased": ([], True, "bert-base-uncased: of type encoder"),
+    "facebook/opt-125m": (["--allow-pickle", "true"], True, "opt-125m: of type decoder"),
+    "facebook/opt-350m": ([], False, "only as a pickle (pytorch_model.bin), which can run code"),
+    "team/nothing": ([], False, "team/nothing is no file or folder here, and not on the hub, or private there."),
+    "team/empty": ([], False, "There is no config.json among README.md"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_a_model_of_the_hub_becomes_a_study_before_any_weight_is_fetched(hub, call, built, name):
+    options, taken, said = LOOKED_AT[name]
+    for model in ("bert-base", "opt-125m", "opt-350m"):
+        published(hub, "models", MODELS[model], stand_in(TABLE, presets.MODELS, model, built).files)
+    hub.add("models", "team/empty", {"README.md": b""})
+    hub.requests.clear()
+    code, told = call("new_study", "--model", name, "--task", "sst2", *options)
+    assert said in told
+    assert "Traceback" not in told
+    assert not [line for line in hub.requests if line.endswith((".bin", ".safetensors"))]
+    assert (code == 0) == taken
+    if taken:
+        row = (call.place / "config/models.tsv").read_text().splitlines()[-1].split("\t")
+        assert row[3:6] == ["hub", name, hub.repositories["models", name]["commit"]]
+        assert row[8] == str(name == "facebook/opt-125m").lower()
+    else:
+        assert len([line for line in told.splitlines() if line.startswith("error: new_study: ")]) == 1

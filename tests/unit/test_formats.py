@@ -447,6 +447,23 @@ def test_gguf_is_dequantised_once(tmp_path):
         assert str(tmp_path) not in path.read_text()
 
 
+@pytest.mark.parametrize("what", ["another file", "cut in its header", "cut in its tensors", "another architecture"])
+def test_a_gguf_file_that_cannot_be_read_is_told_by_name(tmp_path, what):
+    path = tmp_path / "x.gguf"
+    tiny_gguf(path)
+    content = path.read_bytes()
+    changed = {
+        "another file": b"hello, this is no model",
+        "cut in its header": content[:100],
+        "cut in its tensors": content[:-500],
+        "another architecture": content.replace(b"llama", b"lbama"),
+    }
+    path.write_bytes(changed[what])
+    told = "cannot read" if what == "another architecture" else "is no whole GGUF file"
+    with pytest.raises(SourceError, match=rf"x\.gguf .*{told}"):
+        fetch_model(tmp_path, path, "gguf")
+
+
 def test_a_model_folder_is_used_in_place(tmp_path):
     (tmp_path / "m").mkdir()
     for name in ("config.json", "model.safetensors", "README.md"):

@@ -1,5 +1,6 @@
 """A study of one's own from a checkpoint and data: what is seen, what is written, what is asked for."""
 
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,7 @@ def test_a_folder_and_a_table_of_two_columns_become_a_study(place, capsys):
         ({"premise": WORDS, "hypothesis": WORDS[::-1], "label": MOODS}, "text-classification", "text_a=premise,text_b=hypothesis"),
         ({"sentence1": WORDS, "sentence2": WORDS[::-1], "score": [i / 7 for i in range(90)]}, "text-similarity", "text_a=sentence1,text_b=sentence2,target=score"),
         ({"body": WORDS}, "masked-lm", "text=body"),
+        ({"note": WORDS, "verdict": ["very good", "not so good", "not so good"] * 30}, "text-classification", "text=note,label=verdict"),
     ],
 )  # fmt: skip
 def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
@@ -106,6 +108,25 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine", "--task", "ws353"], "There is no config.json"),
         (["mine/half", "--task", "ws353"], "model.safetensors is cut short or corrupt"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
+        (["mine/bert"], "Name one thing to evaluate: TASK=…"),
+        (["mine/bert", "--task", "ws353", "--data", "mine/texts.csv"], "Name one thing to evaluate"),
+        (["mine/bert", "--task", "ws353", "--columns", "text=a"], "COLUMNS=… (without make: --columns) is about data of your own"),
+        (["", "--task", "ws353"], "MODEL= (without make: --model) is blank"),
+        (["mine/bert", "--name", "my bert", "--task", "ws353"], "NAME=my bert (without make: --name): a name is of letters"),
+        (["mine/quantised", "--data", "mine/texts.csv"], "quantised (gptq)"),
+        (["mine/bare", "--data", "mine/texts.csv"], "There is no tokenizer in mine/bare. Put the files"),
+        (["mine/bare", "--task", "ws353"], "There is no tokenizer in mine/bare. Put the files"),
+        (["mine/shallow", "--task", "ws353"], "stores 16 tensors that BertModel has no place for"),
+        (["mine/own", "--task", "ws353"], "it asks for code of its own (auto_map), which is never run here"),
+        (["mine/adapter", "--task", "ws353"], "There is an adapter alone"),
+        (["mine/bert", "--data", "mine/ids.csv", "--columns", "label=id"], "has 90 values in 90 rows (0, 1, 10 and 87 more)"),
+        (["mine/bert", "--data", "mine/same.csv"], "makes the same 4 tokens"),
+        (["mine/bert", "--data", "mine/gap.csv"], "the text is empty"),
+        (["mine/bert", "--data", "mine/foreign.csv"], "unknown to the tokenizer"),
+        (["mine/bert", "--data", "mine/new"], "no row of train has the label 'angry' of the split 'test'"),
+        (["mine/bert", "--data", "mine/hidden"], "labels of the split 'test' of data set 'hidden' are not published, or missing"),
+        (["mine/llama", "--data", "mine/short.csv"], "too few for a window of 32 tokens"),
+        (["mine/vit", "--data", "mine/pets"], "image cat/3.png cannot be decoded (no image that Pillow knows, or cut short)"),
         (["mine/be\trt", "--task", "ws353"], "'mine/be\\trt' cannot stand in a cell of config/models.tsv"),
     ],
 )  # fmt: skip
@@ -122,6 +143,35 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
     shutil.copytree("mine/bert", "mine/be\trt")
     shutil.copytree("mine/bert", "mine/bart")
     transformers.BartConfig(d_model=8).save_pretrained("mine/bart")
+    table({"text": WORDS, "id": range(90)}, "mine/ids.csv")
+    table({"text": ["good film"] * 90, "label": MOODS}, "mine/same.csv")
+    table({"text": [*WORDS[:-1], " "], "label": MOODS}, "mine/gap.csv")
+    table(
+        {"text": [f"good {word}" for word in ("złoto", "łoś", "ćma")] * 29 + WORDS[:3], "label": MOODS},
+        "mine/foreign.csv",
+    )
+    for name, labels in (("new", ["angry", "glad"] * 45), ("hidden", [""] * 90)):
+        Path("mine", name).mkdir()
+        table({"text": WORDS, "label": MOODS}, f"mine/{name}/train.csv")
+        table({"text": WORDS[::-1], "label": labels}, f"mine/{name}/test.csv")
+    table({"text": WORDS[:5]}, "mine/short.csv")
+    tiny.save_llama(Path("mine/llama"))
+    tiny.save_vit(Path("mine/vit"))
+    for name in ("cat", "dog"):
+        Path("mine/pets", name).mkdir(parents=True)
+        for i in range(30):
+            Image.new("RGB", (8, 8)).save(f"mine/pets/{name}/{i}.png")
+    Path("mine/pets/cat/3.png").write_bytes(Path("mine/pets/cat/3.png").read_bytes()[:40])
+    changes = {
+        "quantised": {"quantization_config": {"quant_method": "gptq"}}, "shallow": {"num_hidden_layers": 1}, "bare": {},
+        "own": {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}, "adapter": {},
+    }  # fmt: skip
+    for name, changed in changes.items():
+        shutil.copytree("mine/bert", f"mine/{name}")
+        config = json.loads(Path("mine/bert/config.json").read_text()) | changed
+        Path(f"mine/{name}/config.json").write_text(json.dumps(config))
+    Path("mine/bare/tokenizer.json").unlink()
+    Path("mine/adapter/config.json").rename("mine/adapter/adapter_config.json")
     before = {path: path.read_bytes() for path in Path("config").iterdir()}
     with pytest.raises(ValueError, match=re.escape(message)):
         call(*options)

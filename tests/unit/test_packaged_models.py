@@ -10,6 +10,10 @@ from essential_sparsity.acquire import fetching
 
 BROKEN = {  # what is wrong with the packaged folder, and what must be said of it beside the way out
     "an unknown architecture": ({"model_type": "bertlike"}, "no model that transformers can build"),
+    "code of its own": (
+        {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}},
+        "asks for code of its own",
+    ),
     "no architecture": ({"model_type": None, "architectures": None}, "no model that transformers can build"),
     "fewer layers": ({"num_hidden_layers": 1}, r"stores 16 tensors .* encoder\.layer\.1"),
     "more layers": ({"num_hidden_layers": 3}, "lacks 6 of the 18 prunable weights"),

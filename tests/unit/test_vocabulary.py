@@ -334,3 +334,12 @@ def test_a_package_that_is_not_installed_is_named(tmp_path, pieces, monkeypatch,
     monkeypatch.setattr(vocabulary.AutoTokenizer, "from_pretrained", load)
     with pytest.raises(CheckpointError, match=rf"{' and '.join(absent)} must be installed to read tokenizer.model"):
         _text.tokenizer(tmp_path)
+
+
+def test_the_room_of_a_model_follows_its_config(tmp_path):
+    folder = tiny.save_bert(tmp_path)
+    before = vocabulary.room(folder)
+    assert (before.rows, before.positions) == (16, 32)
+    assert vocabulary.room(folder) is before
+    configured(folder, "config.json", vocab_size=20, max_position_embeddings=40)
+    assert vocabulary.room(folder) == vocabulary.Room(20, 40, before.segments)

@@ -137,7 +137,7 @@ def only_file(names: list[str], suffix: str) -> list[str]:
 
 
 def convert_gguf(path: Path, folder: Path) -> str:
-    """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it."""
+    """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it. SourceError."""
     import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -146,9 +146,16 @@ def convert_gguf(path: Path, folder: Path) -> str:
     weights: Counter[str] = Counter()
     # transformers parses the file anew for the configuration, the weights and the tokenizer: once is enough
     with quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
-        for tensor in gguf.GGUFReader(path).tensors:
+        for tensor in opened_gguf(path).tensors:
             weights[tensor.tensor_type.name] += int(tensor.n_elements)
-        loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        try:
+            loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+        except (ValueError, KeyError, NotImplementedError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise SourceError(
+                f"{name} is a GGUF file that transformers cannot read ({first}). Use the checkpoint that it was made from."
+            ) from error
         config = loaded.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -158,11 +165,21 @@ def convert_gguf(path: Path, folder: Path) -> str:
         model.load_state_dict(loaded.state_dict(), assign=True)
         model.tie_weights()
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     _forget_origin(folder)
     stored = weights.most_common(1)[0][0]
     bits = re.match(r"I?Q(\d)", stored)
     return f"{bits[1]}-bit GGUF ({stored}), dequantised to float32" if bits else f"GGUF ({stored}) as float32"
+
+
+def opened_gguf(path: Path) -> Any:
+    """A reader of a GGUF file. Raises SourceError where it is none, or not whole."""
+    import gguf
+
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError) as error:
+        raise SourceError(f"{path} is no whole GGUF file ({error}). Fetch it again.") from error
 
 
 def convert_dinov2(path: Path, folder: Path) -> str:

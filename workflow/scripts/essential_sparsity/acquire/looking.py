@@ -16,7 +16,7 @@ import pandas as pd
 from essential_sparsity import files
 from essential_sparsity.acquire import conversion, formats, readers, reports
 from essential_sparsity.acquire.archives import SourceError
-from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints import loading, stored
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
 # what columns are called -> what tasks call them; of several that are there the first counts
@@ -39,6 +39,7 @@ GENERIC = re.compile(  # names of folders and files that say what they hold, not
 NUMBERED = re.compile(r"(checkpoint|step|epoch)s?[-_]?\d+", re.I)  # says which of several
 CACHED = re.compile(r"(models|datasets)--(.+--)?")  # how the hub's client names the folder of a repository
 SUFFIX = re.compile(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", re.I)
+MANY = 10  # times that a class of several words stands in a column on average, so that it is no text
 SHORTEST_CLASS = 2  # rows that a class has at least, so that a column can be one of labels
 
 
@@ -131,20 +132,37 @@ def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     from transformers import AutoConfig
 
     try:
-        info = HfApi().model_info(place)
+        info = HfApi().model_info(place, files_metadata=True)
+    except errors.GatedRepoError as error:
+        raise SourceError(
+            f"{place} is gated: accept its terms on the hub, then log in with `hf auth login`."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{place} is no file or folder here, and not on the hub, or private there. Correct it, or log in with `hf auth login`."
+        ) from error
     except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
         raise SourceError(
-            f"{place} is no file or folder here, and could not be looked up on the hub: {error}"
+            f"{place} is no file or folder here, and could not be looked up on the hub ({str(error).partition(chr(10))[0]}). "
+            "Correct the path, or run this where the hub can be reached."
         ) from error
     used = conversion.transformers_files([file.rfilename for file in info.siblings], allow_pickle)
     config = _configuration(lambda: AutoConfig.from_pretrained(place, revision=info.sha), place)
-    parameters = info.safetensors.total if info.safetensors else None
-    if parameters is None:
+    pickled = not any(name.endswith(".safetensors") for name in used)
+    weights = [
+        file.size
+        for file in info.siblings
+        if file.rfilename in used and file.rfilename.endswith((".safetensors", ".bin"))
+    ]
+    if info.safetensors:
+        parameters = info.safetensors.total
+    elif None not in weights:
+        parameters = sum(weights) / (config.dtype.itemsize if config.dtype else 4)  # the hub does not look into pickles
+    else:
         raise SourceError(
             f"{place}: the hub does not say how many parameters it has. Add its row to the models table by hand: the column "
             "parameters is for the memory and time that jobs ask for."
         )
-    pickled = not any(name.endswith(".safetensors") for name in used)
     row = {
         "source": "hub",
         "id": place,
@@ -167,13 +185,9 @@ def _configuration(read, place: str):
     try:
         return read()
     except (ValueError, OSError, KeyError) as error:
-        if "custom code" in str(error):
-            raise SourceError(
-                f"{place}: its config.json asks for code of its own (auto_map), which is never run here. Use a checkpoint of an "
-                "architecture that transformers has."
-            ) from error
-        first = str(error).strip().partition("\n")[0]
-        raise SourceError(f"{place}: transformers cannot build this model from its config.json ({first}).") from error
+        raise SourceError(
+            f"{place}: transformers cannot build this model from its config.json ({stored.reason(error)})."
+        ) from error
 
 
 def kind_of(config) -> str:
@@ -202,15 +216,10 @@ def kind_of(config) -> str:
 
 def _gguf(file: Path) -> tuple[float, dict[str, int]]:
     """Parameters, and what the model takes at most, of a GGUF file."""
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(file)
-        length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
-        parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
-        return parameters, {"positions": int(length.contents())} if length else {}
-    except (ValueError, IndexError) as error:
-        raise SourceError(f"{file} is no whole GGUF file ({error}).") from error
+    reader = conversion.opened_gguf(file)
+    length = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
+    parameters = float(sum(int(prod(map(int, tensor.shape))) for tensor in reader.tensors))
+    return parameters, {"positions": int(length.contents())} if length else {}
 
 
 def data(place: str, columns: str | None = None) -> Data:
@@ -291,7 +300,7 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
         found["text"] = text
     left = [name for name in names if name not in found.values()]
     if not found:
-        wordy = [name for name in names if _wordy(frame[name])]
+        wordy = [name for name in names if _wordy(frame[name]) and not _like_classes(frame[name])]
         if len(wordy) == 1:
             found["text"] = wordy[0]
             left.remove(wordy[0])
@@ -351,4 +360,5 @@ def _like_classes(column: pd.Series) -> bool:
     ):
         return False
     counts = values.value_counts()
-    return len(counts) > 1 and counts.median() >= SHORTEST_CLASS and not _wordy(column)
+    repeating = len(counts) > 1 and counts.median() >= SHORTEST_CLASS
+    return repeating and (not _wordy(column) or MANY * len(counts) <= len(values))

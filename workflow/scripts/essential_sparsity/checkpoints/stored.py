@@ -103,7 +103,7 @@ def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle:
         with torch.device("meta"):
             model = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"{folder} has no model that transformers can build: {error}") from error
+        raise CheckpointError(f"{folder} has no model that transformers can build: {reason(error)}.") from error
     prefix = next(f"{path}." if path else "" for path, module in model.named_modules() if module is model.base_model)
     wanted = {prefix + weight.name for weight in find_prunable(model)}
     with contextlib.ExitStack() as stack:
@@ -123,6 +123,15 @@ def opened(folder: str | Path, *, trust_remote_code: bool = False, allow_pickle:
                     "magnitudes that pruning ranks: use the checkpoint before it was quantised or converted."
                 )
         yield Stored(model, prunable, names, prefix, entries)
+
+
+def reason(error: Exception) -> str:
+    """The first line of what transformers says of a config.json that it cannot build; of one with code, what that means."""
+    if "custom code" in str(error):
+        return (
+            "it asks for code of its own (auto_map), which is never run here: use an architecture that transformers has"
+        )
+    return str(error).strip().partition("\n")[0].removesuffix(".")
 
 
 def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> tuple[list[Part], dict[str, Entry]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,13 @@ class Room:
 
 
 def room(folder: str | Path) -> Room:
-    """The room of the model that config.json describes; no weight is read."""
+    """The room of the model that config.json describes; no weight is read, and a job works it out once."""
+    return _room(str(folder), (Path(folder) / "config.json").read_bytes())
+
+
+@lru_cache(maxsize=8)
+def _room(folder: str, content: bytes) -> Room:
+    """As `room`; `content`: of config.json, so that another one is looked at anew."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     text = config.get_text_config()
     with torch.device("meta"):

@@ -31,6 +31,7 @@ PROTOCOLS = (
     "knn",
     "finetune",
 )  # those that evaluations know, and what jobs take is worked out for
+HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 # The assignment with the lines that belong to it: blank, indented, or closing. The rest of a module is not parsed.
 ASSIGNMENT = re.compile(r"^KIND\b[^\n]*(?:\n(?:[ \t\])}#][^\n]*)?(?=\n|\Z))*", re.MULTILINE)
 

@@ -12,9 +12,6 @@ from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
 
-HELD_OUT = "held-out"  # in the column eval_split: the training rows that `held_out` keeps from training
-
-
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
 
 
@@ -200,9 +197,9 @@ def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
         )
     if row["held_out"] and row["protocol"] == "zero-shot":
         raise ConfigError(f"{where}, column held_out: {row['held_out']}, but with protocol zero-shot nothing trains.")
-    if row["eval_split"] == HELD_OUT and not row["held_out"]:
+    if row["eval_split"] == kinds.HELD_OUT and not row["held_out"]:
         raise ConfigError(
-            f"{where}, column held_out: blank, but eval_split is {HELD_OUT}; give the share of the training rows that is "
+            f"{where}, column held_out: blank, but eval_split is {kinds.HELD_OUT}; give the share of the training rows that is "
             "kept from training and evaluated, e.g. 0.1."
         )
     owners = [name for name, other in known.items() if row["format"] in other.formats]

@@ -26,10 +26,8 @@ import transformers
 
 from essential_sparsity import codefiles, errors, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.study.kinds import declared
+from essential_sparsity.study.kinds import HELD_OUT, declared
 from essential_sparsity.training import devices, memory
-
-HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 
 
 class TaskError(errors.UserError):
