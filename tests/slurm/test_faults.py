@@ -167,7 +167,7 @@ def test_head_killed_and_started_again(study, expected):
     wait_until(lambda: len(study.noted("started")) == 2, 180, "two jobs have started")
     others = [study.bystander(what, "--wrap=sleep 900") for what in ("another_5e1f0c", "jupyter")]
     head.kill()
-    queue = study.queue()
+    queue = sorted(study.queue())
     orphans = sorted(set(queue) - set(others))
     assert len(orphans) == 3, "they outlive their head"
     again = study.start(*QUICK)
@@ -178,7 +178,7 @@ def test_head_killed_and_started_again(study, expected):
     assert elsewhere.wait() == 1
     assert f"process {head.process.pid} on {platform.node()}" in elsewhere.output
     assert "login2, where this was called, cannot see" in elsewhere.output
-    assert study.queue() == queue
+    assert sorted(study.queue()) == queue
 
     again = study.start(*QUICK, program=RUN_ALONE)
     wait_until(lambda: not set(orphans) & set(study.queue()), 180, "the orphans are gone")
