@@ -197,7 +197,7 @@ CHANGES = {
     "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1}),
     "a run of one task": (remove(f"{RUNS}/short/random/0.400/seed0.parquet"), {"prune_eval": 1} | TABULATED),
     "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1}),
-    "a lost table of a curve": (remove("results/mine/curves/one/short/knees.parquet"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1}),
+    "a lost table of a curve, which nothing needs now": (remove("results/mine/curves/one/short/knees.parquet"), {}),
     "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1}),
     "a lost run": (remove(f"{RUNS}/long/global/0.300/seed1.parquet"), {"prune_eval": 1} | TABULATED),
     "a lost spectrum, which nothing needs now": (remove("results/store/spectra/one.parquet"), {}),
