@@ -53,9 +53,7 @@ def of_costs(costs: Path, config: dict, device: str) -> list[dict[str, Any]]:
 def read(path: Path) -> list[dict[str, Any]]:
     """A table of measured jobs."""
     types = {name: kind["type"] for table in ("models", "tasks") for name, kind in described(table).items()}
-    types |= dict.fromkeys(("levels", "threads", "jobs"), "integer") | dict.fromkeys(
-        ("seconds", "max_rss_mb"), "number"
-    )
+    types |= dict.fromkeys(("levels", "threads", "jobs", "max_rss_mb"), "integer") | {"seconds": "number"}
     types["device"] = "string"
     with open(path, encoding="utf-8", newline="") as handle:
         rows = csv.DictReader(handle, delimiter="\t")

@@ -103,14 +103,13 @@ def run_need(wildcards):
 
 
 def at_most(cap, amount):
-    """A resource that grows with each attempt, up to the cap of the configuration."""
-    return lambda wildcards, attempt: REQUESTS.within(attempt * amount, cap)
+    """A resource that grows with each attempt, up to the cap of the configuration; `amount`: a number, or of wildcards."""
 
+    def grown(wildcards, attempt):
+        first = amount(wildcards) if callable(amount) else amount
+        return REQUESTS.within(attempt * int(first), cap)
 
-def spectrum_minutes(wildcards, attempt):
-    """Time in which the weights of a model are read and counted."""
-    parameters = MODELS[wildcards.model]["parameters"]
-    return REQUESTS.within(attempt * int(10 + parameters / 1e9), "max_minutes")
+    return grown
 
 
 @per_run

@@ -37,16 +37,16 @@ rule compare_tickets:
         "../envs/evaluate.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * int(
-            3000
+        mem_mb=at_most(
+            "max_mem_mb",
+            lambda wildcards: 3000
             + 8
             * max(
                 MODELS[model]["parameters"] for model in STUDY.chained_models or MODELS
             )
-            / 1e6
+            / 1e6,
         ),
-        runtime=lambda wildcards, attempt: attempt * 30,
+        runtime=at_most("max_minutes", 30),
     params:
         program=program("compare_tickets"),
         code=code("compare_tickets"),
@@ -75,22 +75,22 @@ rule compare_checkpoints:
         "../envs/evaluate.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: attempt
-        * int(
-            3000
+        mem_mb=at_most(
+            "max_mem_mb",
+            lambda wildcards: 3000
             + (8 + len(STUDY.mask_levels) / 4)
             * MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"]
-            / 1e6
+            / 1e6,
         ),
-        runtime=lambda wildcards, attempt: attempt
-        * int(
-            10
+        runtime=at_most(
+            "max_minutes",
+            lambda wildcards: 10
             + len(STUDY.trainings[wildcards.training])
             * (
                 0.2
                 + MODELS[STUDY.trainings[wildcards.training][0]["model"]]["parameters"]
                 / 3e8
-            )
+            ),
         ),
     params:
         program=program("compare_checkpoints"),

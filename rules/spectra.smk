@@ -16,7 +16,10 @@ rule measure_spectrum:
     threads: 2
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
-        runtime=spectrum_minutes,
+        runtime=at_most(
+            "max_minutes",
+            lambda wildcards: 10 + MODELS[wildcards.model]["parameters"] / 1e9,
+        ),
     params:
         program=program("measure_spectrum"),
         code=code("measure_spectrum"),

@@ -56,8 +56,8 @@ rule measure_series:
     conda:
         "../envs/analyse.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * int(10 + len(STUDY.members) / 4),
+        mem_mb=at_most("max_mem_mb", 4000),
+        runtime=at_most("max_minutes", 10 + len(STUDY.members) / 4),
     params:
         program=program("measure_series"),
         code=code("measure_series"),
