@@ -43,23 +43,28 @@ def read(folder: Path, identity: Mapping[str, Any], what: str) -> tuple[dict[str
 
 
 def _told(path: Path) -> str:
-    """SHA-256 of a file; of a zip archive, of its size and of name, size and checksum of each part."""
-    if not zipfile.is_zipfile(path):
+    """SHA-256 of a file; of a zip archive, of its size and of the list of its parts, which has their checksums."""
+    if (parts := _parts(path)) is None:
         return files.sha256_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = [(part.filename, part.header_offset, part.file_size, part.CRC) for part in archive.infolist()]
-    except (zipfile.BadZipFile, OSError):
-        return files.sha256_file(path)
-    return hashlib.sha256(repr((path.stat().st_size, parts)).encode()).hexdigest()
+    return hashlib.sha256(b"%d\0%b" % (path.stat().st_size, parts)).hexdigest()
 
 
 def _whole(path: Path) -> bool:
     """Whether the parts of a zip archive have their checksums; other files are told by all of their bytes."""
-    if not zipfile.is_zipfile(path):
+    if _parts(path) is None:
         return True
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError):
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
         return False
+
+
+def _parts(path: Path) -> bytes | None:
+    """The list at the end of a zip archive; None where a file has none."""
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+            file.seek(archive.start_dir)
+            return file.read()
+    except (zipfile.BadZipFile, OSError):
+        return None
