@@ -42,6 +42,12 @@ def test_expectations_are_within_a_factor_of_three_of_what_was_measured(row):
     assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + resources.START_MB
 
 
+def test_a_pre_training_is_within_a_factor_of_three_of_what_was_measured():
+    need = asked("emergence-text", gpu=0).pretraining("wiki-bert-100")
+    assert 118 / 3 < 60 * need.minutes < 3 * 118, "seconds of one core"
+    assert need.host_mb > 758
+
+
 def test_requests_of_the_presets_are_those_that_were_reviewed():
     """`python benchmarks/resources.py --presets tests/unit/requests.tsv` writes the table: its diff is what changes."""
     reviewed = [tuple(line.split("\t")) for line in Path("tests/unit/requests.tsv").read_text().splitlines()]
