@@ -61,7 +61,7 @@ rule collect_knees:
     params:
         program=program("collect_knees"),
         code=code("collect_knees"),
-        curves=f"{OUT}/curves",
+        curves=lambda wildcards: f"{OUT}/curves",
         missing=missing_runs,
         compare=CONFIG["knees"]["compare"],
     message:
