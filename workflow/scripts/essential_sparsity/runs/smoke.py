@@ -34,9 +34,13 @@ def check(
     rows = [prepared.inputs[int(order[place])] for place in places]
     gpu = torch.device(device).type == "cuda"
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if gpu else []):
-        alone = [_outputs(model, prepared, [row], device) for row in rows]
-        together = _together(model, prepared, settings, rows, device)
-    broken = sum(not all(np.isfinite(values).all() for values in outputs.values()) for outputs in alone)
+        compared, alone, broken = tasks.batch_size(settings) > 1, [], 0
+        for row in rows:
+            outputs = _outputs(model, prepared, [row], device)
+            broken += not all(np.isfinite(values).all() for values in outputs.values())
+            if compared:  # the logits of a language model are hundreds of megabytes an item
+                alone.append(outputs)
+        together = _together(model, prepared, settings, rows, device) if compared and not broken else []
     place = f"Task {settings.get('task')!r}: the dense model"
     if broken:
         raise TaskError(
@@ -89,7 +93,7 @@ def _outputs(
     model.eval()
     output = model(**{name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()})
     return {
-        name: value.double().cpu().numpy()
+        name: value.float().cpu().numpy()
         for name, value in dict(output).items()
         if torch.is_tensor(value) and value.is_floating_point() and value.ndim and len(value) == len(rows)
     }
@@ -101,5 +105,6 @@ def _difference(alone: dict[str, np.ndarray], many: dict[str, np.ndarray]) -> fl
     for name, values in alone.items():
         one = values[0]
         other = many[name][tuple(slice(0, length) for length in one.shape)]
-        found.append(float(np.linalg.norm(one - other) / max(np.linalg.norm(one), np.finfo(np.float32).tiny)))
+        apart, size = (np.sqrt(np.square(part, dtype=np.float64).sum()) for part in (one - other, one))
+        found.append(float(apart / max(size, np.finfo(np.float32).tiny)))
     return max(found)

@@ -37,7 +37,7 @@ TRAINED = 4 + 4 + 8 + 1  # bytes of a weight: itself in float32, its gradient, A
 ACTIVATION = 80  # bytes of a token, layer and unit of width, kept for the backward pass; scoring keeps one layer
 PROBABILITY = 12  # bytes of each attention probability, which a processor keeps and a GPU's fused kernels do not
 LOGIT, VOCABULARY = 12, 50_000  # bytes of each logit: its own type, float32, log-probabilities
-SMOKE_ITEMS, SMOKE_BYTES = 8, 8  # a dense model's first items: their outputs are kept in float64 (runs/smoke.py)
+SMOKE_ITEMS, SMOKE_BYTES = 8, 4  # a dense model's first items: outputs that are compared are kept twice (runs/smoke.py)
 
 # Time.
 START_SECONDS = 10  # imports
@@ -177,7 +177,8 @@ def held_mb(task: Mapping[str, Any]) -> float:
     if cost.passes != 1:
         result += max(scored_items(task), 4 * (task["passes"] or 0)) * mean_tokens(task) * TOKEN_HELD
     if cost.language_logits and task["suite"] is None:
-        result += SMOKE_ITEMS * tokens(task) * VOCABULARY * SMOKE_BYTES
+        kept = 2 * SMOKE_ITEMS if cost.scored_at_once > 1 else 1
+        result += kept * tokens(task) * VOCABULARY * SMOKE_BYTES
     return result / 1e6
 
 
