@@ -9,7 +9,6 @@ Decoding is timed without a model, by as many processes as asked: what a GPU wou
 import argparse
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def step(name: str, path: Path, drawn: int) -> dict[str, float]:
     from essential_sparsity.tasks import image_classification, reading
     from essential_sparsity.training import devices
 
-    start, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    start, began = peak(), time.monotonic()
     if name == "pre-training":
         corpus.ImageSamples(corpus.Corpus(path), SIDE)
     else:
@@ -65,8 +64,13 @@ def step(name: str, path: Path, drawn: int) -> dict[str, float]:
 
         for _ in tasks.Batches(images, np.arange(drawn), 32, collate).loaded(torch.device("cpu")):
             pass
-    end = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"more": (end - start) * 1024, "seconds": time.monotonic() - began}
+    return {"more": peak() - start, "seconds": time.monotonic() - began}
+
+
+def peak() -> int:
+    """Most main memory of this program so far, in bytes; `getrusage` would count that of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ class Stored:
     row: int
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read(path: Path) -> pd.DataFrame:
     """The frame of a Parquet file, in which columns of bytes hold a `Stored` per row; `loaded` reads those of some rows."""
     schema = pq.read_schema(path)
     bytes_ = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)]
     frame = pd.read_parquet(path, columns=[name for name in schema.names if name not in bytes_])
-    stored = pd.Series([Stored(Path(path), row) for row in range(len(frame))] if bytes_ else [], dtype=object)
+    stored = pd.Series([Stored(path, row) for row in range(len(frame))] if bytes_ else [], dtype=object)
     return frame.assign(**dict.fromkeys(bytes_, stored))[schema.names]
 
 
