@@ -26,7 +26,15 @@ WINGS = [  # each imports only those after it
     "curves",
     "checkpoints",
 ]
-GROUND = {"files", "errors", "cli", "codefiles", "logs", "markers", "patterns"}  # modules of no wing, standard library only
+GROUND = {
+    "files",
+    "errors",
+    "cli",
+    "codefiles",
+    "logs",
+    "markers",
+    "patterns",
+}  # modules of no wing, standard library only
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 TASK_MODULES = [codefiles.task_module(kind) for kind in kinds.declared()]
 TICKETS = "essential_sparsity.pruning.tickets"
