@@ -210,9 +210,9 @@ def test_a_missing_table(study):
         ),
         (
             "tasks.tsv",
-            "\tcut_prompts\n",
-            "\tcut_prompts\tallow_code\nmine\tMine\tlm-eval\tzero-shot\tmine\thub\ta/b\tmain\tlm-eval\t\t\t\t\t\t\t64\t\t\t\t\t1"
-            "\t\t\t\t\t\tmmlu\t5\t\ttrue\n",
+            "\tcut_prompts\tmean_length\tpasses\n",
+            "\tcut_prompts\tmean_length\tpasses\tallow_code\nmine\tMine\tlm-eval\tzero-shot\tmine\thub\ta/b\tmain\tlm-eval"
+            "\t\t\t\t\t\t\t64\t\t\t\t\t1\t\t\t\t\t\tmmlu\t5\t\t\t\ttrue\n",
             r"'mine', column allow_code: true, but only a suite of lm-eval in a folder of yours",
         ),
         ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),

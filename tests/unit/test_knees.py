@@ -164,6 +164,25 @@ def test_a_dense_model_that_collapsed_is_nothing_to_compare_with():
     assert only(told[1])["essential_sparsity"] == pytest.approx(0.21)
 
 
+@pytest.mark.parametrize(("corrected", "guesses"), [(-0.01, True), (0.009, True), (0.03, False), (0.8, False)])
+def test_a_dense_model_that_guesses_has_nothing_to_lose(corrected, guesses):
+    """Of two classes; a curve of noise around one half would have an essential sparsity wherever it dips."""
+    above = corrected + np.array([0, 0.01, -0.01, 0.02, -0.03, -0.02])
+    runs = pd.concat([runs_of(above, metric="chance_corrected_accuracy"), runs_of(0.5 + above / 2)])
+    table = knees.table(runs)[0].set_index("metric")
+    assert set(table.index) == {"accuracy", "chance_corrected_accuracy"}
+    for reason in table["reason"]:
+        told = f"the dense model guesses: its chance_corrected_accuracy is {corrected:.3f}, and 0 is chance"
+        assert (reason or "").startswith(told) is guesses
+    assert table["essential_sparsity"].isna().all() or not guesses
+    assert knees.table(runs_of(0.5 + above / 2))[0]["reason"].isna().all(), (
+        "without it nobody knows what guessing gives"
+    )
+    for metric in ("matthews", "spearman", "pearson"):
+        reason = only(runs_of(above, metric=metric))["reason"] or ""
+        assert reason.startswith(f"the dense model guesses: its {metric} is") is guesses
+
+
 def test_a_task_has_its_own_tolerance():
     curve = 0.9 - 0.5 * LEVELS
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])

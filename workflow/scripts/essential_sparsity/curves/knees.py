@@ -82,6 +82,7 @@ def table(
                 known = defined.loc[defined.index.intersection(chosen.index)]
                 paired = known[known["seed"].isin(known.loc[known["pattern"] == "dense", "seed"])]
                 curve = curve_of(key, paired, epsilon.get(task) if first else None)
+                curve.guessing = _guessing(dense, name)
                 if items is not None and _readable(curve) is None:
                     evaluated = items(both) if evaluated is None else evaluated
                     resample(curve, paired, evaluated, replicates)
@@ -117,6 +118,15 @@ def _headlines(runs: pd.DataFrame, asked: pd.DataFrame | None) -> dict[str, str]
     return known[known["metric"].isin(METRICS)].groupby("task")["metric"].agg(headline).to_dict()
 
 
+def _guessing(dense: pd.DataFrame, metric: str) -> str | None:
+    """That dense runs are no better than chance by more than a tolerance, in words; None where they are, or nobody knows."""
+    name = METRICS[metric].above_chance if metric in METRICS else None
+    found = dense.loc[dense["metric"] == name, "value"].dropna()
+    if found.empty or found.mean() > METRICS[name].epsilon:
+        return None
+    return f"its {name} is {found.mean():.3f}, and 0 is chance"
+
+
 def _missing(of_curve: pd.DataFrame, reason: str | None) -> dict:
     """How many of the runs that are asked of a curve, dense ones included, are not there; and the reason in its light."""
     gone = of_curve["there"] == "left_only"
@@ -141,6 +151,8 @@ def _readable(curve: Curve) -> str | None:
         return "no dense value: no dense run of the same seeds has a defined metric to compare with"
     if curve.ruined:
         return f"the dense model collapsed: it has nothing to lose ({curve.ruined}). Leave that seed or checkpoint out of the grid"
+    if curve.guessing:
+        return f"the dense model guesses: {curve.guessing}. It has nothing to lose"
     if len(curve.levels) < MIN_LEVELS:
         counted = (
             f"{len(curve.levels)} level{'s' if len(curve.levels) > 1 else ''} with a defined metric, dense included"

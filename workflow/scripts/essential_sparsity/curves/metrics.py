@@ -22,6 +22,7 @@ class Metric:
     perplexity), `mean above chance` (the mean on a scale where `chance_level` is 0 and 1 stays 1), `rank correlation` or
     `correlation` (of score and target), `binary f1` (of prediction and target, where 1 is the positive class) or
     `matthews` (of prediction and target). `item_column` is the column of `items` that stands in the place of the score.
+    `above_chance`: the metric of the same runs that is 0 where answers are guessed; None where what guessing gives is not known.
     `own_items`: items are cut by each model's own tokenizer, so two models' cannot be paired although their names agree.
     """
 
@@ -32,6 +33,7 @@ class Metric:
     epsilon: float = 0.01
     from_items: str = "mean"
     item_column: str = "score"
+    above_chance: str | None = None
     own_items: bool = False
 
     def quality(self, value: float) -> float:
@@ -54,13 +56,15 @@ METRICS = {  # in the order of `headline`
             higher_is_better=True,
             from_items="matthews",
             item_column="prediction",
+            above_chance="matthews",
         ),
-        Metric("accuracy", "Accuracy", higher_is_better=True),
+        Metric("accuracy", "Accuracy", higher_is_better=True, above_chance="chance_corrected_accuracy"),
         Metric(
             "chance_corrected_accuracy",
             "Accuracy above chance",
             higher_is_better=True,
             from_items="mean above chance",
+            above_chance="chance_corrected_accuracy",
         ),
         Metric(
             "normalised_accuracy",
@@ -71,8 +75,16 @@ METRICS = {  # in the order of `headline`
         Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
         Metric("token_f1", "F1 of answers", higher_is_better=True),
         Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),
-        Metric("pearson", "Pearson correlation", higher_is_better=True, from_items="correlation"),
-        Metric("spearman", "Spearman correlation", higher_is_better=True, from_items="rank correlation"),
+        Metric(
+            "pearson", "Pearson correlation", higher_is_better=True, from_items="correlation", above_chance="pearson"
+        ),
+        Metric(
+            "spearman",
+            "Spearman correlation",
+            higher_is_better=True,
+            from_items="rank correlation",
+            above_chance="spearman",
+        ),
         Metric("perplexity", "Perplexity", higher_is_better=False, scale="log", own_items=True),
         Metric("pseudo_perplexity", "Pseudo-perplexity", higher_is_better=False, scale="log"),
         Metric("masked_accuracy", "Accuracy at masked tokens", higher_is_better=True, item_column="second_score"),

@@ -20,7 +20,8 @@ class Curve:
     """One curve: its levels (L), seeds (S), quality (L, S) with NaN for runs that are not there, and what is read off it.
 
     `replicates` (B, L): mean curves that other items and seeds could have shown, or None. `stream` names the items that
-    were resampled: curves of one stream are paired. `ruined`: which dense runs collapsed, in words, or None.
+    were resampled: curves of one stream are paired. `ruined`: which dense runs collapsed, in words, or None;
+    `guessing`: that they answer by chance.
     """
 
     key: dict
@@ -30,6 +31,7 @@ class Curve:
     seeds: list[int]
     quality: np.ndarray
     ruined: str | None = None
+    guessing: str | None = None
     replicates: np.ndarray | None = None
     stream: str | None = None
     found: dict = field(default_factory=dict)  # reading -> value
