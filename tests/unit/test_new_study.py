@@ -328,9 +328,11 @@ def test_what_make_is_told_reaches_the_program(place):
     (place / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (place / ".venv/bin/python").chmod(0o755)
     given = {"MODEL": "a b", "TASK_NAME": "x", "DATA": "d'.csv", "COLUMNS": "text=a b", "ALLOW_PICKLE": "true"}
+    given |= {"NAME": "$(shell touch run)`touch run`$x", "STUDY": ""}
     told = [f"{key}={value}" for key, value in given.items()]
     done = subprocess.run(["make", "-s", "study", *told], capture_output=True, text=True, check=True)
     program, *words = done.stdout.splitlines()
     assert program == "workflow/scripts/new_study.py"
     found = dict(zip(words[::2], words[1::2], strict=True))
     assert found == {f"--{key.lower().replace('_', '-')}": value for key, value in given.items()}
+    assert not (place / "run").exists()
