@@ -186,7 +186,7 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     """(GPUs at once, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
     each = requests.gpus
     if not each:
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
         return max(each, asked), f"{asked} GPUs"
