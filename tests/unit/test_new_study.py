@@ -192,6 +192,13 @@ def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(pla
     assert asked("other-texts").curves == [("other", "texts")]
 
 
+def test_names_that_are_numbers_are_names(place):
+    shutil.copytree("mine/bert", "2024")
+    for _ in range(2):
+        call("2024", "--data", table({"text": WORDS, "label": MOODS}, "007.csv"))
+    assert asked("2024-007").curves == [("2024", "007")]
+
+
 def test_shards_in_half_precision_a_decoder_and_its_window(place):
     tiny.save_llama(Path("mine/llama"))
     model = transformers.AutoModelForCausalLM.from_pretrained("mine/llama", dtype=torch.bfloat16)

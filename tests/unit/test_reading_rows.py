@@ -143,7 +143,9 @@ def test_a_broken_image_is_told_in_one_sentence_by_a_worker_too(vit, stored, mon
     data = tiny.images(60)
     data.loc[5, "image"] = b"not an image"
     images = image_classification.Images(data["item"], data["image"], [0] * 60, 16, [0] * 3, [1] * 3)
-    with pytest.raises(tasks.TaskError, match=r"\AThe image i005 cannot be decoded \(.*\)\. Save it again, or take it out\.\Z"):
+    with pytest.raises(
+        tasks.TaskError, match=r"\AThe image i005 cannot be decoded \(.*\)\. Save it again, or take it out\.\Z"
+    ):
         list(tasks.Batches(images, np.arange(60), 4, list).loaded(torch.device("cpu")))
 
 

@@ -161,6 +161,9 @@ def test_a_model_that_is_spread_over_cards_needs_its_share_on_each():
         asked(), models={n: row | {"gpus_per_job": 4} for n, row in asked().models.items()}, known={}
     )
     assert tuned.cards("bert-base", "mnli") == 1, "fine-tuning takes one"
+    for without in (asked("vicuna", gpu=0), asked("vicuna", device="cpu")):
+        rows = without.models | {"vicuna-7b": without.models["vicuna-7b"] | {"gpus_per_job": 2}}
+        assert dataclasses.replace(without, models=rows, known={}).cards("vicuna-7b", "mmlu") == 0
 
 
 def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():

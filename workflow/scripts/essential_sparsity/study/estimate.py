@@ -56,7 +56,7 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
         each = measured[key]
         source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
         minutes = need.minutes if each is None else each * levels
-        cards = requests.cards(model, task) if requests.gpus else 0
+        cards = requests.cards(model, task)
         found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source, cards))
 
     for job in study.jobs:
