@@ -1,5 +1,7 @@
 """Rows of a file read in pieces: the same frames and bytes as of the whole, with only what is needed in memory."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -152,7 +154,10 @@ def test_a_broken_image_is_told_in_one_sentence_by_a_worker_too(vit, stored, mon
 @pytest.mark.parametrize(("threads", "expected"), [(1, 0), (2, 1), (64, devices.MOST_WORKERS)])
 def test_workers_are_the_threads_that_a_job_can_spare(monkeypatch, threads, expected):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(devices.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1 << 40))
     assert devices.workers() == expected
+    monkeypatch.setattr(devices.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=64 << 20))
+    assert devices.workers() == 0, "a container's shared memory"
     monkeypatch.setattr(devices.sys, "platform", "darwin")
     assert devices.workers() == 0
 

@@ -188,6 +188,9 @@ def test_a_pre_training_that_cannot_fit_is_told_too():
     assert shared.problems([], ["bookcorpus-bert-100"]) == [], "four cards share a batch"
     (found,) = asked("emergence-bookcorpus", max_minutes=1_440).problems([], ["bookcorpus-bert-100"])
     assert not found.fatal, "it goes on where it was stopped"
+    small = asked("emergence-text", gpu=0, max_mem_mb=6_000)
+    assert small.problems([], ["wiki-bert-100"]) == [], "the room for its data is no need"
+    assert small.mem_mb(small.pretraining("wiki-bert-100")) == 6_000
 
 
 def test_an_unknown_card_is_refused_by_name():

@@ -8,7 +8,7 @@ Nothing here is part of a result. docs/resources.md compares it with jobs that w
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from essential_sparsity.study import kinds, tsv
@@ -329,7 +329,10 @@ class Requests:
 
     def _of_pretraining(self, name: str) -> Problem | None:
         need = self.pretraining(name)
-        found = self._memory(f"The pre-training {name}", need, "most of them activations", "or lower its batch_size")
+        sure = replace(
+            need, host_mb=need.host_mb - PRETRAINING_MB
+        )  # its data may be much smaller than what is asked for
+        found = self._memory(f"The pre-training {name}", sure, "most of them activations", "or lower its batch_size")
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
