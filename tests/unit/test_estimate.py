@@ -84,6 +84,17 @@ def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
     assert "measured" in "\n".join(estimate.lines(asked))
 
 
+def test_what_was_only_found_again_is_no_measure():
+    asked = read()
+    done = [job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9)][:2]
+    for job, seconds in zip(done, (9 * 120.0, 3.0), strict=True):
+        finish(asked, job, seconds)
+    log = Path(study.STORE, f"logs/prune_eval/{done[1].path}.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("Not computed again: the run, made of the same before.\n")
+    assert estimate.per_level(Path(study.STORE, "benchmarks/prune_eval")) == pytest.approx(2)
+
+
 def test_a_finished_study_has_nothing_left():
     asked = read("finetune")
     for job in asked.jobs:
