@@ -117,6 +117,7 @@ def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
 def test_gpus_at_once_come_from_the_profile_or_as_asked():
     assert estimate.at_once(resources.read(read()), None)[0] == 16
     assert estimate.at_once(resources.read(read(gpu=2)), 8)[0] == 8
+    assert estimate.at_once(resources.read(read(gpu=2)), 1) == (2, "2 GPUs"), "a job holds two"
     assert "cores" in estimate.at_once(resources.read(read(gpu=0)), 8)[1]
 
 

@@ -151,6 +151,12 @@ def test_a_broken_image_is_told_in_one_sentence_by_a_worker_too(vit, stored, mon
         list(tasks.Batches(images, np.arange(60), 4, list).loaded(torch.device("cpu")))
 
 
+def test_a_missing_image_is_told_as_such():
+    images = image_classification.Images(["a"], [None], [0], 16, [0] * 3, [1] * 3)
+    with pytest.raises(tasks.TaskError, match="The image a is missing"):
+        images[0]
+
+
 @pytest.mark.parametrize(("threads", "expected"), [(1, 0), (2, 1), (64, devices.MOST_WORKERS)])
 def test_workers_are_the_threads_that_a_job_can_spare(monkeypatch, threads, expected):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)

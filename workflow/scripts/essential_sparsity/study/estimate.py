@@ -196,7 +196,7 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
-        return max(each, asked), f"{asked} GPUs"
+        return max(each, asked), f"{max(each, asked)} GPUs"
     try:
         profile = yaml.safe_load(Path(PROFILE).read_text(encoding="utf-8"))
         gpus = min(profile["resources"]["gpu"], profile["jobs"] * each)
