@@ -109,6 +109,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/half", "--task", "ws353"], "model.safetensors is cut short or corrupt"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
         (["mine/bert", "--data", "mine/headless.csv"], "the column 'glad' holds its own name"),
+        (["mine/bert", "--data", "mine/comma.csv"], "the column 'film, review' has a comma or an equals sign in its name"),
         (["mine/bert", "--data", "mine/rated.csv"], "score can be a number to predict or a class"),
         (["mine/bert"], "Name one thing to evaluate: TASK=…"),
         (["mine/bert", "--task", "ws353", "--data", "mine/texts.csv"], "Name one thing to evaluate"),
@@ -137,6 +138,7 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
     table({"a": WORDS, "b": WORDS, "c": WORDS}, "mine/unclear.csv")
     pd.DataFrame({"text": WORDS, "label": MOODS}).to_csv("mine/headless.csv", index=False, header=False)
     table({"text_a": WORDS, "text_b": WORDS[::-1], "score": [0, 1, 2] * 30}, "mine/rated.csv")
+    table({"film, review": WORDS, "label": MOODS}, "mine/comma.csv")
     table({"text": WORDS, "mood": MOODS, "place": MOODS}, "mine/two.csv")
     table({"text": WORDS, "label": ["glad"] * 90}, "mine/one.csv")
     table({"text": WORDS, "label": ["glad", ""] * 45}, "mine/blank.csv")

@@ -332,6 +332,11 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
     if not {"image", "text", "text_a"} & found.keys():
         raise SourceError(f"{place}: it is not clear which column holds the text. {_how(names)}")
     renamed = {new: old for new, old in found.items() if new != old}
+    if unfit := [old for old in renamed.values() if re.search("[,=]", str(old))]:
+        raise SourceError(
+            f"{place}: the column {unfit[0]!r} has a comma or an equals sign in its name, so the tasks table cannot name it. Rename "
+            "it in the file."
+        )
     return ",".join(f"{new}={old}" for new, old in renamed.items()) or None
 
 
