@@ -27,9 +27,13 @@ $(INSTALLED): envs/requirements.txt
 	@touch $@
 
 # Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
-# its recipes: nothing that a user types is put into a shell line.
+# its recipes: nothing that a user types is put into a shell line. Each is there as it was typed: make would expand what
+# begins with a dollar sign, and run a $(shell ...).
+TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY,$(if $(filter command,$(origin $(option))),$(option)))
+$(foreach option,$(TYPED),$(eval override export $(option) := $$(value $(option))))
+
 study: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY,$(if $(filter command,$(origin $(option))),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)"))
+	@$(BIN)/python workflow/scripts/new_study.py $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)

@@ -190,17 +190,17 @@ def epsilon_of(wildcards):
     return f"--epsilon {found}" if found else ""
 
 
-def knees_mem_mb(wildcards, attempt):
-    """Memory of the items of the longest curve of a model and task and of its resamples, more with each attempt."""
+def knees_mem_mb(wildcards):
+    """Memory of the items of the longest curve of a model and task and of its resamples."""
     jobs = STUDY.jobs_of(**wildcards)
     cells = Counter(job.pattern for job in jobs for _ in job.asked).most_common(1)[0][1]
-    return attempt * int(1500 + cells * (0.4 + 0.0015 * items_of(wildcards)))
+    return 1500 + cells * (0.4 + 0.0015 * items_of(wildcards))
 
 
-def knees_minutes(wildcards, attempt):
-    """Time of reading and resampling the curves of a model and task, more with each attempt."""
+def knees_minutes(wildcards):
+    """Time of reading and resampling the curves of a model and task."""
     runs = sum(len(job.asked) for job in STUDY.jobs_of(**wildcards))
-    return attempt * int(10 + 4e-6 * runs * items_of(wildcards))
+    return 10 + 4e-6 * runs * items_of(wildcards)
 
 
 def items_of(wildcards):

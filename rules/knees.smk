@@ -28,8 +28,8 @@ rule fit_knees:
     conda:
         "../envs/analyse.yaml"
     resources:
-        mem_mb=knees_mem_mb,
-        runtime=knees_minutes,
+        mem_mb=at_most("max_mem_mb", knees_mem_mb),
+        runtime=at_most("max_minutes", knees_minutes),
     params:
         program=program("fit_knees"),
         code=code("fit_knees"),

@@ -22,8 +22,8 @@ rule measure_differences:
     conda:
         "../envs/analyse.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * (20 + 10 * len(STUDY.chained)),
+        mem_mb=at_most("max_mem_mb", 4000),
+        runtime=at_most("max_minutes", 20 + 10 * len(STUDY.chained)),
     params:
         program=program("measure_differences"),
         code=code("measure_differences"),

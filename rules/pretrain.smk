@@ -41,7 +41,7 @@ rule pretrain:
         "../envs/evaluate.yaml"
     threads: CONFIG["resources"]["threads"]
     resources:
-        gpu=CONFIG["resources"]["gpu"],
+        gpu=REQUESTS.gpus,
         mem_mb=pretraining_mem_mb,
         runtime=pretraining_minutes,
     params:
@@ -52,10 +52,9 @@ rule pretrain:
         device=device_of,
         # more than one GPU of a node: one process each
         launch=(
-            f"accelerate launch --num_processes {CONFIG['resources']['gpu']} --num_machines 1 "
+            f"accelerate launch --num_processes {REQUESTS.gpus} --num_machines 1 "
             "--mixed_precision no --dynamo_backend no"
-            if CONFIG["resources"]["gpu"] > 1
-            and CONFIG["resources"]["device"] != "cpu"
+            if REQUESTS.gpus > 1
             else "python"
         ),
     shell:

@@ -112,8 +112,8 @@ rule count_layers:
     conda:
         "../envs/evaluate.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * (10 + len(STUDY.used_models)),
+        mem_mb=at_most("max_mem_mb", 4000),
+        runtime=at_most("max_minutes", 10 + len(STUDY.used_models)),
     params:
         program=program("count_layers"),
         code=code("count_layers"),

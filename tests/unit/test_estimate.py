@@ -84,6 +84,17 @@ def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
     assert "measured" in "\n".join(estimate.lines(asked))
 
 
+def test_what_was_only_found_again_is_no_measure():
+    asked = read()
+    done = [job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9)][:2]
+    for job, seconds in zip(done, (9 * 120.0, 3.0), strict=True):
+        finish(asked, job, seconds)
+    log = Path(study.STORE, f"logs/prune_eval/{done[1].path}.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("Not computed again: the run, made of the same before.\n")
+    assert estimate.per_level(Path(study.STORE, "benchmarks/prune_eval")) == pytest.approx(2)
+
+
 def test_a_finished_study_has_nothing_left():
     asked = read("finetune")
     for job in asked.jobs:
@@ -106,6 +117,7 @@ def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
 def test_gpus_at_once_come_from_the_profile_or_as_asked():
     assert estimate.at_once(resources.read(read()), None)[0] == 16
     assert estimate.at_once(resources.read(read(gpu=2)), 8)[0] == 8
+    assert estimate.at_once(resources.read(read(gpu=2)), 1) == (2, "2 GPUs"), "a job holds two"
     assert "cores" in estimate.at_once(resources.read(read(gpu=0)), 8)[1]
 
 

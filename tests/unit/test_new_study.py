@@ -108,6 +108,9 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine", "--task", "ws353"], "There is no config.json"),
         (["mine/half", "--task", "ws353"], "model.safetensors is cut short or corrupt"),
         (["mine/bart", "--task", "ws353"], "encoder with a decoder"),
+        (["mine/bert", "--data", "mine/headless.csv"], "the column 'glad' holds its own name"),
+        (["mine/bert", "--data", "mine/comma.csv"], "the column 'film, review' has a comma or an equals sign in its name"),
+        (["mine/bert", "--data", "mine/rated.csv"], "score can be a number to predict or a class"),
         (["mine/bert"], "Name one thing to evaluate: TASK=…"),
         (["mine/bert", "--task", "ws353", "--data", "mine/texts.csv"], "Name one thing to evaluate"),
         (["mine/bert", "--task", "ws353", "--columns", "text=a"], "COLUMNS=… (without make: --columns) is about data of your own"),
@@ -133,6 +136,9 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
 def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options, message):
     table({"text": WORDS, "label": MOODS})
     table({"a": WORDS, "b": WORDS, "c": WORDS}, "mine/unclear.csv")
+    pd.DataFrame({"text": WORDS, "label": MOODS}).to_csv("mine/headless.csv", index=False, header=False)
+    table({"text_a": WORDS, "text_b": WORDS[::-1], "score": [0, 1, 2] * 30}, "mine/rated.csv")
+    table({"film, review": WORDS, "label": MOODS}, "mine/comma.csv")
     table({"text": WORDS, "mood": MOODS, "place": MOODS}, "mine/two.csv")
     table({"text": WORDS, "label": ["glad"] * 90}, "mine/one.csv")
     table({"text": WORDS, "label": ["glad", ""] * 45}, "mine/blank.csv")
@@ -190,6 +196,13 @@ def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(pla
         call("other/bert", "--data", "mine/texts.csv")
     call("other/bert", "--name", "other", "--data", "mine/texts.csv")
     assert asked("other-texts").curves == [("other", "texts")]
+
+
+def test_names_that_are_numbers_are_names(place):
+    shutil.copytree("mine/bert", "2024")
+    for _ in range(2):
+        call("2024", "--data", table({"text": WORDS, "label": MOODS}, "007.csv"))
+    assert asked("2024-007").curves == [("2024", "007")]
 
 
 def test_shards_in_half_precision_a_decoder_and_its_window(place):
@@ -328,9 +341,11 @@ def test_what_make_is_told_reaches_the_program(place):
     (place / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (place / ".venv/bin/python").chmod(0o755)
     given = {"MODEL": "a b", "TASK_NAME": "x", "DATA": "d'.csv", "COLUMNS": "text=a b", "ALLOW_PICKLE": "true"}
+    given |= {"NAME": "$(shell touch run)`touch run`$x", "STUDY": ""}
     told = [f"{key}={value}" for key, value in given.items()]
     done = subprocess.run(["make", "-s", "study", *told], capture_output=True, text=True, check=True)
     program, *words = done.stdout.splitlines()
     assert program == "workflow/scripts/new_study.py"
     found = dict(zip(words[::2], words[1::2], strict=True))
     assert found == {f"--{key.lower().replace('_', '-')}": value for key, value in given.items()}
+    assert not (place / "run").exists()

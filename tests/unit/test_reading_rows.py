@@ -1,5 +1,7 @@
 """Rows of a file read in pieces: the same frames and bytes as of the whole, with only what is needed in memory."""
 
+import types
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -56,7 +58,7 @@ def test_what_is_missing_stays_missing(tmp_path):
     pq.write_table(table, tmp_path / "data.parquet")
     (found,) = reading.loaded(reading.read(tmp_path / "data.parquet"))
     assert found["image"].tolist() == [b"x", None]
-    with pytest.raises(tasks.TaskError, match="The image b cannot be decoded"):
+    with pytest.raises(tasks.TaskError, match="The image b is missing"):
         image_classification.Images(["b"], found["image"][1:], [0], 8, [0] * 3, [1] * 3)[0]
 
 
@@ -143,14 +145,19 @@ def test_a_broken_image_is_told_in_one_sentence_by_a_worker_too(vit, stored, mon
     data = tiny.images(60)
     data.loc[5, "image"] = b"not an image"
     images = image_classification.Images(data["item"], data["image"], [0] * 60, 16, [0] * 3, [1] * 3)
-    with pytest.raises(tasks.TaskError, match=r"\AThe image i005 cannot be decoded \(.*\)\.\Z"):
+    with pytest.raises(
+        tasks.TaskError, match=r"\AThe image i005 cannot be decoded \(.*\)\. Save it again, or take it out\.\Z"
+    ):
         list(tasks.Batches(images, np.arange(60), 4, list).loaded(torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 0), (2, 1), (64, devices.MOST_WORKERS)])
 def test_workers_are_the_threads_that_a_job_can_spare(monkeypatch, threads, expected):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(devices.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1 << 40))
     assert devices.workers() == expected
+    monkeypatch.setattr(devices.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=64 << 20))
+    assert devices.workers() == 0, "a container's shared memory"
     monkeypatch.setattr(devices.sys, "platform", "darwin")
     assert devices.workers() == 0
 

@@ -161,6 +161,9 @@ def test_a_model_that_is_spread_over_cards_needs_its_share_on_each():
         asked(), models={n: row | {"gpus_per_job": 4} for n, row in asked().models.items()}, known={}
     )
     assert tuned.cards("bert-base", "mnli") == 1, "fine-tuning takes one"
+    for without in (asked("vicuna", gpu=0), asked("vicuna", device="cpu")):
+        rows = without.models | {"vicuna-7b": without.models["vicuna-7b"] | {"gpus_per_job": 2}}
+        assert dataclasses.replace(without, models=rows, known={}).cards("vicuna-7b", "mmlu") == 0
 
 
 def test_what_takes_longer_than_the_site_gives_is_told_with_what_to_do():
@@ -185,6 +188,9 @@ def test_a_pre_training_that_cannot_fit_is_told_too():
     assert shared.problems([], ["bookcorpus-bert-100"]) == [], "four cards share a batch"
     (found,) = asked("emergence-bookcorpus", max_minutes=1_440).problems([], ["bookcorpus-bert-100"])
     assert not found.fatal, "it goes on where it was stopped"
+    small = asked("emergence-text", gpu=0, max_mem_mb=6_000)
+    assert small.problems([], ["wiki-bert-100"]) == [], "the room for its data is no need"
+    assert small.mem_mb(small.pretraining("wiki-bert-100")) == 6_000
 
 
 def test_an_unknown_card_is_refused_by_name():

@@ -182,3 +182,18 @@ def test_an_encoder_decoder_is_refused_in_words(tmp_path, name, task):
     data, settings = TASKS[task]
     with pytest.raises(TaskError, match=rf"'tiny': '{name}', the architecture of .*, is an encoder-decoder"):
         dense(tmp_path, data(), settings)
+
+
+def test_what_is_finite_alone_and_not_in_a_batch_is_refused(tmp_path):
+    folder = tiny.save_bert(tmp_path)
+    prepared = tasks.load(tiny.PROBE["kind"]).prepare(folder, tiny.reviews(), tiny.PROBE, 0)
+    model = loaded(folder, tiny.PROBE, prepared)
+
+    def spoil(module, args, output):
+        if len(output.last_hidden_state) > 1:
+            output.last_hidden_state[0, 0, 0] = math.nan
+        return output
+
+    model.register_forward_hook(spoil)
+    with pytest.raises(TaskError, match="differ by inf of their norm"):
+        smoke.check(model, prepared, tiny.PROBE, "cpu")

@@ -11,7 +11,7 @@ import transformers
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks
 from essential_sparsity.tasks import text_classification
-from essential_sparsity.training import finetuning
+from essential_sparsity.training import devices, finetuning
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
@@ -128,6 +128,7 @@ def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_threads(monkeypatch, thr
         finetuning.transformers, "TrainingArguments", lambda **given: types.SimpleNamespace(n_gpu=4, **given)
     )
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(devices, "ROOM_OF_BATCHES", 0)
     settings = tiny.FINETUNE | {"autocast": "bf16"}
     gpu, processor = (
         finetuning.training_arguments(settings, 0, torch.device(device), "work", texts=True)

@@ -30,6 +30,7 @@ PAIRS = (
 )
 LABELS = ("label", "labels", "class", "category", "target", "gold", "topic", "sentiment", "y")
 SCORES = ("target", "score", "similarity", "label", "rating", "gold")
+RATED = ("score", "similarity", "rating")  # whole numbers of such a name beside a pair
 IMAGES = ("image", "img", "picture")
 GENERIC = re.compile(  # names of folders and files that say what they hold, not what it is
     r"files?|models?|checkpoints?|main|snapshots?|weights|outputs?|final|best|last|latest|pytorch_model|train(ing)?|test(ing)?"
@@ -234,6 +235,7 @@ def data(place: str, columns: str | None = None) -> Data:
         )
     row = {"source": "path", "id": place, "format": format_of(path), "columns": columns}
     frame, record = _read(row)
+    _check_header(frame, place)
     if columns is None and (found := _renaming(frame, place)):
         row["columns"] = found
         frame, record = _read(row)  # as a run will read it: what is reported is what tasks are given
@@ -242,6 +244,16 @@ def data(place: str, columns: str | None = None) -> Data:
     columns_told = files.some([column for column in frame if column != "item"])
     said = [f"{place}: read as {row['format']}, columns {columns_told}", *reports.lines(record["report"])]
     return Data(row, list(frame), record["n_rows"], said, frame)
+
+
+def _check_header(frame: pd.DataFrame, place: str) -> None:
+    """Refuse a table whose first row was read as its header: a name stands in its own column, among what repeats there."""
+    for name in frame.columns.drop(["item", "split"], errors="ignore"):
+        if pd.api.types.is_string_dtype(frame[name]) and (frame[name] == name).any() and _like_classes(frame[name]):
+            raise SourceError(
+                f"{place}: the column {name!r} holds its own name, as where a first row of data stands in the place of the header. "
+                "Put a line with the names of the columns above it, as text,label."
+            )
 
 
 def _check_labels(labels: pd.Series, place: str) -> None:
@@ -309,6 +321,8 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
         found["target"] = score
     elif label := _first(kept, LABELS):
         found["label"] = label
+    elif "text_a" in found and (rated := _first(kept, RATED)) and _numeric(frame[rated]):
+        raise SourceError(f"{place}: {rated} can be a number to predict or a class of pairs of texts. {_how(names)}")
     elif len(classes := [name for name in left if _like_classes(frame[name])]) == 1:
         found["label"] = classes[0]
     elif classes:
@@ -318,6 +332,11 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
     if not {"image", "text", "text_a"} & found.keys():
         raise SourceError(f"{place}: it is not clear which column holds the text. {_how(names)}")
     renamed = {new: old for new, old in found.items() if new != old}
+    if unfit := [old for old in renamed.values() if re.search("[,=]", str(old))]:
+        raise SourceError(
+            f"{place}: the column {unfit[0]!r} has a comma or an equals sign in its name, so the tasks table cannot name it. Rename "
+            "it in the file."
+        )
     return ",".join(f"{new}={old}" for new, old in renamed.items()) or None
 
 
@@ -344,8 +363,13 @@ def _continuous(column: pd.Series) -> bool:
     """Whether a column holds numbers that are no counts; cells of a text file are text."""
     if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(column):
         return False
+    return _numeric(column) and bool((pd.to_numeric(column.dropna()) % 1 != 0).any())
+
+
+def _numeric(column: pd.Series) -> bool:
+    """Whether all values of a column are numbers, or texts that are."""
     numbers = pd.to_numeric(column.dropna(), errors="coerce")
-    return bool(len(numbers)) and bool(numbers.notna().all()) and bool((numbers % 1 != 0).any())
+    return bool(len(numbers)) and bool(numbers.notna().all())
 
 
 def _like_classes(column: pd.Series) -> bool:

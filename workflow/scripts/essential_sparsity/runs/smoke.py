@@ -106,5 +106,5 @@ def _difference(alone: dict[str, np.ndarray], many: dict[str, np.ndarray]) -> fl
         one = values[0]
         other = many[name][tuple(slice(0, length) for length in one.shape)]
         apart, size = (np.sqrt(np.square(part, dtype=np.float64).sum()) for part in (one - other, one))
-        found.append(float(apart / max(size, np.finfo(np.float32).tiny)))
+        found.append(float(apart / max(size, np.finfo(np.float32).tiny)) if np.isfinite(apart) else np.inf)
     return max(found)

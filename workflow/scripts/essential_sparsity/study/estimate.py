@@ -21,6 +21,7 @@ from essential_sparsity.study.study import STORE, Study
 PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
 PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
+FOUND = "Not computed again:"  # in the log of a job (runs/finished.py)
 ITEM_BYTES = 40  # of an item of a run's table, compressed
 STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
 
@@ -56,7 +57,7 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
         each = measured[key]
         source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
         minutes = need.minutes if each is None else each * levels
-        cards = requests.cards(model, task) if requests.gpus else 0
+        cards = requests.cards(model, task)
         found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source, cards))
 
     for job in study.jobs:
@@ -81,9 +82,15 @@ def per_level(folder: Path) -> float | None:
 
 
 def benchmarked(paths: Iterable[Path]) -> Iterator[tuple[float, int]]:
-    """(minutes, levels) of the jobs of Snakemake's benchmark files, the levels as the file's path names them."""
+    """(minutes, levels) of the jobs of Snakemake's benchmark files, the levels as the file's path names them.
+
+    Not of jobs whose log, of the same path, says that they found their results made before: seconds that nothing took.
+    """
     for path in paths:
+        log = Path(STORE, "logs", *path.relative_to(Path(STORE, "benchmarks")).with_suffix(".log").parts)
         try:
+            if log.is_file() and FOUND in log.read_text(encoding="utf-8", errors="replace"):
+                continue
             with open(path, encoding="utf-8", newline="") as handle:
                 seconds = sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
         except (OSError, KeyError, TypeError, ValueError):
@@ -186,10 +193,10 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     """(GPUs at once, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
     each = requests.gpus
     if not each:
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
-        return max(each, asked), f"{asked} GPUs"
+        return max(each, asked), f"{max(each, asked)} GPUs"
     try:
         profile = yaml.safe_load(Path(PROFILE).read_text(encoding="utf-8"))
         gpus = min(profile["resources"]["gpu"], profile["jobs"] * each)

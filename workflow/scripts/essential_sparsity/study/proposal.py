@@ -150,7 +150,7 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
             )
         if row[key] in there:
             own = there[row[key]]
-            differing = [column for column, value in row.items() if own[column] != _typed(value)]
+            differing = [column for column, value in row.items() if own[column] not in (value, _typed(value))]
             if differing:
                 raise ConfigError(
                     f"{file} has a row {row[key]!r} already, with another {differing[0]} ({own[differing[0]]!r} instead of "

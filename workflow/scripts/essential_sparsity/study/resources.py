@@ -8,7 +8,7 @@ Nothing here is part of a result. docs/resources.md compares it with jobs that w
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from essential_sparsity.study import kinds, tsv
@@ -268,13 +268,12 @@ class Requests:
         key = (model, task, levels)
         if key not in self.known:
             rows = self.models[model], self.tasks[task]
-            cards = self.cards(model, task) if self.gpus else 0
-            self.known[key] = of_run(*rows, levels, self.device, cards, self.given["threads"])
+            self.known[key] = of_run(*rows, levels, self.device, self.cards(model, task), self.given["threads"])
         return self.known[key]
 
     def cards(self, model: str, task: str) -> int:
-        """GPUs of a job: `resources.gpu`, or where nothing is trained and there are GPUs, as many as the model's row says."""
-        asked, trained = self.given["gpu"], self.tasks[task]["protocol"] == "finetune"
+        """GPUs of a job: none on processors, `resources.gpu`, or where nothing is trained as many as the model's row says."""
+        asked, trained = self.gpus, self.tasks[task]["protocol"] == "finetune"
         return asked if trained or not asked else max(asked, self.models[model]["gpus_per_job"] or 1)
 
     def pretraining(self, name: str) -> Need:
@@ -317,7 +316,7 @@ class Requests:
         else:
             of_them = f"{gigabytes(stored_mb(row) / max(cards, 1))} of them weights"
             of_them += f" on each of {cards} cards" if cards > 1 else ""
-            remedy = f"spread it over more (gpus_per_job in the models table), {remedy}"
+            remedy = f"spread it over more (gpus_per_job in the models table), {remedy}" if cards else remedy
         if found := self._memory(place, need, of_them, remedy):
             return found
         most = self.given.get("max_minutes")
@@ -330,7 +329,10 @@ class Requests:
 
     def _of_pretraining(self, name: str) -> Problem | None:
         need = self.pretraining(name)
-        found = self._memory(f"The pre-training {name}", need, "most of them activations", "or lower its batch_size")
+        sure = replace(
+            need, host_mb=need.host_mb - PRETRAINING_MB
+        )  # its data may be much smaller than what is asked for
+        found = self._memory(f"The pre-training {name}", sure, "most of them activations", "or lower its batch_size")
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
@@ -401,7 +403,7 @@ def table(requests: Requests, jobs: Iterable[Job], pretrainings: Iterable[str] =
     rows += [("pretrain", name, "", "", requests.pretraining(name)) for name in pretrainings]
 
     def cards(names: Sequence[str]) -> int:
-        return requests.cards(*names[1:3]) if requests.gpus and names[2] else requests.gpus
+        return requests.cards(*names[1:3]) if names[2] else requests.gpus
 
     return [
         (*names, f"{cards(names)}", f"{need.gpu_mb:.0f}", f"{requests.mem_mb(need)}", f"{requests.minutes(need)}")

@@ -76,13 +76,15 @@ class Images(torch.utils.data.Dataset):
         return {"pixel_values": pixels, "labels": self.targets[index]}
 
 
-def decode(encoded: bytes, size: int, item: str = "of the data set") -> torch.Tensor:
+def decode(encoded: bytes | None, size: int, item: str = "of the data set") -> torch.Tensor:
     """(3, size, size) float32 in 0..1 of an image, as `pixels` shows it."""
     return pixels(encoded, size, item).float().div_(255)
 
 
-def pixels(encoded: bytes, size: int, item: str) -> torch.Tensor:
+def pixels(encoded: bytes | None, size: int, item: str) -> torch.Tensor:
     """(3, size, size) uint8 of an image as `pictures` shows it: bilinear resize of the whole, grey over all channels."""
+    if encoded is None:
+        raise TaskError(f"The image {item} is missing (column image). Leave this row out of the data.")
     try:
         image = pictures.decoded(encoded, f"The image {item}").resize((size, size), Image.Resampling.BILINEAR)
     except SourceError as error:

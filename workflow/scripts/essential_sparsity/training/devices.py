@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +15,7 @@ from essential_sparsity import errors
 
 MOST_WORKERS = 4  # processes that decode and pad batches ahead of the model
 NOT_GIVEN = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # their numbers, and how many
+SHARED, ROOM_OF_BATCHES = "/dev/shm", 1 << 30  # where processes hand batches over; bytes of eight of 224 pixels
 ROOM = 0.9  # of a GPU's free memory, for the weights; the rest is for what a batch needs
 
 
@@ -48,9 +50,12 @@ def find(asked: str, environment: Mapping[str, str] = os.environ) -> str:
 def workers() -> int:
     """Processes that make batches ahead of the model: as many as a job has threads to spare, few at most.
 
-    None but on Linux: elsewhere a process cannot be forked with what it is to work on.
+    None but on Linux: elsewhere a process cannot be forked with what it is to work on. None where they have no room to hand
+    their batches over (a container's 64 MB): it would end with a bus error.
     """
-    return min(MOST_WORKERS, torch.get_num_threads() - 1) if sys.platform == "linux" else 0
+    if sys.platform != "linux" or not os.path.isdir(SHARED) or shutil.disk_usage(SHARED).free < ROOM_OF_BATCHES:
+        return 0
+    return min(MOST_WORKERS, torch.get_num_threads() - 1)
 
 
 def reason() -> str:
