@@ -89,7 +89,7 @@ def frames(kind):
         (encoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF"), "pixels of the kind 'I'"),
         (b"not an image", "cannot be decoded"),
         (b"", "cannot be decoded"),
-        (None, "cannot be decoded"),
+        (None, "is missing"),
         (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)))[:900], "cannot be decoded"),
         (frames("GIF"), "2 frames or pages"),
         (frames("TIFF"), "2 frames or pages"),

@@ -47,6 +47,7 @@ LAUNCH = {True: 2e-3, False: 4e-4}  # seconds a layer and batch at least, on a G
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
 USABLE = 0.95  # of a GPU's memory
+SURE = 1.4  # times as much memory as there is, from which on a job that is expected to need it is refused
 ATTEMPTS = 3  # that the shipped profile makes of a job
 
 
@@ -309,15 +310,15 @@ class Requests:
 
     def _of_run(self, model: str, task: str, levels: int) -> Problem | None:
         need, row = self.run(model, task, levels), self.models[model]
-        place, remedy = f"{model} on {task}", "or take the model out of this block of the grid"
+        place, remedy, more = f"{model} on {task}", "or take the model out of this block of the grid", ""
         cards = self.cards(model, task)
         if trained := self.tasks[task]["protocol"] == "finetune":
             of_them = f"{gigabytes(row['parameters'] * TRAINED / 1e6)} of them weights, gradients and optimiser"
         else:
             of_them = f"{gigabytes(stored_mb(row) / max(cards, 1))} of them weights"
             of_them += f" on each of {cards} cards" if cards > 1 else ""
-            remedy = f"spread it over more (gpus_per_job in the models table), {remedy}" if cards else remedy
-        if found := self._memory(place, need, of_them, remedy):
+            more = "spread it over more (gpus_per_job in the models table), "
+        if found := self._memory(place, need, of_them, remedy, more):
             return found
         most = self.given.get("max_minutes")
         fits = int(levels * (most - START_MINUTES) / need.minutes) if most else levels
@@ -336,19 +337,20 @@ class Requests:
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
-    def _memory(self, place: str, need: Need, of_them: str, remedy: str) -> Problem | None:
+    def _memory(self, place: str, need: Need, of_them: str, remedy: str, more: str = "") -> Problem | None:
+        """`more`: another remedy for a GPU's memory. What is expected a little above what there is may fit: a warning."""
         device, most = self.device, self.given.get("max_mem_mb")
         if device.memory_mb and need.least_gpu_mb > USABLE * device.memory_mb:
             return Problem(
                 f"{place} needs about {gigabytes(need.least_gpu_mb)} GB of GPU memory ({of_them}), but {device.name} has "
-                f"{gigabytes(device.memory_mb)} ({self.table}). Name a larger card in resources.gpu_class, {remedy}.",
-                True,
+                f"{gigabytes(device.memory_mb)} ({self.table}). Name a larger card in resources.gpu_class, {more}{remedy}.",
+                need.least_gpu_mb > SURE * device.memory_mb,
             )
         if most and need.host_mb + SNAKEMAKE_MB > most:
             return Problem(
                 f"{place} needs about {gigabytes(need.host_mb + SNAKEMAKE_MB)} GB of memory, but resources.max_mem_mb allows {gigabytes(most)}. "
                 f"Raise it where the site has larger nodes, {remedy}.",
-                True,
+                need.host_mb > SURE * most,
             )
         return None
 
