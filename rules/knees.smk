@@ -8,7 +8,7 @@ CURVE = f"{OUT}/curves/{{model}}/{{task}}"
 CURVE_TABLES = [
     f"{OUT}/curves/{model}/{task}/{table}.parquet"
     for model, task in STUDY.curves
-    for table in ("knees", "resamples", "missing_runs")
+    for table in ("runs", "knees", "resamples", "missing_runs")
 ]
 
 
@@ -67,8 +67,8 @@ rule collect_knees:
     message:
         "Gathering the knees"
     shell:
-        "python {params.program} --grid {input.grid} --curves {params.curves} --missing {params.missing} "
-        "--compare {params.compare} --knees {output.knees} --comparisons {output.comparisons} 2>&1 | tee {log}"
+        "python {params.program} --grid {input.grid} --runs {input.runs} --curves {params.curves} "
+        "--missing {params.missing} --compare {params.compare} --knees {output.knees} --comparisons {output.comparisons} 2>&1 | tee {log}"
 
 
 # `make refine` asks for this until it is empty, and appends it to the rounds of the study, which the grid includes.

@@ -228,20 +228,43 @@ def test_what_a_missing_run_goes_on_from_is_kept(grid, tmp_path):
     assert left == {chunk.format(0), chunk.format(1), "tiny/words/lth/0.200/seed0", "0.100", "0.200"}
 
 
-def test_knees_that_were_fitted_without_a_run_are_gathered_only_where_that_is_meant(grid, tmp_path):
-    """A damaged file that came back is no reason to fit again that Snakemake knows of."""
-    tables.write(grid, "grid", tmp_path / "grid.parquet")
-    folder = tmp_path / "curves/tiny/words"
+@pytest.fixture
+def gathered(grid, tmp_path):
+    """The options of gathering one curve, whose tables are made in `curves/tiny/words`."""
+    whole, _ = collect(grid, tmp_path)
+    tables.write(whole, "runs", tmp_path / "curves/tiny/words/runs.parquet")
     found, resamples = knees.table(runs_of(asked()).assign(model="tiny", task="words"), replicates=50)
+    none = tables.empty("missing_runs")
+    for name, frame in (("knees", found), ("resamples", resamples), ("missing_runs", none)):
+        tables.write(frame, name, tmp_path / f"curves/tiny/words/{name}.parquet")
+    given = {"grid": "grid.parquet", "runs": "all.parquet", "curves": "curves", "knees": "knees.parquet"}
+    given |= {"comparisons": "comparisons.parquet"}
+    return [*(f"--{name}={tmp_path / file}" for name, file in given.items()), "--compare", "pattern"]
+
+
+def test_knees_of_other_runs_than_those_that_are_tabulated_are_not_gathered(gathered, tmp_path, capsys):
+    """Such as a table that was copied here, or one that a run was computed anew behind."""
+    collect_knees.main(gathered)
+    own = tables.read(tmp_path / "all.parquet", "runs")
+    for other in (own.iloc[1:], own.assign(value=own["value"] + 1e-9), own.iloc[:0]):
+        tables.write(other, "runs", tmp_path / "curves/tiny/words/runs.parquet")
+        with pytest.raises(
+            errors.UserError, match=r"words/knees\.parquet: fitted through other runs than those of .*all"
+        ):
+            collect_knees.main(gathered)
+    capsys.readouterr()
+    collect_knees.main([*gathered, "--missing", "skip"])
+    assert "warning: " in capsys.readouterr().out
+
+
+def test_knees_that_were_fitted_without_a_run_are_gathered_only_where_that_is_meant(grid, gathered, tmp_path):
+    """A damaged file that came back is no reason to fit again that Snakemake knows of."""
     lost = grid.iloc[:1][[*runs.KEY, "run"]].assign(log=None, reason="The file is not the one of its run.")
-    for name, frame in (("knees", found), ("resamples", resamples), ("missing_runs", lost)):
-        tables.write(frame, name, folder / f"{name}.parquet")
-    given = ["--grid", str(tmp_path / "grid.parquet"), "--curves", str(tmp_path / "curves"), "--compare", "pattern"]
-    given += ["--knees", str(tmp_path / "knees.parquet"), "--comparisons", str(tmp_path / "comparisons.parquet")]
+    tables.write(lost, "missing_runs", tmp_path / "curves/tiny/words/missing_runs.parquet")
     with pytest.raises(errors.UserError, match=r"words/knees\.parquet was fitted without .* delete that table"):
-        collect_knees.main(given)
-    collect_knees.main([*given, "--missing", "skip"])
-    assert len(tables.read(tmp_path / "knees.parquet", "knees")) == len(found)
+        collect_knees.main(gathered)
+    collect_knees.main([*gathered, "--missing", "skip"])
+    assert len(tables.read(tmp_path / "knees.parquet", "knees")) == 2
     assert len(tables.read(tmp_path / "comparisons.parquet", "comparisons")) == 1
 
 

@@ -1,15 +1,22 @@
-"""Gather the knees of all curves into one table, and compare those that differ in one column."""
+"""Gather the knees of all curves into one table, and compare those that differ in one column.
+
+A curve that was fitted through other runs than those that are tabulated is refused by name; where what is there is tabulated
+(`--missing skip`), that is a warning.
+"""
 
 import argparse
 from pathlib import Path
 
-from essential_sparsity import cli, errors, tables
+import pandas as pd
+
+from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.curves import comparisons
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", required=True, help="table of the grid")
+    parser.add_argument("--runs", required=True, help="table of all runs")
     parser.add_argument("--curves", type=Path, required=True, help="folder of the tables of single curves: MODEL/TASK/")
     parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what runs do that are not there")
     parser.add_argument("--compare", nargs="*", default=[], help="columns in which compared curves differ")
@@ -20,9 +27,25 @@ def main(argv: list[str] | None = None) -> None:
     folders = [args.curves / model / task for model, task in grid.itertuples(index=False)]
     if args.missing == "stop":
         _refuse_incomplete(folders)
+    if others := _of_other_runs(folders, tables.read(args.runs, "runs")):
+        told = f"{files.some(others, 3)}: fitted through other runs than those of {args.runs}."
+        if args.missing == "stop":
+            raise errors.UserError(f"{told} Delete these tables and run again.")
+        print(f"warning: {told}")
     tables.write(tables.collect([folder / "knees.parquet" for folder in folders], "knees"), "knees", args.knees)
     resamples = tables.collect([folder / "resamples.parquet" for folder in folders], "resamples")
     tables.write(comparisons.table(resamples, args.compare), "comparisons", args.comparisons)
+
+
+def _of_other_runs(folders: list[Path], runs: pd.DataFrame) -> list[str]:
+    """The tables of knees whose own runs are not those of the table `runs`."""
+    parts = {Path(*key): part.reset_index(drop=True) for key, part in runs.groupby(["model", "task"])}
+    none = runs.iloc[:0].reset_index(drop=True)
+    return [
+        str(folder / "knees.parquet")
+        for folder in folders
+        if not tables.read(folder / "runs.parquet", "runs").equals(parts.get(Path(*folder.parts[-2:]), none))
+    ]
 
 
 def _refuse_incomplete(folders: list[Path]) -> None:
