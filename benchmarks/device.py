@@ -18,6 +18,7 @@ passes    evaluation of a BERT-base-shaped model (texts of 8 to 128 tokens; floa
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -128,6 +129,15 @@ def reviews(count):
     return pd.DataFrame({"item": [f"r{i:05d}" for i in range(count)], "text": texts, "label": labels})
 
 
+def bits(model):
+    """SHA-256 of all weights."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
 class Killed(Exception):
     """A job that ends as if it was killed."""
 
@@ -143,7 +153,7 @@ def training(quick, rates):
 
     def keep(model, *rest):
         outcome = original(model, *rest)
-        kept.update(model=model, digest=resume.digest(model.state_dict()), prepared=rest[0])
+        kept.update(model=model, digest=bits(model), prepared=rest[0])
         return outcome
 
     def run(folder, work=None, stop=None):

@@ -101,7 +101,7 @@ def ours(manifests, levels, given, work):
     ):
         folder, data = (loading.verified_folder(path) for path in manifests)
         frame = pd.read_parquet(data / "data.parquet")
-        place = resume.Work.of_job(work, *manifests)
+        place = resume.Work.of_job(work, "benchmark", *manifests)
         cache = work / "tokens"  # empty: this is the first job of its task
         for _ in evaluation.evaluate(folder, frame, given, "global", levels, 0, DEVICE, None, place, cache):
             pass
