@@ -43,6 +43,11 @@ def records(run: str) -> list[dict[str, str]]:
     return [dict(zip(fields.split(","), line.split("|"), strict=True)) for line in lines]
 
 
+def evaluations(run: str) -> list[dict[str, str]]:
+    """Those of them that evaluate, alone or in groups."""
+    return [record for record in records(run) if "prune_eval" in record["Comment"]]
+
+
 def request(record: dict[str, str]) -> dict[str, str]:
     """`cpu=1,gres/gpu=1,mem=3G` as a dict."""
     return dict(part.split("=") for part in record["ReqTRES"].split(","))

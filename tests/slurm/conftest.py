@@ -13,7 +13,14 @@ def undisturbed(tmp_path_factory) -> Workspace:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a test that is ended stops what it has started
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed") / "study")
     workspace.configure_tiny()
-    workspace.configure(resources={"gpu": 1, "device": "cpu", "threads": 1})  # the GPUs of this cluster are names
+    # the GPUs of this cluster are names: jobs ask for them and compute on processors
+    workspace.configure(resources={"gpu": 1, "device": "cpu", "threads": 1})
+    profile = workspace.folder / "slurm/profile.v9+.yaml"
+    asking = profile.read_text().replace(
+        "  prune_eval:\n    slurm_partition", "  prune_eval:\n    gpu: 1\n    slurm_partition"
+    )
+    assert asking != profile.read_text()
+    profile.write_text(asking)
     workspace.snakemake("--quiet", "all")
     return workspace
 

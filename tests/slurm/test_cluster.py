@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from cluster import RESULTS, name, records, request
+from cluster import RESULTS, evaluations, name, records, request
 
 pytestmark = pytest.mark.slurm
 
@@ -21,7 +21,7 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
     assert {job["State"] for job in jobs} == {"COMPLETED"}
     assert (
         sorted(job["Comment"].split("_wildcards")[0] for job in jobs)
-        == ["rule_measure_spectrum"] + ["rule_prune_eval"] * 10
+        == ["rule_count_layers", "rule_fit_knees", "rule_measure_spectrum"] + ["rule_prune_eval"] * 10
     )
     for job in jobs:
         asked = request(job)
@@ -30,14 +30,14 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
         assert job["Partition"] == ("gpu" if evaluation else "cpu")
         assert re.fullmatch(r"\d+(\.\d+)?[MG]", asked["mem"])
         assert re.fullmatch(r"\d\d:\d\d:\d\d", job["Timelimit"])
-        assert asked["cpu"] == ("1" if evaluation else "2")
+        assert asked["cpu"] == ("2" if job["Comment"].startswith("rule_measure_spectrum") else "1")
 
 
 @pytest.mark.thorough
 def test_gpus_in_use_at_once_stay_below_the_cap(study, expected):
     study.forget("global/0.300/seed0", "global/0.300/seed1")
     head = study.on_slurm("--resources", "gpu=1")
-    first, second = sorted(records(head.run), key=lambda job: job["Start"])
+    first, second = sorted(evaluations(head.run), key=lambda job: job["Start"])
     assert first["End"] <= second["Start"], "two GPUs stood ready, but one was allowed"
     assert study.results() == expected
 
@@ -51,7 +51,7 @@ def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study
         "--groups", "prune_eval=batch", "--group-components", "batch=4",
         "--set-resource-scopes", "gpu=local", "--resources", "gpu=1", "--jobs", "2",
     )  # fmt: skip
-    first, second = sorted(records(head.run), key=lambda job: int(job["JobID"]))
+    first, second = sorted(evaluations(head.run), key=lambda job: int(job["JobID"]))
     assert request(first)["gres/gpu"] == request(second)["gres/gpu"] == "1"
     assert first["Timelimit"] == "00:40:00", "four jobs of ten minutes, one after another"
     assert (first["State"], second["State"]) == ("FAILED", "COMPLETED")
@@ -69,6 +69,6 @@ def test_a_group_of_short_jobs_asks_for_one_gpu_and_the_sum_of_their_times(study
 def test_a_site_that_knows_only_gres(study, expected):
     study.forget("global/0.300/seed0")
     head = study.on_slurm("--set-resources", "prune_eval:gres='gpu:1'", "prune_eval:gpu=0")
-    (job,) = records(head.run)
+    (job,) = evaluations(head.run)
     assert request(job)["gres/gpu"] == "1"
     assert study.results() == expected

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import HERE, QUICK, RUN_ALONE, call, daemon, name, records, request, wait_until
+from cluster import HERE, QUICK, RUN_ALONE, call, daemon, evaluations, name, records, request, wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -133,7 +133,7 @@ def test_preempted_jobs_are_requeued_and_computed_once(study, expected):
     assert head.wait() == 0, head.output[-6000:]
     assert attempts(study, ONE) == attempts(study, TWO) == 2
     assert computed(study, ONE, TWO)
-    assert len(records(head.run)) == 4, "the requeued jobs are the same jobs, not retries"
+    assert len(evaluations(head.run)) == 4, "the requeued jobs are the same jobs, not retries"
     assert study.results() == expected
 
 
