@@ -247,7 +247,7 @@ def test_a_wrong_row_is_computed_once(study):
     assert head.process.returncode == 1
     assert "error: prune_eval: Task 'ws353': max_length = 1000, but the model's limit is 512" in head.output
     assert "Trying to restart" not in head.output
-    assert [job["State"] for job in records(head.run)] == ["FAILED"] * 2, "the dense runs of two seeds, once each"
+    assert [job["State"] for job in evaluations(head.run)] == ["FAILED"] * 2, "the dense runs of two seeds, once each"
 
 
 @pytest.mark.thorough
