@@ -1,6 +1,5 @@
 # Named functions of inputs, params and resources, in the order of the pipeline; Snakemake calls them per job.
 import inspect
-from collections import Counter
 
 
 def per_run(function):
@@ -191,21 +190,13 @@ def epsilon_of(wildcards):
 
 
 def knees_mem_mb(wildcards):
-    """Memory of the items of the longest curve of a model and task and of its resamples."""
-    jobs = STUDY.jobs_of(**wildcards)
-    cells = Counter(job.pattern for job in jobs for _ in job.asked).most_common(1)[0][1]
-    return 1500 + cells * (0.4 + 0.0015 * items_of(wildcards))
+    """Memory of fitting the curves of a model and task."""
+    return REQUESTS.fitting(wildcards.task, STUDY.jobs_of(**wildcards)).host_mb
 
 
 def knees_minutes(wildcards):
-    """Time of reading and resampling the curves of a model and task."""
-    runs = sum(len(job.asked) for job in STUDY.jobs_of(**wildcards))
-    return 10 + 4e-6 * runs * items_of(wildcards)
-
-
-def items_of(wildcards):
-    """How many items a run of a task has, where it says so; else more than most have."""
-    return TASKS[wildcards.task]["n_eval"] or 10_000
+    """Time of fitting the curves of a model and task."""
+    return REQUESTS.fitting(wildcards.task, STUDY.jobs_of(**wildcards)).minutes
 
 
 def missing_spectra(wildcards, output):

@@ -108,3 +108,8 @@ def test_a_node_without_the_interpreter_says_so(escaped):
         assert bool(re.match(rf"error: the node {os.uname().nodename} has no {python}, .*\n$", done.stderr)) == bool(
             code
         )
+
+
+@pytest.mark.parametrize("name", ["it's", "a b", "$(touch x)", "a|b", "a&b", 'a"b', "a;b", "a`b"])
+def test_a_path_that_a_shell_could_read_something_into_is_not_guarded(name):
+    assert environment.guard(f"/home/{name}/bin/python") == ""

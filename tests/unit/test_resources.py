@@ -215,3 +215,14 @@ def test_the_benchmark_compares_a_table_of_costs(tmp_path, capsys):
     assert "minilm     ws353                   2  cpu-core" in capsys.readouterr().out
     (kept,) = benchmark.read(tmp_path / "kept.tsv")
     assert (kept["seconds"], kept["max_rss_mb"], kept["passes"]) == (8.0, 700, 706)
+
+
+def test_fitting_knees_grows_with_runs_and_items():
+    requests = asked()
+    jobs = [Job("bert-base", "mnli", pattern, ("0.100",), 0, ("0.100",)) for pattern in ("global", "random") * 3]
+    few, many = (requests.fitting("mnli", jobs[:count]) for count in (2, 6))
+    assert few.minutes < many.minutes
+    assert few.host_mb < many.host_mb
+    more = changed(requests, "mnli", n_eval=50_000).fitting("mnli", jobs)
+    assert more.host_mb > many.host_mb
+    assert more.minutes > many.minutes

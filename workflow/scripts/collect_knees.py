@@ -25,8 +25,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")[["model", "task"]].drop_duplicates().sort_values(["model", "task"])
     folders = [args.curves / model / task for model, task in grid.itertuples(index=False)]
-    if args.missing == "stop":
-        _refuse_incomplete(folders)
     if others := _of_other_runs(folders, tables.read(args.runs, "runs")):
         told = f"{files.some(others, 3)}: fitted through other runs than those of {args.runs}."
         if args.missing == "stop":
@@ -46,18 +44,6 @@ def _of_other_runs(folders: list[Path], runs: pd.DataFrame) -> list[str]:
         for folder in folders
         if not tables.read(folder / "runs.parquet", "runs").equals(parts.get(Path(*folder.parts[-2:]), none))
     ]
-
-
-def _refuse_incomplete(folders: list[Path]) -> None:
-    """Curves that were fitted without some run while what was there was tabulated, and not anew since it came back."""
-    for folder in folders:
-        lost = tables.read(folder / "missing_runs.parquet", "missing_runs")
-        if len(lost):
-            first = lost.iloc[0]
-            raise errors.UserError(
-                f"{folder / 'knees.parquet'} was fitted without {first['run']}: {first['reason']} All runs are there now: "
-                "delete that table and run again."
-            )
 
 
 if __name__ == "__main__":

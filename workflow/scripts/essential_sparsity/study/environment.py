@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+PLAIN = re.compile(r"[\w./+@=-]+", re.ASCII)  # no shell reads anything into it, nor does sed
 DECIDING = ("torch", "transformers")  # their versions are part of what each run was made of
 
 
@@ -40,7 +41,10 @@ def come_first() -> None:
 def guard(python: str) -> str:
     """A shell command for the start of a job on a node: it ends the job where the interpreter `python` is not there.
 
-    The executor plugin puts it between double quotes, so nothing in it may be expanded by the shell of the head.
+    The executor plugin puts it between double quotes, so nothing in it may be expanded by the shell of the head: empty for a
+    path of other characters than letters, digits and those of names.
     """
+    if not PLAIN.fullmatch(python):
+        return ""
     told = f"error: the node & has no {python}, which runs Snakemake. Put the environment where all nodes see it, or leave the node out."
     return f"test -x '{python}' || {{ uname -n | sed 's|.*|{told}|' >&2; exit 1; }}"

@@ -7,6 +7,7 @@ Nothing here is part of a result. docs/resources.md compares it with jobs that w
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +32,7 @@ STORED_COPIES = 2  # the file as it is mapped, and what is loaded from it
 TEXT_ITEM, IMAGE_ITEM = 3_000, 20_000  # bytes of an item in frames, beside its tokens; of an encoded image
 TOKEN_HELD = 50  # bytes of a token that a kind with several passes an item keeps as Python numbers
 PRETRAINING_MB = 8_000  # of a pre-training's data
+FITTING_MB, RESAMPLES_MB, ITEM_MB = 1500, 0.4, 0.0015  # fitting knees: at its start, for a run, for each item of it
 # Memory where it is computed.
 CONTEXT_MB = 1000  # of a GPU: context, kernels, workspaces
 TRAINED = 4 + 4 + 8 + 1  # bytes of a weight: itself in float32, its gradient, AdamW's two moments, the mask
@@ -45,6 +47,7 @@ READ = 2e8  # bytes of weights a second, checked and loaded
 MASKED = {True: 1e9, False: 1e8}  # weights a second that are ranked and masked: on a GPU, on a processor
 LAUNCH = {True: 2e-3, False: 4e-4}  # seconds a layer and batch at least, on a GPU: training, scoring
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
+FITTED = 4e-6  # minutes to resample an item of a run
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
 USABLE = 0.95  # of a GPU's memory
 SURE = 1.4  # times as much memory as there is, from which on a job that is expected to need it is refused
@@ -271,6 +274,14 @@ class Requests:
             rows = self.models[model], self.tasks[task]
             self.known[key] = of_run(*rows, levels, self.device, self.cards(model, task), self.given["threads"])
         return self.known[key]
+
+    def fitting(self, task: str, jobs: Iterable[Job]) -> Need:
+        """What fitting the knees of a model and task takes, on one core: the items of the longest curve, and its resamples."""
+        items = self.tasks[task]["n_eval"] or UNKNOWN_ITEMS
+        patterns = Counter(job.pattern for job in jobs for _ in job.asked)
+        longest = max(patterns.values())
+        minutes = START_MINUTES + FITTED * patterns.total() * items
+        return Need(minutes, True, FITTING_MB + longest * (RESAMPLES_MB + ITEM_MB * items))
 
     def cards(self, model: str, task: str) -> int:
         """GPUs of a job: none on processors, `resources.gpu`, or where nothing is trained as many as the model's row says."""
