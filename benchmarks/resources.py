@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
-from essential_sparsity.study import configuration, resources, study, tsv
+from essential_sparsity.study import configuration, needs, resources, study, tsv
 
 ROOT = Path(__file__).parents[1]
 MODEL = ("model", "type", "parameters", "dtype")
@@ -65,10 +65,10 @@ def described(table: str) -> dict[str, dict]:
     return configuration.load_schema(table)["properties"]
 
 
-def expected(row: dict[str, Any]) -> resources.Need:
+def expected(row: dict[str, Any]) -> needs.Need:
     """What a measured job was expected to take; its own `minutes_per_level` is not believed here."""
-    device, gpu = resources.Device.of_row(DEVICES[row["device"]]), row["device"] != resources.PROCESSOR
-    return resources.of_run(row, row | {"minutes_per_level": None}, row["levels"], device, gpu, row["threads"])
+    device, gpu = needs.Device.of_row(DEVICES[row["device"]]), row["device"] != resources.PROCESSOR
+    return needs.of_run(row, row | {"minutes_per_level": None}, row["levels"], device, gpu, row["threads"])
 
 
 def compared(rows: Iterable[dict[str, Any]]) -> list[str]:

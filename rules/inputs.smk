@@ -57,6 +57,12 @@ def dataset_of(wildcards):
 
 
 @per_run
+def calibration_of(wildcards):
+    """The manifest of the data that a pattern is calibrated on; most need none."""
+    return STUDY.calibration_data(wildcards.model, wildcards.pattern) or []
+
+
+@per_run
 def run_code(wildcards):
     """The code of an evaluation: its program's, its kind's and its pattern's, so that another kind's re-runs nothing."""
     return STUDY.code("prune_eval", wildcards.task, wildcards.pattern)
@@ -65,7 +71,10 @@ def run_code(wildcards):
 @per_run
 def run_settings(wildcards):
     """What a run's numbers depend on beside its wildcards, as JSON."""
-    return STUDY.settings(wildcards.task)
+    calibration = None
+    if "pattern" in wildcards.keys():  # an iteration of a ticket has none
+        calibration = STUDY.calibration(wildcards.model, wildcards.pattern)
+    return STUDY.settings(wildcards.task, calibration)
 
 
 # Params that decide no number take `output`, so that Snakemake does not compare them.
@@ -98,7 +107,9 @@ def run_permissions(wildcards, output):
 def run_need(wildcards):
     """What a run, or an iteration of a ticket, is expected to take."""
     levels = wildcards.sparsity.count("+") + 1
-    return REQUESTS.run(wildcards.model, wildcards.task, levels)
+    return REQUESTS.run(
+        wildcards.model, wildcards.task, levels, wildcards.get("pattern") or ""
+    )
 
 
 def at_most(cap, amount):

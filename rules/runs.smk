@@ -8,6 +8,7 @@ rule prune_eval:
     input:
         manifest=f"{STORE}/checkpoints/{{model}}/manifest.json",
         data=dataset_of,
+        calibration=calibration_of,
         dense=dense_first,
         # A mask may pass 1 MB, above which Snakemake compares times instead of contents: its time is ignored, and its
         # SHA-256, of the same job, stands beside it.
@@ -32,13 +33,16 @@ rule prune_eval:
         code=run_code,
         settings=run_settings,
         permissions=run_permissions,
+        calibration=lambda wildcards, input: (
+            f"--calibration {input.calibration}" if input.calibration else ""
+        ),
         work=f"{WORK}/prune_eval/{RUN}",
         tokens=f"{STORE}/tokens/{{task}}",
     shell:
         "python {params.program} --model {wildcards.model} --task {wildcards.task} --pattern {wildcards.pattern} "
         "--sparsities {wildcards.sparsity} --seed {wildcards.seed} --settings {params.settings:q} --code {params.code} "
         "--manifest {input.manifest} --data {input.data} --dense {input.dense} --tickets {input.tickets} "
-        "{params.permissions:q} --work {params.work} --tokens {params.tokens} "
+        "{params.permissions:q} {params.calibration} --work {params.work} --tokens {params.tokens} "
         "--runs {output.runs} --items {output.per_item} 2>&1 | tee {log}"
 
 

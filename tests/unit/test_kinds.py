@@ -10,7 +10,7 @@ import yaml
 from essential_sparsity import codefiles, tasks
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.runs import evaluation
-from essential_sparsity.study import configuration, grid, kinds, resources, tsv
+from essential_sparsity.study import configuration, grid, kinds, needs, tsv
 
 ROOT = Path(__file__).parents[2]
 DECLARATION = """
@@ -96,7 +96,7 @@ def test_a_kind_is_added_by_one_file_and_one_row(extend, tmp_path, monkeypatch):
         configuration.ConfigError, match=r"column n_eval: blank, but first-words with protocol zero-shot"
     ):
         tsv.check_task("mine", rows["mine"] | {"n_eval": None}, kinds.declared())
-    scored = [resources.scored_items(rows["mine"] | {"n_eval": n}) for n in (20, 60)]
+    scored = [needs.scored_items(rows["mine"] | {"n_eval": n}) for n in (20, 60)]
     assert scored == [60, 180], "three passes an item"
     assert kinds.tabulated(rows["mine"]) == ("accuracy",)
     assert kinds.tabulated(rows["mine"] | {"metrics": "f1,accuracy"}) == ("f1", "accuracy")

@@ -31,7 +31,14 @@ def test_names_are_found_and_carry_their_parts():
     assert [name for name in patterns.PATTERNS if patterns.find(name).needs == "training"] == ["lth", "deletion"]
     assert [name for name in patterns.PATTERNS if not patterns.find(name).held] == ["deletion"]
     assert [name for name in patterns.PATTERNS if patterns.find(name).score == "given"] == ["lth"]
-    assert [name for name in patterns.PATTERNS if not patterns.find(name).in_spectrum] == ["lth"]
+    assert [name for name in patterns.PATTERNS if not patterns.find(name).in_spectrum] == [
+        "lth",
+        "owl-wanda",
+        "owl-sparsegpt",
+    ]
+    calibrated = {name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"}
+    assert calibrated == {"wanda", "wanda-onepass", "sparsegpt", "owl-wanda", "owl-sparsegpt"}
+    assert patterns.find("sparsegpt-nm8").group == 8 and patterns.find("wanda-nm4").score == "wanda"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +46,7 @@ def test_names_are_found_and_carry_their_parts():
     [
         (
             "globl",
-            r"unknown pattern 'globl'; did you mean 'global'\? Known: dense, .* and nm2, nm4, nm8, … \(N:M groups\)",
+            r"unknown pattern 'globl'; did you mean 'global'\? Known: dense, .* and nm2, nm4, …, wanda-nm2, wanda-nm4, …, sparsegpt-nm2, .* \(N:M groups\)",
         ),
         ("nm", "unknown pattern 'nm'"),
         ("nm04", "unknown pattern 'nm04'; did you mean 'nm4'"),
@@ -67,11 +74,19 @@ def test_the_expression_matches_each_name_and_nothing_else(name):
     ("parts", "message"),
     [
         ({"allocation": "some"}, "pattern 'p': allocation 'some' is not one of: all, matrix, erk"),
-        ({"structure": "rows"}, "pattern 'p': structure 'rows' is not one of: free, nm"),
+        ({"structure": "blocks"}, "pattern 'p': structure 'blocks' is not one of: free, rows, nm"),
+        ({"structure": "rows"}, "its allocation is 'matrix' or 'owl'"),
+        ({"score": "wanda"}, "the scores wanda and sparsegpt need 'calibration', and they alone do"),
+        (
+            {"score": "a:b", "needs": "calibration"},
+            "the scores wanda and sparsegpt need 'calibration', and they alone do",
+        ),
+        ({"allocation": "owl"}, "the allocation 'owl' is found by calibration"),
+        ({"inputs": "dense"}, "only the score 'wanda' is defined on inputs of the dense model"),
         ({"needs": "luck"}, "pattern 'p': needs 'luck'"),
         (
             {"score": "magnitud"},
-            "pattern 'p': score 'magnitud' is not one of: magnitude, random, given, module:function",
+            "pattern 'p': score 'magnitud' is not one of: magnitude, random, given, wanda, sparsegpt, module:function",
         ),
         ({"statistics": "a.b"}, "pattern 'p': statistics 'a.b' is not one of: module:function"),
         ({"structure": "nm"}, "its allocation is 'matrix'"),
@@ -147,7 +162,6 @@ def outside(tmp_path, monkeypatch):
         "inputs",
         score="outside_inputs:score",
         statistics="outside_inputs:norms",
-        needs="calibration",
     )
     for name, allocation in (("inputs", "all"), ("inputs-matrix", "matrix"), ("inputs-erk", "erk")):
         monkeypatch.setitem(patterns.PATTERNS, name, dataclasses.replace(entry, name=name, allocation=allocation))

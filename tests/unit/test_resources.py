@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, resources, study
+from essential_sparsity.study import configuration, needs, resources, study
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job
 
@@ -39,7 +39,7 @@ def test_expectations_are_within_a_factor_of_three_of_what_was_measured(row):
     need = benchmark.expected(row)
     assert row["seconds"] / 3 < 60 * need.minutes < 3 * row["seconds"]
     requested = resources.SAFE_MEMORY * need.host_mb
-    assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + resources.START_MB
+    assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + needs.START_MB
 
 
 def test_a_pre_training_is_within_a_factor_of_three_of_what_was_measured():
@@ -75,7 +75,7 @@ def test_memory_of_the_gpu_and_of_the_machine_are_apart():
     assert 13_500 < on_card.least_gpu_mb == on_card.gpu_mb < 40_000, "lm-eval does not cut its batches"
     on_processors = asked("vicuna", gpu=0).run("vicuna-7b", "mmlu", 3)
     assert on_processors.gpu_mb == 0
-    assert on_processors.host_mb > on_card.host_mb - resources.DRIVER_MB
+    assert on_processors.host_mb > on_card.host_mb - needs.DRIVER_MB
     tuned = asked().run("opt-1.3b", "mnli", 1)
     assert tuned.least_gpu_mb > 17 * 1320, "weights, gradients, two moments, masks"
     assert tuned.gpu_mb > tuned.least_gpu_mb + 10_000, "activations of a whole batch, which can be cut into parts"
@@ -155,7 +155,7 @@ def test_a_model_that_is_spread_over_cards_needs_its_share_on_each():
     assert problem(spread, "vicuna-7b", "mmlu") is None
     assert (small.cards("vicuna-7b", "mmlu"), spread.cards("vicuna-7b", "mmlu")) == (1, 2)
     one, two = (requests.run("vicuna-7b", "mmlu", 1) for requests in (small, spread))
-    assert one.gpu_mb - two.gpu_mb == pytest.approx(resources.stored_mb(rows["vicuna-7b"]) / 2)
+    assert one.gpu_mb - two.gpu_mb == pytest.approx(needs.stored_mb(rows["vicuna-7b"]) / 2)
     assert one.minutes == two.minutes, "one card after another"
     assert one.host_mb == two.host_mb
     tuned = dataclasses.replace(

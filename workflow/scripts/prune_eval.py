@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         "--gpus", type=int, default=1, help="GPUs over which a model is spread that is not trained here"
     )
     parser.add_argument("--tickets", nargs="*", default=[], help="pattern lth: the ticket of each level, in order")
+    parser.add_argument("--calibration", help="patterns that need calibration: manifest.json of its data set")
     parser.add_argument("--runs", required=True, type=Path, help="Parquet file to write: one row per level and metric")
     parser.add_argument("--items", required=True, type=Path, help="Parquet file to write: one row per level and item")
     args = parser.parse_args(argv)
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
-    work = resume.Work.of_job(args.work / "training", args.code, args.manifest, args.data) if args.work else None
+    read = [args.manifest, args.data, *filter(None, [args.calibration])]
+    work = resume.Work.of_job(args.work / "training", args.code, *read) if args.work else None
     with threadpool_limits(settings["threads"]):
         job.run(args, resume.versions(device), lambda made: evaluate(args, settings, made, device, work))
     if work:
@@ -61,7 +63,7 @@ def evaluate(
     tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
-        reading.read(loading.verified_folder(args.data) / "data.parquet"),
+        given_data(args.data),
         {**settings, **job.permissions(args)},
         args.pattern,
         list(levels),
@@ -71,6 +73,7 @@ def evaluate(
         work=work,
         cache=args.tokens,
         gpus=args.gpus,
+        calibration=given_data(args.calibration) if args.calibration else None,
     )
     key = job.key(args)
     runs, items, started = [], [], time.monotonic()
@@ -89,6 +92,11 @@ def evaluate(
         flag = f"; collapsed: {outcome.collapsed}" if outcome.collapsed else ""
         print(f"{place}: {values}{flag} ({seconds:.1f} s)", flush=True)
     return pd.concat(runs), pd.concat(items)
+
+
+def given_data(manifest: str) -> pd.DataFrame:
+    """The frame of a data set."""
+    return reading.read(loading.verified_folder(manifest) / "data.parquet")
 
 
 def given_tickets(args: argparse.Namespace, levels: list[float], weights_sha256: str) -> dict[float, Any]:

@@ -17,10 +17,12 @@ from typing import Any
 
 from essential_sparsity import errors
 
-SCORES = ("magnitude", "random", "given")  # given: by training, as masks; any other score is a "module:function"
-ALLOCATIONS = ("all", "matrix", "erk", "counts of global")
-STRUCTURES = ("free", "nm")
+SCORES = ("magnitude", "random", "given", "wanda", "sparsegpt")  # given: by training, as masks
+CALIBRATED = ("wanda", "sparsegpt")  # scores by the inputs that matrices have on texts or images
+ALLOCATIONS = ("all", "matrix", "erk", "owl", "counts of global")
+STRUCTURES = ("free", "rows", "nm")
 NEEDS = ("nothing", "training", "calibration")
+INPUTS = ("pruned", "dense")
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 FAMILY = re.compile(r"(.*nm)([1-9][0-9]*)")
 
@@ -32,13 +34,14 @@ class Pattern:
     name        as users type it; of an N:M family without the size of its groups
     label       its text in legends
     colour      of its line, with `marker`; both None: one that is free in that figure
-    score       "magnitude", "random", "given" (masks that training found), or "module:function"
+    score       "magnitude", "random", "given" (masks that training found), "wanda", "sparsegpt", or "module:function"
     statistics  "module:function" where the score needs more than the weights
-    allocation  "all" (one ranking over all matrices), "matrix" (each matrix s), "erk" (Erdős–Rényi densities), or
-                "counts of global" (as many of each matrix as the pattern global)
-    structure   "free", or "nm": so many of every `group` consecutive inputs
+    allocation  "all" (one ranking over all matrices), "matrix" (each matrix s), "erk" (Erdős–Rényi densities), "owl"
+                (a share of each block by its outliers), or "counts of global" (as many of each matrix as the pattern global)
+    structure   "free", "rows": so many of each output's weights, or "nm": so many of every `group` consecutive inputs
     needs       "nothing", "training" (only defined for tasks that are fine-tuned), "calibration" (texts or images)
     held        whether the pruned weights stay zero in training
+    inputs      with calibration: those of blocks whose predecessors are "pruned", or of the "dense" model, measured once
     """
 
     name: str
@@ -52,9 +55,11 @@ class Pattern:
     group: int | None = None
     needs: str = "nothing"
     held: bool = True
+    inputs: str = "pruned"
 
     def __post_init__(self) -> None:
-        for part, known in (("allocation", ALLOCATIONS), ("structure", STRUCTURES), ("needs", NEEDS)):
+        words = {"allocation": ALLOCATIONS, "structure": STRUCTURES, "needs": NEEDS, "inputs": INPUTS}
+        for part, known in words.items():
             if getattr(self, part) not in known:
                 raise errors.UserError(
                     f"pattern {self.name!r}: {part} {getattr(self, part)!r} is not one of: {', '.join(known)}."
@@ -70,11 +75,25 @@ class Pattern:
             raise errors.UserError(
                 f"pattern {self.name!r}: N:M gives each matrix the same share: its allocation is 'matrix'."
             )
+        if self.structure == "rows" and self.allocation not in ("matrix", "owl"):
+            raise errors.UserError(
+                f"pattern {self.name!r}: each row of a matrix loses the same share: its allocation is 'matrix' or 'owl'."
+            )
+        if (self.score in CALIBRATED) != (self.needs == "calibration"):
+            raise errors.UserError(
+                f"pattern {self.name!r}: the scores {' and '.join(CALIBRATED)} need 'calibration', and they alone do."
+            )
+        if self.allocation == "owl" and self.score not in CALIBRATED:
+            raise errors.UserError(f"pattern {self.name!r}: the allocation 'owl' is found by calibration.")
+        if self.inputs == "dense" and self.score != "wanda":
+            raise errors.UserError(
+                f"pattern {self.name!r}: only the score 'wanda' is defined on inputs of the dense model."
+            )
 
     @property
     def in_spectrum(self) -> bool:
         """Whether the stored spectrum tells how many weights of each matrix are pruned."""
-        if self.score == "given":
+        if self.score == "given" or self.allocation == "owl":
             return False
         return self.allocation in ("matrix", "erk", "counts of global") or self.score in ("magnitude", "random")
 
@@ -94,12 +113,36 @@ PATTERNS = {
         Pattern("erk", "erk", "#009E73", "^", allocation="erk"),
         Pattern("erk-random", "erk-random", "#555555", "v", score="random", allocation="erk"),
         Pattern("random", "random", "#999999", "x", score="random"),
+        Pattern("rowwise", "rowwise", "#8C564B", "<", allocation="matrix", structure="rows"),
         Pattern("lth", "lth", "#CC79A7", "P", score="given", needs="training"),
         Pattern("layer-shuffle", "layer-shuffle", "#56B4E9", ">", score="random", allocation="counts of global"),
         Pattern("deletion", "deletion", "#E69F00", "X", needs="training", held=False),
+        Pattern("wanda", "Wanda", "#E69F00", "o", "wanda", None, "matrix", "rows", needs="calibration"),
+        Pattern(
+            "wanda-onepass",
+            "Wanda, one pass",
+            "#B8860B",
+            "h",
+            "wanda",
+            None,
+            "matrix",
+            "rows",
+            needs="calibration",
+            inputs="dense",
+        ),
+        Pattern("sparsegpt", "SparseGPT", "#CC79A7", "s", "sparsegpt", None, "matrix", needs="calibration"),
+        Pattern("owl-wanda", "OWL, Wanda", "#D55E00", "v", "wanda", None, "owl", "rows", needs="calibration"),
+        Pattern("owl-sparsegpt", "OWL, SparseGPT", "#882255", "^", "sparsegpt", None, "owl", needs="calibration"),
     )
 }
-FAMILIES = {"nm": Pattern("nm", "nm", allocation="matrix", structure="nm")}  # with the size of the group: nm4
+FAMILIES = {  # with the size of the group: nm4
+    family.name: family
+    for family in (
+        Pattern("nm", "nm", allocation="matrix", structure="nm"),
+        Pattern("wanda-nm", "Wanda nm", None, None, "wanda", None, "matrix", "nm", needs="calibration"),
+        Pattern("sparsegpt-nm", "SparseGPT nm", None, None, "sparsegpt", None, "matrix", "nm", needs="calibration"),
+    )
+}
 STYLES = {
     "nm4": ("#E69F00", "D"),
     "nm8": ("#56B4E9", "p"),
@@ -124,7 +167,7 @@ def find(name: str) -> Pattern:
         return replace(family, name=name, label=f"{family.label}{group}", colour=colour, marker=marker, group=group)
     close = get_close_matches(name, [*PATTERNS, *(f"{family}4" for family in FAMILIES)], n=1)
     near = f"; did you mean {close[0]!r}?" if close else "."
-    groups = ", ".join(f"{family}2, {family}4, {family}8, …" for family in FAMILIES)
+    groups = ", ".join(f"{family}2, {family}4, …" for family in FAMILIES)
     raise errors.UserError(f"unknown pattern {name!r}{near} Known: {', '.join(PATTERNS)}, and {groups} (N:M groups).")
 
 
@@ -135,7 +178,7 @@ def expression() -> str:
 
 def essence(pattern: Pattern) -> dict[str, Any]:
     """What decides a mask: all but name and looks, for the digests of results."""
-    parts = ("score", "statistics", "allocation", "structure", "group", "needs", "held")
+    parts = ("score", "statistics", "allocation", "structure", "group", "needs", "held", "inputs")
     return {part: getattr(pattern, part) for part in parts}
 
 

@@ -56,7 +56,7 @@ def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
     embeddings = {id(parameter) for module in _embeddings(model) for parameter in module.parameters()}
     found: dict[int, PrunableWeight] = {}
     unknown: dict[int, tuple[str, int]] = {}
-    for layer, (block_path, block) in enumerate(_blocks(model.base_model)):
+    for layer, (block_path, block) in enumerate(blocks(model.base_model)):
         for path, module in block.named_modules():
             chain = list(_chain(block, path))
             for leaf, parameter in module.named_parameters(recurse=False):
@@ -94,7 +94,7 @@ def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {weight.name: named[weight.name] for weight in find_prunable(model)}
 
 
-def _blocks(base: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def blocks(base: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The repeated transformer blocks in module order.
 
     A block is an element of a list of layers, all of one class or all made for gradient checkpointing, in which

@@ -6,6 +6,7 @@ import numpy as np
 
 from essential_sparsity import errors
 from essential_sparsity.patterns import Pattern
+from essential_sparsity.pruning.spectrum import level_count
 
 
 def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
@@ -40,6 +41,11 @@ def erk_counts(shapes: Sequence[tuple[int, ...]], k: int) -> list[int]:
     for i in range(len(sizes)):  # matrices of one shape step together: the last few go to the first in order of name
         result[i] += min(above[i] - result[i], k - result.sum())
     return [int(count) for count in result]
+
+
+def rows_count(shape: Sequence[int], input_dim: int, sparsity: float) -> int:
+    """Pruned weights of a matrix, or a stack, that loses the same number of each output's weights."""
+    return int(np.prod(shape, dtype=np.int64)) // shape[input_dim] * level_count(sparsity, shape[input_dim])
 
 
 def nm_pruned(pattern: Pattern, sparsity: float) -> int:

@@ -17,10 +17,11 @@ import torch
 from essential_sparsity import errors, patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.files import named_seed
-from essential_sparsity.pruning import parallel
-from essential_sparsity.pruning.allocation import erk_counts, nm_pruned
+from essential_sparsity.pruning import parallel, smallest
+from essential_sparsity.pruning.allocation import erk_counts, nm_pruned, rows_count
 from essential_sparsity.pruning.bins import histograms
 from essential_sparsity.pruning.groups import nm_mask_
+from essential_sparsity.pruning.matrices import Matrix, matrices
 from essential_sparsity.pruning.spectrum import DTYPES, boundary, check, histogram, level_count, one_dtype
 from essential_sparsity.pruning.thresholds import (
     NOTHING,
@@ -39,7 +40,10 @@ from essential_sparsity.pruning.thresholds import (
 
 @dataclass(frozen=True)
 class Level:
-    """What was pruned at one sparsity: k of n weights, per tensor; N:M keeps `keep` of every `group` inputs."""
+    """What was pruned at one sparsity: k of n weights, per tensor; N:M keeps `keep` of every `group` inputs.
+
+    `calibration`: columns of table `runs` that say what the model was calibrated on; empty for patterns without.
+    """
 
     sparsity: float
     k: int
@@ -48,6 +52,7 @@ class Level:
     group: int | None = None
     tail: int = 0  # weights in columns past the last whole group, left dense
     per_tensor: dict[str, int] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 class Plan:
@@ -78,6 +83,8 @@ class Plan:
         for weight, tensor in self.weights:
             check(tensor, weight.name)
         one_dtype({weight.name: DTYPES[tensor.dtype] for weight, tensor in self.weights})
+        if self.pattern.needs == "calibration":
+            raise ValueError(f"pattern {pattern!r} is applied by `calibrated.Plan`, with what it is calibrated on")
         self.sizes = [tensor.numel() for _, tensor in self.weights]
         self.n = sum(self.sizes)
         offsets = [0, *accumulate(self.sizes)]  # a weight's place in the checkpoint, in order of tensor name
@@ -92,6 +99,10 @@ class Plan:
             self.given = {sparsity: self._checked((given or {}).get(sparsity), sparsity) for sparsity in sparsities}
         elif self.pattern.structure == "nm":
             self.pruned = {sparsity: nm_pruned(self.pattern, sparsity) for sparsity in sparsities}
+        elif self.pattern.structure == "rows":
+            self.matrices = list(
+                matrices((weight, values) for (weight, _), values in zip(self.weights, values, strict=True))
+            )
         else:
             self.thresholds = self._thresholds(sorted(set(sparsities)))
 
@@ -102,6 +113,8 @@ class Plan:
                 yield weight.name, self.given[sparsity][weight.name].to(tensor.device)
             elif self.pattern.structure == "nm":
                 yield weight.name, self._nm(i, self.pruned[sparsity])
+            elif self.pattern.structure == "rows":
+                yield weight.name, self._rows(weight, sparsity)
             else:
                 make = random_mask_of if self.random else mask_of
                 yield weight.name, make(self.ranked[i], self.thresholds[sparsity][i], self.key)
@@ -127,6 +140,8 @@ class Plan:
             keep = group - nm_pruned(self.pattern, sparsity)
             tail = sum(t.numel() // t.shape[w.input_dim] * (t.shape[w.input_dim] % group) for w, t in self.weights)
             expected = (self.n - tail) // group * (group - keep)
+        elif self.pattern.structure == "rows":
+            expected = sum(rows_count(w.shape, w.input_dim, sparsity) for w, _ in self.weights)
         elif self.pattern.allocation == "matrix":
             expected = sum(level_count(sparsity, size) for size in self.sizes)
         k = sum(per_tensor.values())
@@ -142,6 +157,19 @@ class Plan:
         if {name: mask.shape for name, mask in given.items()} != {w.name: t.shape for w, t in self.weights}:
             raise errors.UserError(f"the ticket of sparsity {sparsity} is of other weights: delete it and run again")
         return given
+
+    def _rows(self, weight: PrunableWeight, sparsity: float) -> torch.Tensor:
+        """As many of each row as of any other."""
+        mask = torch.zeros(weight.shape, dtype=torch.bool, device=self.weights[0][1].device)
+        for matrix in self.matrices:
+            if matrix.weight.name == weight.name:
+                found = smallest.of_rows(
+                    matrix.rows().float().abs(),
+                    level_count(sparsity, matrix.inputs),
+                    lambda rows, matrix=matrix: tie_hash(matrix.places(rows), self.key),
+                )
+                Matrix(weight, mask, matrix.part, 0).rows().copy_(found)
+        return mask
 
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
         weight, group = self.weights[i][0], self.pattern.group
@@ -280,6 +308,10 @@ def pruned_counts(frame: pd.DataFrame, pattern: str, sparsity: float) -> pd.Data
         count = nm_pruned(entry, sparsity)
         inputs = [shape[dim] for shape, dim in zip(shapes, tensors["input_dim"], strict=True)]
         pruned = np.array([size // m * (m // entry.group * count) for size, m in zip(sizes, inputs, strict=True)])
+    elif entry.structure == "rows":
+        pruned = np.array(
+            [rows_count(shape, dim, sparsity) for shape, dim in zip(shapes, tensors["input_dim"], strict=True)]
+        )
     else:
         pruned = np.array([level_count(sparsity, int(size)) for size in sizes])
     result = tensors[["tensor", "layer", "role", "sublayer"]].assign(n=sizes, pruned=pruned, boundary=inside)

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import functools
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,20 @@ from essential_sparsity.tasks import Outcome
 from essential_sparsity.training import devices, finetuning, resume
 
 DIVERGED = "training diverged"
+CALIBRATION_COLUMNS = {
+    "calibration": "string",
+    "calibration_sequences": "Int64",
+    "calibration_tokens": "Int64",
+    "calibration_seed": "Int64",
+    "calibration_drawn_sha256": "string",
+    "damping": "Float64",
+    "uncalibrated": "Int64",
+}
+CALIBRATED, CALIBRATING = (
+    "essential_sparsity.pruning.calibrated",
+    "essential_sparsity.tasks.calibrating",
+)  # loaded by name:
+# they decide the runs of patterns that need calibration alone
 
 
 def evaluate(
@@ -34,6 +50,7 @@ def evaluate(
     work: resume.Work | None = None,
     cache: Path | None = None,
     gpus: int = 1,
+    calibration: pd.DataFrame | None = None,
 ) -> Iterator[tuple[Level, Outcome]]:
     """Yield (Level, Outcome) per sparsity, ascending.
 
@@ -44,13 +61,22 @@ def evaluate(
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
     mask. A dense model goes through a smoke evaluation first (`smoke.check`). What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides checkpoint, data and code; its caller clears it when the results are
-    safe. `cache`: the folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here.
+    safe. `cache`: the folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here. `calibration`:
+    the frame of the data that the pattern is calibrated on, as `settings["calibration"]` says; each level of such a pattern starts from the dense weights.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
     load = loading.permissions(settings)
     prepared = task.prepare(folder, data, settings, seed, cache)
     sparsities = sorted(sparsities)
+    calibrated = None
+    if patterns.find(pattern).needs == "calibration":
+        calibrating = importlib.import_module(CALIBRATING)
+        texts = calibrating.documents(data, prepared)
+        drawn = calibrating.draw(settings["calibration"], folder, calibration, prepared, texts, seed)
+        calibrated = functools.partial(
+            importlib.import_module(CALIBRATED).Plan, pattern, calibration=drawn, seed=seed, device=device
+        )
     if settings["protocol"] == "finetune":
         pristine = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
         measured = None
@@ -58,13 +84,19 @@ def evaluate(
             model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine
             if pattern == "dense":
                 smoke.check(model.to(device), prepared, settings, device)
-            if measured is None:
-                measured = statistics(model.to(device), pattern, seed)
-            plan = make_plan(model.to(device), pattern, [sparsity], seed, tickets, measured)
+            if calibrated:
+                kept = work and functools.partial(pruned_blocks, work, pattern, settings)
+                plan = calibrated(model=model.to("cpu"), place=kept, remember=True)
+            else:
+                if measured is None:
+                    measured = statistics(model.to(device), pattern, seed)
+                plan = make_plan(model.to(device), pattern, [sparsity], seed, tickets, measured)
             pruned = dict(plan.masks(sparsity))
             level = plan.prune_(sparsity)
+            model.to(device)
+            pruned = {name: mask.to(device) for name, mask in pruned.items()}
             held = pruned if plan.pattern.held else {}
-            told = {} if plan.pattern.held else {"pruned": resume.digest(pruned)}
+            told = {} if plan.pattern.held and not calibrated else {"pruned": resume.digest(pruned)}
             place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity, **told)
             diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)
@@ -73,6 +105,18 @@ def evaluate(
         return
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+    if calibrated:
+        kept = work and functools.partial(pruned_blocks, work, pattern, settings)
+        plan = calibrated(model=model, place=kept)
+        for sparsity in sparsities:
+            if sparsity != sparsities[0]:
+                devices.gather(model)
+                importlib.import_module(CALIBRATED).restore_(model, folder, load["allow_pickle"])
+            level = plan.prune_(sparsity)
+            devices.place(model, device, gpus)
+            yield level, task.run(model, prepared, settings, seed, device)
+            plan.forget(sparsity)
+        return
     devices.place(model, device, gpus)
     if pattern == "dense":
         smoke.check(model, prepared, settings, device)
@@ -99,6 +143,14 @@ def make_plan(
 ) -> masks.Plan:
     """The plan over the model's own weights, which it zeroes in place."""
     return masks.plan(pattern, loading.prunable_parameters(model), sparsities, seed, tickets, measured)
+
+
+def pruned_blocks(work: resume.Work, pattern: str, settings: Mapping[str, Any], sparsity: float) -> tuple[Path, dict]:
+    """Where the blocks of a level that are pruned already outlive a killed job, and what decides them."""
+    found = work.of(
+        f"calibrated-{sparsity:.3f}", pattern=pattern, sparsity=sparsity, calibration=settings["calibration"]
+    )
+    return found.folder, dict(found.identity)
 
 
 def check_count(pruned: Mapping[str, torch.Tensor], level: Level) -> None:
@@ -138,5 +190,9 @@ def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protoc
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "workflow": essential_sparsity.__version__,
+            **{
+                name: pd.array([level.calibration.get(name)] * len(outcome.metrics), dtype=dtype)
+                for name, dtype in CALIBRATION_COLUMNS.items()
+            },
         }
     )

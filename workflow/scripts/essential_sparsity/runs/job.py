@@ -80,6 +80,7 @@ def made_of(args: argparse.Namespace, versions: Mapping[str, str]) -> Made:
         "checkpoint_sha256": provenance.of_manifest(args.manifest),
         "data_sha256": provenance.of_manifest(args.data),
         "code_sha256": args.code,
+        "calibration_sha256": provenance.of_manifest(args.calibration) if args.calibration else None,
         **versions,
     }
     levels, found = args.sparsities.split("+"), {}

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from essential_sparsity import errors, files
-from essential_sparsity.study import iterations, resources
+from essential_sparsity.study import iterations, needs, resources
 from essential_sparsity.study.study import STORE, Study
 
 PROFILE = "slurm/profile.v9+.yaml"
@@ -39,7 +39,7 @@ class Job:
     levels: int
     left: bool
     minutes: float
-    need: resources.Need
+    need: needs.Need
     source: str
     gpus: int
 
@@ -50,10 +50,11 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
     found = []
 
     def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
-        need = requests.run(model, task, levels)
-        key = (rule, model, task)
+        costly = "" if rule == "find_ticket" else resources.calibrated(pattern)
+        need = requests.run(model, task, levels, costly)
+        key = (rule, model, task, costly)
         if key not in measured:
-            measured[key] = per_level(Path(STORE, "benchmarks", *key))
+            measured[key] = per_level(alike(study, *key))
         each = measured[key]
         source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
         minutes = need.minutes if each is None else each * levels
@@ -75,9 +76,20 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
     return found
 
 
-def per_level(folder: Path) -> float | None:
-    """Minutes of a level, the median over the jobs whose benchmark files lie below a folder; None where none does."""
-    found = [minutes / levels for minutes, levels in benchmarked(sorted(folder.rglob("*.tsv")))]
+def alike(study: Study, rule: str, model: str, task: str, costly: str) -> list[Path]:
+    """Where the benchmark files of jobs lie that take the same: those of one calibrated pattern, or of all others."""
+    folder = Path(STORE, "benchmarks", rule, model, task)
+    if rule == "find_ticket":
+        return [folder]
+    if costly:
+        return [folder / costly]
+    return [folder / name for name in study.patterns[model, task] if not resources.calibrated(name)]
+
+
+def per_level(folders: Iterable[Path]) -> float | None:
+    """Minutes of a level, the median over the jobs whose benchmark files lie below some folders; None where none does."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*.tsv"))
+    found = [minutes / levels for minutes, levels in benchmarked(paths)]
     return median(found) if found else None
 
 
@@ -119,7 +131,7 @@ def downloads(study: Study) -> list[Stored]:
     found = []
     for what, names in series.items():
         sizes = [manifest_size(f"{STORE}/checkpoints/{name}/manifest.json") for name in names]
-        expected = [resources.stored_mb(study.models[name]) * 1e6 for name in names]
+        expected = [needs.stored_mb(study.models[name]) * 1e6 for name in names]
         whole = sum(size or other for size, other in zip(sizes, expected, strict=True))
         found.append(
             Stored(
@@ -167,7 +179,7 @@ def is_trained(study: Study, job: Job) -> bool:
 
 def evaluated(task: Mapping[str, Any]) -> int:
     """Items of an evaluation, as far as its row says."""
-    return task["n_eval"] or task["windows"] or task["passes"] or resources.UNKNOWN_ITEMS
+    return task["n_eval"] or task["windows"] or task["passes"] or needs.UNKNOWN_ITEMS
 
 
 def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
+    calibrations,
     configuration,
     grid,
     iterations,
@@ -30,6 +31,10 @@ RESULTS = "results"
 STORE = f"{RESULTS}/store"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SOURCE = ("source", "id", "revision", "format", "columns", "content")
+# The code of patterns that are calibrated, which is loaded by name; and the columns of a calibration that numbers depend on,
+# beside the content of its data set.
+CALIBRATING = ("essential_sparsity.pruning.calibrated", "essential_sparsity.tasks.calibrating")
+CALIBRATED_BY = ("calibration", "dataset", "split", "sequences", "length", "sampling", "seed")
 # The columns of a task that its numbers depend on; `metrics` chooses among numbers that are there.
 RUN_SETTINGS = [
     "dataset",
@@ -60,7 +65,7 @@ RUN_SETTINGS = [
 class Study:
     """What a configuration asks for. Rows of tables by id, series expanded, revisions replaced by commits.
 
-    `jobs`: the evaluations. `members`: the checkpoints of the series that are studied. `expected`: reference values by
+    `calibrations`: by type of model, the row that its patterns are calibrated on. `jobs`: the evaluations. `members`: the checkpoints of the series that are studied. `expected`: reference values by
     (model, task). `given`: the configuration as `read` takes it. `looked`: whether `jobs` are cut as the store's runs are.
     """
 
@@ -71,6 +76,7 @@ class Study:
     packages: dict[str, list[dict]]
     pretrainings: dict[str, dict]
     datasets: dict[str, dict]
+    calibrations: dict[str, dict]
     jobs: list[grid.Job]
     members: list[dict]
     mask_levels: list[str]
@@ -117,11 +123,25 @@ class Study:
 
     @cached_property
     def used_datasets(self) -> list[str]:
-        """Data sets of the grid's tasks and of the pre-trainings that are made here, sorted."""
+        """Data sets of the grid's tasks, calibrations, and pre-trainings that are made here, sorted."""
+        calibrations = {self.calibration(*curve) for curve in {(job.model, job.pattern) for job in self.jobs}}
         return sorted(
             {self.tasks[job.task]["dataset"] for job in self.jobs}
+            | {row["dataset"] for row in self.calibrations.values() if row["calibration"] in calibrations}
             | {self.pretrainings[name]["dataset"] for name in self.pretrained}
         )
+
+    def calibration(self, model: str, pattern: str) -> str | None:
+        """The row that a model is calibrated on under a pattern; None for patterns without calibration."""
+        if patterns.find(pattern).needs != "calibration":
+            return None
+        return self.calibrations[self.models[model]["type"]]["calibration"]
+
+    def calibration_data(self, model: str, pattern: str) -> str | None:
+        """The manifest of the data set of `calibration`."""
+        if self.calibration(model, pattern) is None:
+            return None
+        return f"{STORE}/datasets/{self.calibrations[self.models[model]['type']]['dataset']}/manifest.json"
 
     @cached_property
     def pretrained(self) -> list[str]:
@@ -284,11 +304,12 @@ class Study:
         """What `settings` and `code` gave: 10,000 runs ask for the same few."""
         return {}
 
-    def settings(self, task: str) -> str:
-        """What the numbers of a task's runs depend on beside their keys, as JSON."""
-        return self._known.get((task,)) or self._known.setdefault((task,), self._settings(task))
+    def settings(self, task: str, calibration: str | None = None) -> str:
+        """What the numbers of a task's runs depend on beside their keys, as JSON; `calibration`: the row they are calibrated on."""
+        key = (task, calibration or "")
+        return self._known.get(key) or self._known.setdefault(key, self._settings(task, calibration))
 
-    def _settings(self, task: str) -> str:
+    def _settings(self, task: str, calibration: str | None) -> str:
         row = self.tasks[task]
         found = {key: row[key] for key in RUN_SETTINGS}
         kind = kinds.declared()[
@@ -296,6 +317,9 @@ class Study:
         ]  # a declaration is no code: the part of it that decides numbers stands here
         found["auto_class"] = kind.protocols[row["protocol"]].auto_class
         found["scored_at_once"] = kind.cost.scored_at_once
+        if calibration:
+            by_name = {given["calibration"]: given for given in self.calibrations.values()}
+            found["calibration"] = {key: by_name[calibration][key] for key in CALIBRATED_BY}
         return json.dumps(found | {"threads": self.given["resources"]["threads"]}, sort_keys=True)
 
     def code(self, program: str, task: str, pattern: str = "") -> str:
@@ -311,6 +335,8 @@ class Study:
         modules += parts.modules
         if iterations.found_by_training(pattern):
             modules.append("essential_sparsity.pruning.tickets")
+        if parts.needs == "calibration":
+            modules += CALIBRATING
         return files.sha256_text(json.dumps([codefiles.digest(program, *modules), patterns.essence(parts)]))
 
     def rows(self, jobs: Sequence[grid.Job] | None = None) -> list[dict[str, Any]]:
@@ -318,8 +344,9 @@ class Study:
         found, texts = [], {}
         for job in self.jobs if jobs is None else jobs:
             task = self.tasks[job.task]
-            if job.task not in texts:
-                texts[job.task] = files.sha256_text(self.settings(job.task))
+            settings = (job.task, self.calibration(job.model, job.pattern))
+            if settings not in texts:
+                texts[settings] = files.sha256_text(self.settings(*settings))
             for name in job.asked:
                 ticket = (job.model, job.task, job.seed, name) if iterations.found_by_training(job.pattern) else None
                 found.append(
@@ -336,8 +363,9 @@ class Study:
                         "items": f"{STORE}/items/{job.path}.parquet",
                         "checkpoint": f"{STORE}/checkpoints/{job.model}/manifest.json",
                         "dataset": f"{STORE}/datasets/{task['dataset']}/manifest.json",
+                        "calibration": self.calibration_data(job.model, job.pattern),
                         "ticket": f"{STORE}/tickets/{iterations.path(ticket)}.sha256" if ticket else None,
-                        "settings_sha256": texts[job.task],
+                        "settings_sha256": texts[settings],
                         "code_sha256": self.code("prune_eval", job.task, job.pattern),
                     }
                 )
@@ -370,6 +398,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
     tables = series.read(config)
     expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
     grid.validate(expanded, tables.models, tables.tasks, where)
+    calibrated = calibrations.read(expanded, tables, where)
     iterations.check(expanded, tables.tasks, where)
     added = refinement.read(f"{folder(config['study'])}/rounds.json") if config.get("refine") else []
     sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
@@ -381,7 +410,8 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
         tasks=tables.tasks,
         packages=tables.packages,
         pretrainings=tables.pretrainings,
-        datasets={row["dataset"]: row for row in tables.tasks.values()},
+        datasets={row["dataset"]: row for row in (*calibrated.values(), *tables.tasks.values())},
+        calibrations=calibrated,
         jobs=grid.expand(expanded["grid"], sizes, added, stored),
         members=series.studied(expanded, tables.models),
         mask_levels=series.mask_levels(expanded),

@@ -12,6 +12,7 @@ from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
 
+SOURCE = ("source", "id", "revision", "format", "columns")  # of a data set: where its rows come from
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
 
 
@@ -119,7 +120,7 @@ def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[st
     datasets = {}
     for name, row in tasks.items():
         check_task(f"{config['tasks']}, {name!r}", row, declared)
-        source = {column: row[column] for column in ("source", "id", "revision", "format", "columns")}
+        source = {column: row[column] for column in SOURCE}
         first, known = datasets.setdefault(row["dataset"], (name, source))
         if source != known:
             differing = next(column for column in source if source[column] != known[column])

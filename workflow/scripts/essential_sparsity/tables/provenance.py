@@ -16,6 +16,7 @@ PARTS = {  # column of table `runs` -> what it is a digest or version of
     "settings_sha256": "settings",
     "checkpoint_sha256": "checkpoint",
     "data_sha256": "data",
+    "calibration_sha256": "calibration",
     "ticket_sha256": "lottery ticket",
     "code_sha256": "code",
     "torch": "version of torch",

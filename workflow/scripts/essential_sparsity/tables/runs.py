@@ -66,6 +66,8 @@ def differing(joined: pd.DataFrame) -> pd.Series:
         "checkpoint_sha256": joined["checkpoint"].map(provenance.of_manifest),
         "data_sha256": joined["dataset"].map(provenance.of_manifest),
     }
+    calibrations = joined["calibration_asked"].dropna()
+    asked["calibration_sha256"] = calibrations.map(provenance.of_manifest).reindex(joined.index)
     tickets = joined["ticket"].dropna()
     asked["ticket_sha256"] = tickets.map(provenance.of_ticket).reindex(joined.index)
     other = pd.DataFrame(

@@ -85,6 +85,12 @@ def place(model: transformers.PreTrainedModel, device: str, gpus: int = 1) -> tr
     return spread(model, free, [torch.device("cuda", index) for index in range(gpus)])
 
 
+def gather(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """The model on the host again, in place, from one card or several."""
+    accelerate.hooks.remove_hook_from_submodules(model)
+    return model.to("cpu")
+
+
 def spread(
     model: transformers.PreTrainedModel, free: Mapping[int, int], cards: Sequence[torch.device]
 ) -> transformers.PreTrainedModel:

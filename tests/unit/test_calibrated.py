@@ -1,0 +1,433 @@
+"""Wanda, SparseGPT and OWL against solutions found in other ways, and what must hold of their masks."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import tiny_models as tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_walking import batches_of, matrices_of, model_of
+
+from essential_sparsity import patterns
+from essential_sparsity.checkpoints import loading, prunable
+from essential_sparsity.pruning import calibrated, masks, smallest, sparsegpt, wanda
+from essential_sparsity.pruning.spectrum import level_count
+
+CALIBRATED = [name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"]
+
+
+def hashes(rows, start=0, end=None):
+    draw = torch.Generator().manual_seed(11)
+    every = torch.randint(-(1 << 62), 1 << 62, (64, 512), generator=draw)
+    return every[rows][:, start:end]
+
+
+def of_width(inputs):
+    return lambda rows, start=0, end=None: hashes(rows, start, inputs if end is None else end)
+
+
+def layer(rows=6, inputs=10, tokens=64, seed=0):
+    """(weights, inputs, Hessian) of a random layer whose inputs hang together."""
+    draw = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(inputs, inputs, generator=draw)
+    values = torch.randn(tokens, inputs, generator=draw) @ mixing
+    return torch.randn(rows, inputs, generator=draw), values, values.T @ values * 2 / tokens
+
+
+# --- masks of the smallest scores
+
+
+@given(st.integers(0, 12), st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_as_many_of_each_row_equal_ones_by_hash(count, seed):
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (5, 12), generator=draw).float()
+    mask = smallest.of_rows(scores, count, of_width(12))
+    assert mask.sum(dim=1).tolist() == [count] * 5
+    for row in range(5):
+        order = sorted(range(12), key=lambda i: (scores[row, i].item(), hashes(torch.tensor([row]))[0, i].item()))
+        assert sorted(mask[row].nonzero().squeeze(1).tolist()) == sorted(order[:count])
+
+
+def test_of_groups_and_of_all_are_the_same_order():
+    draw = torch.Generator().manual_seed(1)
+    scores = torch.randint(0, 3, (5, 14), generator=draw).float()
+    mask = smallest.of_groups(scores, 4, 2, of_width(14))
+    assert not mask[:, 12:].any()
+    for start in (0, 4, 8):
+        part = smallest.of_rows(scores[:, start : start + 4], 2, lambda rows, s=start: hashes(rows, s, s + 4))
+        assert torch.equal(mask[:, start : start + 4], part)
+    for count in range(0, 71, 10):
+        assert int(smallest.of_all(scores, count, of_width(14)).sum()) == count
+
+
+# --- SparseGPT
+
+
+def exact(weights, values, mask):
+    """Brute force in float64: column by column, a pruned weight becomes 0 and the later ones of its row are solved anew.
+
+    The optimal-brain-surgeon solution of each step, by least squares on the inputs themselves, without any inverse Hessian.
+    """
+    values, found = values.double(), weights.double().clone()
+    for row, column in itertools.product(range(len(found)), range(found.shape[1])):
+        if mask[row, column]:
+            gone = found[row, column].item()
+            found[row, column] = 0.0
+            if column + 1 < found.shape[1]:
+                later = values[:, column + 1 :]
+                found[row, column + 1 :] += torch.linalg.lstsq(later, gone * values[:, column]).solution
+    return found
+
+
+@pytest.mark.parametrize("group", [None, 2, 4])
+def test_the_update_is_the_exact_solution_of_each_step(group, monkeypatch):
+    monkeypatch.setattr(sparsegpt, "DAMPING", 0.0)
+    weights, values, hessian = layer(inputs=12)
+    count = 30 if group is None else group // 2
+    found = sparsegpt.prune(weights, hessian.double().float(), count, of_width(12), "w", group)
+    expected = exact(weights, values, found.mask)
+    assert torch.allclose(found.rows.double(), expected, atol=2e-3, rtol=1e-3)
+    assert (found.rows[found.mask] == 0).all()
+
+
+def test_the_score_is_the_loss_of_a_weight_when_the_later_ones_make_up_for_it():
+    weights, values, hessian = layer(rows=3, inputs=8)
+    upper, _ = sparsegpt.factor(hessian, "w")
+    damped = hessian + sparsegpt.DAMPING * hessian.diagonal().mean() * torch.eye(8)
+    for column in range(8):
+        later = damped[column:, column:].double()
+        assert upper[column, column].item() ** 2 == pytest.approx(torch.linalg.inv(later)[0, 0].item(), rel=1e-4)
+
+
+def published(weights, hessian, sparsity, group=None, pruned=None, block=128):
+    """The formulas of the paper's algorithm 1 in their own order, in float64: with an inverse Hessian that loses its first
+    row and column at each step, instead of one Cholesky factor; a threshold in place of a count."""
+    damped = hessian.double().clone()
+    damped.diagonal().add_(sparsegpt.DAMPING * damped.diagonal().mean())
+    inverse, found = torch.linalg.inv(damped), weights.double().clone()
+    inputs = found.shape[1]
+    diagonal = []
+    for _ in range(inputs):
+        diagonal.append((inverse[0, 0].item(), (inverse[0] / inverse[0, 0]).clone()))
+        inverse = (inverse - inverse[:, :1] @ inverse[:1] / inverse[0, 0])[1:, 1:]
+    gone = torch.zeros(found.shape, dtype=torch.bool)
+    for column in range(inputs):
+        if group is None and column % block == 0:
+            end = min(column + block, inputs)
+            scores = found[:, column:end] ** 2 / torch.tensor([diagonal[i][0] for i in range(column, end)])
+            k = round(sparsity * scores.numel())
+            gone[:, column:end] = scores < scores.flatten().sort().values[k]
+        elif group is not None and column % group == 0:
+            end = column + group
+            scores = found[:, column:end] ** 2 / torch.tensor([diagonal[i][0] for i in range(column, end)])
+            gone[:, column:end] = torch.zeros_like(scores, dtype=torch.bool).scatter_(
+                1, scores.argsort(dim=1)[:, :pruned], True
+            )
+        error = found[:, column] * gone[:, column]
+        found[:, column:] -= error[:, None] * diagonal[column][1]
+    return found, gone
+
+
+@pytest.mark.parametrize(("inputs", "sparsity"), [(40, 0.5), (256, 0.5), (160, 0.3)])
+def test_unstructured_as_the_paper_s_algorithm_written_another_way(inputs, sparsity):
+    weights, _, hessian = layer(rows=10, inputs=inputs, tokens=4 * inputs)
+    found = sparsegpt.prune(weights, hessian, level_count(sparsity, weights.numel()), of_width(inputs), "w")
+    expected, gone = published(weights, hessian, sparsity)
+    assert (found.mask == gone).float().mean() > 0.995  # float32 beside float64: a near tie may fall otherwise
+    if torch.equal(found.mask, gone):
+        assert torch.allclose(found.rows.double(), expected, atol=5e-2, rtol=1e-2)
+    assert int(found.mask.sum()) == level_count(sparsity, weights.numel())
+
+
+def test_groups_as_the_paper_s_algorithm_written_another_way():
+    weights, _, hessian = layer(rows=8, inputs=64, tokens=300)
+    found = sparsegpt.prune(weights, hessian, 2, of_width(64), "w", 4)
+    expected, gone = published(weights, hessian, 0.5, 4, 2)
+    assert (found.mask == gone).float().mean() > 0.99
+    assert (found.mask.view(8, 16, 4).sum(-1) == 2).all()
+    if torch.equal(found.mask, gone):
+        assert torch.allclose(found.rows.double(), expected, atol=1e-2, rtol=1e-2)
+
+
+def test_identity_hessian_is_magnitude_of_each_block():
+    weights, _, _ = layer(rows=9, inputs=300)
+    found = sparsegpt.prune(weights, torch.eye(300), level_count(0.4, 2700), of_width(300), "w", update=False)
+    for start in (0, 128, 256):
+        part, mask = weights[:, start : start + 128].abs(), found.mask[:, start : start + 128]
+        assert part[mask].max() < part[~mask].min()
+    assert torch.equal(found.rows[~found.mask], weights[~found.mask])
+
+
+def test_the_loss_is_lower_than_without_updates_and_than_magnitude():
+    draw = torch.Generator().manual_seed(3)
+    weights, own, common = (torch.randn(*shape, generator=draw) for shape in ((16, 48), (400, 48), (400, 4)))
+    values = own + common @ torch.randn(
+        4, 48, generator=draw
+    )  # a few directions that all inputs share, as in real layers
+    values *= torch.rand(48, generator=draw) * 3 + 0.1
+    hessian, count = values.T @ values, level_count(0.5, weights.numel())
+
+    def loss(rows):
+        return float(((rows - weights) @ values.T).square().sum())
+
+    updated = sparsegpt.prune(weights, hessian, count, of_width(48), "w")
+    masked = sparsegpt.prune(weights, hessian, count, of_width(48), "w", update=False)
+    of_norms = smallest.of_rows(wanda.scores(weights, values.norm(dim=0)), 24, of_width(48))
+    magnitude = smallest.of_rows(weights.abs(), 24, of_width(48))
+    assert (
+        1.5 * loss(updated.rows)
+        < loss(weights.masked_fill(of_norms, 0))
+        < loss(weights.masked_fill(magnitude, 0)) / 1.5
+    )
+    assert loss(updated.rows) < loss(masked.rows)
+
+
+@pytest.mark.parametrize("group", [None, 4])
+def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
+    weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
+    count = 2 if group else 128
+    one = sparsegpt.prune(weights, hessian, count, of_width(32), "w", group)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    other = sparsegpt.prune(weights[order], hessian, count, of_width(32), "w", group)
+    assert torch.equal(other.mask, one.mask[order])
+    assert torch.allclose(other.rows, one.rows[order], atol=1e-5)
+    scaled = sparsegpt.prune(weights, 16 * hessian, count, of_width(32), "w", group)
+    assert torch.equal(scaled.mask, one.mask) and torch.allclose(scaled.rows, one.rows, atol=1e-5)
+    dead = hessian.clone()
+    dead[:, 5] = dead[5] = 0
+    found = sparsegpt.prune(weights, dead, count, of_width(32), "w", group)
+    assert found.mask[:, 5].all(), "an input that is always zero goes first"
+    few = sparsegpt.prune(weights, dead, 3, of_width(32), "w")
+    assert int(few.mask.sum()) == 3 and (few.rows == 0).sum() == 3, "and no more than were asked for"
+
+
+def test_the_damping_is_raised_until_there_are_factors_and_told():
+    weights, values, _ = layer(rows=4, inputs=24, tokens=3)
+    hessian = (values.T @ values).clone()
+    hessian[0, 0] = -0.05 * hessian.diagonal().mean()  # rounding, grossly
+    found = sparsegpt.prune(weights, hessian, 48, of_width(24), "w")
+    assert found.damping in (pytest.approx(0.1), pytest.approx(1.0))
+    with pytest.raises(ValueError, match=r"layer\.7\.weight: the Hessian of its inputs has no Cholesky factor"):
+        sparsegpt.prune(weights, torch.full((24, 24), float("nan")), 48, of_width(24), "layer.7.weight")
+
+
+def test_shares_of_column_blocks_add_up_for_any_count():
+    for count in range(0, 301, 7):
+        ends = [sparsegpt._share(count, end, 30) for end in (0, 8, 16, 24, 30)]
+        assert ends[0] == 0 and ends[-1] == count
+        assert all(0 <= b - a <= 10 * 8 for a, b in itertools.pairwise(ends))
+
+
+# --- OWL
+
+
+@given(
+    st.lists(st.floats(0, 0.2), min_size=1, max_size=8),
+    st.floats(0.02, 0.98),
+    st.lists(st.integers(10, 1000), min_size=8, max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_owl_keeps_more_of_blocks_with_more_outliers_and_meets_the_sparsity(shares, sparsity, sizes):
+    sizes = sizes[: len(shares)]
+    found = np.array(wanda.owl(shares, sizes, sparsity, 0.08))
+    assert (found * sizes).sum() / sum(sizes) == pytest.approx(sparsity, abs=1e-9)
+    assert ((found >= 0) & (found <= 1)).all()
+    order = np.argsort(shares, kind="stable")
+    assert (np.diff(found[order]) <= 1e-12).all()
+    assert np.ptp(found) <= 0.16 + 1e-9
+
+
+def test_owl_as_published_where_blocks_are_alike():
+    shares, sparsity, spread = np.array([0.01, 0.05, 0.02, 0.08]), 0.7, 0.08
+    scaled = (shares - shares.min()) / np.ptp(shares) * spread * 2
+    kept = scaled - scaled.mean() + (1 - sparsity)
+    assert np.allclose(wanda.owl(shares, [5, 5, 5, 5], sparsity, spread), 1 - kept, atol=1e-12)
+    assert wanda.outliers([torch.tensor([[1.0, 1.0, 1.0, 9.0]]), torch.tensor([[0.0, 8.0]])], 2.0) == 2 / 6
+
+
+# --- whole models
+
+
+def calibration(model, count=4):
+    return calibrated.Calibration("tiny", batches_of(model, count), 2 * count, 14 * count, 0, "0")
+
+
+def pruned(name, pattern, sparsity=0.5, **options):
+    model = model_of(name)
+    plan = calibrated.Plan(pattern, model, calibration(model), 0, **options)
+    return model, plan.prune_(sparsity), plan
+
+
+@pytest.mark.parametrize("pattern", [*CALIBRATED, "wanda-nm4", "sparsegpt-nm4"])
+@pytest.mark.parametrize("name", ["llama", "bert", "gpt2", "vit", "mixtral", "swin"])
+def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
+    model, level, _ = pruned(name, pattern)
+    zeros = {weight.name: int((tensor == 0).sum()) for weight, tensor in prunable.prunable_parameters(model)}
+    assert level.per_tensor == zeros and level.k == sum(zeros.values())
+    if "owl" not in pattern:
+        assert level.k / level.n == pytest.approx(0.5, abs=0.03)
+    for matrix in matrices_of(model):
+        gone = matrix.rows() == 0
+        if pattern in ("wanda", "wanda-onepass"):
+            assert gone.sum(dim=1).tolist() == [level_count(0.5, matrix.inputs)] * len(gone)
+        if pattern.endswith("nm4"):
+            whole = matrix.inputs // 4 * 4
+            assert (gone[:, :whole].reshape(len(gone), -1, 4).sum(-1) == 2).all() and not gone[:, whole:].any()
+    assert level.calibration["calibration"] == "tiny"
+    assert (level.calibration["damping"] is None) == ("sparsegpt" not in pattern)
+
+
+def test_wanda_with_equal_norms_is_magnitude_of_each_row(monkeypatch):
+    monkeypatch.setattr(wanda.Norms, "found", lambda self: torch.full_like(self.squares, 2.0).float())
+    model, level, _ = pruned("llama", "wanda", 0.4)
+    peer = model_of("llama")
+    masks.plan("rowwise", prunable.prunable_parameters(peer), [0.4], 0).prune_(0.4)
+    for (weight, one), (_, other) in zip(
+        prunable.prunable_parameters(model), prunable.prunable_parameters(peer), strict=True
+    ):
+        assert torch.equal(one, other), weight.name
+
+
+def test_one_pass_masks_nest_and_are_those_of_the_dense_model():
+    model = model_of("llama")
+    dense = copy.deepcopy(model)
+    plan = calibrated.Plan("wanda-onepass", model, calibration(model), 0, remember=True)
+    before = None
+    for sparsity in (0.2, 0.5, 0.7):
+        model.load_state_dict(dense.state_dict())
+        found = dict(plan.masks(sparsity))
+        assert before is None or all((before[name] & ~found[name]).sum() == 0 for name in found)
+        before = {name: mask.clone() for name, mask in found.items()}
+    first = pruned("llama", "wanda", 0.5, remember=True)[2]
+    one = pruned("llama", "wanda-onepass", 0.5, remember=True)[2]
+    zero, last = (
+        [n for n in dict(first.kept) if f"layers.{i}." in n and "down" not in n and "o_proj" not in n] for i in (0, 1)
+    )
+    assert any(not torch.equal(first.kept[n], one.kept[n]) for n in last), "later blocks see other inputs"
+    assert all(torch.equal(first.kept[n], one.kept[n]) for n in zero), (
+        "the first block's own inputs are the dense model's"
+    )
+
+
+def test_a_second_level_from_restored_weights_is_the_level_by_itself(tmp_path):
+    folder = tiny.save_llama(tmp_path / "m")
+    model = loading.load_model(folder, "AutoModelForCausalLM")
+    data = calibrated.Calibration(
+        "t", [{"input_ids": torch.randint(4, 16, (4, 12), generator=torch.Generator().manual_seed(0))}], 4, 48, 0, ""
+    )
+    plan = calibrated.Plan("sparsegpt", model, data, 0)
+    plan.prune_(0.3)
+    calibrated.restore_(model, folder)
+    plan.prune_(0.6)
+    alone = loading.load_model(folder, "AutoModelForCausalLM")
+    calibrated.Plan("sparsegpt", alone, data, 0).prune_(0.6)
+    for (_, one), (_, other) in zip(
+        prunable.prunable_parameters(model), prunable.prunable_parameters(alone), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():
+    one, other = pruned("bert", "sparsegpt")[0], pruned("bert", "sparsegpt")[0]
+    assert all(
+        torch.equal(a, b)
+        for (_, a), (_, b) in zip(prunable.prunable_parameters(one), prunable.prunable_parameters(other), strict=True)
+    )
+
+
+@pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "owl-wanda"])
+def test_a_kill_in_the_middle_of_the_blocks_goes_on_with_the_same_bits(pattern, tmp_path, monkeypatch):
+    expected, level, _ = pruned("llama", pattern, remember=True)
+    place = lambda sparsity: (tmp_path / f"{sparsity}", {"level": sparsity, "code": "a"})  # noqa: E731
+    keep, done = calibrated.Plan._keep, []
+
+    def dies(self, own, folder, identity, made):
+        keep(self, own, folder, identity, made)
+        done.append(folder.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrated.Plan, "_keep", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pruned("llama", pattern, place=place, remember=True)
+    monkeypatch.setattr(calibrated.Plan, "_keep", lambda *args: (keep(*args), done.append(args[2].name)))
+    model, again, plan = pruned("llama", pattern, place=place, remember=True)
+    assert done == ["0000", "0001"], "the first block was pruned once"
+    assert again == level
+    for (weight, one), (_, other) in zip(
+        prunable.prunable_parameters(model), prunable.prunable_parameters(expected), strict=True
+    ):
+        assert torch.equal(one, other), weight.name
+    assert all(
+        torch.equal(plan.kept[weight.name], tensor == 0) for weight, tensor in prunable.prunable_parameters(model)
+    )
+    plan.forget(0.5)
+    assert not (tmp_path / "0.5").exists()
+
+
+@pytest.mark.parametrize("change", ["identity", "bytes", "marker"])
+def test_blocks_of_anything_else_are_not_taken(change, tmp_path, capsys):
+    place = lambda sparsity: (tmp_path / "level", {"code": "a"})  # noqa: E731
+    expected = pruned("llama", "wanda", place=place)[0]
+    if change == "identity":
+        place = lambda sparsity: (tmp_path / "level", {"code": "b"})  # noqa: E731
+    if change == "bytes":
+        file = tmp_path / "level/0000/block.safetensors"
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    if change == "marker":
+        (tmp_path / "level/0000/complete.json").unlink()
+    found = pruned("llama", "wanda", place=place)[0]
+    assert "0000 is not used" in capsys.readouterr().out
+    assert all(
+        torch.equal(a, b)
+        for (_, a), (_, b) in zip(
+            prunable.prunable_parameters(found), prunable.prunable_parameters(expected), strict=True
+        )
+    )
+
+
+@pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "wanda-onepass"])
+def test_an_expert_that_saw_no_token_is_pruned_by_magnitude_and_said(pattern, capsys):
+    model = model_of("mixtral")
+    data = calibrated.Calibration("one", [{"input_ids": torch.tensor([[5]])}], 1, 1, 0, "")
+    level = calibrated.Plan(pattern, model, data, 0).prune_(0.5)
+    told = capsys.readouterr().out
+    assert level.calibration["uncalibrated"] == 8  # two of four experts in each of two blocks, two stacks each
+    assert "8 experts saw no token of the calibration 'one' and are pruned by magnitude" in told
+    dense = {m.name: m.rows() for m in matrices_of(model_of("mixtral"))}
+    unseen = [m for m in matrices_of(model) if m.name in told]
+    assert unseen
+    for matrix in unseen:
+        gone, size = matrix.rows() == 0, dense[matrix.name].abs()
+        assert all(size[r][gone[r]].max() <= size[r][~gone[r]].min() for r in range(len(gone)))
+
+
+def test_albert_is_measured_in_one_pass_alone():
+    assert pruned("albert", "wanda-onepass")[1].k > 0
+    with pytest.raises(prunable.CheckpointError, match="more than once"):
+        pruned("albert", "wanda")
+
+
+def test_a_matrix_whose_inputs_are_not_seen_is_an_error(monkeypatch):
+    forward = torch.nn.Linear.forward
+
+    def hidden_product(self, values):
+        if self.out_features == 40:
+            return torch.einsum("...i,oi->...o", values, self.weight)
+        return forward(self, values)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", hidden_product)
+    with pytest.raises(prunable.CheckpointError, match=r"the inputs of .*gate_proj.* cannot be seen"):
+        pruned("llama", "wanda")
+
+
+def test_inputs_that_overflow_are_refused_by_matrix():
+    model = model_of("llama")
+    data = calibration(model)
+    for _, tensor in prunable.prunable_parameters(model):
+        tensor.fill_(1e30)
+    with pytest.raises(ValueError, match=r"layers\.0\..*its inputs on the calibration 'tiny' are not finite"):
+        calibrated.Plan("wanda", model, data, 0).prune_(0.5)

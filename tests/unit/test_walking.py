@@ -1,0 +1,213 @@
+"""Blocks one after the other with the inputs of many batches: what they are given is what the model's own pass gives them."""
+
+import pytest
+import torch
+import transformers as hf
+from test_prunable_zoo import ZOO, build
+from torch import nn
+
+from essential_sparsity.checkpoints import prunable
+from essential_sparsity.pruning.inputs import Watching
+from essential_sparsity.pruning.matrices import matrices
+from essential_sparsity.pruning.walking import walk
+
+# encoder-decoders and towers need other inputs, and no task is for them; switch is an encoder-decoder as well
+FAMILIES = [name for name in ZOO if not name.startswith(("t5", "switch", "whisper", "clip"))]
+
+
+def model_of(name):
+    torch.manual_seed(3)
+    found = build(ZOO[name][0], device="cpu").eval()
+    for parameter in found.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return found
+
+
+def batches_of(model, count=3, size=2):
+    draw = torch.Generator().manual_seed(5)
+    if model.main_input_name == "input_ids":
+        return [{"input_ids": torch.randint(3, 50, (size, 7), generator=draw)} for _ in range(count)]
+    side = model.config.image_size
+    batches = [{"pixel_values": torch.randn(size, 3, side, side, generator=draw)} for _ in range(count)]
+    if isinstance(model.config, hf.ViTMAEConfig):  # else it leaves out patches at random
+        batches = [batch | {"noise": torch.arange(4.0).expand(size, 4)} for batch in batches]
+    return batches
+
+
+def matrices_of(model):
+    own = prunable.parameters(model)
+    return list(matrices((weight, own[weight.name]) for weight in prunable.find_prunable(model)))
+
+
+def hidden(value):
+    return value[0] if isinstance(value, tuple | list) else value
+
+
+def recorded(model, batches):
+    """Path of a block -> the first output for each batch, in the model's own forward pass."""
+    found = {}
+    hooks = [
+        block.register_forward_hook(lambda _, __, out, path=path: found.setdefault(path, []).append(hidden(out)))
+        for path, block in prunable.blocks(model.base_model)
+    ]
+    with torch.no_grad():
+        for batch in batches:
+            model.base_model(**batch)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_block_gives_what_it_gives_in_the_forward_pass_bit_for_bit(name):
+    model = model_of(name)
+    batches = batches_of(model)
+    found = {}
+    model.set_experts_implementation("eager")
+    expected = recorded(model, batches)
+    walk(
+        model,
+        batches,
+        "cpu",
+        lambda seen: found.setdefault(seen.path, []).extend(map(hidden, seen.outputs())),
+        once=False,
+    )
+    assert list(found) == list(expected) == [path for path, _ in prunable.blocks(model.base_model)]
+    for path, outputs in expected.items():
+        count, times = len(batches), len(outputs) // len(batches)  # ALBERT passes its one block twice
+        in_order = [outputs[batch * times + time] for time in range(times) for batch in range(count)]
+        for one, other in zip(found[path], in_order, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_inputs_of_every_matrix_are_seen(name):
+    model = model_of(name)
+    batches, tokens, own = batches_of(model), {}, matrices_of(model)
+    products = {}
+
+    def take(matrix, values):
+        tokens[matrix.name] = tokens.get(matrix.name, 0) + len(values)
+        products.setdefault(matrix.name, []).append(values)
+
+    def visit(seen):
+        with Watching([m for m in own if m.weight.name.startswith(f"{seen.path}.")], take):
+            for _ in seen.outputs():
+                pass
+
+    walk(model, batches, "cpu", visit, once=False)
+    unseen = {matrix.name for matrix in own} - set(tokens)
+    assert all("experts" in name for name in unseen)
+    of_layers = {f"{name}.weight": m for name, m in model.base_model.named_modules() if isinstance(m, nn.Linear)}
+    hooked = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, name=name: hooked.setdefault(name, []).append(args[0]))
+        for name, layer in of_layers.items()
+    ]
+    with torch.no_grad():
+        for batch in batches:
+            model.base_model(**batch)
+    for hook in hooks:
+        hook.remove()
+    for name, values in products.items():
+        if name in hooked:
+            flat = torch.cat([part.reshape(-1, part.shape[-1]) for part in hooked[name]])
+            assert sorted(torch.cat(values).sum(1).tolist()) == sorted(flat.sum(1).tolist())
+
+
+def test_each_expert_sees_its_own_tokens():
+    model, tokens = model_of("mixtral"), {}
+    own = matrices_of(model)
+
+    def take(matrix, values):
+        tokens[matrix.name] = tokens.get(matrix.name, 0) + len(values)
+
+    def visit(seen):
+        with Watching([m for m in own if m.weight.name.startswith(f"{seen.path}.")], take):
+            list(seen.outputs())
+
+    batches = batches_of(model)
+    walk(model, batches, "cpu", visit)
+    every = sum(batch["input_ids"].numel() for batch in batches)
+    for name in {m.weight.name for m in own if m.part is not None}:
+        assert (
+            sum(count for key, count in tokens.items() if key.startswith(f"{name}[")) == 2 * every
+        )  # two experts a token
+    assert len({count for key, count in tokens.items() if "[" in key}) > 1
+
+
+def test_what_a_visit_changes_decides_the_inputs_of_the_next_block():
+    model = model_of("llama")
+    batches = batches_of(model)
+    changed = model_of("llama")
+    for _, tensor in prunable.prunable_parameters(changed):
+        tensor.mul_(tensor.abs() > 0.2)
+    expected, found = recorded(changed, batches), {}
+
+    def visit(seen):
+        for weight in prunable.find_prunable(model):
+            if weight.name.startswith(f"{seen.path}."):
+                tensor = prunable.parameters(model)[weight.name].data
+                tensor.mul_(tensor.abs() > 0.2)
+        found[seen.path] = list(map(hidden, seen.outputs()))
+
+    walk(model, batches, "cpu", visit)
+    for path, outputs in expected.items():
+        assert all(torch.equal(one, other) for one, other in zip(found[path], outputs, strict=True))
+
+
+def test_the_model_is_as_it_was_afterwards_and_no_thread_is_left():
+    import threading
+
+    model = model_of("bert")
+    batches, before = batches_of(model), threading.active_count()
+    expected = recorded(model, batches)
+
+    def stops(seen):
+        if seen.path.endswith("1"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        walk(model, batches, "cpu", stops)
+    assert threading.active_count() == before
+    after = recorded(model, batches)
+    assert all(torch.equal(a, b) for path in expected for a, b in zip(after[path], expected[path], strict=True))
+
+
+def test_a_block_that_is_passed_twice_has_no_inputs_of_pruned_blocks():
+    model = model_of("albert")
+    with pytest.raises(prunable.CheckpointError, match=r"passes its block .* more than once.*wanda-onepass"):
+        walk(model, batches_of(model), "cpu", lambda seen: None)
+
+
+def test_what_goes_wrong_in_the_model_is_raised_as_it_is():
+    model = model_of("bert")
+    with pytest.raises(IndexError):
+        walk(model, [{"input_ids": torch.tensor([[1, 99]])}], "cpu", lambda seen: None)
+
+
+def test_batches_that_leave_blocks_out_by_their_input_are_refused():
+    class Skipping(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, hidden_states, *args, **kwargs):
+            return hidden_states
+
+    model = model_of("llama")
+    forward = hf.LlamaModel.forward
+
+    def some(self, input_ids=None, **kwargs):
+        layers = self.layers
+        try:
+            if int(input_ids[0, 0]) % 2:
+                self.layers = layers[1:]
+            return forward(self, input_ids=input_ids, **kwargs)
+        finally:
+            self.layers = layers
+
+    model.forward = some.__get__(model)
+    batches = [{"input_ids": torch.tensor([[4, 5]])}, {"input_ids": torch.tensor([[5, 5]])}]
+    with pytest.raises(prunable.CheckpointError, match="two batches of calibration come to different blocks"):
+        walk(model, batches, "cpu", lambda seen: None)

@@ -1,0 +1,365 @@
+"""Pruning with data: block by block, each with the inputs that the blocks before it give after they were pruned.
+
+As Wanda and SparseGPT are published: the inputs of a block are recorded for all of its matrices in one pass, all are pruned,
+and the pruned block gives the inputs of the next. Each sparsity starts from the dense weights: masks of different sparsities
+are not nested. Where the pattern measures the dense model once (`inputs` = "dense"), one pass serves all sparsities and
+masks nest. One block is on the device at a time, the rest of the model, and what it is given, on the host.
+"""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from essential_sparsity import errors, files, markers, patterns
+from essential_sparsity.checkpoints import loading, prunable
+from essential_sparsity.pruning import smallest, sparsegpt, wanda
+from essential_sparsity.pruning.allocation import nm_pruned, rows_count
+from essential_sparsity.pruning.inputs import Watching
+from essential_sparsity.pruning.masks import Level
+from essential_sparsity.pruning.matrices import Matrix, matrices
+from essential_sparsity.pruning.spectrum import level_count
+from essential_sparsity.pruning.thresholds import tie_hash
+from essential_sparsity.pruning.walking import Visit, walk
+
+OWL_THRESHOLD, OWL_SPREAD = 5.0, 0.08  # M and lambda of the published commands
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a model is calibrated on: `batches` are arguments of its forward pass, on the host, without padding.
+
+    `name`: its row; `sequences`, of `tokens` in all (None: images), drawn with `seed`; `sha256` of what was drawn, in order.
+    """
+
+    name: str
+    batches: Sequence[Mapping[str, torch.Tensor]]
+    sequences: int
+    tokens: int | None
+    seed: int
+    sha256: str
+
+
+@dataclass
+class Facts:
+    """What pruning some matrices came to."""
+
+    per_tensor: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    damping: float | None = None  # the largest that was needed, of the mean diagonal of a Hessian
+    unseen: list[str] = field(default_factory=list)  # experts that no token of the calibration came to
+
+    def add(self, name: str, count: int, damping: float | None = None) -> None:
+        self.per_tensor[name] += count
+        self.damping = max(filter(None, (self.damping, damping)), default=None)
+
+    def take(self, other: Mapping[str, Any]) -> None:
+        """Add those of another block, as JSON gives them."""
+        for name, count in other["per_tensor"].items():
+            self.add(name, count, other["damping"])
+        self.unseen += other["unseen"]
+
+
+class Plan:
+    """The masks of a pattern that needs calibration, applied in place on a model; see `masks.Plan`.
+
+    `model`: on the host, dense when a level begins: `prune_` of one level after another needs its dense weights restored
+    between them. `device`: where blocks are calibrated. `place`: a function from a level to the folder where pruned blocks
+    outlive a killed job, with what decides them, or None. `remember`: keep the masks, for training. Raises CheckpointError
+    for models that cannot be walked, and for a matrix whose inputs are not seen.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        model: PreTrainedModel,
+        calibration: Calibration,
+        seed: int,
+        device: torch.device | str = "cpu",
+        place: Callable[[float], tuple[Path, Mapping[str, Any]]] | None = None,
+        remember: bool = False,
+    ):
+        self.pattern, self.model, self.calibration = patterns.find(pattern), model, calibration
+        self.device, self.place, self.remember = torch.device(device), place, remember
+        parameters = prunable.parameters(model)
+        self.matrices = list(matrices((weight, parameters[weight.name]) for weight in prunable.find_prunable(model)))
+        self.n = sum(matrix.tensor().numel() for matrix in self.matrices)
+        self.key = files.named_seed(seed, "ties") - (1 << 63)
+        paths = [path for path, _ in prunable.blocks(model.base_model)]
+        self.paths = [path for path in paths if self._of(path)]
+        self.norms: dict[str, torch.Tensor] = {}
+        self.kept: dict[str, torch.Tensor] = {}
+        self.shares: list[float] = []
+        self.unseen: list[str] = []
+        self.done: Level | None = None
+        if self.pattern.inputs == "dense" or self.pattern.allocation == "owl":
+            self._measure()
+
+    @torch.no_grad()
+    def prune_(self, sparsity: float) -> Level:
+        """Prune the dense model in place and count what was pruned; nothing where this level was pruned last."""
+        if self.done and self.done.sparsity == sparsity:
+            return self.done
+        self.kept, facts = {}, Facts()
+        of_blocks = self._sparsities(sparsity)
+        if self.pattern.inputs == "dense":
+            facts.unseen += self.unseen
+            for path in self.paths:
+                for matrix in self._of(path):
+                    self._apply(matrix, self._wanda(matrix, self.norms[matrix.name], of_blocks[path]), facts)
+        else:
+            walk(
+                self.model,
+                self.calibration.batches,
+                self.device,
+                lambda seen: self._visit(seen, sparsity, of_blocks, facts),
+            )
+        if facts.unseen:
+            print(
+                f"warning: {len(facts.unseen)} experts saw no token of the calibration {self.calibration.name!r} and are pruned by "
+                f"magnitude: {files.some(facts.unseen)}. More sequences may reach them.",
+                flush=True,
+            )
+        if facts.damping is not None and facts.damping > sparsegpt.DAMPING:
+            print(f"warning: the damping of a Hessian had to be raised to {facts.damping:g}.", flush=True)
+        self.done = self._level(sparsity, of_blocks, facts)
+        return self.done
+
+    def masks(self, sparsity: float) -> Iterator[tuple[str, torch.Tensor]]:
+        """(tensor name, bool mask, True = pruned), one tensor at a time; the model is pruned for it. Only where they are remembered."""
+        self.prune_(sparsity)
+        yield from sorted(self.kept.items())
+
+    def forget(self, sparsity: float) -> None:
+        """Delete what would let the level go on after a kill: it has been evaluated."""
+        if self.place:
+            shutil.rmtree(self.place(sparsity)[0], ignore_errors=True)
+
+    def _of(self, path: str) -> list[Matrix]:
+        return [matrix for matrix in self.matrices if matrix.weight.name.startswith(f"{path}.")]
+
+    def _measure(self) -> None:
+        """One pass over the dense model: the norms of all inputs, or with OWL each block's share of outliers."""
+        found: dict[str, wanda.Norms] = {}
+
+        def visit(seen: Visit) -> None:
+            own = self._of(seen.path)
+            for matrix in own:
+                found.setdefault(matrix.name, wanda.Norms(matrix.inputs, self.device))
+            self._watch(seen, own, lambda matrix, values: found[matrix.name].add(values))
+
+        walk(self.model, self.calibration.batches, self.device, visit, once=False)
+        norms = {name: part.found().cpu() for name, part in found.items()}
+        tokens = {name: part.tokens for name, part in found.items()}
+        for path in self.paths:
+            own = self._of(path)
+            self.unseen += self._checked(own, tokens)
+            if self.pattern.allocation == "owl":
+                scored = [wanda.scores(matrix.rows(), self._norms(matrix, norms)) for matrix in own]
+                self.shares.append(wanda.outliers(scored, OWL_THRESHOLD))
+        if self.pattern.inputs == "dense":
+            self.norms = {matrix.name: self._norms(matrix, norms) for matrix in self.matrices}
+
+    def _norms(self, matrix: Matrix, norms: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Those of an expert that saw nothing are alike: magnitude decides."""
+        return torch.ones(matrix.inputs) if matrix.name in self.unseen else norms[matrix.name]
+
+    def _watch(self, seen: Visit, own: Sequence[Matrix], take: Callable[[Matrix, torch.Tensor], None]) -> None:
+        """Run a block on all batches and hand over what its matrices are multiplied with."""
+        with Watching(own, take):
+            for _ in seen.outputs():
+                pass
+
+    def _checked(self, own: Sequence[Matrix], tokens: Mapping[str, int]) -> list[str]:
+        """The experts that saw nothing. Raises CheckpointError for a matrix that must have seen every token."""
+        unseen = [matrix for matrix in own if not tokens.get(matrix.name)]
+        if wrong := [matrix.name for matrix in unseen if not prunable.EXPERTS.search(matrix.weight.name)]:
+            raise prunable.CheckpointError(
+                f"{type(self.model).__name__}: the inputs of {files.some(wrong, 3)} cannot be seen: it is multiplied in a way that is "
+                "not known here. Use a pattern without calibration for this model."
+            )
+        return [matrix.name for matrix in unseen]
+
+    def _sparsities(self, sparsity: float) -> dict[str, float]:
+        """The sparsity of each block."""
+        if self.pattern.allocation != "owl":
+            return dict.fromkeys(self.paths, sparsity)
+        sizes = [sum(matrix.tensor().numel() for matrix in self._of(path)) for path in self.paths]
+        return dict(zip(self.paths, wanda.owl(self.shares, sizes, sparsity, OWL_SPREAD), strict=True))
+
+    def _visit(self, seen: Visit, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> None:
+        """Prune one block with the inputs that it has now, or take what an attempt before this one made of it."""
+        own = self._of(seen.path)
+        folder = identity = None
+        if self.place:
+            top, decided = self.place(sparsity)
+            folder, identity = top / f"{self.paths.index(seen.path):04d}", json.loads(json.dumps(decided))
+            if self._taken(seen, own, folder, identity, facts):
+                return
+        made = Facts()
+        statistics = self._statistics(own)
+        self._watch(seen, own, statistics.add)
+        made.unseen += self._checked(own, statistics.tokens())
+        for matrix in own:
+            self._prune_matrix(matrix, statistics, of_blocks[seen.path], made)
+        if folder:
+            self._keep(own, folder, identity, made)
+        facts.take(vars(made))
+
+    def _prune_matrix(self, matrix: Matrix, statistics: "Statistics", sparsity: float, made: Facts) -> None:
+        unseen = matrix.name in made.unseen
+        if self.pattern.score == "wanda" or unseen:
+            norms = torch.ones(matrix.inputs, device=self.device) if unseen else statistics.norms(matrix)
+            self._apply(matrix, self._wanda(matrix, norms, sparsity), made)
+            return
+        hashes = partial(self._hashes, matrix)
+        count = self._count(matrix, sparsity)
+        group = self.pattern.group
+        per_unit = nm_pruned(self.pattern, sparsity) if group else count
+        found = sparsegpt.prune(matrix.rows(), statistics.hessian(matrix), per_unit, hashes, matrix.name, group)
+        matrix.rows().copy_(found.rows)
+        matrix.rows().masked_fill_(found.mask, 0)
+        self._note(matrix, found.mask, made, found.damping)
+
+    def _wanda(self, matrix: Matrix, norms: torch.Tensor, sparsity: float) -> torch.Tensor:
+        """The mask of a matrix by Wanda's score."""
+        rows = matrix.rows()
+        scored = wanda.scores(rows, norms.to(rows.device))
+        if not bool(scored.isfinite().all()):
+            raise errors.UserError(
+                f"{matrix.name}: its inputs on the calibration {self.calibration.name!r} are not finite. The model overflows on these "
+                "texts in the data type that it is stored in."
+            )
+        if group := self.pattern.group:
+            return smallest.of_groups(scored, group, nm_pruned(self.pattern, sparsity), partial(self._hashes, matrix))
+        if self.pattern.structure == "rows":
+            count = level_count(sparsity, matrix.inputs)
+            return smallest.of_rows(scored, count, partial(self._hashes, matrix))
+        return smallest.of_all(scored, self._count(matrix, sparsity), partial(self._hashes, matrix))
+
+    def _hashes(self, matrix: Matrix, rows: torch.Tensor, start: int = 0, end: int | None = None) -> torch.Tensor:
+        return tie_hash(matrix.places(rows, start, end), self.key)
+
+    def _count(self, matrix: Matrix, sparsity: float) -> int:
+        """How many weights of a matrix are pruned."""
+        size, inputs = matrix.tensor().numel(), matrix.inputs
+        if group := self.pattern.group:
+            return size // inputs * (inputs // group) * nm_pruned(self.pattern, sparsity)
+        if self.pattern.structure == "rows":
+            return rows_count((size // inputs, inputs), 1, sparsity)
+        return level_count(sparsity, size)
+
+    def _apply(self, matrix: Matrix, mask: torch.Tensor, made: Facts) -> None:
+        matrix.rows().masked_fill_(mask, 0)
+        self._note(matrix, mask, made)
+
+    def _note(self, matrix: Matrix, mask: torch.Tensor, made: Facts, damping: float | None = None) -> None:
+        made.add(matrix.weight.name, int(mask.sum()), damping)
+        if self.remember:
+            whole = self.kept.setdefault(
+                matrix.weight.name, torch.zeros(matrix.weight.shape, dtype=torch.bool, device="cpu")
+            )
+            Matrix(matrix.weight, whole, matrix.part, 0).rows().copy_(mask)
+
+    def _statistics(self, own: Sequence[Matrix]) -> "Statistics":
+        return Statistics(own, self.device, hessians=self.pattern.score == "sparsegpt")
+
+    def _keep(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], made: Facts) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        names = sorted({matrix.weight.name for matrix in own})
+        tensors = {f"weights.{matrix.weight.name}": matrix.stored.data.cpu().contiguous() for matrix in own}
+        tensors |= {f"mask.{name}": self.kept[name] for name in names if self.remember}
+        save_file(tensors, folder / "block.safetensors")
+        markers.write(folder, identity, facts=vars(made))
+
+    def _taken(
+        self, seen: Visit, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], facts: Facts
+    ) -> bool:
+        """Whether the block was pruned by an attempt before this one; its weights are taken then."""
+        if not folder.is_dir():
+            return False
+        marker, reason = markers.read(folder, identity, "pruning")
+        if reason:
+            print(f"{folder} is not used: {reason}.", flush=True)
+            shutil.rmtree(folder)
+            return False
+        stored = load_file(folder / "block.safetensors")
+        for matrix in own:
+            matrix.stored.data.copy_(stored[f"weights.{matrix.weight.name}"])
+            if self.remember:
+                self.kept[matrix.weight.name] = stored[f"mask.{matrix.weight.name}"]
+        facts.take(marker["facts"])
+        return True
+
+    def _level(self, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> Level:
+        """Describe the level from what was counted. RuntimeError where that is not exactly what was asked for."""
+        expected = sum(self._count(matrix, of_blocks[path]) for path in self.paths for matrix in self._of(path))
+        k = sum(facts.per_tensor.values())
+        if k != expected:
+            raise RuntimeError(
+                f"{self.pattern.name} at {sparsity}: pruned {k} weights instead of {expected}: please report this"
+            )
+        keep, group, tail = None, self.pattern.group, 0
+        if group:
+            keep = group - nm_pruned(self.pattern, sparsity)
+            tail = sum(m.tensor().numel() // m.inputs * (m.inputs % group) for m in self.matrices)
+        told = {
+            "calibration": self.calibration.name,
+            "calibration_sequences": self.calibration.sequences,
+            "calibration_tokens": self.calibration.tokens,
+            "calibration_seed": self.calibration.seed,
+            "calibration_drawn_sha256": self.calibration.sha256,
+            "damping": facts.damping,
+            "uncalibrated": len(facts.unseen),
+        }
+        return Level(sparsity, k, self.n, keep, group, tail, dict(facts.per_tensor), told)
+
+
+class Statistics:
+    """The statistics of the inputs of some matrices: norms, or Hessians where the score needs them."""
+
+    def __init__(self, own: Sequence[Matrix], device: torch.device, hessians: bool):
+        kind = sparsegpt.Hessian if hessians else wanda.Norms
+        self.hessians = hessians
+        self.of = {matrix.name: kind(matrix.inputs, device) for matrix in own}
+        self.last, self.product = None, None  # inputs, held so that no others have their place in memory
+
+    def add(self, matrix: Matrix, values: torch.Tensor) -> None:
+        """Take in (tokens, inputs) of a matrix; what several matrices share is multiplied once."""
+        if not self.hessians:
+            self.of[matrix.name].add(values)
+            return
+        if self.last is None or _place(values) != _place(self.last):
+            wide = values.float()
+            self.last, self.product = values, wide.T @ wide
+        self.of[matrix.name].add(values, self.product)
+
+    def tokens(self) -> dict[str, int]:
+        """Matrix -> how many tokens it saw."""
+        self.last = self.product = None
+        return {name: part.tokens for name, part in self.of.items()}
+
+    def norms(self, matrix: Matrix) -> torch.Tensor:
+        return self.of[matrix.name].found()
+
+    def hessian(self, matrix: Matrix) -> torch.Tensor:
+        return self.of.pop(matrix.name).found()
+
+
+def _place(values: torch.Tensor) -> tuple:
+    return values.data_ptr(), values.shape, values.stride(), values._version
+
+
+def restore_(model: PreTrainedModel, folder: str | Path, allow_pickle: bool = False) -> None:
+    """Put the dense weights of a checkpoint's folder back into a model, one tensor in memory at a time."""
+    parameters = prunable.parameters(model)
+    for weight, tensor in loading.iter_prunable(folder, allow_pickle=allow_pickle):
+        parameters[weight.name].data.copy_(tensor)

@@ -1,0 +1,47 @@
+"""What the prunable matrices of a block are multiplied with, seen while the block runs.
+
+The products themselves are watched, not the layers: a linear layer, GPT-2's Conv1D and one expert of a merged stack all
+multiply inputs with (a part of) a stored tensor, and each sees its own inputs alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from essential_sparsity.pruning.matrices import Matrix
+
+PLACES = {  # function -> places of the inputs and of the matrix among its arguments
+    torch.nn.functional.linear: (0, 1),
+    torch.addmm: (1, 2),
+    torch.matmul: (0, 1),
+    torch.Tensor.matmul: (0, 1),
+    torch.Tensor.__matmul__: (0, 1),
+    torch.mm: (0, 1),
+    torch.Tensor.mm: (0, 1),
+}
+NAMES = {torch.nn.functional.linear: ("input", "weight"), torch.addmm: ("mat1", "mat2")}
+
+
+class Watching(TorchFunctionMode):
+    """Inside it, each product with one of the `matrices` calls `seen(matrix, inputs)`, inputs as (tokens, inputs)."""
+
+    def __init__(self, matrices: Sequence[Matrix], seen: Callable[[Matrix, torch.Tensor], None]):
+        super().__init__()
+        self.known = {matrix.tensor().data_ptr(): matrix for matrix in matrices}
+        self.seen = seen
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in PLACES:
+            values, weight = (
+                args[place] if place < len(args) else kwargs.get(name)
+                for place, name in zip(PLACES[function], NAMES.get(function, ("", "")), strict=True)
+            )
+            matrix = self.known.get(weight.data_ptr()) if isinstance(weight, torch.Tensor) else None
+            if matrix and weight.numel() == matrix.tensor().numel() and values.shape[-1] == matrix.inputs:
+                self.seen(matrix, values.detach().reshape(-1, matrix.inputs))
+        return function(*args, **kwargs)

@@ -1,0 +1,128 @@
+"""SparseGPT (Frantar, Alistarh 2023): prune a matrix column by column, and let the weights that stay make up for it.
+
+As published, but for two things that keep counts exact. The threshold of a block of 128 columns lies after exactly as many
+weights as its share of the matrix' ⌊s·n + ½⌋ (published: `score <= threshold`, one too many, or all that are equal), ties in order of the tie
+hash. And the weights of an input that is never anything but zero are the first to go, but no more of them than s asks for
+(published: all of them become zero).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from essential_sparsity import errors
+from essential_sparsity.pruning import smallest
+
+BLOCK = 128  # columns at once
+DAMPING = 0.01  # of the mean of the diagonal
+MOST = 1.0
+
+
+class Hessian:
+    """H = 2/n Σ x xᵀ of a matrix' inputs, in float32 (inputs, inputs); n counts tokens here, which masks and updates do not see."""
+
+    def __init__(self, inputs: int, device: torch.device):
+        self.sum = torch.zeros(inputs, inputs, dtype=torch.float32, device=device)
+        self.tokens = 0
+
+    def add(self, values: torch.Tensor, product: torch.Tensor) -> None:
+        """Take in (tokens, inputs), whose `product` xᵀx is float32 (inputs, inputs)."""
+        self.sum += product
+        self.tokens += len(values)
+
+    def found(self) -> torch.Tensor:
+        """float32 (inputs, inputs)."""
+        return self.sum * (2 / max(self.tokens, 1))
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A matrix after pruning: `rows` float32 (outputs, inputs), `mask` bool, True = pruned; the damping that was needed."""
+
+    rows: torch.Tensor
+    mask: torch.Tensor
+    damping: float
+
+
+def factor(hessian: torch.Tensor, name: str) -> tuple[torch.Tensor, float]:
+    """(U, damping): the upper Cholesky factor of the inverse of H + damping · mean(diagonal) · 1, H without dead inputs.
+
+    The damping is raised tenfold until the factors exist. Raises UserError naming the matrix where MOST is not enough.
+    """
+    mean = hessian.diagonal().mean()
+    damping = DAMPING
+    while damping <= MOST:
+        damped = hessian.clone()
+        damped.diagonal().add_(damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed and torch.isfinite(lower).all():
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed and torch.isfinite(upper).all():
+                return upper, damping
+        damping *= 10
+    raise errors.UserError(
+        f"{name}: the Hessian of its inputs has no Cholesky factor, not even with {MOST:.0%} of its mean diagonal added. Calibrate on "
+        "more tokens (sequences, length), or in a wider data type."
+    )
+
+
+@torch.no_grad()
+def prune(
+    rows: torch.Tensor,
+    hessian: torch.Tensor,
+    count: int,
+    hashes: Callable[[torch.Tensor, int, int], torch.Tensor],
+    name: str,
+    group: int | None = None,
+    update: bool = True,
+) -> Pruned:
+    """Prune a matrix (outputs, inputs) with the Hessian of its inputs.
+
+    `count`: pruned weights of the matrix, or with `group` of each group of so many inputs; those past the last whole group
+    stay, but are updated. `hashes(rows, start, end)`: the tie hashes of some rows in these columns. `update` = False: the mask
+    alone, the weights that are left stay as they were.
+    """
+    hessian = hessian.clone()
+    dead = hessian.diagonal() == 0
+    hessian.diagonal()[dead] = 1
+    upper, damping = factor(hessian, name)
+    left, inputs = rows.float().clone(), rows.shape[1]
+    mask = torch.zeros(left.shape, dtype=torch.bool, device=left.device)
+    step = BLOCK if group is None else max(1, BLOCK // group) * group
+    for start in range(0, inputs, step):
+        end = min(start + step, inputs)
+        square, part = upper[start:end, start:end], left[:, start:end].clone()
+        errors_ = torch.zeros_like(part)
+
+        def scored(first: int, last: int, part=part, square=square, start=start) -> torch.Tensor:
+            found = (part[:, first:last] / square.diagonal()[first:last]).square()
+            return found.masked_fill_(dead[start + first : start + last], 0)
+
+        if group is None:
+            done = _share(count, start, inputs)
+            mask[:, start:end] = smallest.of_all(
+                scored(0, end - start), _share(count, end, inputs) - done, partial(hashes, start=start, end=end)
+            )
+        for i in range(end - start):
+            if group is not None and i % group == 0 and start + i + group <= inputs:
+                first, last = start + i, start + i + group
+                there = partial(hashes, start=first, end=last)
+                mask[:, first:last] = smallest.of_groups(scored(i, i + group), group, count, there)
+            if not update:
+                continue
+            gone = mask[:, start + i]
+            error = part[:, i].masked_fill(~gone, 0) / square[i, i]
+            part[:, i:] -= error[:, None] * square[i, i:]
+            part[:, i].masked_fill_(gone, 0)  # exactly
+            errors_[:, i] = error
+        left[:, start:end] = part
+        if update:
+            left[:, end:] -= errors_ @ upper[start:end, end:]
+    return Pruned(left.masked_fill_(mask, 0), mask, damping)
+
+
+def _share(count: int, end: int, inputs: int) -> int:
+    """How many of the `count` weights are pruned before column `end`: halves up, in whole numbers."""
+    return (2 * count * end + inputs) // (2 * inputs)

@@ -1,0 +1,187 @@
+"""A model's blocks one after the other, each with the inputs of many batches at once: one block on the device at a time.
+
+The model's own forward pass says what a block is given, whatever stands between blocks (merged patches, masks by type of
+layer, rotary tables): each batch has a thread of its own that runs it on the host, and waits at every block until all
+batches have come there. So positional and keyword arguments are those of the model, for any layout. Only one thread runs
+at any time, so the order of all operations, and with it every bit, is always the same.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+from transformers import PreTrainedModel
+
+from essential_sparsity.checkpoints.prunable import CheckpointError, blocks
+
+
+class _Left(BaseException):  # no `except Exception` of a model keeps a thread alive
+    """Ends a batch's thread at the block where it waits."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A block with what every batch brings to it. `again`: how often the batches have come here before."""
+
+    path: str
+    block: torch.nn.Module
+    again: int
+    _calls: Sequence[tuple[tuple, Mapping[str, Any]]]
+    _forward: Callable
+    _device: torch.device
+
+    def outputs(self) -> Iterator[Any]:
+        """The block's output for each batch in turn, with the weights that it has now; on the device."""
+        for args, kwargs in self._calls:
+            yield self._forward(*_moved(args, self._device), **_moved(kwargs, self._device))
+
+
+class _Batch(threading.Thread):
+    """One batch's way through the model: runs until it comes to a block or to its end, then waits to be told more."""
+
+    def __init__(self, model: torch.nn.Module, inputs: Mapping[str, Any]):
+        super().__init__(daemon=True)
+        self.model, self.inputs, self.threads = model, inputs, torch.get_num_threads()
+        self.waits, self.goes = threading.Semaphore(0), threading.Semaphore(0)
+        self.at: str | None = None
+        self.call: tuple[tuple, dict] = ((), {})
+        self.answer: Any = None
+        self.left, self.error = False, None
+
+    def run(self) -> None:
+        torch.set_num_threads(self.threads)  # of OpenMP, which counts them per thread
+        self.goes.acquire()
+        try:
+            with torch.no_grad():
+                if not self.left:
+                    self.model(**self.inputs)
+        except _Left:
+            pass
+        except BaseException as error:
+            self.error = error
+        self.at, self.call = None, ((), {})
+        self.waits.release()
+
+    def arrive(self, path: str, args: tuple, kwargs: dict) -> Any:
+        """Called by the block in the batch's own thread: wait there for its output."""
+        self.at, self.call = path, (args, kwargs)
+        del args, kwargs
+        self.waits.release()
+        self.goes.acquire()
+        if self.left:
+            raise _Left
+        answer, self.answer = self.answer, None
+        return answer
+
+    def go(self, answer: Any = None) -> None:
+        """Let it run with a block's output until it waits again. Raises what went wrong in it."""
+        self.answer, self.call = answer, ((), {})
+        del answer
+        self.goes.release()
+        self.waits.acquire()
+        if self.error:
+            raise self.error
+
+    def leave(self) -> None:
+        """End it where it waits."""
+        if self.is_alive():
+            self.left = True
+            self.goes.release()
+            self.join()
+
+
+@torch.no_grad()
+def walk(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    device: torch.device | str,
+    visit: Callable[[Visit], None],
+    once: bool = True,
+) -> None:
+    """Call `visit` at each block in the order of the forward pass; what it makes of the weights decides the next inputs.
+
+    model    on the host, in eval mode; each block is on `device` while it is visited
+    batches  arguments of the base model's forward pass, on the host
+    once     end at the last block, and raise CheckpointError where a block is passed more than once: it is pruned there
+             once only. Else the whole pass of the base model is run.
+
+    Raises CheckpointError where the batches do not pass the same blocks in the same order.
+    """
+    base, device = model.base_model, torch.device(device)
+    found = dict(blocks(base))
+    passed = dict.fromkeys(found, 0)
+    threads = [_Batch(base, {"use_cache": False, **batch} if _caches(base) else batch) for batch in batches]
+    here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
+    originals = {path: block.forward for path, block in found.items()}
+    experts = model.get_experts_implementation()
+
+    def replaced(path: str) -> Callable:
+        return lambda *args, **kwargs: here[threading.get_ident()].arrive(path, args, kwargs)
+
+    try:
+        model.set_experts_implementation("eager")  # a product for each expert, with its own tokens alone
+        for path, block in found.items():
+            block.forward = replaced(path)
+        for thread in threads:
+            thread.start()
+            here[thread.ident] = thread
+        for thread in threads:
+            thread.go()
+        while (path := _place(model, threads)) is not None:
+            block = found[path]
+            if once and passed[path]:
+                raise _shared(model, path)
+            block.to(device)
+            seen = Visit(path, block, passed[path], [thread.call for thread in threads], originals[path], device)
+            visit(seen)
+            passed[path] += 1
+            last = once and all(passed.values())
+            going = threads[:1] if last else threads  # one is enough to see that no block comes again
+            outputs = seen.outputs()
+            for thread in going:
+                answer = _moved(next(outputs), torch.device("cpu"))
+                thread.go(answer)
+                del answer
+            block.to("cpu")
+            if last and threads[0].at is not None:
+                raise _shared(model, threads[0].at)
+            if last:
+                return
+        if never := [path for path, count in passed.items() if not count]:
+            raise CheckpointError(f"{type(model).__name__}: the forward pass does not come to its block {never[0]}.")
+    finally:
+        model.set_experts_implementation(experts)
+        for block in found.values():
+            block.__dict__.pop("forward", None)
+        for thread in threads:
+            thread.leave()
+
+
+def _shared(model: PreTrainedModel, path: str) -> CheckpointError:
+    return CheckpointError(
+        f"{type(model).__name__} passes its block {path} more than once: its weights are shared, so there are no inputs of blocks "
+        "that were pruned before. Use a pattern that measures the dense model once (wanda-onepass)."
+    )
+
+
+def _place(model: PreTrainedModel, threads: Sequence[_Batch]) -> str | None:
+    """The block where all batches wait; None where all have come to their end."""
+    places = {thread.at for thread in threads}
+    if len(places) > 1:
+        raise CheckpointError(
+            f"{type(model).__name__}: two batches of calibration come to different blocks ({', '.join(sorted(map(str, places)))}): "
+            "its forward pass leaves blocks out by their input, which cannot be calibrated block by block."
+        )
+    return places.pop()
+
+
+def _caches(base: torch.nn.Module) -> bool:
+    return bool(getattr(base.config, "use_cache", False))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors inside lists, tuples and dictionaries on a device; anything else as it is."""
+    return tree_map(lambda part: part.to(device) if isinstance(part, torch.Tensor) else part, value)

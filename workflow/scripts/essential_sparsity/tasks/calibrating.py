@@ -1,0 +1,240 @@
+"""What a model is calibrated on: sequences of tokens, or images, drawn by a seed from a data set, never what is evaluated.
+
+A row of the calibrations table says how many, how long, and how texts become sequences: `document`, a random window of each of
+as many documents as are longer than that (as Wanda and SparseGPT draw from C4), or `joined`, windows without overlap of documents in a random
+order, blank lines between them (for data of short texts). A decoder reads them as they are, an encoder with its special
+tokens around them.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from essential_sparsity import files
+from essential_sparsity.pruning.calibrated import Calibration
+from essential_sparsity.tasks import Prepared, TaskError, _text, reading
+
+TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
+WORDS = (
+    13  # in a row that two texts must share to be told as overlapping: GPT-3's measure (Brown et al. 2020, appendix C)
+)
+SEPARATOR = "\n\n"
+
+
+def draw(
+    row: Mapping[str, Any],
+    folder: str | Path,
+    data: pd.DataFrame,
+    evaluated: Prepared,
+    documents: Iterable[str],
+    seed: int,
+) -> Calibration:
+    """The calibration of a run.
+
+    `row`: calibration, dataset, split, sequences, length, sampling, seed; the run's seed is added to its own. `folder`: the
+    checkpoint, `data`: the frame of the calibration's data set. `evaluated`: the inputs of the task, whose texts and images
+    are left out, as are `documents` (texts that are evaluated and are no inputs yet). Raises TaskError where less than was asked for remains.
+    """
+    drawn_with = int(row["seed"]) + seed
+    place = f"Calibration {row['calibration']!r}: data set {row['dataset']!r}"
+    rows = _rows(row, data, place)
+    order = rows.iloc[files.rng(drawn_with, "calibration", row["dataset"]).permutation(len(rows))]
+    if row["length"] is None:
+        batches, digests, left_out = _images(row, order, evaluated, place)
+        tokens = None
+    else:
+        tokenizer = _text.tokenizer(folder)
+        ids, left_out = _sequences(row, folder, tokenizer, order, evaluated, documents, drawn_with, place)
+        _text.check_ids(folder, tokenizer, ids.ravel(), {"task": row["calibration"], "dataset": row["dataset"]})
+        size = max(1, TOKENS_AT_ONCE // ids.shape[1])
+        batches = [{"input_ids": torch.from_numpy(ids[at : at + size])} for at in range(0, len(ids), size)]
+        digests, tokens = [ids.tobytes()], int(ids.size)
+    sha256 = hashlib.sha256(b"".join(digests)).hexdigest()
+    said = f" of {row['length']} tokens" if tokens else ""
+    print(
+        f"Calibrated on {row['sequences']} sequences{said} of {row['dataset']!r}, seed {drawn_with} (sha256 {sha256[:12]}); "
+        f"{left_out} that are evaluated were left out.",
+        flush=True,
+    )
+    return Calibration(row["calibration"], batches, int(row["sequences"]), tokens, drawn_with, sha256)
+
+
+def _rows(row: Mapping[str, Any], data: pd.DataFrame, place: str) -> pd.DataFrame:
+    """The rows that may be drawn: of the split that is named, of `train` where that is blank and there is one, else all."""
+    column = "image" if row["length"] is None else "text"
+    if column not in data:
+        raise TaskError(
+            f"{place} has no column {column!r} (it has {', '.join(data.columns)}). Rename one in the column columns of the "
+            f"calibrations table, as {column}=…; length is blank for images, and for them alone."
+        )
+    if "split" not in data:
+        if row["split"] is not None:
+            raise TaskError(
+                f"{place} has no splits, but its row asks for {row['split']!r}. Leave the column split blank."
+            )
+        return data
+    there = sorted(set(data["split"]))
+    wanted = row["split"] or ("train" if "train" in there else None)
+    if wanted is None:
+        return data
+    if wanted not in there:
+        raise TaskError(f"{place} has the splits {', '.join(there)}, not {wanted!r}. Correct the column split.")
+    return data[data["split"] == wanted]
+
+
+def _sequences(
+    row: Mapping[str, Any],
+    folder: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    order: pd.DataFrame,
+    evaluated: Prepared,
+    documents: Iterable[str],
+    seed: int,
+    place: str,
+) -> tuple[np.ndarray, int]:
+    """(token ids (sequences, length), documents that were left out)."""
+    count, length = int(row["sequences"]), int(row["length"])
+    limit = _text.position_limit(folder)
+    if limit and length > limit:
+        raise TaskError(f"{place}: length = {length}, but this model takes {limit} tokens at most. Lower it.")
+    around = [] if _decodes(folder) else _special(tokenizer)
+    room = length - len(around)
+    if room < 1:
+        raise TaskError(f"{place}: length = {length} has no room beside {len(around)} special tokens. Raise it.")
+    _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
+    known = grams(_texts(tokenizer, evaluated, documents))
+    left_out = 0
+
+    def kept() -> Iterator[str]:
+        nonlocal left_out
+        for text in order["text"]:
+            if known.isdisjoint(grams([text])):
+                yield text
+            else:
+                left_out += 1
+
+    found = (_windows if row["sampling"] == "document" else _joined)(tokenizer, kept(), count, room, seed)
+    if len(found) < count:
+        raise TaskError(
+            f"{place} gives {len(found)} sequences of {length} tokens, fewer than sequences = {count} ({len(order):,} documents; "
+            f"{left_out:,} were left out, because texts of theirs are evaluated). Lower sequences or length, "
+            + ("write sampling = joined where documents are short, " if row["sampling"] == "document" else "")
+            + "or name other data."
+        )
+    ids = np.array(found, dtype=np.int64)
+    if around:
+        before, after = around[: len(around) // 2], around[len(around) // 2 :]
+        wide = [np.tile(np.array(part, dtype=np.int64), (count, 1)) for part in (before, after)]
+        ids = np.concatenate([wide[0], ids, wide[1]], axis=1)
+    return ids, left_out
+
+
+def _windows(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, room: int, seed: int
+) -> list[list[int]]:
+    """A random window of each document that is longer."""
+    rng, found = files.rng(seed, "calibration windows"), []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) > room:
+            start = int(rng.integers(0, len(ids) - room))
+            found.append(ids[start : start + room])
+        if len(found) == count:
+            break
+    return found
+
+
+def _joined(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, room: int, seed: int
+) -> list[list[int]]:
+    """Windows without overlap of the documents one after the other."""
+    ids: list[int] = []
+    for text in texts:
+        ids += tokenizer(text + SEPARATOR, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) >= count * room:
+            break
+    return [ids[at : at + room] for at in range(0, min(len(ids) // room, count) * room, room)]
+
+
+def _decodes(folder: str | Path) -> bool:
+    """Whether the checkpoint is a decoder: it reads a text from any place in it."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as decoders
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
+
+    kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    return kind in decoders and kind not in encoders
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens around a text, as many before it as after it."""
+    found = [tokenizer.cls_token_id, tokenizer.sep_token_id]
+    return found if None not in found else []
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> Iterator[str]:
+    """What is evaluated, as texts."""
+    yield from documents
+    for row in evaluated.inputs:
+        if isinstance(row, Mapping) and "input_ids" in row:
+            yield tokenizer.decode(row["input_ids"], skip_special_tokens=True)
+
+
+def grams(texts: Iterable[str]) -> set[int]:
+    """Hashes of all runs of WORDS words of some texts; of a shorter text, of the whole."""
+    found: set[int] = set()
+    for text in texts:
+        words = re.findall(r"\w+", text.lower())
+        runs = range(max(1, len(words) - WORDS + 1)) if words else ()
+        found.update(hash(tuple(words[at : at + WORDS])) for at in runs)
+    return found
+
+
+def _images(
+    row: Mapping[str, Any], order: pd.DataFrame, evaluated: Prepared, place: str
+) -> tuple[list[dict[str, torch.Tensor]], list[bytes], int]:
+    """(batches as the task makes them of its own images, digests of the images, how many were left out)."""
+    inputs, count = evaluated.inputs, int(row["sequences"])
+    if not hasattr(inputs, "encoded"):
+        raise TaskError(
+            f"{place} is of images, but the task evaluates none. Name a calibration of texts for this type of model."
+        )
+    known = {hashlib.sha256(value.as_py()).digest() for value in inputs.encoded}
+    items, encoded, digests, left_out = [], [], [], 0
+    for start in range(0, len(order), IMAGES_AT_ONCE):
+        (part,) = reading.loaded(order.iloc[start : start + IMAGES_AT_ONCE])
+        for item, value in zip(part["item"], part["image"], strict=True):
+            digest = hashlib.sha256(value).digest()
+            if digest in known:
+                left_out += 1
+            elif len(items) < count:
+                items.append(item)
+                encoded.append(value)
+                digests.append(digest)
+        if len(items) == count:
+            break
+    if len(items) < count:
+        raise TaskError(
+            f"{place} gives {len(items)} images, fewer than sequences = {count} ({len(order):,} rows, {left_out:,} of them are "
+            "evaluated). Lower sequences, or name other data."
+        )
+    same = type(inputs)(
+        items, encoded, [0] * count, inputs.size, inputs.mean.ravel().tolist(), inputs.std.ravel().tolist()
+    )
+    batches = []
+    for start in range(0, count, IMAGES_AT_ONCE):
+        batch = evaluated.collate([same[i] for i in range(start, min(start + IMAGES_AT_ONCE, count))])
+        batches.append({name: value for name, value in batch.items() if name != "labels"})
+    return batches, digests, left_out
+
+
+def documents(data: pd.DataFrame, evaluated: Prepared) -> Sequence[str]:
+    """The texts of suites that make their inputs as they are scored, one a document."""
+    return list(data["document"]) if "document" in data and not len(evaluated.inputs) else []
