@@ -38,7 +38,8 @@ def test_names_are_found_and_carry_their_parts():
     ]
     calibrated = {name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"}
     assert calibrated == {"wanda", "wanda-onepass", "sparsegpt", "owl-wanda", "owl-sparsegpt"}
-    assert patterns.find("sparsegpt-nm8").group == 8 and patterns.find("wanda-nm4").score == "wanda"
+    assert patterns.find("sparsegpt-nm8").group == 8
+    assert patterns.find("wanda-nm4").score == "wanda"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
 WORDS = (
     13  # in a row that two texts must share to be told as overlapping: GPT-3's measure (Brown et al. 2020, appendix C)
 )
-SEPARATOR = "\n\n"
+SEPARATOR, PROBE = "\n\n", "a"
 
 
 def draw(
@@ -104,10 +104,10 @@ def _sequences(
     limit = _text.position_limit(folder)
     if limit and length > limit:
         raise TaskError(f"{place}: length = {length}, but this model takes {limit} tokens at most. Lower it.")
-    around = [] if _decodes(folder) else _special(tokenizer)
-    room = length - len(around)
+    before, after = ([], []) if _decodes(folder) else _special(tokenizer)
+    room = length - len(before) - len(after)
     if room < 1:
-        raise TaskError(f"{place}: length = {length} has no room beside {len(around)} special tokens. Raise it.")
+        raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")
     _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
     known = grams(_texts(tokenizer, evaluated, documents))
     left_out = 0
@@ -128,11 +128,7 @@ def _sequences(
             + ("write sampling = joined where documents are short, " if row["sampling"] == "document" else "")
             + "or name other data."
         )
-    ids = np.array(found, dtype=np.int64)
-    if around:
-        before, after = around[: len(around) // 2], around[len(around) // 2 :]
-        wide = [np.tile(np.array(part, dtype=np.int64), (count, 1)) for part in (before, after)]
-        ids = np.concatenate([wide[0], ids, wide[1]], axis=1)
+    ids = np.array([[*before, *row_ids, *after] for row_ids in found], dtype=np.int64)
     return ids, left_out
 
 
@@ -173,10 +169,11 @@ def _decodes(folder: str | Path) -> bool:
     return kind in decoders and kind not in encoders
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens around a text, as many before it as after it."""
-    found = [tokenizer.cls_token_id, tokenizer.sep_token_id]
-    return found if None not in found else []
+def _special(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text."""
+    bare, whole = (tokenizer(PROBE, add_special_tokens=special)["input_ids"] for special in (False, True))
+    start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[:start], whole[start + len(bare) :]
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> Iterator[str]:
