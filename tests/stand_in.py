@@ -136,6 +136,7 @@ def evaluate(given: dict[str, list[str]]) -> None:
         model=given["--model"][0], task=given["--task"][0], pattern=given["--pattern"][0], seed=int(given["--seed"][0]),
         sparsities=given["--sparsities"][0], settings=given["--settings"][0], code=given["--code"][0],
         manifest=given["--manifest"][0], data=given["--data"][0], tickets=given.get("--tickets", []),
+        calibration=given.get("--calibration", [None])[0],
         dense=given.get("--dense", []), references=given.get("--references", [None])[0],
         disagreement=given.get("--disagreement", ["stop"])[0], work=Path(given["--work"][0]),
         runs=Path(given["--runs"][0]), items=Path(given["--items"][0]),
