@@ -22,7 +22,7 @@ if not SKIPPING:  # else what lies in the store is taken as it is
     include: "rules/runs.smk"
 
 
-include: "rules/lottery.smk"
+include: "rules/differences.smk"
 include: "rules/similarity.smk"
 include: "rules/tables.smk"
 include: "rules/knees.smk"
@@ -41,6 +41,7 @@ rule all:
         CURVE_FIGURES,
         MODEL_FIGURES,
         DIFFERENCE_FIGURES,
+        GAIN_FIGURES,
         SIMILARITY_FIGURES,
         LAYER_FIGURES,
         SERIES_FIGURES,

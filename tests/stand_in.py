@@ -32,6 +32,7 @@ OUTPUTS = {  # program -> the options that name what it writes
     "plot_models": ["--out"],
     "plot_layers": ["--out"],
     "plot_difference": ["--out"],
+    "plot_gain": ["--out"],
     "plot_similarity": ["--out"],
     "tabulate_knees": ["--out"],
 }

@@ -33,7 +33,7 @@ def study(gain, seeds=(0, 1, 2), patterns=("dense", "global", "lth"), item="i"):
 
 
 def table(runs, items, **options):
-    return differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), replicates=2000, **options)
+    return differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), {("m", "t")}, 2000, **options)
 
 
 def test_levels_and_ranges_hold_the_differences_of_the_means():

@@ -1,4 +1,4 @@
-"""Measure how much better each pattern is than one-shot global pruning, with paired 95 % intervals."""
+"""Measure how much better patterns are than their peers (tickets than one-shot masks, calibrated ones than magnitude)."""
 
 import argparse
 
@@ -14,9 +14,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid, found = tables.read(args.grid, "grid"), tables.read(args.runs, "runs")
-    chained = grid.loc[grid["ticket"].notna(), ["model", "task"]].drop_duplicates()
-    of_chains = found.merge(chained, on=["model", "task"])
-    tables.write(differences.table(of_chains, runs.items(grid)), "differences", args.out)
+    chained, calibrated = (
+        set(grid.loc[grid[column].notna(), ["model", "task"]].itertuples(index=False, name=None))
+        for column in ("ticket", "calibration")
+    )
+    wanted = [curve in chained | calibrated for curve in zip(found["model"], found["task"], strict=True)]
+    tables.write(differences.table(found[wanted], runs.items(grid), chained), "differences", args.out)
 
 
 if __name__ == "__main__":

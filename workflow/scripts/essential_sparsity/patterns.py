@@ -98,6 +98,13 @@ class Pattern:
         return self.allocation in ("matrix", "erk", "counts of global") or self.score in ("magnitude", "random")
 
     @property
+    def peer(self) -> str | None:
+        """The pattern of magnitude with the same structure inside matrices, which a calibrated one is compared with."""
+        if self.needs != "calibration":
+            return None
+        return {"nm": f"nm{self.group}", "rows": "rowwise", "free": "layerwise"}[self.structure]
+
+    @property
     def modules(self) -> list[str]:
         """Dotted names of the modules that its score is loaded from, sorted."""
         references = [reference for reference in (self.score, self.statistics) if reference and ":" in reference]

@@ -5,12 +5,12 @@ of both patterns are subtracted before anything is said about seeds. Beside sing
 Jaiswal et al. 2023 (arXiv 2306.03805) claim that lottery tickets are no better, and are better, than one-shot masks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import pandas as pd
 
-from essential_sparsity import errors, files
+from essential_sparsity import errors, files, patterns
 from essential_sparsity.curves import bootstrap
 from essential_sparsity.curves.intervals import interval
 from essential_sparsity.curves.quality import with_quality
@@ -20,28 +20,42 @@ SPLIT = 0.5  # the sparsity that parts the two ranges
 RUN = ["sparsity", "seed"]
 
 
+def pairs(names: Collection[str], chained: bool) -> list[tuple[str, str]]:
+    """The pairs of a model's and task's patterns that are subtracted, (first, second), sorted.
+
+    Where there are lottery tickets (`chained`) all others minus one-shot `global`; and each calibrated pattern minus its
+    peer, magnitude with the same structure, and SparseGPT minus Wanda.
+    """
+    found = {(name, "global") for name in names if chained and name not in ("dense", "global")}
+    for name in names:
+        own = patterns.find(name)
+        found |= {(name, own.peer)} if own.peer else set()
+        if own.score == "sparsegpt":
+            found.add((name, name.replace("sparsegpt", "wanda")))
+    return sorted((one, other) for one, other in found if other in names)
+
+
 def table(
     runs: pd.DataFrame,
     items: Callable[[pd.DataFrame], pd.DataFrame],
-    against: str = "global",
+    chained: Collection[tuple[str, str]],
     replicates: int = bootstrap.REPLICATES,
 ) -> pd.DataFrame:
-    """Every other pattern minus `against`, per model, task and metric, from the table `runs`.
+    """The difference of each of the `pairs` of patterns, per model, task and metric, from the table `runs`.
 
-    `items(runs)` gives the rows of the table `items` of some runs. Runs count whose sparsity and seed both patterns
+    `items(runs)` gives the rows of the table `items` of some runs. `chained`: (model, task) with lottery tickets. Runs count whose sparsity and seed both patterns
     have, with a defined metric. Raises ValueError when the two curves were evaluated on different items.
     """
     rows = []
     defined = runs[runs["value"].notna()]
     for (model, task, metric), group in defined.groupby(["model", "task", "metric"], sort=True):
         key = {"model": model, "task": task, "metric": metric}
-        theirs = group[group["pattern"] == against]
-        for pattern in sorted(set(group["pattern"]) - {"dense", against}):
-            ours = group[group["pattern"] == pattern]
+        for one, other in pairs(set(group["pattern"]), (model, task) in chained):
+            ours, theirs = (group[group["pattern"] == name] for name in (one, other))
             shared = ours[RUN].merge(theirs[RUN])
             if len(shared):
                 pair = [part.merge(shared, on=RUN) for part in (ours, theirs)]
-                rows += _rows(key | {"pattern_a": pattern, "pattern_b": against}, pair, items, replicates)
+                rows += _rows(key | {"pattern_a": one, "pattern_b": other}, pair, items, replicates)
     return pd.DataFrame(rows)
 
 

@@ -18,10 +18,6 @@ from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
-# pattern -> colour, marker, for those that have their own; in the order of legends
-STYLES = {name: (entry.colour, entry.marker) for name, entry in patterns.PATTERNS.items() if entry.colour}
-STYLES |= patterns.STYLES
-OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -52,7 +48,7 @@ def curve(
     ].set_index("pattern")
     dense = means[means["pattern"] == "dense"]
     names = sorted(set(means["pattern"]) - {"dense"}, key=_order)
-    styles = _styles(names)
+    styles = style.looks(names)
     labels = {"model": model, "task": task} | (labels or {})
     title = style.title(labels["model"], labels["task"])
     with mpl.rc_context(RC):
@@ -130,7 +126,7 @@ def models(
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
     found = knee_table[wanted].set_index("model")
     names = [name for name in labels if name in set(means["model"])]
-    styles = dict(zip(names, cycle(STYLES.values()), strict=False))
+    styles = dict(zip(names, cycle(style.STYLES.values()), strict=False))
     with mpl.rc_context(RC):
         heading = _heading(f"Model ({pattern})", found.rename(index=labels), len(lost))
         lines = len(names) + heading.count("\n")
@@ -251,14 +247,8 @@ def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
     return np.array([metric.value(value) for value in quality]) * (100 if metric.name in PERCENT else 1)
 
 
-def _styles(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each pattern: fixed for those that have their own, so that figures can be compared."""
-    spare = cycle(OTHERS)
-    return {name: STYLES.get(name) or next(spare) for name in names}
-
-
 def _order(pattern: str) -> tuple[int, str]:
-    return (list(STYLES).index(pattern) if pattern in STYLES else len(STYLES), pattern)
+    return (list(style.STYLES).index(pattern) if pattern in style.STYLES else len(style.STYLES), pattern)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

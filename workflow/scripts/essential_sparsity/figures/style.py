@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from essential_sparsity import errors, files
+from essential_sparsity import errors, files, patterns
 
 MM = 1 / 25.4  # inches
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
@@ -28,6 +28,10 @@ CHANCE = {  # suffix of these columns -> legend entry, dashes
     "_chance": ("chance", DENSE),
     "_chance_matrix": ("chance within each matrix", (0, (1, 1.5))),
 }
+# pattern -> colour, marker, for those that have their own; in the order of legends
+STYLES = {name: (entry.colour, entry.marker) for name, entry in patterns.PATTERNS.items() if entry.colour}
+STYLES |= patterns.STYLES
+OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 SIMILARITY_LIMITS = (0, 1.03)  # of cosine and overlap
 PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
@@ -46,6 +50,12 @@ RC = {
     "svg.hashsalt": "essential-sparsity",  # ids in the file, else random
     "svg.fonttype": "path",
 }
+
+
+def looks(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each pattern: fixed for those that have their own, so that figures can be compared."""
+    spare = cycle(OTHERS)
+    return {name: STYLES.get(name) or next(spare) for name in names}
 
 
 def sentence(text: str) -> Figure:

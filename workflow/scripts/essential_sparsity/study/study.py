@@ -164,6 +164,11 @@ class Study:
         return sorted({(model, task) for model, task, _, _ in self.tickets})
 
     @cached_property
+    def calibrated(self) -> list[tuple[str, str]]:
+        """(model, task) with a calibrated pattern beside its peer, sorted."""
+        return [curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)]
+
+    @cached_property
     def studied(self) -> list[str]:
         """The series that are studied, sorted."""
         return sorted({member["series"] for member in self.members})
@@ -260,6 +265,7 @@ class Study:
             "always": True,
             "never": False,  # by itself: parts and files of the store
             "tickets": bool(self.tickets),
+            "differences": bool(self.tickets or self.calibrated),
             "masks": bool(self.tickets or self.compared),
             "series": bool(self.members),
             "references": bool(self.referred),

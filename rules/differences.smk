@@ -1,11 +1,16 @@
-# What lottery tickets gain over one-shot masks.
+# What lottery tickets gain over one-shot masks, and calibrated patterns over magnitude.
 localrules:
     plot_difference,
+    plot_gain,
 
 
 DIFFERENCE_FIGURES = [
     f"{OUT}/figures/differences/{model}/{task}.svg"
     for model, task in iterations.beside_one_shot(STUDY.jobs)
+]
+
+GAIN_FIGURES = [
+    f"{OUT}/figures/gains/{model}/{task}.svg" for model, task in STUDY.calibrated
 ]
 
 
@@ -23,7 +28,7 @@ rule measure_differences:
         "../envs/analyse.yaml"
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
-        runtime=at_most("max_minutes", 20 + 10 * len(STUDY.chained)),
+        runtime=at_most("max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.calibrated})),
     params:
         program=program("measure_differences"),
         code=code("measure_differences"),
@@ -52,6 +57,32 @@ rule plot_difference:
         labels=labels_of,
     message:
         "Drawing what tickets of {wildcards.model} gain on {wildcards.task}"
+    shell:
+        "python {params.program} --differences {input.differences} --model {wildcards.model} "
+        "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
+
+
+rule plot_gain:
+    input:
+        differences=f"{OUT}/tables/differences.parquet",
+    output:
+        figure=report(
+            f"{OUT}/figures/gains/{{model}}/{{task}}.svg",
+            caption="../workflow/report/gain.rst",
+            category="Calibration",
+            labels={"model": "{model}", "shows": "gain on {task}"},
+        ),
+    log:
+        f"{OUT}/logs/plot_gain/{{model}}/{{task}}.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("plot_gain"),
+        code=code("plot_gain"),
+        looks=looks_of,
+        labels=labels_of,
+    message:
+        "Drawing what calibration gains for {wildcards.model} on {wildcards.task}"
     shell:
         "python {params.program} --differences {input.differences} --model {wildcards.model} "
         "--task {wildcards.task} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
