@@ -497,6 +497,66 @@ def subjects() -> Files:
     return files | {shard("auxiliary_train", "train"): parquet(nested, {"train": features})}
 
 
+TEXT = datasets.Value("string")
+
+
+def documents(folder: str, row: Callable[[int], dict], features: dict, **unpublished: object) -> Files:
+    """Questions of a suite of lm-eval, `row` giving each by its number; `unpublished`: what the test has for an answer."""
+    files = {}
+    for split, number in ROWS.items():
+        found = [row(i) | (unpublished if split == "test" else {}) for i in range(number)]
+        files[shard(folder, split)] = parquet({name: [one[name] for one in found] for name in features}, features)
+    return files
+
+
+def yes_or_no() -> Files:
+    """BoolQ of SuperGLUE: a question in lower case on a passage."""
+    features = {"question": TEXT, "passage": TEXT, "idx": datasets.Value("int32")}
+    features["label"] = datasets.ClassLabel(names=["False", "True"])
+
+    def row(i: int) -> dict:
+        return {"question": sentence(6)[:-1].lower(), "passage": sentence(30), "idx": i, "label": i % 2}
+
+    return documents("boolq", row, features, label=-1)
+
+
+def endings() -> Files:
+    """HellaSwag: four endings of a beginning in two parts, with the brackets of WikiHow; the label is a text."""
+    names = ["activity_label", "ctx_a", "ctx_b", "ctx", "source_id", "split", "split_type", "label"]
+    features = {"ind": datasets.Value("int32"), "endings": datasets.Sequence(TEXT)} | dict.fromkeys(names, TEXT)
+
+    def row(i: int) -> dict:
+        begun, on = f"[header] {sentence()} [title] {sentence(4)}", sentence(2)[:-1].lower() * (i % 2)
+        text = {"activity_label": "A film", "ctx_a": begun, "ctx_b": on, "ctx": f"{begun} {on}", "source_id": f"w~{i}"}
+        told = {"split": "val", "split_type": "indomain", "label": str(i % 4), "ind": i}
+        return text | told | {"endings": [sentence() for _ in range(4)]}
+
+    return documents("data", row, features, label="")
+
+
+def gaps() -> Files:
+    """WinoGrande: a sentence with a gap, and two words for it."""
+    features = dict.fromkeys(("sentence", "option1", "option2", "answer"), TEXT)
+
+    def row(i: int) -> dict:
+        whole = f"{sentence(5)[:-1]} because the _ was {sentence(2).lower()}"
+        return {"sentence": whole, "option1": WORDS[4], "option2": WORDS[5], "answer": str(i % 2 + 1)}
+
+    return documents("winogrande_xl", row, features, answer="")
+
+
+def school(folder: str, question: str, labels: list[str]) -> Files:
+    """ARC and OpenBookQA: answers with their letters; `labels`: those of one question after another."""
+    features = {"id": TEXT, question: TEXT, "choices": datasets.Sequence({"text": TEXT, "label": TEXT})}
+
+    def row(i: int) -> dict:
+        letters = list(labels[i % len(labels)])
+        answers = {"text": [sentence(2) for _ in letters], "label": letters}
+        return {"id": f"q-{i}", question: sentence(), "choices": answers, "answerKey": letters[i % len(letters)]}
+
+    return documents(folder, row, features | {"answerKey": TEXT})
+
+
 PAIR = ["sentence1", "sentence2"]
 ENTAILED = ["entailment", "not_entailment"]
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -530,4 +590,11 @@ DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv -> its 
     ),
     "wikitext2": articles,
     "mmlu": subjects,
+    "boolq": yes_or_no,
+    "glue-rte-documents": lambda: sentences("rte", PAIR, ENTAILED),
+    "hellaswag": endings,
+    "winogrande": gaps,
+    "arc-easy": lambda: school("ARC-Easy", "question", ["ABCD", "1234", "ABC"]),
+    "arc-challenge": lambda: school("ARC-Challenge", "question", ["ABCD", "1234", "ABCDE"]),
+    "openbookqa": lambda: school("main", "question_stem", ["ABCD"]),
 }  # fmt: skip
