@@ -340,7 +340,7 @@ def items_frame(
     prediction=math.nan,
     group: str | None = None,
 ) -> pd.DataFrame:
-    """The `items` frame of an Outcome; each number is one per item, or the same for all of them, and so is the group."""
+    """The `items` frame of an Outcome; each number is one per item, or the same for all of them; `group` is all of theirs."""
     columns = {
         "score": score,
         "second_score": second_score,

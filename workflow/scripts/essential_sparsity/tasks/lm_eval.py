@@ -69,7 +69,7 @@ def prepare(
         inputs=[],
         targets=np.empty(0),
         collate=list,
-        reference=(built, grouped, tokenizer, length, settings.get("n_eval"), folder),
+        reference=(built, tokenizer, length, settings.get("n_eval"), folder, grouped),
     )
 
 
@@ -152,7 +152,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Scores of every item; one for which a broken model gives no likelihoods counts as wrong."""
-    samples, grouped = evaluated(model, prepared, settings), prepared.reference[1]
+    samples, grouped = evaluated(model, prepared, settings), prepared.reference[-1]
     frames, answered = [], []
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
@@ -179,7 +179,7 @@ def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str,
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    built, _, tokenizer, length, limit, folder = prepared.reference
+    built, tokenizer, length, limit, folder, _ = prepared.reference
     for task in built["tasks"].values():
         task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the sampler moves on with each evaluation
 
