@@ -180,7 +180,7 @@ def items_of(wanted: dict[str, Any], draw: np.random.Generator) -> tuple[pd.Data
         "target": target,
         "prediction": prediction,
     }
-    return pd.DataFrame(key | found | {"second_score": np.nan, "weight": 1.0}), values
+    return pd.DataFrame(key | found | {"second_score": np.nan, "weight": 1.0, "group": None}), values
 
 
 def fabricate(folder: Path, asked: study.Study, case: str) -> Callable[[dict[str, Any], int], None]:

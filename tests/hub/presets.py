@@ -115,8 +115,12 @@ def stored(model_class: str, config: dict, dtype: torch.dtype = torch.float32, *
         return load_file(f"{folder}/model.safetensors")
 
 
+def safe_part(part: dict[str, torch.Tensor]) -> bytes:
+    return save(part, metadata={"format": "pt"})
+
+
 def safe(tensors: dict[str, torch.Tensor]) -> Files:
-    return {"model.safetensors": save(tensors, metadata={"format": "pt"})}
+    return {"model.safetensors": safe_part(tensors)}
 
 
 def pickled(tensors: dict[str, torch.Tensor]) -> bytes:
@@ -236,8 +240,8 @@ def opt(prefix: str = "model.", **changed) -> Model:
     return Model(files, "</s>")
 
 
-def vicuna() -> Model:
-    """Pickled shards in float16 with buffers of rotary embeddings, tokenizer.model of sentencepiece, no padding token."""
+def vicuna(name: str = "pytorch_model.bin", write: Callable[[dict], bytes] = pickled) -> Model:
+    """Shards in float16 with buffers of rotary embeddings, tokenizer.model of sentencepiece, no padding token."""
     vocabulary = sentence_pieces()
     pieces = sentencepiece.SentencePieceProcessor(model_proto=vocabulary["tokenizer.model"])
     config = {
@@ -257,13 +261,44 @@ def vicuna() -> Model:
         "sp_model_kwargs": {},
         "tokenizer_class": "LlamaTokenizer",
     }
-    files = {"config.json": as_json(**config), **shards(tensors, "pytorch_model.bin", pickled), **vocabulary, **ABOUT}
+    files = {"config.json": as_json(**config), **shards(tensors, name, write), **vocabulary, **ABOUT}
     files["tokenizer_config.json"] = as_json(**tokenizer)
     files["special_tokens_map.json"] = as_json(
         **{key: {**value, "__type": None} for key, value in named.items()}, pad_token="<unk>"
     )
     files["generation_config.json"] = as_json(_from_model_config=True, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     return Model(files, "<s>")
+
+
+def llama() -> Model:
+    """As Vicuna, in safetensors beside a pickle of the same."""
+    made = vicuna("model.safetensors", safe_part)
+    beside = dict.fromkeys((f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)), b"not to be fetched")
+    return Model({**made.files, **beside, "pytorch_model.bin.index.json": b"{}", "LICENSE": b""}, made.begins)
+
+
+def bloom() -> Model:
+    """Tensors without the prefix of the whole model; one tokenizer.json, which frames nothing and pads on the left."""
+    vocabulary = byte_pairs(["<unk>", "<s>", "</s>", "<pad>"], whole=True)
+    config = {
+        "apply_residual_connection_post_layernorm": False, "attention_dropout": 0.0, "attention_softmax_in_fp32": True,
+        "architectures": ["BloomForCausalLM"], "bias_dropout_fusion": True, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 3, "unk_token_id": 0, "hidden_dropout": 0.0, "initializer_range": 0.02, "n_inner": None,
+        "layer_norm_epsilon": 1e-5, "masked_softmax_fusion": True, "model_type": "bloom", "n_embed": 32, "n_layer": 2,
+        "num_attention_heads": 2, "offset_alibi": 100, "pretraining_tp": 1, "skip_bias_add": True,
+        "skip_bias_add_qkv": False, "transformers_version": "4.20.0", "use_cache": True,
+        "vocab_size": len(json.loads(vocabulary["tokenizer.json"])["model"]["vocab"]) + 200,
+    }  # fmt: skip
+    named = {"unk_token": "<unk>", "eos_token": "</s>", "bos_token": "<s>", "pad_token": "<pad>"}
+    tensors = stored("BloomForCausalLM", config, torch.float16)
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    files = {"config.json": as_json(**config), **safe(tensors), **vocabulary, **OTHER_WEIGHTS, **ABOUT, "LICENSE": b""}
+    files["special_tokens_map.json"] = as_json(**named)
+    files["tokenizer_config.json"] = as_json(
+        **named, name_or_path="bigscience/tokenizer", special_tokens_map_file=None,
+        tokenizer_class="BloomTokenizerFast", padding_side="left",
+    )  # fmt: skip
+    return Model(files)
 
 
 def pythia() -> Model:
@@ -303,7 +338,7 @@ def olmo() -> Model:
         "vocab_size": rows + 26,
     }  # fmt: skip
     tensors = stored("OlmoForCausalLM", config)
-    written = shards(tensors, "model.safetensors", lambda part: save(part, metadata={"format": "pt"}))
+    written = shards(tensors, "model.safetensors", safe_part)
     files = {"config.json": as_json(**config), **written, **vocabulary, **ABOUT}
     names = {"eos_token": "<|endoftext|>", "pad_token": "<|padding|>"}
     files["special_tokens_map.json"] = as_json(**names)
@@ -347,6 +382,8 @@ MODELS: dict[str, Callable[[], Model]] = {  # row of config/models-hub.tsv -> it
     "opt-125m": opt,
     "opt-350m": lambda: opt("", do_layer_norm_before=False, word_embed_proj_dim=16),
     "opt-1.3b": lambda: opt(""),
+    "bloom-560m": bloom,
+    "llama-7b": llama,
     "vicuna-7b": vicuna,
     "vit-base": lambda: vit(
         "ViTModel", {"do_normalize": True, "do_resize": True, **HALVES, **NEW_PROCESSOR, "image_processor_type": "ViTFeatureExtractor"}
@@ -497,6 +534,66 @@ def subjects() -> Files:
     return files | {shard("auxiliary_train", "train"): parquet(nested, {"train": features})}
 
 
+TEXT = datasets.Value("string")
+
+
+def documents(folder: str, row: Callable[[int], dict], features: dict, **unpublished: object) -> Files:
+    """Questions of a suite of lm-eval, `row` giving each by its number; `unpublished`: what the test has for an answer."""
+    files = {}
+    for split, number in ROWS.items():
+        found = [row(i) | (unpublished if split == "test" else {}) for i in range(number)]
+        files[shard(folder, split)] = parquet({name: [one[name] for one in found] for name in features}, features)
+    return files
+
+
+def yes_or_no() -> Files:
+    """BoolQ of SuperGLUE: a question in lower case on a passage."""
+    features = {"question": TEXT, "passage": TEXT, "idx": datasets.Value("int32")}
+    features["label"] = datasets.ClassLabel(names=["False", "True"])
+
+    def row(i: int) -> dict:
+        return {"question": sentence(6)[:-1].lower(), "passage": sentence(30), "idx": i, "label": i % 2}
+
+    return documents("boolq", row, features, label=-1)
+
+
+def endings() -> Files:
+    """HellaSwag: four endings of a beginning in two parts, with the brackets of WikiHow; the label is a text."""
+    names = ["activity_label", "ctx_a", "ctx_b", "ctx", "source_id", "split", "split_type", "label"]
+    features = {"ind": datasets.Value("int32"), "endings": datasets.Sequence(TEXT)} | dict.fromkeys(names, TEXT)
+
+    def row(i: int) -> dict:
+        begun, on = f"[header] {sentence()} [title] {sentence(4)}", sentence(2)[:-1].lower() * (i % 2)
+        text = {"activity_label": "A film", "ctx_a": begun, "ctx_b": on, "ctx": f"{begun} {on}", "source_id": f"w~{i}"}
+        told = {"split": "val", "split_type": "indomain", "label": str(i % 4), "ind": i}
+        return text | told | {"endings": [sentence() for _ in range(4)]}
+
+    return documents("data", row, features, label="")
+
+
+def gaps() -> Files:
+    """WinoGrande: a sentence with a gap, and two words for it."""
+    features = dict.fromkeys(("sentence", "option1", "option2", "answer"), TEXT)
+
+    def row(i: int) -> dict:
+        whole = f"{sentence(5)[:-1]} because the _ was {sentence(2).lower()}"
+        return {"sentence": whole, "option1": WORDS[4], "option2": WORDS[5], "answer": str(i % 2 + 1)}
+
+    return documents("winogrande_xl", row, features, answer="")
+
+
+def school(folder: str, question: str, labels: list[str]) -> Files:
+    """ARC and OpenBookQA: answers with their letters; `labels`: those of one question after another."""
+    features = {"id": TEXT, question: TEXT, "choices": datasets.Sequence({"text": TEXT, "label": TEXT})}
+
+    def row(i: int) -> dict:
+        letters = list(labels[i % len(labels)])
+        answers = {"text": [sentence(2) for _ in letters], "label": letters}
+        return {"id": f"q-{i}", question: sentence(), "choices": answers, "answerKey": letters[i % len(letters)]}
+
+    return documents(folder, row, features | {"answerKey": TEXT})
+
+
 PAIR = ["sentence1", "sentence2"]
 ENTAILED = ["entailment", "not_entailment"]
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -530,4 +627,11 @@ DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv -> its 
     ),
     "wikitext2": articles,
     "mmlu": subjects,
+    "boolq": yes_or_no,
+    "glue-rte-documents": lambda: sentences("rte", PAIR, ENTAILED),
+    "hellaswag": endings,
+    "winogrande": gaps,
+    "arc-easy": lambda: school("ARC-Easy", "question", ["ABCD", "1234", "ABC"]),
+    "arc-challenge": lambda: school("ARC-Challenge", "question", ["ABCD", "1234", "ABCDE"]),
+    "openbookqa": lambda: school("main", "question_stem", ["ABCD"]),
 }  # fmt: skip

@@ -268,6 +268,30 @@ def test_a_metric_is_resampled_from_its_own_column(metric, column, monkeypatch):
     assert np.unique(seen[0]).tolist() == [numbers[column]]
 
 
+def test_a_metric_of_a_group_is_that_of_its_items_alone():
+    """Its own knee and interval, as if no other item had been evaluated; curves of it are paired."""
+    curves = [("global", 0.9 - np.maximum(LEVELS - 0.35, 0), "m"), ("layerwise", 0.9 - LEVELS / 2, "m")]
+    runs, items = items_of(*curves, n=300)
+    every = items(runs).assign(group=lambda rows: np.where(rows["item"] < "00100", "stem", "other"))
+    own = every[every["group"] == "stem"]
+    keys = ["model", "task", "pattern", "sparsity", "seed"]
+    value = own.groupby(keys)["score"].mean().rename("value").reset_index()
+    of_group = runs.drop(columns="value").merge(value, on=keys).assign(metric="accuracy_stem", n_items=100)
+
+    def among(rows):
+        return lambda chosen: rows.merge(chosen[keys].drop_duplicates(), on=keys)
+
+    beside, kept = knees.table(pd.concat([runs, of_group]), among(every), replicates=200)
+    alone, kept_alone = knees.table(of_group, among(own), replicates=200)
+    ours = beside[beside["metric"] == "accuracy_stem"].reset_index(drop=True)
+    assert not ours["headline"].any()
+    assert ours["n_items"].tolist() == [100, 100]
+    pd.testing.assert_frame_equal(ours.drop(columns="headline"), alone.drop(columns="headline"))
+    found = comparisons.table(kept, ["pattern"]).set_index("metric")
+    assert found["paired"].all()
+    assert found.loc["accuracy_stem"].equals(comparisons.table(kept_alone, ["pattern"]).set_index("metric").iloc[0])
+
+
 FALLING = 0.9 - np.maximum(LEVELS - 0.45, 0)
 
 

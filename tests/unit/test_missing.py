@@ -305,7 +305,7 @@ def items(found: pd.DataFrame) -> pd.DataFrame:
         for row in found.drop_duplicates(runs.KEY).itertuples()
         for i in range(50)
     ]
-    return pd.DataFrame(rows).assign(prediction=0.0, second_score=np.nan)
+    return pd.DataFrame(rows).assign(prediction=0.0, second_score=np.nan, group=None)
 
 
 def read(found: pd.DataFrame, grid: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:

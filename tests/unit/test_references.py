@@ -1,4 +1,4 @@
-"""References: mistakes in the table, and when a dense result agrees."""
+"""References: mistakes in the table, when a result agrees, and what becomes of a dense or sparse run that does not."""
 
 import argparse
 
@@ -8,24 +8,31 @@ from test_tables import run_rows
 
 import check_references
 from essential_sparsity import files, tables
+from essential_sparsity.figures import summary
 from essential_sparsity.runs import job
 from essential_sparsity.study import configuration, references, tsv
 
 HEADER = "model\ttask\tmetric\tvalue\ttolerance\tsource\n"
 ROW = "minilm\tws353\tspearman\t0.729\t0.002\tplain transformers\n"
+PRUNED = HEADER.replace("\n", "\tpattern\tsparsity\n")
 CONFIG = {"models": "config/models.tsv", "tasks": "config/tasks.tsv", "packages": "config/packages.tsv"}
 
 
-def read(tmp_path, text):
+def read(tmp_path, text, header=HEADER):
     path = tmp_path / "references.tsv"
-    path.write_text(HEADER + text)
+    path.write_text(header + text)
     models, tasks, _ = tsv.read_tables(CONFIG)
     return references.read(CONFIG | {"references": str(path)}, models, tasks)
 
 
 def test_rows_by_model_and_task(tmp_path):
     row = {"metric": "spearman", "value": 0.729, "tolerance": 0.002, "source": "plain transformers"}
-    assert read(tmp_path, ROW) == {("minilm", "ws353"): [row]}
+    dense = row | {"pattern": "dense", "sparsity": 0.0}
+    assert read(tmp_path, ROW) == {("minilm", "ws353"): [dense]}
+    pruned = [row | {"pattern": "global", "sparsity": 0.5}, row | {"pattern": "global", "sparsity": 0.55}]
+    text = "".join(ROW.replace("\n", f"{cells}\n") for cells in ("", "\tglobal\t0.5", "\tglobal\t0.55"))
+    assert read(tmp_path, text, PRUNED) == {("minilm", "ws353"): [dense, *pruned]}
+    assert references.rows(str(tmp_path / "references.tsv"), "minilm", "ws353") == [dense, *pruned]
     assert references.read({}, {}, {}) == references.read({"references": None}, {}, {}) == {}
 
 
@@ -46,20 +53,51 @@ def test_a_mistake_is_named(tmp_path, old, new, message):
         read(tmp_path, ROW.replace(old, new))
 
 
-EXPECTED = [{"metric": "accuracy", "value": 0.831, "tolerance": 0.01, "source": "a paper"}]
+@pytest.mark.parametrize(
+    ("pattern", "sparsity", "message"),
+    [
+        ("global", "", "column sparsity: blank, but pattern is global; a pruned model has both, a dense one neither"),
+        ("", "0.5", r"column pattern: blank, but sparsity is 0\.5"),
+        ("globl", "0.5", r"ws353 spearman, column pattern: unknown pattern 'globl'; did you mean 'global'\?"),
+        ("dense", "0.5", "'dense' is added to every curve by itself"),
+        ("nm4", "0.3", "pattern nm4 prunes whole weights of every 4, so it has no sparsity 0.300"),
+        ("global", "0.5555", "has more than three decimals"),
+        ("global", "0", r"line 2, column sparsity: 0\.0 is less than or equal to the minimum"),
+        ("global", "1", "line 2, column sparsity: 1.0 is greater than or equal to the maximum"),
+    ],
+)
+def test_a_pruned_model_that_there_cannot_be_is_named(tmp_path, pattern, sparsity, message):
+    with pytest.raises(configuration.ConfigError, match=message):
+        read(tmp_path, ROW.replace("\n", f"\t{pattern}\t{sparsity}\n"), PRUNED)
+
+
+def test_a_pruned_model_has_one_reference_a_metric(tmp_path):
+    row = ROW.replace("\n", "\tglobal\t0.5\n")
+    with pytest.raises(configuration.ConfigError, match="spearman: stands there twice"):
+        read(tmp_path, row + row.replace("0.5\n", "0.50\n"), PRUNED)
+
+
+EXPECTED = [{"metric": "accuracy", "value": 0.831, "tolerance": 0.01, "source": "a paper", **references.DENSE}]
+RUN = ("dense", "0.000")
 
 
 @pytest.mark.parametrize(
     ("found", "agrees"), [(0.831, True), (0.841, True), (0.821, True), (0.8415, False), (0.33, False), (None, False)]
 )
 def test_a_value_agrees_within_its_tolerance(found, agrees):
-    (row,) = references.compare({"accuracy": found, "f1": 0.0}, EXPECTED)
+    (row,) = references.compare({RUN: {"accuracy": found, "f1": 0.0}}, EXPECTED)
     assert row == {**EXPECTED[0], "found": found, "agrees": agrees}
 
 
 def test_a_metric_that_was_not_evaluated_is_an_error():
-    with pytest.raises(ValueError, match=r"no metric 'accuracy'; it has f1"):
-        references.compare({"f1": 0.9}, EXPECTED)
+    with pytest.raises(ValueError, match=r"The dense run has no metric 'accuracy'; it has f1"):
+        references.compare({RUN: {"f1": 0.9}}, EXPECTED)
+    with pytest.raises(ValueError, match=r"The run of erk at 0.500 has no metric 'accuracy'; it has f1"):
+        references.compare({("erk", "0.500"): {"f1": 0.9}}, [EXPECTED[0] | {"pattern": "erk", "sparsity": 0.5}])
+
+
+def test_a_run_that_is_not_there_is_not_compared():
+    assert references.compare({("global", "0.500"): {"accuracy": 0.831}}, EXPECTED) == []
 
 
 def dense(found: float, seed: int = 0) -> pd.DataFrame:
@@ -92,6 +130,33 @@ def test_nothing_is_said_when_the_results_agree(capsys):
     (row,) = references.check("m t seed 0", dense(0.83), EXPECTED, "stop")
     assert (row["found"], row["agrees"]) == (0.83, True)
     assert capsys.readouterr() == ("", "")
+
+
+SPARSE = EXPECTED[0] | {"pattern": "global", "sparsity": 0.5, "value": 0.6}
+
+
+def sparse(*found: float) -> pd.DataFrame:
+    """Rows of table `runs` of the pattern global at 0.5 and, where two values are given, at 0.7."""
+    levels = (0.5, 0.7)[: len(found)]
+    rows = run_rows(0, levels).assign(model="m", task="t", pattern="global", metric="accuracy")
+    return rows.assign(value=rows["sparsity"].map(dict(zip(levels, found, strict=True))))
+
+
+def test_a_sparse_run_that_disagrees_stops_nothing_and_is_told(capsys):
+    expected = [*EXPECTED, SPARSE]
+    compared = references.check("m t seed 0", pd.concat([dense(0.83), sparse(0.7, 0.6)]), expected, "stop")
+    assert [(row["pattern"], row["found"], row["agrees"]) for row in compared] == [
+        ("dense", 0.83, True),
+        ("global", 0.7, False),
+    ]
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "warning: m t seed 0 pruned by global to 0.500: accuracy is 0.7, but 0.6 ± 0.01 was expected"
+    )
+    assert "Likely causes: other calibration texts" in told
+    with pytest.raises(ValueError, match=r"^Dense m t seed 0: accuracy is 0\.75[^\n]*\nThe sparse runs"):
+        references.check("m t seed 0", pd.concat([dense(0.75), sparse(0.7)]), expected, "stop")
+    assert capsys.readouterr().err.startswith("warning: m t seed 0 pruned by global to 0.500")
 
 
 # --- the program: what was found for a whole study
@@ -130,6 +195,27 @@ def test_the_table_tells_who_disagrees_or_is_not_written(tmp_path, table, capsys
     assert not (tmp_path / "out").exists()
     assert study(tmp_path, table, "warn", 0.83, 0.75)["agrees"].tolist() == [True, False]
     assert capsys.readouterr().err.startswith("warning: Dense m t seed 1")
+
+
+def test_pruned_runs_stand_in_the_table_and_in_the_summary(tmp_path, table, capsys):
+    row = "m\tt\taccuracy\t{}\t0.01\ta paper\t{}\t{}\n"
+    table.write_text(
+        PRUNED + row.format(0.83, "", "") + row.format(0.6, "global", 0.5) + row.format(0.4, "global", 0.9)
+    )
+    tables.write(pd.concat([dense(0.83), sparse(0.7, 0.6)]), "runs", tmp_path / "runs")
+    options = ["--runs", tmp_path / "runs", "--references", table, "--disagreement", "stop", "--out", tmp_path / "out"]
+    check_references.main([str(word) for word in options])
+    found = tables.read(tmp_path / "out", "references")
+    assert found[["pattern", "sparsity", "found", "agrees"]].to_numpy().tolist() == [
+        ["dense", 0.0, 0.83, True],
+        ["global", 0.5, 0.7, False],
+    ]
+    assert capsys.readouterr().err.startswith("warning: m t seed 0 pruned by global to 0.500")
+    told = summary.reference_lines(found, tmp_path / "out")
+    assert told == [
+        f"1 of 2 comparisons agree: {tmp_path / 'out'}",
+        "m on t, global 0.500, seed 0: accuracy is 0.7, 0.6 ± 0.01 was expected (a paper)",
+    ]
 
 
 # --- the gate: an evaluation beside a dense run that disagrees
@@ -192,3 +278,14 @@ def test_references_of_other_curves_and_none_at_all_gate_nothing(tmp_path, table
     free = evaluation(tmp_path, table, "global")
     free.references = None
     assert started(free, 0.1) == 1
+
+
+def test_a_sparse_run_that_disagrees_with_its_reference_is_kept_and_told(tmp_path, table, capsys):
+    row = "m\tt\taccuracy\t0.6\t0.01\ta paper\tglobal\t0.5\n"
+    table.write_text(PRUNED + row)
+    assert started(evaluation(tmp_path, table, "dense"), 0.1) == 1, "nothing is said of the dense run"
+    capsys.readouterr()
+    arguments = evaluation(tmp_path, table, "global")
+    assert started(arguments, 0.7) == 1
+    assert capsys.readouterr().err.startswith("warning: m t seed 0 pruned by global to 0.500: accuracy is 0.7")
+    assert tables.read(arguments.runs, "runs")["value"].dropna().tolist() == [0.7]

@@ -154,7 +154,7 @@ def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
 
 
 def test_presets_that_need_no_lock_are_pinned_to_commits():
-    for preset in ("config", "lottery", "language", "nm", "vicuna"):
+    for preset in ("config", "lottery", "language", "nm", "vicuna", "zeroshot"):
         config = configuration.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
         asked = study.unlocked(config)
         assert revisions.unlocked(asked.models, asked.named_models, "model", {}) == [], preset

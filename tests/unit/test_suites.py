@@ -17,6 +17,7 @@ import yaml
 
 from essential_sparsity import tasks
 from essential_sparsity.acquire import formats
+from essential_sparsity.pruning.masks import Level
 from essential_sparsity.runs import evaluation
 from essential_sparsity.study import tsv
 from essential_sparsity.tasks import TaskError, perplexity
@@ -213,11 +214,51 @@ def test_fewer_items_of_each_task(gpt, data):
     assert outcome.items["item"].str.partition("-")[0].value_counts().to_dict() == {"film": 3, "plot": 3}
 
 
+PARTS = {"stem": "film", "other": "plot"}
+
+
+def grouped(data, parts=PARTS):
+    """The quiz as a suite of groups of tasks, as MMLU is one of four."""
+    texts = {name: f"group: quiz_{name}\ntask: [{own}]\n" for name, own in parts.items()}
+    texts["quiz"] = GROUP.replace("film, plot", ", ".join(f"quiz_{name}" for name in parts))
+    rows = [{"item": f"{name}.yaml", "split": "yaml", "document": text} for name, text in texts.items()]
+    return pd.concat([data[data["document"] != GROUP], pd.DataFrame(rows)], ignore_index=True)
+
+
+def test_a_group_of_the_suite_is_a_metric_of_its_own_items(gpt, data):
+    """Value and number of items in the table of runs are those of the stored items."""
+    (whole,), (found,) = run(gpt, data), run(gpt, grouped(data))
+    assert set(whole.metrics) == {"accuracy", "normalised_accuracy"}
+    assert whole.items["group"].isna().all()
+    assert list(found.metrics) == ["accuracy", "normalised_accuracy", "accuracy_stem", "accuracy_other"]
+    assert found.items.drop(columns="group").equals(whole.items.drop(columns="group"))
+    manifest = {"n_prunable": 1, "n_total": 2, "dtype": "float32", "weights_sha256": "a"}
+    level = Level(sparsity=0.0, k=0, n=1)
+    rows = evaluation.run_rows(level, found, manifest, "zero-shot").set_index("metric")
+    for (group, task), n in zip(PARTS.items(), (7, 5), strict=True):
+        own, row = found.items[found.items["group"] == group], rows.loc[f"accuracy_{group}"]
+        assert own["item"].tolist() == [f"{task}-{i:06d}" for i in range(n)]
+        assert (row["value"], row["n_items"]) == (own["score"].mean(), n)
+    assert rows.loc[["accuracy", "normalised_accuracy"], "n_items"].tolist() == [12, 12]
+
+
+def test_a_group_that_the_suite_lacks_is_refused_before_anything_is_evaluated(gpt, data):
+    message = "metric 'accuracy_stem' is that of the group 'stem', but the suite 'quiz' has "
+    with pytest.raises(TaskError, match=message + "nothing. Leave it out of metrics"):
+        run(gpt, data, metrics="accuracy,accuracy_stem")
+    with pytest.raises(TaskError, match=message + "other. Leave it out"):
+        run(gpt, grouped(data, {"other": "plot"}), metrics="accuracy_stem")
+    with pytest.raises(TaskError, match=message + "nothing"):  # a task in two groups has none
+        run(gpt, grouped(data, PARTS | {"other": "film, plot"}), metrics="accuracy_stem")
+
+
 def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path, monkeypatch):
-    """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects, five examples of the split `dev` each."""
+    """lm-eval's own definitions on a row of config/tasks.tsv: 57 subjects in four groups, five examples of `dev` each."""
+    tags = {}
     row = next(row for row in tsv.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task") if row["task"] == "mmlu")
     for path in (Path(lm_eval.tasks.__file__).parent / "mmlu/default").glob("mmlu_*.yaml"):
-        subject = yaml.load(path.read_text(), yaml.BaseLoader)["dataset_name"]
+        definition = yaml.load(path.read_text(), yaml.BaseLoader)
+        subject, tags[definition["task"]] = definition["dataset_name"], definition["tag"]
         for split, n in (("test", 2), ("dev", 5), ("validation", 1)):
             file = tmp_path / "hub" / subject / f"{split}-00000-of-00001.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +277,16 @@ def test_mmlu_is_read_from_the_layout_of_its_repository(gpt, tmp_path, monkeypat
     model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
     outcome = suites.run(model, prepared, settings, 0, "cpu")
     assert len(outcome.items) == 57 * 2
-    assert list(outcome.metrics) == ["accuracy"]
+    assert ",".join(outcome.metrics) == row["metrics"]
+    assert outcome.items["item"].str.partition("-")[0].map(tags).tolist() == [
+        f"mmlu_{group}_tasks" for group in outcome.items["group"]
+    ]
+    assert outcome.counts == {
+        f"accuracy_{group}": 2 * n
+        for group, n in (("stem", 19), ("humanities", 13), ("social_sciences", 12), ("other", 13))
+    }
+    shares = [outcome.metrics[name] * n for name, n in outcome.counts.items()]
+    assert sum(shares) == pytest.approx(outcome.metrics["accuracy"] * len(outcome.items))
     prompt = suites.evaluated(model, prepared, settings)["mmlu_anatomy"][0]["arguments"][0][0]
     shown = [json.loads(text) for text in data["document"][data["item"].str.startswith("anatomy/dev")]]
     assert prompt.startswith("The following are multiple choice questions (with answers) about anatomy.")

@@ -570,4 +570,4 @@ def test_a_run_gives_all_metrics_of_its_kind_in_their_order(bert, llama, vit, ml
         assert tuple(outcome.metrics) == (*kind.metrics, *kind.further_metrics)
         asked = module.run(load(folder, auto_class), prepared, settings | {"metrics": kind.metrics[-1]}, 0, "cpu")
         assert asked.metrics == outcome.metrics, "what is tabulated is chosen later"
-        assert list(outcome.items) == ["item", "score", "second_score", "prediction", "target", "weight"]
+        assert list(outcome.items) == ["item", "score", "second_score", "prediction", "target", "weight", "group"]

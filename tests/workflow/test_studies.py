@@ -119,6 +119,21 @@ def test_a_dense_run_that_disagrees_stops_the_sparse_ones_and_finished_runs_stay
     assert study.planned() == {}
 
 
+def test_a_sparse_run_that_disagrees_is_told_and_stops_nothing(study):
+    header = "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\n"
+    row = "one\tlong\tglobal\t0.3\taccuracy\t5\t0.1\tpublished\n"
+    (study.folder / "config/references.tsv").write_text(header + row)
+    assert study.planned() == {"check_references": 1}, "finished runs stay"
+    assert "one long seed 0 pruned by global to 0.300: accuracy is" in study.run()
+    grid(0, seeds=[0, 1, 3])(study)
+    output = study.run()
+    assert "\nwarning: one long seed 3 pruned by global to 0.300" in output
+    found = study.results()["references"]
+    assert found["seed"].tolist() == [0, 1, 3]
+    assert set(zip(found["pattern"], found["sparsity"], found["agrees"], strict=True)) == {("global", 0.3, False)}
+    assert study.planned() == {}
+
+
 def test_a_missing_path_stops_the_dry_run(study):
     shutil.rmtree(study.folder / "data/one")
     output = study.snakemake("--dry-run", check=False)

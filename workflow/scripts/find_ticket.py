@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.device = devices.find(args.device)
     for dense in args.dense:
-        job.check_dense(args, dense)
+        job.check(args, dense)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -12,7 +12,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
-    folder = Path(study.folder(configuration.read_config("config/config.yaml", *args.config)["study"]))
+    config = configuration.read_config("config/config.yaml", *args.config)
+    folder = Path(study.folder(config["study"]))
     lacking = [name for name in ("knees", "missing_runs", "costs") if not (folder / f"tables/{name}.parquet").is_file()]
     if lacking:
         raise errors.UserError(
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     if len(missing):
         print("\nMissing runs\n")
         print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))
+    compared = folder / "tables/references.parquet"
+    if config.get("references") and compared.is_file() and len(found := tables.read(compared, "references")):
+        print("\nReference values\n")
+        print("\n".join(summary.reference_lines(found, compared)))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))
     print("\nWhere everything lies\n")

@@ -24,6 +24,7 @@ class Metric:
     `matthews` (of prediction and target). `item_column` is the column of `items` that stands in the place of the score.
     `above_chance`: the metric of the same runs that is 0 where answers are guessed; None where what guessing gives is not known.
     `own_items`: items are cut by each model's own tokenizer, so two models' cannot be paired although their names agree.
+    `group`: the metric is that of the items alone whose column `group` says so; None: of all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     item_column: str = "score"
     above_chance: str | None = None
     own_items: bool = False
+    group: str | None = None
 
     def quality(self, value: float) -> float:
         """The value on the fitted scale with its sign turned so that higher is better."""
@@ -72,6 +74,10 @@ METRICS = {  # in the order of `headline`
             higher_is_better=True,
             item_column="second_score",
         ),
+        Metric("accuracy_stem", "Accuracy, STEM", higher_is_better=True, group="stem"),
+        Metric("accuracy_humanities", "Accuracy, humanities", higher_is_better=True, group="humanities"),
+        Metric("accuracy_social_sciences", "Accuracy, social sciences", higher_is_better=True, group="social_sciences"),
+        Metric("accuracy_other", "Accuracy, other subjects", higher_is_better=True, group="other"),
         Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
         Metric("token_f1", "F1 of answers", higher_is_better=True),
         Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),

@@ -80,7 +80,9 @@ def resample(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: 
 
 
 def moves(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int) -> tuple[np.ndarray, int, str]:
-    """How resampled items move a curve's runs, (B, L, S), how many items there are, and the name of their draws."""
+    """How resampled items move a curve's runs, (B, L, S), how many items the metric has, and the name of their draws."""
+    if curve.metric.group is not None:
+        items = items[items["group"] == curve.metric.group]
     first = items.drop_duplicates("item").sort_values("item")
     names, weights = first["item"].to_numpy(), first["weight"].to_numpy(float)
     scores = np.full((*curve.quality.shape, len(names)), np.nan)

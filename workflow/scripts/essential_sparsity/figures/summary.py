@@ -10,7 +10,7 @@ import pandas as pd
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
 COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
-SHOWN = 3  # missing runs that are named
+SHOWN = 3  # missing runs, and runs that disagree with their references, that are named
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
@@ -61,6 +61,18 @@ def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: Path) -> li
         lines.append(f"{row.model} {row.task} {row.pattern} {row.sparsity:.3f} seed {row.seed}: {row.reason}")
         lines += [f"  see {row.log}"] if pd.notna(row.log) else []
     return [*lines, f"All that are missing: {table} ({len(missing)})"] if len(missing) else lines
+
+
+def reference_lines(references: pd.DataFrame, table: Path) -> list[str]:
+    """How many runs agree with their references, and the first few that do not, pruned ones too (`table` has all)."""
+    wrong = references[~references["agrees"]]
+    lines = [f"{len(references) - len(wrong)} of {len(references)} comparisons agree: {table}"]
+    for row in wrong.head(SHOWN).itertuples():
+        run = "dense" if row.pattern == "dense" else f"{row.pattern} {row.sparsity:.3f}"
+        found = "undefined" if pd.isna(row.found) else f"{row.found:.4g}"
+        expected = f"{row.value:g} ± {row.tolerance:g} was expected ({row.source})"
+        lines.append(f"{row.model} on {row.task}, {run}, seed {row.seed}: {row.metric} is {found}, {expected}")
+    return lines
 
 
 def interval(low: float | None, high: float | None) -> str:

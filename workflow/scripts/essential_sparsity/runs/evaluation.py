@@ -177,7 +177,7 @@ def run_rows(level: Level, outcome: Outcome, manifest: Mapping[str, Any], protoc
             "sparsity": level.sparsity,
             "protocol": protocol,
             "collapsed": pd.array([outcome.collapsed] * len(outcome.metrics), dtype="string"),
-            "n_items": len(outcome.items),
+            "n_items": [outcome.counts.get(name, len(outcome.items)) for name in outcome.metrics],
             "sparsity_actual": level.k / level.n,
             "sparsity_total": level.k / manifest["n_total"],
             "k": level.k,

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, help="manifest.json of the checkpoint")
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
     parser.add_argument("--dense", nargs="*", default=[], help="the dense run, where it has to agree with references")
-    parser.add_argument("--references", help="table of the values that dense runs have to agree with")
+    parser.add_argument("--references", help="table of the values that runs are compared with")
     parser.add_argument("--disagreement", choices=["stop", "warn"], default="stop", help="what a disagreement does")
     parser.add_argument("--allow-pickle", action="store_true", help="read a pickle checkpoint, with weights_only")
     parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="what to compute on")
@@ -45,7 +45,7 @@ def run(
     disagrees with its references: a sparse run is not evaluated then, a dense one is kept but not written.
     """
     for dense in args.dense:
-        check_dense(args, dense)
+        check(args, dense)
     made = made_of(args, versions)
     outputs = {"runs": args.runs, "items": args.items}
     done = finished.Finished.of_job(args.work, identity(args, made), outputs) if args.work else None
@@ -55,8 +55,7 @@ def run(
         tables.write(runs.assign(items_sha256=files.sha256_file(args.items)), "runs", args.runs)
         if done:
             done.keep()
-    if args.pattern == "dense":
-        check_dense(args, args.runs)
+    check(args, args.runs)
 
 
 def key(args: argparse.Namespace) -> dict[str, str | int]:
@@ -108,8 +107,8 @@ def whole(args: argparse.Namespace, made: Made) -> bool:
     return found == set(digests.items()) and set(runs["items_sha256"]) == {items_sha256}
 
 
-def check_dense(args: argparse.Namespace, runs: str | Path) -> None:
-    """Compare a dense run with its references: sparse runs beside one that disagrees would mean nothing. ValueError."""
+def check(args: argparse.Namespace, runs: str | Path) -> None:
+    """Compare runs with their references: sparse runs beside a dense one that disagrees would mean nothing. ValueError."""
     if not args.references:
         return
     references = importlib.import_module(REFERENCES)

@@ -45,14 +45,16 @@ class Outcome:
     model's own similarity or rating, the same for all items of a collapsed one; question answering: F1), `second_score`
     (question answering: 1.0 for an exact match; masked tokens: how many are predicted; else NaN), `prediction`
     (classification: index of the predicted label, -1 for none; else NaN), `target` (similarity: the human rating;
-    classification: index of the right label; else NaN) and `weight` (perplexity, masked tokens: predicted tokens; else 1):
-    numbers from which every metric can be taken anew. `collapsed`: in a few words, why the values are those of a model
+    classification: index of the right label; else NaN), `weight` (perplexity, masked tokens: predicted tokens; else 1) and
+    `group` (suites: the part that the item belongs to; else None): from these every metric can be taken anew. `counts`:
+    items behind each metric that is not one of all items. `collapsed`: in a few words, why the values are those of a model
     that no longer tells the items apart, or gives no numbers; None where it does.
     """
 
     metrics: dict[str, float | None]
     items: pd.DataFrame
     collapsed: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -330,9 +332,15 @@ def counted(broken: np.ndarray, words: str) -> str | None:
 
 
 def items_frame(
-    items: Sequence[str], score: np.ndarray, target=math.nan, weight=1.0, second_score=math.nan, prediction=math.nan
+    items: Sequence[str],
+    score: np.ndarray,
+    target=math.nan,
+    weight=1.0,
+    second_score=math.nan,
+    prediction=math.nan,
+    group: str | None = None,
 ) -> pd.DataFrame:
-    """The `items` frame of an Outcome; each number is one per item, or the same for all of them."""
+    """The `items` frame of an Outcome; each number is one per item, or the same for all of them; `group` is all of theirs."""
     columns = {
         "score": score,
         "second_score": second_score,
@@ -341,4 +349,4 @@ def items_frame(
         "weight": weight,
     }
     spread = {name: np.broadcast_to(np.asarray(column, np.float64), len(items)) for name, column in columns.items()}
-    return pd.DataFrame({"item": list(items), **spread})
+    return pd.DataFrame({"item": list(items), **spread, "group": pd.array([group] * len(items), dtype="string")})

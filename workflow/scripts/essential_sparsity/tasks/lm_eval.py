@@ -2,7 +2,9 @@
 
 Data: item, config, split, document (format `lm-eval`); the documents are pinned and checked like any data, and given to
 lm-eval as they are, so that no job needs a network. Metrics: `accuracy`, the share of all items answered right (lm-eval's
-`acc`), and where the suite has it `normalised_accuracy` (`acc_norm`: likelihoods over the length of the answers).
+`acc`), and where the suite has it `normalised_accuracy` (`acc_norm`: likelihoods over the length of the answers). Where the
+suite has the groups of GROUPS right below it, as MMLU has, each is a metric of the same items: the share of its own
+answered right, and so lm-eval's number for the group, which weights its tasks by their items.
 
 Nothing is cached between models: the response cache of lm-eval has no model in its key, and a sweep would read the
 answers of the dense one.
@@ -29,10 +31,12 @@ KIND = {
     "columns": ["suite", "shots", "max_length"],
     "formats": ["lm-eval"],
     "metrics": ["accuracy", "normalised_accuracy"],
+    "further_metrics": ["accuracy_stem", "accuracy_humanities", "accuracy_social_sciences", "accuracy_other"],
     "cost": {"passes": 4, "scored_at_once": 8, "language_logits": True},  # each answer that can be chosen, mostly four
 }
 DEFINITION = "yaml"  # the `split` of rows that hold a task's definition instead of a document
 FEWSHOT_SEED = 1234  # lm-eval's own: the examples are the same for every model, sparsity and seed
+GROUPS = {f"accuracy_{name}": name for name in ("stem", "humanities", "social_sciences", "other")}
 SCORES = {"score": "acc", "second_score": "acc_norm"}  # column of items -> metric of lm-eval
 
 
@@ -51,6 +55,13 @@ def prepare(
                 f"{', '.join(task.aggregation())}. Kind {settings['kind']!r} evaluates multiple-choice suites."
             )
         task.set_config(key="num_fewshot", value=shots)  # simple_evaluate would leave a 0 of the definition as it is
+    grouped = groups(built, settings)
+    for metric in (settings.get("metrics") or "").split(","):
+        if metric in GROUPS and GROUPS[metric] not in grouped.values():
+            raise TaskError(
+                f"Task {settings.get('task')!r}: metric {metric!r} is that of the group {GROUPS[metric]!r}, but the suite "
+                f"{settings['suite']!r} has {files.some(sorted(set(grouped.values())), 4)}. Leave it out of metrics."
+            )
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     return Prepared(
@@ -58,7 +69,7 @@ def prepare(
         inputs=[],
         targets=np.empty(0),
         collate=list,
-        reference=(built, tokenizer, length, settings.get("n_eval"), folder),
+        reference=(built, tokenizer, length, settings.get("n_eval"), folder, grouped),
     )
 
 
@@ -79,6 +90,19 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"{'the data set' if len(definitions) else 'lm-eval'} ({known}). Correct the column suite."
             )
         return manager.load(suite)
+
+
+def groups(built: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    """Task -> the group right below the suite that it belongs to, as lm-eval has built it: `stem` for `mmlu_stem` of `mmlu`.
+
+    A task in two of them would be counted in both: then no item is said to have a group.
+    """
+    suite, found = settings["suite"], []
+    for name in built["group_map"].get(suite, ()):
+        if name in built["groups"]:
+            own = built["groups"][name].get_all_tasks()
+            found += [(task.task_name, name.removeprefix(f"{suite}_")) for task in own]
+    return dict(found) if len(dict(found)) == len(found) else {}
 
 
 def allow(definitions: list[str], settings: Mapping[str, Any]) -> None:
@@ -128,7 +152,7 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Scores of every item; one for which a broken model gives no likelihoods counts as wrong."""
-    samples = evaluated(model, prepared, settings)
+    samples, grouped = evaluated(model, prepared, settings), prepared.reference[-1]
     frames, answered = [], []
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
@@ -138,14 +162,16 @@ def run(
             column: np.array([float(row[metric]) if metric in row else np.nan for row in first]) * whole
             for column, metric in SCORES.items()
         }
-        frames.append(tasks.items_frame([f"{name}-{row['doc_id']:06d}" for row in first], **scores))
+        names = [f"{name}-{row['doc_id']:06d}" for row in first]
+        frames.append(tasks.items_frame(names, **scores, group=grouped.get(name)))
     items = pd.concat(frames, ignore_index=True)
     metrics = {"accuracy": float(items["score"].mean())}
     if items["second_score"].notna().all():
         metrics["normalised_accuracy"] = float(items["second_score"].mean())
-    return Outcome(
-        metrics, items, tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
-    )
+    parts = {metric: items.loc[items["group"] == name, "score"] for metric, name in GROUPS.items()}
+    metrics |= {metric: float(part.mean()) for metric, part in parts.items() if len(part)}
+    broken = tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
+    return Outcome(metrics, items, broken, {metric: len(part) for metric, part in parts.items()})
 
 
 def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any]) -> dict[str, list[dict]]:
@@ -153,7 +179,7 @@ def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str,
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    built, tokenizer, length, limit, folder = prepared.reference
+    built, tokenizer, length, limit, folder, _ = prepared.reference
     for task in built["tasks"].values():
         task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the sampler moves on with each evaluation
 
