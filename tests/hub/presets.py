@@ -4,6 +4,7 @@ Widths, depths, vocabularies and numbers of rows are small. Names of files and t
 format of tokenizer and image processor, columns, splits and classes are as published.
 """
 
+import gzip
 import io
 import json
 import tempfile
@@ -509,6 +510,18 @@ def articles() -> Files:
     return files | {"wikitext-103-raw-v1/test-00000-of-00001.parquet": b"not to be fetched"}
 
 
+def shard_of_web() -> Files:
+    """C4: compressed lines of JSON, a shard of a thousand."""
+    lines = [
+        json.dumps(
+            {"text": "\n".join([sentence(30)] * 2), "timestamp": "2019-04-25T12:57:54Z", "url": "https://a.example"}
+        )
+        for _ in range(60)
+    ]
+    name = "en/c4-train.{:05d}-of-01024.json.gz"
+    return {name.format(0): gzip.compress("\n".join(lines).encode(), mtime=0), name.format(1): b"not to be fetched"}
+
+
 def subjects() -> Files:
     """MMLU: a folder per subject, one of all, and one to train on whose rows are nested."""
     from lm_eval.tasks import TaskManager
@@ -601,7 +614,7 @@ CLOTHES = [
     "T - shirt / top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 ]  # fmt: skip
 FINE, COARSE = ([f"{kind} {i:02d}" for i in range(n)] for kind, n in (("class", 100), ("group", 20)))
-DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv -> its stand-in
+DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv or calibrations.tsv -> its stand-in
     "glue-mnli": lambda: sentences(
         "mnli", ["premise", "hypothesis"], ["entailment", "neutral", "contradiction"], "_matched", "_mismatched"
     ),
@@ -626,6 +639,7 @@ DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv -> its 
         "fashion_mnist", "image", {"label": CLOTHES}, 28, "L", {"train": "", "test": ""}
     ),
     "wikitext2": articles,
+    "c4-shard": shard_of_web,
     "mmlu": subjects,
     "boolq": yes_or_no,
     "glue-rte-documents": lambda: sentences("rte", PAIR, ENTAILED),

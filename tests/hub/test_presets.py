@@ -38,6 +38,11 @@ FURTHER = [("bert-base", "squad"), ("opt-350m", "mnli"), ("vit-base", "tiny-imag
 CELLS = {(model, TASK_OF[row["type"]]): f"{TABLE}, {model}" for model, row in MODELS.items()}
 CELLS |= {(MODEL_OF[row["kind"]], task): f"config/tasks.tsv, {task}" for task, row in TASKS.items()}
 CELLS |= dict.fromkeys(FURTHER, "a preset's grid")
+CALIBRATIONS = {
+    row["calibration"]: row
+    for row in tsv.read_table(ROOT / "config/calibrations.tsv", "calibrations", "calibration")
+    if row["source"] == "hub"
+}
 SMALLER = {"n_train": None, "n_eval": None, "epochs": 1}  # all rows that there are
 
 
@@ -93,7 +98,9 @@ def published(hub: Hub, kind: str, row: dict, files: dict[str, bytes]) -> str:
     return commit
 
 
-def asked(folder: Path, model: dict, task: dict, commits: dict[str, str]) -> study.Study:
+def asked(
+    folder: Path, model: dict, task: dict, commits: dict[str, str], patterns: tuple = ("global",), **more
+) -> study.Study:
     """The study of one curve, its branches locked to the hub's commits."""
     lines = [
         f"{kind}\t{revisions.repository(row)}\t{row['revision']}\t{commits[kind]}"
@@ -104,11 +111,13 @@ def asked(folder: Path, model: dict, task: dict, commits: dict[str, str]) -> stu
     block = {
         "models": [model["model"]],
         "tasks": [task["task"]],
-        "patterns": ["global"],
+        "patterns": list(patterns),
         "sparsities": [0.5],
         "seeds": [0],
     }
-    config = configuration.read_config("config/config.yaml") | {"study": "stand-in", "models": TABLE, "grid": [block]}
+    config = (
+        configuration.read_config("config/config.yaml") | {"study": "stand-in", "models": TABLE, "grid": [block]} | more
+    )
     return study.read(config | {"references": None, "revisions": str(folder / "revisions.tsv")}, looking=False)
 
 
@@ -185,6 +194,46 @@ def test_from_fetching_to_a_number(hub, call, built, tmp_path, monkeypatch, mode
     assert not hub.requests  # as on a node without network
 
 
+@pytest.mark.parametrize("name", CALIBRATIONS)
+def test_what_patterns_are_calibrated_on_from_fetching_to_a_number(hub, call, built, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    calibration, row, data = CALIBRATIONS[name], member("vicuna-7b"), TASKS["wikitext2"]
+    made = stand_in(TABLE, presets.MODELS, "vicuna-7b", built)
+    text, drawn = (
+        stand_in("config", presets.DATA, dataset, built) for dataset in (data["dataset"], calibration["dataset"])
+    )
+    commits = {
+        "model": published(hub, "models", row, made.files),
+        "dataset": published(hub, "datasets", data, text | presets.ABOUT),
+    }
+    published(hub, "datasets", calibration, drawn | presets.ABOUT)
+    found = asked(tmp_path, row, data, commits, patterns=["wanda", "sparsegpt"], calibration={"decoder": name})
+    assert found.used_datasets == sorted([calibration["dataset"], data["dataset"]])
+    manifests = {what: tmp_path / what / "manifest.json" for what in ("model", "data", "calibration")}
+    row = found.models[row["model"]]
+    given = ["--settings", found.source(row), "--manifest", manifests["model"], "--allow-pickle"]
+    run(call, "fetch_model", "--model", row["model"], *given)
+    for what, dataset in (("data", data["dataset"]), ("calibration", calibration["dataset"])):
+        settings = found.source(found.datasets[dataset])
+        run(call, "fetch_dataset", "--dataset", dataset, "--settings", settings, "--manifest", manifests[what])
+    hub.requests.clear()
+    for pattern in ("wanda", "sparsegpt"):
+        settings = json.loads(found.settings("wikitext2", found.calibration(row["model"], pattern)))
+        settings["calibration"] |= {"sequences": 6, "length": 12}
+        out = {name: tmp_path / f"{pattern}-{name}.parquet" for name in ("runs", "items")}
+        run(
+            call, "prune_eval", "--model", row["model"], "--task", "wikitext2", "--pattern", pattern, "--sparsities", "0.500",
+            "--settings", json.dumps(settings | SMALLER, sort_keys=True), "--device", "cpu", "--allow-pickle",
+            "--code", found.code("prune_eval", "wikitext2", pattern), "--manifest", manifests["model"],
+            "--data", manifests["data"], "--calibration", manifests["calibration"], "--runs", out["runs"], "--items", out["items"],
+        )  # fmt: skip
+        runs = pd.read_parquet(out["runs"])
+        assert all(math.isfinite(value) for value in runs["value"]), runs
+        assert set(runs["calibration"]) == {name}
+        assert set(runs["calibration_tokens"]) == {72}
+    assert not hub.requests
+
+
 def run(call, *arguments) -> None:
     code, said = call(*arguments)
     assert code == 0, said
@@ -206,7 +255,7 @@ def test_its_tokenizer_reads_texts_as_the_published_one(built, tmp_path, model):
 
 def test_every_stand_in_has_a_row():
     assert presets.MODELS.keys() <= MODELS.keys()
-    assert presets.DATA.keys() <= {row["dataset"] for row in TASKS.values()}
+    assert presets.DATA.keys() <= {row["dataset"] for row in (*TASKS.values(), *CALIBRATIONS.values())}
 
 
 LOOKED_AT = {  # what make study is told of a repository: whether it takes it, and what it says

@@ -8,7 +8,7 @@ from test_figures import LONG, assert_readable
 
 from essential_sparsity import tables
 from essential_sparsity.curves import bootstrap, differences
-from essential_sparsity.figures import tickets
+from essential_sparsity.figures import gains, tickets
 
 N = 400
 LEVELS = (0.2, 0.4, 0.6, 0.8)
@@ -256,3 +256,68 @@ def test_masks_that_were_not_compared_are_a_sentence_not_an_error():
     figure = tickets.similarity(masks_compared(), "n")
     assert_readable(figure)
     assert [text.get_text() for text in figure.texts] == ["Nothing to compare: no ticket of n is there."]
+
+
+def test_pairs_are_tickets_minus_one_shot_and_calibrated_minus_its_peer():
+    tickets_alone = {"dense", "global", "lth", "erk", "random"}
+    assert differences.pairs(tickets_alone, True) == [("erk", "global"), ("lth", "global"), ("random", "global")]
+    assert differences.pairs(tickets_alone, False) == []
+    names = {
+        "dense",
+        "layerwise",
+        "rowwise",
+        "nm4",
+        "wanda",
+        "wanda-onepass",
+        "wanda-nm4",
+        "sparsegpt",
+        "sparsegpt-nm4",
+        "owl-wanda",
+    }
+    assert differences.pairs(names, False) == [
+        ("owl-wanda", "rowwise"),
+        ("sparsegpt", "layerwise"),
+        ("sparsegpt", "wanda"),
+        ("sparsegpt-nm4", "nm4"),
+        ("sparsegpt-nm4", "wanda-nm4"),
+        ("wanda", "rowwise"),
+        ("wanda-nm4", "nm4"),
+        ("wanda-onepass", "rowwise"),
+    ]
+    assert differences.pairs({"dense", "wanda", "global"}, False) == [], "without its peer there is nothing to subtract"
+
+
+def calibrated(names=("dense", "rowwise", "layerwise", "wanda", "sparsegpt"), seeds=(0, 1)):
+    runs, items = study(0.0, seeds, patterns=names)
+    better = {"wanda": 0.1, "sparsegpt": 0.15}
+    for name, gain in better.items():
+        own = items["pattern"] == name
+        items.loc[own, "score"] = (items.loc[own, "score"] + (np.arange(own.sum()) % 100 < 100 * gain)).clip(upper=1)
+    means = items.groupby(KEY)["score"].mean().rename("value").reset_index()
+    return runs.drop(columns="value").merge(means, on=KEY), items
+
+
+def test_what_calibration_gains_is_measured_and_drawn():
+    runs, items = calibrated()
+    found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 500)
+    assert set(zip(found["pattern_a"], found["pattern_b"], strict=True)) == {
+        ("wanda", "rowwise"),
+        ("sparsegpt", "layerwise"),
+        ("sparsegpt", "wanda"),
+    }
+    against_magnitude = found[found["pattern_b"] != "wanda"]
+    assert (against_magnitude["difference"] > 0.05).all()
+    assert (against_magnitude["low"] < against_magnitude["difference"]).all()
+    figure = gains.gain(found, "m", "t", {"model": LONG, "task": LONG})
+    assert_readable(figure)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == ["SparseGPT − layerwise", "Wanda − rowwise"]
+    assert figure.axes[0].get_ylabel() == "Accuracy:\ngain by calibration (points)"
+
+
+def test_a_gain_of_one_seed_says_so_and_nothing_to_compare_is_a_sentence():
+    runs, items = calibrated(seeds=(0,))
+    found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 200)
+    figure = gains.gain(found, "m", "t")
+    assert all(text.get_text().endswith(", one seed") for text in figure.legends[0].get_texts())
+    assert "Nothing to compare for m on other" in gains.gain(found, "m", "other").texts[0].get_text()

@@ -92,7 +92,7 @@ def test_what_was_only_found_again_is_no_measure():
     log = Path(study.STORE, f"logs/prune_eval/{done[1].path}.log")
     log.parent.mkdir(parents=True)
     log.write_text("Not computed again: the run, made of the same before.\n")
-    assert estimate.per_level(Path(study.STORE, "benchmarks/prune_eval")) == pytest.approx(2)
+    assert estimate.per_level([Path(study.STORE, "benchmarks/prune_eval")]) == pytest.approx(2)
 
 
 def test_a_finished_study_has_nothing_left():

@@ -168,7 +168,7 @@ def test_the_report_tells_how_many_seeds_the_levels_have():
 
 def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
     figure = draw(CASES["plain"])
-    line = next(line for line in figure.axes[0].lines if line.get_color() == curves.STYLES["global"][0])
+    line = next(line for line in figure.axes[0].lines if line.get_color() == style.STYLES["global"][0])
     assert line.get_xdata().tolist() == pytest.approx(list(range(0, 100, 10)))
     assert line.get_ydata()[0] == pytest.approx(90 * 0.999)
     assert line.get_ydata()[-1] == pytest.approx(50 * 0.999)
@@ -193,9 +193,9 @@ def test_a_random_pattern_does_not_flatten_the_rest():
 
 
 def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
-    names = [*curves.STYLES, "nm16", "nm32", "nm64", "nm128"]
-    assert len(set(curves._styles(names).values())) == len(names)
-    assert curves._styles(["nm16", "global"])["global"] == curves.STYLES["global"]
+    names = [*style.STYLES, "nm16", "nm32", "nm64", "nm128"]
+    assert len(set(style.looks(names).values())) == len(names)
+    assert style.looks(["nm16", "global"])["global"] == style.STYLES["global"]
 
 
 def test_nothing_to_draw_is_said():

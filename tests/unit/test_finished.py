@@ -175,7 +175,7 @@ def arguments(tmp_path) -> argparse.Namespace:
     return argparse.Namespace(
         model="tiny", task="words", pattern="lth", sparsities="0.200+0.400", seed=0, settings='{"n_eval": 5}', code="c0de",
         manifest=str(tmp_path / "model.json"), data=str(tmp_path / "data.json"), tickets=[str(tmp_path / "ticket")] * 2,
-        dense=[], references=None, disagreement="stop", work=tmp_path / "work", runs=tmp_path / "results/runs.parquet",
+        calibration=str(tmp_path / "data.json"), dense=[], references=None, disagreement="stop", work=tmp_path / "work", runs=tmp_path / "results/runs.parquet",
         items=tmp_path / "results/items.parquet",
     )  # fmt: skip
 
@@ -232,6 +232,7 @@ CHANGES: dict[str, tuple[Callable[[argparse.Namespace, Path], None], str]] = {
     "levels": (lambda args, place: vars(args).update(sparsities="0.200+0.500"), "sparsities"),
     "checkpoint": (lambda args, place: vars(args).update(manifest=other(place)), "checkpoint"),
     "data": (lambda args, place: vars(args).update(data=other(place)), "data"),
+    "calibration": (lambda args, place: vars(args).update(calibration=other(place)), "calibration"),
     "ticket": (lambda args, place: Path(args.tickets[0]).write_text("another ticket"), "lottery ticket"),
 }
 

@@ -313,7 +313,11 @@ def read(found: pd.DataFrame, grid: pd.DataFrame, tmp_path: Path) -> pd.DataFram
     table, curves = knees.table(found, items, replicates=50, asked=grid)
     tables.write(table, "knees", tmp_path / "knees.parquet")
     tables.write(comparisons.table(curves, ["model", "pattern"]), "comparisons", tmp_path / "comparisons.parquet")
-    tables.write(differences.table(found, items, CHAINED, 50), "differences", tmp_path / "differences.parquet")
+    tables.write(
+        differences.table(found, items, {*zip(found["model"], found["task"], strict=True)}, 50),
+        "differences",
+        tmp_path / "differences.parquet",
+    )
     table = tables.read(tmp_path / "knees.parquet", "knees")
     lost = grid.merge(found[runs.KEY], how="left", indicator="there").query("there == 'left_only'")
     assert summary.knee_lines(table)

@@ -226,7 +226,7 @@ def evaluation(tmp_path, table, pattern: str, **changed) -> argparse.Namespace:
         files.write_json(tmp_path / f"{name}.json", {"files": []})
     return argparse.Namespace(
         model="m", task="t", pattern=pattern, sparsities="0.000" if pattern == "dense" else "0.500", seed=0, settings="{}",
-        code="c0de", manifest=tmp_path / "model.json", data=tmp_path / "data.json", tickets=[], dense=[],
+        code="c0de", manifest=tmp_path / "model.json", data=tmp_path / "data.json", tickets=[], calibration=None, dense=[],
         references=str(table), disagreement="stop", work=tmp_path / "work", runs=tmp_path / f"results/{pattern}.parquet",
         items=tmp_path / f"results/{pattern}-items.parquet",
     )  # fmt: skip

@@ -10,6 +10,10 @@ import pytest
 from essential_sparsity import files, tables
 from essential_sparsity.tables import costs, provenance, runs
 
+UNCALIBRATED = [name for name in tables.schema("runs").names if name.startswith("calibration")] + [
+    "damping",
+    "uncalibrated",
+]
 TABLES = ["costs", "differences", "items", "knees", "layers", "runs", "similarity", "spectrum"]
 
 
@@ -38,6 +42,7 @@ def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> 
         "device": "cpu",
         "collapsed": None,
         "ticket_sha256": None,
+        **dict.fromkeys(UNCALIBRATED),
         **{f"{part}_sha256": part for part in ("settings", "checkpoint", "data", "code", "items")},
         "digest": "d",
     }
@@ -53,7 +58,11 @@ def grid_rows(folder: Path, pattern: str, sparsities: tuple[float, ...] = (0.2,)
         path = folder / f"{name}s/tiny/manifest.json"
         files.write_json(path, {"files": [{"path": "a", "sha256": name}]})
         rows[name] = str(path)
-    rows["ticket"] = None
+    rows["ticket"] = rows["calibration"] = None
+    if pattern == "wanda":
+        path = folder / "datasets/calibration/manifest.json"
+        files.write_json(path, {"files": [{"path": "a", "sha256": "calibration"}]})
+        rows["calibration"] = str(path)
     if pattern == "lth":
         rows["ticket"] = [
             str(folder / f"tickets/tiny/words/seed{seed}/{sparsity:.3f}.sha256") for sparsity in sparsities
@@ -76,6 +85,7 @@ def made_of(row) -> dict:
     return {
         "checkpoint_sha256": provenance.of_manifest(row.checkpoint),
         "data_sha256": provenance.of_manifest(row.dataset),
+        "calibration_sha256": provenance.of_manifest(row.calibration) if row.calibration else None,
         "ticket_sha256": provenance.of_ticket(row.ticket) if row.ticket else None,
     }
 
@@ -288,6 +298,7 @@ def test_metrics_are_those_that_the_task_names_and_others_as_far_as_they_are_def
         ({"checkpoint_sha256": "x"}, "other checkpoint"),
         ({"data_sha256": "x", "code_sha256": "x"}, "other code, data"),
         ({"ticket_sha256": "x"}, "other lottery ticket"),
+        ({"calibration_sha256": "x"}, "other calibration"),
     ],
 )
 def test_a_stale_file_is_refused_by_name_and_with_what_it_was_made_of(grid, changed, told):

@@ -6,6 +6,7 @@ colour vision) together with a marker or dashes each.
 
 import os
 import textwrap
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl

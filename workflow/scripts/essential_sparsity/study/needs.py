@@ -226,8 +226,7 @@ def with_calibration(
         found += levels * COLUMNS * depth(model) * STEP[gpu]
     handed = 2 * seen * wide * size / 1e6
     block = (model["parameters"] * wide / depth(model) * size + 3 * 16 * wide**2 * 4) / 1e6
-    restored = stored_mb(model) if levels > 1 else 0  # the file, mapped
-    host = need.host_mb + handed + restored + (0 if gpu else block)
+    host = need.host_mb + handed + (0 if gpu else block)
     return replace(need, minutes=need.minutes + found / 60, host_mb=host)
 
 

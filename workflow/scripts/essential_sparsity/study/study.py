@@ -166,7 +166,9 @@ class Study:
     @cached_property
     def calibrated(self) -> list[tuple[str, str]]:
         """(model, task) with a calibrated pattern beside its peer, sorted."""
-        return [curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)]
+        return [
+            curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)
+        ]
 
     @cached_property
     def studied(self) -> list[str]:
