@@ -48,7 +48,11 @@ from essential_sparsity.training import finetuning, resume
 
 DEVICE = mask_speed.DEVICE
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-ONE_SHOT = [name for name, entry in patterns.PATTERNS.items() if name != "dense" and entry.score != "given"]
+ONE_SHOT = [
+    name
+    for name, entry in patterns.PATTERNS.items()
+    if name != "dense" and entry.score != "given" and entry.needs != "calibration"
+]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 WORDS = ["good", "bad", *(f"word{i}" for i in range(96))]
 

@@ -3,6 +3,7 @@
 import contextlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -373,3 +374,33 @@ def test_near_zero_counts_bound_the_truth(dtype):
             assert row["below"] <= true <= row["below"] + row["boundary"]
             if threshold == 2.0**-6:
                 assert row["below"] == true
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "input_dim"), [((6, 20), 1), ((20, 6), 0), ((3, 6, 20), 2), ((3, 20, 6), 1)])
+def test_rowwise_prunes_as_many_of_each_output_in_the_total_order_and_nests(dtype, shape, input_dim):
+    tensor = torch.randint(-4, 5, shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    weight = PrunableWeight("layer.0.weight", 0, "w", "mlp", shape, input_dim)
+    plan = masks.plan("rowwise", [(weight, tensor)], [0.1 * i for i in range(11)], 3)
+    places = torch.arange(tensor.numel()).view(shape).movedim(input_dim, -1).reshape(-1, 20)
+    rows, before = tensor.float().abs().movedim(input_dim, -1).reshape(-1, 20), None
+    hashes = torch.as_tensor(thresholds.tie_hash(places, plan.key))
+    for sparsity in (0.0, 0.1, 0.3, 0.5, 0.8, 1.0):
+        mask = dict(plan.masks(sparsity))["layer.0.weight"].movedim(input_dim, -1).reshape(-1, 20)
+        count = round(20 * sparsity)
+        for row in range(len(rows)):
+            order = sorted(range(20), key=lambda i: (rows[row, i].item(), hashes[row, i].item()))
+            assert sorted(mask[row].nonzero().squeeze(1).tolist()) == sorted(order[:count])
+        assert before is None or not (before & ~mask).any()
+        before = mask
+    counts = masks.pruned_counts(
+        pd.DataFrame({"tensor": ["t"], "shape": ["x".join(map(str, shape))], "input_dim": [input_dim], "layer": [0], "role": ["w"], "sublayer": ["mlp"]}),
+        "rowwise", 0.3,
+    )  # fmt: skip
+    assert counts["pruned"].tolist() == [len(rows) * 6]
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "sparsegpt", "owl-wanda", "wanda-nm4"])
+def test_patterns_that_need_calibration_are_not_planned_without_it(pattern):
+    with pytest.raises(ValueError, match=rf"pattern '{pattern}' is applied by `calibrated.Plan`"):
+        masks.plan(pattern, some_weights(torch.float32), [0.5], 0)

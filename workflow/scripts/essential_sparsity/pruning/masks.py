@@ -100,9 +100,9 @@ class Plan:
         elif self.pattern.structure == "nm":
             self.pruned = {sparsity: nm_pruned(self.pattern, sparsity) for sparsity in sparsities}
         elif self.pattern.structure == "rows":
-            self.matrices = list(
-                matrices((weight, values) for (weight, _), values in zip(self.weights, values, strict=True))
-            )
+            self.matrices: dict[str, list[Matrix]] = {}
+            for matrix in matrices((weight, own) for (weight, _), own in zip(self.weights, values, strict=True)):
+                self.matrices.setdefault(matrix.weight.name, []).append(matrix)
         else:
             self.thresholds = self._thresholds(sorted(set(sparsities)))
 
@@ -161,14 +161,10 @@ class Plan:
     def _rows(self, weight: PrunableWeight, sparsity: float) -> torch.Tensor:
         """As many of each row as of any other."""
         mask = torch.zeros(weight.shape, dtype=torch.bool, device=self.weights[0][1].device)
-        for matrix in self.matrices:
-            if matrix.weight.name == weight.name:
-                found = smallest.of_rows(
-                    matrix.rows().float().abs(),
-                    level_count(sparsity, matrix.inputs),
-                    lambda rows, matrix=matrix: tie_hash(matrix.places(rows), self.key),
-                )
-                Matrix(weight, mask, matrix.part, 0).rows().copy_(found)
+        for matrix in self.matrices[weight.name]:
+            scored, count = matrix.rows().float().abs(), level_count(sparsity, matrix.inputs)
+            found = smallest.of_rows(scored, count, lambda rows, own=matrix: tie_hash(own.places(rows), self.key))
+            Matrix(weight, mask, matrix.part, 0).rows().copy_(found)
         return mask
 
     def _nm(self, i: int, pruned: int) -> torch.Tensor:
