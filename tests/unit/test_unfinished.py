@@ -13,7 +13,14 @@ from essential_sparsity.errors import UserError
 
 @pytest.mark.parametrize(
     ("options", "found"),
-    [(["-n"], []), (["--profile", "slurm", "--dry-run"], []), (["-np"], []), (["--cores", "2"], [7])],
+    [
+        (["-n"], []),
+        (["--profile", "slurm", "--dry-run"], []),
+        (["-np"], []),
+        (["-kn"], []),
+        (["--cores", "2"], [7]),
+        (["-Rpretrain"], [7]),
+    ],
 )
 def test_a_dry_run_beside_a_run_keeps_nobody_waiting(monkeypatch, options, found):
     command = ["python", "/somewhere/bin/snakemake", *options]

@@ -64,21 +64,25 @@ def slurm(*command: str) -> list[str]:
 
 def submitted(head: heads.Head) -> list[str]:
     """Ids of the jobs in SLURM's queue that a head has submitted from this folder; never of the one this runs in."""
-    lines = slurm("squeue", f"--name={head.run}", "--noheader", "--format=%i|%j|%Z")
+    lines = slurm("squeue", f"--name={head.run}", "--noheader", "--format=%A|%j|%Z")
     found = [job for job, _, told in (line.partition("|") for line in lines) if told == f"{head.run}|{os.getcwd()}"]
     return [job for job in found if job != os.environ.get("SLURM_JOB_ID")]
 
 
 def over(head: heads.Head) -> bool:
-    """Whether a head is known to be dead: it was on this machine, or SLURM has ended the allocation in which it ran."""
+    """Whether a head is known to be dead: it was on this machine, or SLURM has ended the allocation in which it ran.
+
+    Of another user's allocations SLURM may say nothing, whether they live or not (`PrivateData`).
+    """
     living = head.alive()
     if living is not None:
         return not living
     if not head.allocation or head.restarted():
         return head.restarted()
-    if not shutil.which("squeue"):
+    if head.user != os.getuid() or not shutil.which("squeue"):
         return False
-    return head.allocation not in slurm("squeue", f"--user={head.user}", "--noheader", "--format=%i")
+    # %A: as SLURM_JOB_ID has it; %i of an array's job is another number
+    return head.allocation not in slurm("squeue", f"--user={head.user}", "--noheader", "--format=%A")
 
 
 def cancel(head: heads.Head) -> None:
@@ -107,22 +111,32 @@ def clear(known_dead: str | None = None) -> None:
     for head in left:
         if head.alive():
             raise errors.UserError(f"{head} is at work in this folder. Wait until it ends, or stop it.")
-        if head.name != known_dead and not over(head):
-            raise errors.UserError(
-                f"{head} did not end in order and may be at work in this folder: {platform.node()}, where this was called, "
-                f"cannot see. Look there (`ssh {head.host} ps -p {head.pid}`), and wait until it ends or stop it. If it is "
-                f"dead, `python workflow/scripts/run_alone.py {DEAD} {head.name}` cancels its jobs and unlocks; then call "
-                "again."
-            )
-    for head in left:
+    dead = [head for head in left if head.name == known_dead or over(head)]
+    unclear = [head for head in left if head not in dead]
+    if unclear and known_dead is None:
+        raise errors.UserError(refusal(unclear[0]))
+    for head in dead:
         if head.run:
             cancel(head)
-    if any(LOCKS.glob("*")):
+    if any(LOCKS.glob("*")) and not unclear:
         if not left:
             raise errors.UserError(unknown())
-        subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet", "all"], check=True)
-    for head in left:
+        shutil.rmtree(
+            LOCKS
+        )  # as `snakemake --unlock` does, which first reads a configuration, and not the one that was locked
+    for head in dead:
         head.path.unlink(missing_ok=True)
+    if unclear:
+        raise errors.UserError(refusal(unclear[0]))
+
+
+def refusal(head: heads.Head) -> str:
+    """What to do about a head that may live."""
+    return (
+        f"{head} did not end in order and may be at work in this folder: {platform.node()}, where this was called, cannot see. "
+        f"Look there (`ssh {head.host} ps -p {head.pid}`), and wait until it ends or stop it. If it is dead, "
+        f"`python workflow/scripts/run_alone.py {DEAD} {head.name}` cancels its jobs and unlocks; then call again."
+    )
 
 
 def unknown() -> str:
