@@ -63,8 +63,7 @@ def check(place: str, runs: Any, expected: Iterable[Mapping[str, Any]], disagree
     wrong = [explanation(place, row) for row in compared if not row["agrees"]]
     if wrong and disagreement == "stop":
         raise errors.UserError(
-            "\n".join(wrong)
-            + "\nThe sparse runs of this curve are not started. Mend the cause, correct the row of the "
+            f"{' '.join(wrong)} The sparse runs of this curve are not started. Mend the cause, correct the row of the "
             "references table, or set `dense_check: warn`."
         )
     for line in wrong:
