@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-TAIL = 4096  # bytes of a log that are read
+TAIL = 1 << 16  # bytes of a log that are read
 
 
 def last_line(log: str | Path, indented: bool = True) -> str:
