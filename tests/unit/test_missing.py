@@ -85,6 +85,17 @@ def test_a_lost_file_takes_its_levels_and_no_others(grid, tmp_path):
     assert len(runs.collect(left)) == len(grid) - 2
 
 
+@pytest.mark.parametrize("said", [b"", b"\n", b"\xff\xfe"])
+def test_a_damaged_digest_of_a_ticket_takes_its_runs_and_no_others(grid, tmp_path, said):
+    of_ticket = only(grid, pattern="lth")
+    Path(of_ticket["ticket"].iloc[0]).write_bytes(said)
+    found = table(grid, tmp_path)
+    assert found["run"].tolist() == of_ticket["run"].tolist()
+    assert found["reason"].str.startswith("Its file is of other lottery ticket").all()
+    with pytest.raises(errors.UserError, match="other lottery ticket"):
+        runs.collect(grid)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
