@@ -12,11 +12,13 @@ which clears what it left. Where jobs fail, the tables and figures of what is th
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,24 +28,35 @@ from essential_sparsity.study import configuration, heads, study
 
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
+# the programs of rules, not those that a person calls
+JOB = re.compile(r"workflow/scripts/(?!(estimate|lock|new_study|print_\w+|refine|report|run_alone)\.py)\w+\.py")
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
 
 
-def others() -> list[int]:
-    """Process ids of the Snakemake runs at work in this folder on this machine, but for this process and its parents.
-
-    A dry run writes nothing and is none.
-    """
+def here() -> Iterator[tuple[int, list[str]]]:
+    """The processes at work in this folder on this machine, with their commands, but for this process and its parents."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        command = process.info["cmdline"] or ()
+        if process.info["cwd"] == os.getcwd() and process.pid not in own:
+            yield process.pid, process.info["cmdline"] or []
+
+
+def others() -> list[int]:
+    """Process ids of the Snakemake runs at work here. A dry run writes nothing and is none."""
+    return [
+        pid
+        for pid, command in here()
         # `--mode remote` is a cluster job on this machine, not a run
-        named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
-        if named and not heads.dry(command) and process.info["cwd"] == os.getcwd() and process.pid not in own:
-            found.append(process.pid)
-    return found
+        if any(Path(part).name == "snakemake" for part in command)
+        and "remote" not in command
+        and not heads.dry(command)
+    ]
+
+
+def orphans() -> list[int]:
+    """Process ids of jobs at work here: where no run is, they have outlived the one that started them on this machine."""
+    return [pid for pid, command in here() if any(map(JOB.fullmatch, command[:3]))]
 
 
 def slurm(*command: str) -> list[str]:
@@ -118,6 +131,11 @@ def clear(known_dead: str | None = None) -> None:
     for head in dead:
         if head.run:
             cancel(head)
+    if pids := list(map(str, orphans())):
+        raise errors.UserError(
+            f"Jobs of a killed run are still at work in this folder (process {', '.join(pids)}). Wait until they end, what they "
+            f"finish is not computed again; or stop them (`kill {' '.join(pids)}`). Then call again."
+        )
     if any(LOCKS.glob("*")) and not unclear:
         if not left:
             raise errors.UserError(unknown())
