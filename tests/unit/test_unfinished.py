@@ -45,6 +45,7 @@ def test_a_dry_run_beside_a_run_keeps_nobody_waiting(monkeypatch, options, found
 def test_jobs_that_outlive_a_killed_run_on_this_machine_are_not_computed_beside(monkeypatch, tmp_path, command, left):
     """Snakemake was killed, by the machine for want of memory for instance, and its jobs were not."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_alone, "GRACE", 0)
     process = SimpleNamespace(pid=7, info={"cmdline": command, "cwd": os.getcwd()})
     monkeypatch.setattr(run_alone.psutil, "process_iter", lambda names: [process])
     assert run_alone.others() == []

@@ -32,6 +32,7 @@ LOCKS = Path(".snakemake/locks")
 JOB = re.compile(r"workflow/scripts/(?!(estimate|lock|new_study|print_\w+|refine|report|run_alone)\.py)\w+\.py")
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
+GRACE = 5  # seconds that the system has for ending what was killed with its run
 
 
 def here() -> Iterator[tuple[int, list[str]]]:
@@ -131,7 +132,10 @@ def clear(known_dead: str | None = None) -> None:
     for head in dead:
         if head.run:
             cancel(head)
-    if pids := list(map(str, orphans())):
+    deadline = time.monotonic() + GRACE
+    while (pids := list(map(str, orphans()))) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if pids:
         raise errors.UserError(
             f"Jobs of a killed run are still at work in this folder (process {', '.join(pids)}). Wait until they end, what they "
             f"finish is not computed again; or stop them (`kill {' '.join(pids)}`). Then call again."
