@@ -143,9 +143,8 @@ def clear(known_dead: str | None = None) -> None:
     if any(LOCKS.glob("*")) and not unclear:
         if not left:
             raise errors.UserError(unknown())
-        shutil.rmtree(
-            LOCKS
-        )  # as `snakemake --unlock` does, which first reads a configuration, and not the one that was locked
+        # as `snakemake --unlock` does, which would first read config/config.yaml, whatever was run
+        shutil.rmtree(LOCKS)
     for head in dead:
         head.path.unlink(missing_ok=True)
     if unclear:
