@@ -16,14 +16,15 @@ from essential_sparsity.errors import UserError
 from essential_sparsity.study import heads
 
 RUN = "essential_0c3f"
-# a queue in a file, one job a line (id|name|user|folder), asked and changed as SLURM's is
+# a queue in a file, one job a line (id|name|user|folder), asked and changed as SLURM's is; id: of an array's job 9_1=12
 SQUEUE = """#!{python}
 import sys
 given = dict(part.partition("=")[::2] for part in sys.argv[1:])
 for line in open("{queue}").read().splitlines():
     job, name, user, folder = line.split("|")
     if given.get("--name", name) == name and given.get("--user", user) == user:
-        print(given["--format"].replace("%i", job).replace("%j", name).replace("%Z", folder))
+        shown, _, own = job.partition("=")
+        print(given["--format"].replace("%A", own or shown).replace("%i", shown).replace("%j", name).replace("%Z", folder))
 """
 SCANCEL = """#!{python}
 import sys
@@ -36,7 +37,7 @@ class Folder:
     """A folder in which Snakemake was killed, and the queue of a stand-in for SLURM."""
 
     def __init__(self, path: Path):
-        self.path, self.queue, self.unlocked = path, path / "queue.txt", []
+        self.path, self.queue = path, path / "queue.txt"
         (path / ".snakemake/locks").mkdir(parents=True)
         self.lock = path / ".snakemake/locks/0.input.lock"
         self.lock.touch()
@@ -77,15 +78,6 @@ def folder(tmp_path, monkeypatch):
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(run_alone, "PATIENCE", 2)
-    real = subprocess.run
-
-    def run(command, **options):
-        if "--unlock" not in command:
-            return real(command, **options)
-        folder.lock.unlink()
-        return None
-
-    monkeypatch.setattr(run_alone.subprocess, "run", run)
     return folder
 
 
@@ -138,8 +130,23 @@ def test_a_head_of_another_machine_is_refused_until_somebody_says_that_it_is_dea
     assert not head.path.exists()
 
 
+def test_of_two_heads_of_other_machines_each_can_be_said_to_be_dead(folder):
+    folder.jobs(_1=RUN, _2="essential_ffff")
+    one, other = folder.head(host="login2"), folder.head(host="login3", run="essential_ffff")
+    with pytest.raises(UserError, match=f"on login3, since .*--dead {other.name}"):
+        run_alone.main(["--dead", one.name])
+    assert folder.left == ["2"]
+    assert folder.lock.exists()
+    run_alone.main(["--dead", other.name])
+    assert folder.left == []
+    assert not folder.lock.exists()
+    assert heads.recorded() == []
+
+
 @pytest.mark.parametrize(
-    ("queued", "dead"), [(["9"], False), ([], True)], ids=["its allocation lives", "its allocation has ended"]
+    ("queued", "dead"),
+    [(["9"], False), (["8_1=9"], False), ([], True)],
+    ids=["its allocation lives", "its allocation lives, in a job array", "its allocation has ended"],
 )
 def test_a_head_in_an_allocation_is_dead_when_that_has_ended(folder, queued, dead):
     folder.jobs(_1=RUN, **{f"_{job}": "my-head" for job in queued})
@@ -150,7 +157,69 @@ def test_a_head_in_an_allocation_is_dead_when_that_has_ended(folder, queued, dea
     else:
         with pytest.raises(UserError, match="on node17"):
             run_alone.clear()
-        assert folder.left == ["1", "9"]
+        assert folder.left == ["1", *queued]
+
+
+def test_slurm_may_not_tell_of_the_allocation_of_another_user(folder):
+    folder.jobs()
+    folder.head(host="node17", allocation="9", user=os.getuid() + 1)
+    with pytest.raises(UserError, match="on node17"):
+        run_alone.clear()
+    assert folder.lock.exists()
+
+
+@pytest.mark.parametrize("told", [psutil.NoSuchProcess, psutil.AccessDenied])
+def test_a_process_that_the_system_hides_may_be_at_work(folder, monkeypatch, told):
+    """Of another user, where /proc is mounted with `hidepid`."""
+    head, real = folder.head(run=""), psutil.Process
+
+    def hidden(pid=None):
+        if pid == head.pid:
+            raise told(pid)
+        return real(pid)
+
+    def kill(pid, number):
+        assert number == 0
+        raise PermissionError
+
+    monkeypatch.setattr(heads.psutil, "Process", hidden)
+    monkeypatch.setattr(heads.os, "kill", kill)
+    assert head.alive() is None
+    with pytest.raises(UserError, match="cannot see"):
+        run_alone.clear()
+    assert folder.lock.exists()
+
+
+DAMAGED = [b"", b'{"host": "lo', b"[]", b"null", b'{"host": "login2"}', b"\xff\xfe", bytes(50)]
+
+
+@pytest.mark.parametrize("said", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_record_that_tells_nothing_is_no_reason_to_take_the_folder(folder, said):
+    """Its jobs are not known any more: deleting it is the last thing to do."""
+    folder.jobs(_1=RUN)
+    head = folder.head()
+    head.path.write_bytes(said)
+    for dead in (None, head.name):
+        with pytest.raises(UserError, match=f"{head.path} is damaged.*cancel what it left.*then delete"):
+            run_alone.clear(dead)
+    assert folder.left == ["1"]
+    assert folder.lock.exists()
+
+
+def test_a_record_of_another_name_is_damaged_and_touches_nothing_elsewhere(folder):
+    (folder.path / "mine-1.json").touch()
+    head = folder.head(host="login2")
+    head.path.write_text(json.dumps(vars(replace(head, host="../../mine", pid=1))))
+    with pytest.raises(UserError, match="is damaged"):
+        run_alone.clear("../../mine-1")
+    assert (folder.path / "mine-1.json").exists()
+
+
+def test_a_record_that_is_being_written_is_none(folder):
+    folder.jobs()
+    (folder.head(run="").path.parent / ".login2-1.x.tmp.json").touch()
+    run_alone.clear()
+    assert not folder.lock.exists()
 
 
 def test_a_head_whose_allocation_was_requeued_is_dead(folder, monkeypatch):
@@ -201,10 +270,13 @@ def test_a_machine_without_slurm_leaves_its_jobs_and_the_lock(folder, monkeypatc
     assert folder.lock.exists()
 
 
-def test_the_record_of_a_head_ends_with_it_unless_it_is_killed(folder):
+def test_the_record_of_a_head_ends_with_it_unless_it_is_killed_or_leaves_jobs(folder):
+    """Jobs are left by a second Ctrl-C, which comes while the first cancels them."""
+    folder.jobs(_1="essential_ffff")
     code = "import os; from essential_sparsity.study import heads; head = heads.announce(); heads.submits(head, 'x'); "
     child = "os.fork() or exit(); os.wait(); assert head.path.exists(); "
-    for end, left in (("pass", 0), ("1 / 0", 0), ("os.kill(os.getpid(), 9)", 1)):
+    orphan = f"open('{folder.queue}', 'w').write('1|x|0|{folder.path}')"
+    for end, left in (("pass", 0), ("1 / 0", 0), ("os.kill(os.getpid(), 9)", 1), (orphan, 2)):
         subprocess.run(
             [sys.executable, "-c", code + child + end],
             env={**os.environ, "PYTHONPATH": str(Path(run_alone.__file__).parent)},
@@ -212,5 +284,7 @@ def test_the_record_of_a_head_ends_with_it_unless_it_is_killed(folder):
         )
         found = heads.recorded()
         assert len(found) == left, end
-    assert found[0].run == "x"
-    assert found[0].alive() is False
+    assert {head.run for head in found} == {"x"}
+    assert {head.alive() for head in found} == {False}
+    run_alone.clear()
+    assert folder.left == []

@@ -45,3 +45,9 @@ def test_an_archive_of_another_length_or_content_is_damaged(folder, how):
     else:
         path.write_bytes(path.read_bytes()[:-1] if how == "shorter" else path.read_bytes() + b"x")
     assert markers.read(folder, {}, "test")[1] == "its file weights.pt is damaged"
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "null", "{}", '{"identity": {}}', '{"identity": 1, "files": {}}'])
+def test_a_marker_that_tells_nothing_is_damaged(folder, said):
+    (folder / markers.MARKER).write_text(said)
+    assert markers.read(folder, {}, "test") == ({}, "its marker is damaged")

@@ -85,6 +85,17 @@ def test_a_lost_file_takes_its_levels_and_no_others(grid, tmp_path):
     assert len(runs.collect(left)) == len(grid) - 2
 
 
+@pytest.mark.parametrize("said", [b"", b"\n", b"\xff\xfe"])
+def test_a_damaged_digest_of_a_ticket_takes_its_runs_and_no_others(grid, tmp_path, said):
+    of_ticket = only(grid, pattern="lth")
+    Path(of_ticket["ticket"].iloc[0]).write_bytes(said)
+    found = table(grid, tmp_path)
+    assert found["run"].tolist() == of_ticket["run"].tolist()
+    assert found["reason"].str.startswith("Its file is of other lottery ticket").all()
+    with pytest.raises(errors.UserError, match="other lottery ticket"):
+        runs.collect(grid)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -233,7 +244,9 @@ def gathered(grid, tmp_path):
     """The options of gathering one curve, whose tables are made in `curves/tiny/words`."""
     whole, _ = collect(grid, tmp_path)
     tables.write(whole, "runs", tmp_path / "curves/tiny/words/runs.parquet")
-    found, resamples = knees.table(runs_of(asked()).assign(model="tiny", task="words"), replicates=50)
+    found, resamples = knees.table(
+        runs_of(asked(patterns=("global", "lth"))).assign(model="tiny", task="words"), replicates=50
+    )
     none = tables.empty("missing_runs")
     for name, frame in (("knees", found), ("resamples", resamples), ("missing_runs", none)):
         tables.write(frame, name, tmp_path / f"curves/tiny/words/{name}.parquet")
@@ -257,6 +270,29 @@ def test_knees_of_other_runs_than_those_that_are_tabulated_are_not_gathered(gath
     assert "warning: " in capsys.readouterr().out
     assert len(tables.read(tmp_path / "knees.parquet", "knees")) == 2
     assert len(tables.read(tmp_path / "comparisons.parquet", "comparisons")) == 1
+
+
+@pytest.mark.parametrize("skip", [[], ["--missing", "skip"]])
+def test_tables_that_were_copied_from_another_curve_or_edited_are_not_gathered(gathered, tmp_path, skip):
+    collect_knees.main([*gathered, *skip])
+    places = {name: tmp_path / f"curves/tiny/words/{name}.parquet" for name in ("knees", "resamples")}
+    whole = {name: tables.read(path, name) for name, path in places.items()}
+    for change in (
+        lambda frame: frame.assign(model="other"),
+        lambda frame: frame[frame["pattern"] == "global"],
+        lambda frame: frame.assign(essential_sparsity=0.9),
+        lambda frame: frame.assign(bracket_high=0.8),
+        lambda frame: frame.iloc[:0],
+    ):
+        for name, path in places.items():
+            tables.write(change(whole[name]), name, path)
+            with pytest.raises(errors.UserError, match=r"words/knees\.parquet: not of one fit"):
+                collect_knees.main([*gathered, *skip])
+            tables.write(whole[name], name, path)
+    for name, path in places.items():
+        tables.write(whole[name].assign(model="other"), name, path)
+    with pytest.raises(errors.UserError, match="not of one fit"):
+        collect_knees.main([*gathered, *skip])
 
 
 def test_a_model_without_a_spectrum_is_left_out_of_the_layers_when_told_so(grid, tmp_path, capsys):

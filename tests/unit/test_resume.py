@@ -333,3 +333,11 @@ def test_an_error_in_the_first_steps_halves_nothing(folders, undisturbed, steps,
     stop_at(1, steps, folders["texts"], place=work(tmp_path))
     assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
     assert "parts now" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said", ["", '{"identity": {"co', "\0" * 8])
+def test_a_mark_of_the_first_steps_that_a_lost_node_left_half_written_is_none(tmp_path, said):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / resume.TRYING).write_text(said)
+    with resume.Progress(work(tmp_path)) as progress:
+        assert progress.parts == 1

@@ -152,3 +152,16 @@ def test_records_lie_by_node_in_the_users_own_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(verified.platform, "node", lambda: "node17")
     assert verified.place() == tmp_path / "essential-sparsity/verified/node17"
+
+
+def test_a_user_without_a_home_remembers_nothing(monkeypatch, tmp_path, weights):
+    """In a container with a number for a user; a relative XDG_CACHE_HOME counts for nothing either."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verified, "LEAST", 0)
+    monkeypatch.setattr(verified, "RECENT_NS", -(10**9))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(verified.os.path, "expanduser", lambda path: path)
+    assert verified.sha256_file(weights) == files.sha256_file(weights)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert verified.sha256_file(weights) == files.sha256_file(weights)
+    assert list(tmp_path.iterdir()) == [weights]

@@ -12,11 +12,13 @@ which clears what it left. Where jobs fail, the tables and figures of what is th
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,24 +28,36 @@ from essential_sparsity.study import configuration, heads, study
 
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
+# the programs of rules, not those that a person calls
+JOB = re.compile(r"workflow/scripts/(?!(estimate|lock|new_study|print_\w+|refine|report|run_alone)\.py)\w+\.py")
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
+GRACE = 5  # seconds that the system has for ending what was killed with its run
+
+
+def here() -> Iterator[tuple[int, list[str]]]:
+    """The processes at work in this folder on this machine, with their commands, but for this process and its parents."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == os.getcwd() and process.pid not in own:
+            yield process.pid, process.info["cmdline"] or []
 
 
 def others() -> list[int]:
-    """Process ids of the Snakemake runs at work in this folder on this machine, but for this process and its parents.
-
-    A dry run writes nothing and is none.
-    """
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        command = process.info["cmdline"] or ()
+    """Process ids of the Snakemake runs at work here. A dry run writes nothing and is none."""
+    return [
+        pid
+        for pid, command in here()
         # `--mode remote` is a cluster job on this machine, not a run
-        named = any(Path(part).name == "snakemake" for part in command) and "remote" not in command
-        if named and not heads.dry(command) and process.info["cwd"] == os.getcwd() and process.pid not in own:
-            found.append(process.pid)
-    return found
+        if any(Path(part).name == "snakemake" for part in command)
+        and "remote" not in command
+        and not heads.dry(command)
+    ]
+
+
+def orphans() -> list[int]:
+    """Process ids of jobs at work here: where no run is, they have outlived the one that started them on this machine."""
+    return [pid for pid, command in here() if any(map(JOB.fullmatch, command[:3]))]
 
 
 def slurm(*command: str) -> list[str]:
@@ -64,21 +78,25 @@ def slurm(*command: str) -> list[str]:
 
 def submitted(head: heads.Head) -> list[str]:
     """Ids of the jobs in SLURM's queue that a head has submitted from this folder; never of the one this runs in."""
-    lines = slurm("squeue", f"--name={head.run}", "--noheader", "--format=%i|%j|%Z")
+    lines = slurm("squeue", f"--name={head.run}", "--noheader", "--format=%A|%j|%Z")
     found = [job for job, _, told in (line.partition("|") for line in lines) if told == f"{head.run}|{os.getcwd()}"]
     return [job for job in found if job != os.environ.get("SLURM_JOB_ID")]
 
 
 def over(head: heads.Head) -> bool:
-    """Whether a head is known to be dead: it was on this machine, or SLURM has ended the allocation in which it ran."""
+    """Whether a head is known to be dead: it was on this machine, or SLURM has ended the allocation in which it ran.
+
+    Of another user's allocations SLURM may say nothing, whether they live or not (`PrivateData`).
+    """
     living = head.alive()
     if living is not None:
         return not living
     if not head.allocation or head.restarted():
         return head.restarted()
-    if not shutil.which("squeue"):
+    if head.user != os.getuid() or not shutil.which("squeue"):
         return False
-    return head.allocation not in slurm("squeue", f"--user={head.user}", "--noheader", "--format=%i")
+    # %A: as SLURM_JOB_ID has it; %i of an array's job is another number
+    return head.allocation not in slurm("squeue", f"--user={head.user}", "--noheader", "--format=%A")
 
 
 def cancel(head: heads.Head) -> None:
@@ -107,22 +125,39 @@ def clear(known_dead: str | None = None) -> None:
     for head in left:
         if head.alive():
             raise errors.UserError(f"{head} is at work in this folder. Wait until it ends, or stop it.")
-        if head.name != known_dead and not over(head):
-            raise errors.UserError(
-                f"{head} did not end in order and may be at work in this folder: {platform.node()}, where this was called, "
-                f"cannot see. Look there (`ssh {head.host} ps -p {head.pid}`), and wait until it ends or stop it. If it is "
-                f"dead, `python workflow/scripts/run_alone.py {DEAD} {head.name}` cancels its jobs and unlocks; then call "
-                "again."
-            )
-    for head in left:
+    dead = [head for head in left if head.name == known_dead or over(head)]
+    unclear = [head for head in left if head not in dead]
+    if unclear and known_dead is None:
+        raise errors.UserError(refusal(unclear[0]))
+    for head in dead:
         if head.run:
             cancel(head)
-    if any(LOCKS.glob("*")):
+    deadline = time.monotonic() + GRACE
+    while (pids := list(map(str, orphans()))) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if pids:
+        raise errors.UserError(
+            f"Jobs of a killed run are still at work in this folder (process {', '.join(pids)}). Wait until they end, what they "
+            f"finish is not computed again; or stop them (`kill {' '.join(pids)}`). Then call again."
+        )
+    if any(LOCKS.glob("*")) and not unclear:
         if not left:
             raise errors.UserError(unknown())
-        subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet", "all"], check=True)
-    for head in left:
+        # as `snakemake --unlock` does, which would first read config/config.yaml, whatever was run
+        shutil.rmtree(LOCKS)
+    for head in dead:
         head.path.unlink(missing_ok=True)
+    if unclear:
+        raise errors.UserError(refusal(unclear[0]))
+
+
+def refusal(head: heads.Head) -> str:
+    """What to do about a head that may live."""
+    return (
+        f"{head} did not end in order and may be at work in this folder: {platform.node()}, where this was called, cannot see. "
+        f"Look there (`ssh {head.host} ps -p {head.pid}`), and wait until it ends or stop it. If it is dead, "
+        f"`python workflow/scripts/run_alone.py {DEAD} {head.name}` cancels its jobs and unlocks; then call again."
+    )
 
 
 def unknown() -> str:

@@ -3,16 +3,18 @@
 import os
 from pathlib import Path
 
-TAIL = 4096  # bytes of a log that are read
+TAIL = 1 << 16  # bytes of a log that are read
 
 
-def last_line(log: str | Path) -> str:
-    """The last line of a log with something in it; empty where there is none."""
+def last_line(log: str | Path, indented: bool = True) -> str:
+    """The last line of a log with something in it, which may be `indented`; empty where there is none."""
     try:
         with open(log, "rb") as handle:
             handle.seek(max(os.path.getsize(log) - TAIL, 0))
             text = handle.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    return lines[-1] if lines else ""
+    lines = [
+        line for line in text.replace("\r", "\n").split("\n") if line.strip() and (indented or not line[0].isspace())
+    ]
+    return lines[-1].strip() if lines else ""

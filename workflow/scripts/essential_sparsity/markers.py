@@ -30,13 +30,13 @@ def read(folder: Path, identity: Mapping[str, Any], what: str) -> tuple[dict[str
         return {}, "it was not written to its end"
     try:
         marker = files.read_json(folder / MARKER)
-    except ValueError:
+        found, listed = dict(marker["identity"]), dict(marker["files"])
+    except (ValueError, TypeError, KeyError):
         return {}, "its marker is damaged"
-    if marker["identity"] != identity:
-        keys = sorted(marker["identity"] | identity)
-        differing = [key for key in keys if marker["identity"].get(key) != identity.get(key)]
+    if found != identity:
+        differing = [key for key in sorted(found | identity) if found.get(key) != identity.get(key)]
         return marker, f"it is of another {what} (other {', '.join(differing)})"
-    for name, told in marker["files"].items():
+    for name, told in listed.items():
         if not (folder / name).is_file() or _told(folder / name) != told or not _whole(folder / name):
             return marker, f"its file {name} is damaged"
     return marker, ""

@@ -66,6 +66,8 @@ def _identity(path: str | os.PathLike, status: os.stat_result) -> dict[str, Any]
 def _record(identity: Mapping[str, Any]) -> Path | None:
     """The file that a record of this path has; None where none can be trusted."""
     folder = place()
+    if not folder.is_absolute():  # a user without a home: it would be a folder named ~
+        return None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()

@@ -1,7 +1,7 @@
 """Which jobs are tried again: memory and time may suffice the next time, a wrong input stays wrong.
 
 Snakemake knows one number of retries for all failures, and each retry asks for more memory and time than the one before.
-What a program said about its user's input (`cli.run`) is the last line of its log.
+What a program said about its user's input (`cli.run`) is the last line of its log, with indented lines below it for a list.
 """
 
 import re
@@ -17,7 +17,9 @@ FETCHING = ("fetch_model", "fetch_dataset")  # the network may be back the next 
 def refused(paths: Iterable[str], since: float) -> bool:
     """Whether a program has ended one of these logs with what is wrong with its input, at or after the time `since`."""
     return any(
-        Path(path).is_file() and Path(path).stat().st_mtime >= since and REFUSAL.match(logs.last_line(path))
+        Path(path).is_file()
+        and Path(path).stat().st_mtime >= since
+        and REFUSAL.match(logs.last_line(path, indented=False))
         for path in paths
     )
 

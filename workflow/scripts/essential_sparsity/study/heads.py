@@ -9,17 +9,19 @@ import atexit
 import os
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import psutil
 
-from essential_sparsity import files
+from essential_sparsity import errors, files
 
 FOLDER = Path(".snakemake/heads")
-DRY = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # `-n`, also among other short options
+DRY = re.compile(r"--dry-?run|-[aDFfklpStv]*n.*")  # `-n`, also after other short options that take no value
+PATIENCE = 30  # seconds that SLURM has for saying whether jobs are left
 SAME = 10.0  # seconds by which two readings of a process's start may differ: clocks are set while machines run
 
 
@@ -59,7 +61,7 @@ class Head:
         return f"Snakemake (process {self.pid} on {self.host}, since {since})"
 
     def alive(self) -> bool | None:
-        """Whether it lives; None where this machine cannot tell, because it is another's."""
+        """Whether it lives; None where this machine cannot tell, because it is another's, or hides the processes of others."""
         if self.host != platform.node():
             return None
         try:
@@ -67,7 +69,9 @@ class Head:
             ended = process.status() == psutil.STATUS_ZOMBIE
             return not ended and abs(process.create_time() - self.started) < SAME
         except psutil.NoSuchProcess:
-            return False
+            return None if _hidden(self.pid) else False
+        except psutil.AccessDenied:
+            return None
 
     def restarted(self) -> bool:
         """Whether SLURM has started its allocation anew, which is this process's: it is dead, on whatever machine."""
@@ -81,11 +85,11 @@ def dry(command: Iterable[str]) -> bool:
 
 
 def announce() -> Head:
-    """Record that this process is a head; the record is removed when it ends, unless it is killed."""
+    """Record that this process is a head; the record is removed when it ends, unless it is killed or its jobs live on."""
     head = Head.here()
     files.write_json(head.path, asdict(head))
     # a child that Python forks ends with the same list of what to do
-    atexit.register(lambda: os.getpid() == head.pid and head.path.unlink(missing_ok=True))
+    atexit.register(lambda: os.getpid() == head.pid and _end(head))
     return head
 
 
@@ -95,5 +99,49 @@ def submits(head: Head, run: str) -> None:
 
 
 def recorded() -> list[Head]:
-    """The heads that have a record in this folder."""
-    return [Head(**files.read_json(path)) for path in sorted(FOLDER.glob("*.json"))]
+    """The heads that have a record in this folder. UserError for a record that does not say whose it is."""
+    found = map(
+        _read, sorted(FOLDER.glob("[!.]*.json"))
+    )  # hidden: a record that is being written, or never was to its end
+    return [head for head in found if head]
+
+
+def _read(path: Path) -> Head | None:
+    """The head of a record; None where it has ended since the record was seen."""
+    try:
+        head = Head(**files.read_json(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        head = None
+    if head and all(isinstance(getattr(head, field.name), field.type) for field in fields(head)) and head.path == path:
+        return head
+    raise errors.UserError(
+        f"{path} is damaged: it was to tell which Snakemake run is at work in this folder, or died here, and which jobs it left. "
+        "Look whether one is at work, on the machine that the file is named after too, and cancel what it left in SLURM's "
+        "queue (`squeue --format='%i %j %Z'` names jobs and folders); then delete the file and call again."
+    )
+
+
+def _end(head: Head) -> None:
+    """Remove a head's record, unless SLURM has jobs of it that nobody cancelled (Ctrl-C twice), or does not say."""
+    if (told := _read(head.path)) and told.run:
+        command = ["squeue", f"--name={told.run}", "--states=PENDING,RUNNING,SUSPENDED", "--noheader", "--format=%A"]
+        try:
+            left = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=PATIENCE).stdout
+        except (OSError, subprocess.SubprocessError):
+            return
+        if left.strip():
+            return
+    head.path.unlink(missing_ok=True)
+
+
+def _hidden(pid: int) -> bool:
+    """Whether there is a process of another user that /proc does not show (`hidepid`)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False

@@ -102,8 +102,8 @@ def check(place: str, runs: Any, expected: Iterable[Mapping[str, Any]], disagree
             print(f"warning: {explanation(place, row)}", file=sys.stderr)
     if stopping:
         raise errors.UserError(
-            "\n".join(explanation(place, row) for row in stopping)
-            + "\nThe sparse runs of this curve are not started. Mend the cause, correct the row of the "
+            f"{' '.join(explanation(place, row) for row in stopping)} The sparse runs of this curve are not started. Mend the cause, "
+            "correct the row of the "
             "references table, or set `dense_check: warn`."
         )
     return compared

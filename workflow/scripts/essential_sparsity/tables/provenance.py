@@ -37,9 +37,9 @@ def of_manifest(path: str | os.PathLike) -> str:
 
 
 def of_ticket(digest: str | os.PathLike) -> str:
-    """The SHA-256 of a ticket, from the file that `find_ticket` writes beside it."""
-    with open(digest, encoding="ascii") as handle:
-        return handle.read().split()[0]
+    """The SHA-256 of a ticket, from the file that `find_ticket` writes beside it; empty where it says none."""
+    with open(digest, encoding="ascii", errors="replace") as handle:
+        return next(iter(handle.read().split()), "")
 
 
 def digest(key: Mapping[str, Any], parts: Mapping[str, Any]) -> str:

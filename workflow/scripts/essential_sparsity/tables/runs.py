@@ -90,11 +90,8 @@ def _refuse_stale(joined: pd.DataFrame) -> None:
     more = f"\n  and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
     raise errors.UserError(
         f"{len(stale)} of {joined['run'].nunique()} files of runs were made of something else than the configuration asks "
-        "for now; nothing is tabulated from them:\n"
-        + "\n".join(told)
-        + more
-        + "\nRun the same command again: it computes "
-        "them anew. Should it find nothing to do, delete these files first."
+        "for now; nothing is tabulated from them. Run the same command again: it computes them anew. Should it find nothing to "
+        "do, delete these files first:\n" + "\n".join(told) + more
     )
 
 
@@ -102,9 +99,8 @@ def _refuse_other_weights(joined: pd.DataFrame) -> None:
     """All runs of a model scored the same weights, in the same data type."""
     if told := _mixed(joined, ["model"], WEIGHTS):
         raise errors.UserError(
-            "Runs of one model scored other weights:\n  "
-            + "\n  ".join(told)
-            + "\nDelete the runs that are not of the checkpoint in results/store/checkpoints and run again."
+            "Runs of one model scored other weights. Delete those that are not of the checkpoint in results/store/checkpoints and "
+            "run again:\n  " + "\n  ".join(told)
         )
 
 
@@ -113,9 +109,8 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
     told = _mixed(joined, ["model", "task"], {column: provenance.PARTS[column] for column in MIXED})
     if told and mixed == "stop":
         raise errors.UserError(
-            "Runs that are compared with one another were computed differently:\n  "
-            + "\n  ".join(told)
-            + "\nDelete those of the one kind and run again, or say that it is meant: `mixed_runs: warn` in the configuration."
+            "Runs that are compared with one another were computed differently. Delete those of the one kind and run again, or "
+            "say that it is meant (`mixed_runs: warn` in the configuration):\n  " + "\n  ".join(told)
         )
     for line in told:
         print(f"warning: {line}", file=sys.stderr)

@@ -86,9 +86,8 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
             self.order = torch.load(self.checkpoint / ORDER, weights_only=True)
             print(f"Going on from {self.checkpoint}.", flush=True)
         mark = self.folder / TRYING
-        tried = files.read_json(mark) if mark.is_file() else {}
-        if tried.get("identity") == self.identity:
-            self.parts = max(self.parts, 2 * tried["parts"])
+        if tried := _tried(mark, self.identity):
+            self.parts = max(self.parts, 2 * tried)
             print(
                 "The attempt before was killed in its first steps, perhaps for want of memory: batches go through in "
                 f"{self.parts} parts now. The result is the same but for rounding.",
@@ -127,3 +126,12 @@ class Progress(transformers.TrainerCallback, contextlib.AbstractContextManager):
                 shutil.rmtree(other, ignore_errors=True)
         self.checkpoint = checkpoint
         self.cost, self.saved = time.monotonic() - self.saved, time.monotonic()
+
+
+def _tried(mark: Path, identity: Mapping[str, Any]) -> int:
+    """The parts of an attempt at the same that was killed in its first steps; 0 where none was, or its mark is damaged."""
+    try:
+        tried = files.read_json(mark)
+    except (OSError, ValueError):  # a node that goes down may leave an empty file
+        return 0
+    return tried["parts"] if tried.get("identity") == identity else 0
