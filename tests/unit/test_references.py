@@ -154,7 +154,7 @@ def test_a_sparse_run_that_disagrees_stops_nothing_and_is_told(capsys):
         "warning: m t seed 0 pruned by global to 0.500: accuracy is 0.7, but 0.6 ± 0.01 was expected"
     )
     assert "Likely causes: other calibration texts" in told
-    with pytest.raises(ValueError, match=r"^Dense m t seed 0: accuracy is 0\.75[^\n]*\nThe sparse runs"):
+    with pytest.raises(ValueError, match=r"^Dense m t seed 0: accuracy is 0\.75[^\n]* The sparse runs"):
         references.check("m t seed 0", pd.concat([dense(0.75), sparse(0.7)]), expected, "stop")
     assert capsys.readouterr().err.startswith("warning: m t seed 0 pruned by global to 0.500")
 

@@ -103,8 +103,7 @@ def check(place: str, runs: Any, expected: Iterable[Mapping[str, Any]], disagree
     if stopping:
         raise errors.UserError(
             f"{' '.join(explanation(place, row) for row in stopping)} The sparse runs of this curve are not started. Mend the cause, "
-            "correct the row of the "
-            "references table, or set `dense_check: warn`."
+            "correct the row of the references table, or set `dense_check: warn`."
         )
     return compared
 
