@@ -435,3 +435,34 @@ def test_inputs_that_overflow_are_refused_by_matrix():
         tensor.fill_(1e30)
     with pytest.raises(ValueError, match=r"layers\.0\..*its inputs on the calibration 'tiny' are not finite"):
         calibrated.Plan("wanda", model, data, 0).prune_(0.5)
+
+
+def test_weights_of_two_blocks_are_refused():
+    model = model_of("llama")
+    first, second = model.base_model.layers[0].mlp, model.base_model.layers[1].mlp
+    second.up_proj.weight = first.up_proj.weight
+    with pytest.raises(prunable.CheckpointError, match=r"blocks layers\.0 and layers\.1 share weights"):
+        calibrated.Plan("wanda", model, calibration(model), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("pattern", ["wanda", "sparsegpt", "owl-wanda", "sparsegpt-nm4"])
+@pytest.mark.parametrize("name", ["llama", "vit"])
+def test_weights_of_sixteen_bits_keep_counts_and_type(name, pattern, dtype):
+    model = model_of(name).to(dtype)
+    for _, tensor in prunable.prunable_parameters(model):
+        tensor.mul_(0.2)  # else float16 overflows
+    level = calibrated.Plan(pattern, model, calibration(model), 0, remember=True)
+    found = level.prune_(0.5)
+    for weight, tensor in prunable.prunable_parameters(model):
+        assert tensor.dtype == dtype
+        assert (tensor[level.kept[weight.name]] == 0).all()
+        assert int(level.kept[weight.name].sum()) == found.per_tensor[weight.name]
+
+
+def test_a_model_in_training_mode_is_calibrated_without_dropout():
+    model, other = model_of("bert").train(), model_of("bert")
+    calibrated.Plan("wanda", model, calibration(model), 0).prune_(0.5)
+    calibrated.Plan("wanda", other, calibration(other), 0).prune_(0.5)
+    pairs = zip(prunable.prunable_parameters(model), prunable.prunable_parameters(other), strict=True)
+    assert all(torch.equal(one, two) for (_, one), (_, two) in pairs)

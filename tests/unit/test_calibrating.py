@@ -10,6 +10,7 @@ from essential_sparsity import files, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import TaskError, calibrating
+from essential_sparsity.training import resume
 
 ROW = {
     "calibration": "tiny",
@@ -194,3 +195,22 @@ def test_a_model_of_images_needs_a_calibration_of_images(tmp_path):
     folder = tiny.save_vit(tmp_path / "vit")
     with pytest.raises(TaskError, match="has no column 'text'"):
         evaluated(folder, "wanda", [0.5], tiny.IMAGES, tiny.images(), tiny.images(), row=ROW | {"dataset": "p"})
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"calibration": ROW | {"sequences": 5}}])
+def test_what_decides_pruned_blocks_that_outlive_a_job(llama, tmp_path, change, capsys):
+    """Killed while it is evaluated: the second attempt prunes anew what was made of anything else, and nothing else."""
+    settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+    frame, data = texts(), tiny.reviews()
+
+    def first(settings):
+        found = evaluation.evaluate(llama, data, settings, "sparsegpt", [0.5], 0, work=work, calibration=frame)
+        return next(found)  # the generator ends before the level is forgotten
+
+    first(settings)
+    capsys.readouterr()
+    first(settings)
+    assert "is not used" not in capsys.readouterr().out
+    first(settings | change)
+    assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out

@@ -70,7 +70,7 @@ class Facts:
 class Plan:
     """The masks of a pattern that needs calibration, applied in place on a model; see `masks.Plan`.
 
-    `model`: on the host, dense when a level begins: `prune_` of one level after another needs its dense weights restored
+    `model`: on the host (put into eval mode), dense when a level begins: `prune_` of one level after another needs its dense weights restored
     between them. `device`: where blocks are calibrated. `place`: a function from a level to the folder where pruned blocks
     outlive a killed job, with what decides them, or None. `remember`: keep the masks, for training. Raises CheckpointError
     for models that cannot be walked, and for a matrix whose inputs are not seen.
@@ -86,14 +86,15 @@ class Plan:
         place: Callable[[float], tuple[Path, Mapping[str, Any]]] | None = None,
         remember: bool = False,
     ):
-        self.pattern, self.model, self.calibration = patterns.find(pattern), model, calibration
+        self.pattern, self.model, self.calibration = patterns.find(pattern), model.eval(), calibration
         self.device, self.place, self.remember = torch.device(device), place, remember
         parameters = prunable.parameters(model)
         self.matrices = list(matrices((weight, parameters[weight.name]) for weight in prunable.find_prunable(model)))
         self.n = sum(matrix.tensor().numel() for matrix in self.matrices)
         self.key = files.named_seed(seed, "ties") - (1 << 63)
-        paths = [path for path, _ in prunable.blocks(model.base_model)]
-        self.paths = [path for path in paths if self._of(path)]
+        blocks = dict(prunable.blocks(model.base_model))
+        self.paths = [path for path in blocks if self._of(path)]
+        _refuse_shared(model, blocks, {id(parameter) for parameter in parameters.values()})
         self.norms: dict[str, torch.Tensor] = {}
         self.kept: dict[str, torch.Tensor] = {}
         self.shares: list[float] = []
@@ -321,6 +322,18 @@ class Plan:
             "uncalibrated": len(facts.unseen),
         }
         return Level(sparsity, k, self.n, keep, group, tail, dict(facts.per_tensor), told)
+
+
+def _refuse_shared(model: PreTrainedModel, blocks: Mapping[str, torch.nn.Module], weights: set[int]) -> None:
+    """A weight of two blocks would be pruned by the inputs of the first alone."""
+    owners: dict[int, str] = {}
+    for path, block in blocks.items():
+        for own in weights.intersection(map(id, block.parameters())):
+            if (first := owners.setdefault(own, path)) != path:
+                raise prunable.CheckpointError(
+                    f"{type(model).__name__}: its blocks {first} and {path} share weights, which have inputs in both. Use a pattern "
+                    "without calibration for this model."
+                )
 
 
 class Statistics:

@@ -113,7 +113,8 @@ def walk(
     base, device = model.base_model, torch.device(device)
     found = dict(blocks(base))
     passed = dict.fromkeys(found, 0)
-    threads = [_Batch(base, {"use_cache": False, **batch} if _caches(base) else batch) for batch in batches]
+    given = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
+    threads = [_Batch(base, {**given, **_as_stored(batch, base.dtype)}) for batch in batches]
     here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
     originals = {path: block.forward for path, block in found.items()}
     experts = model.get_experts_implementation()
@@ -178,8 +179,9 @@ def _place(model: PreTrainedModel, threads: Sequence[_Batch]) -> str | None:
     return places.pop()
 
 
-def _caches(base: torch.nn.Module) -> bool:
-    return bool(getattr(base.config, "use_cache", False))
+def _as_stored(batch: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Pixels in the model's own type: not all models turn them into it themselves."""
+    return {name: value.to(dtype) if name == "pixel_values" else value for name, value in batch.items()}
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -85,7 +85,7 @@ def evaluate(
             if pattern == "dense":
                 smoke.check(model.to(device), prepared, settings, device)
             if calibrated:
-                kept = work and functools.partial(pruned_blocks, work, pattern, settings)
+                kept = work and functools.partial(pruned_blocks, work, pattern, settings, drawn, device)
                 plan = calibrated(model=model.to("cpu"), place=kept, remember=True)
             else:
                 if measured is None:
@@ -106,7 +106,7 @@ def evaluate(
     # a pooler is not read here, and many checkpoints lack the one that AutoModel adds: it may be anything
     model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
     if calibrated:
-        kept = work and functools.partial(pruned_blocks, work, pattern, settings)
+        kept = work and functools.partial(pruned_blocks, work, pattern, settings, drawn, device)
         plan = calibrated(model=model, place=kept)
         for sparsity in sparsities:
             if sparsity != sparsities[0]:
@@ -145,11 +145,13 @@ def make_plan(
     return masks.plan(pattern, loading.prunable_parameters(model), sparsities, seed, tickets, measured)
 
 
-def pruned_blocks(work: resume.Work, pattern: str, settings: Mapping[str, Any], sparsity: float) -> tuple[Path, dict]:
-    """Where the blocks of a level that are pruned already outlive a killed job, and what decides them."""
-    found = work.of(
-        f"calibrated-{sparsity:.3f}", pattern=pattern, sparsity=sparsity, calibration=settings["calibration"]
-    )
+def pruned_blocks(
+    work: resume.Work, pattern: str, settings: Mapping[str, Any], drawn: Any, device: str, sparsity: float
+) -> tuple[Path, dict]:
+    """Where the blocks of a level that are pruned already outlive a killed job, and what decides their bits."""
+    told = {"pattern": pattern, "sparsity": sparsity, "calibration": settings["calibration"], "drawn": drawn.sha256}
+    made = {**resume.versions(device), "threads": settings.get("threads")}
+    found = work.of(f"calibrated-{sparsity:.3f}", **told, **made)
     return found.folder, dict(found.identity)
 
 
