@@ -202,6 +202,8 @@ def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
     dead[:, 5] = dead[5] = 0
     found = sparsegpt.prune(weights, dead, count, of_width(32), "w", group)
     assert found.mask[:, 5].all(), "an input that is always zero goes first"
+    quiet = sparsegpt.prune(weights, 1e-6 * dead, count, of_width(32), "w", group)
+    assert quiet.mask[:, 5].all(), "also where the others are small"
     few = sparsegpt.prune(weights, dead, 3, of_width(32), "w")
     assert int(few.mask.sum()) == 3 == int((few.rows == 0).sum()), "and no more than were asked for"
 
@@ -214,6 +216,40 @@ def test_the_damping_is_raised_until_there_are_factors_and_told():
     assert found.damping in (pytest.approx(0.1), pytest.approx(1.0))
     with pytest.raises(ValueError, match=r"layer\.7\.weight: the Hessian of its inputs has no Cholesky factor"):
         sparsegpt.prune(weights, torch.full((24, 24), float("nan")), 48, of_width(24), "layer.7.weight")
+
+
+def test_where_all_inputs_are_zero_the_order_of_ties_decides():
+    weights, _, hessian = layer(rows=4, inputs=24)
+    found = sparsegpt.prune(weights, torch.zeros_like(hessian), 40, of_width(24), "w")
+    assert int(found.mask.sum()) == 40
+    assert torch.equal(found.rows[~found.mask], weights[~found.mask])
+
+
+def test_wanda_s_mask_is_that_of_magnitude_times_norm_found_another_way():
+    model, dense = model_of("llama"), model_of("llama")
+    data, seen = calibration(model), {}
+    first = dense.base_model.layers[0]
+    hooks = [
+        part.register_forward_pre_hook(
+            lambda _, args, name=name: seen.setdefault(name, []).append(args[0].flatten(0, 1))
+        )
+        for name, part in first.named_modules()
+        if isinstance(part, torch.nn.Linear)
+    ]
+    with torch.no_grad():
+        for batch in data.batches:
+            dense.base_model(**batch)
+    for hook in hooks:
+        hook.remove()
+    calibrated.Plan("wanda", model, data, 0).prune_(0.5)
+    own = dict(model.base_model.layers[0].named_parameters())
+    assert len(seen) == 7
+    for name, values in seen.items():
+        weights = first.get_submodule(name).weight.detach().double()
+        scores = weights.abs() * torch.cat(values).double().norm(dim=0)
+        gone = torch.zeros(weights.shape, dtype=torch.bool)
+        gone.scatter_(1, scores.argsort(dim=1)[:, : level_count(0.5, weights.shape[1])], True)
+        assert torch.equal(own[f"{name}.weight"] == 0, gone), name
 
 
 def test_shares_of_column_blocks_add_up_for_any_count():
