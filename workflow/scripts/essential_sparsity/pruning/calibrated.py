@@ -226,7 +226,6 @@ class Plan:
         per_unit = nm_pruned(self.pattern, sparsity) if group else count
         found = sparsegpt.prune(matrix.rows(), statistics.hessian(matrix), per_unit, hashes, matrix.name, group)
         matrix.rows().copy_(found.rows)
-        matrix.rows().masked_fill_(found.mask, 0)
         self._note(matrix, found.mask, made, found.damping)
 
     def _wanda(self, matrix: Matrix, norms: torch.Tensor, sparsity: float) -> torch.Tensor:
