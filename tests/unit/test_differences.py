@@ -311,8 +311,22 @@ def test_what_calibration_gains_is_measured_and_drawn():
     figure = gains.gain(found, "m", "t", LONG)
     assert_readable(figure)
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert entries == ["SparseGPT − layerwise", "Wanda − rowwise"]
+    assert entries == ["SparseGPT beside layerwise", "Wanda beside rowwise"]
     assert figure.axes[0].get_ylabel() == "Accuracy:\ngain by calibration (points)"
+
+
+def test_a_gain_of_a_perplexity_is_a_ratio_and_one_pattern_stands_at_its_levels():
+    runs, items = calibrated(("dense", "rowwise", "wanda"))
+    found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 200)
+    figure = gains.gain(
+        found.assign(metric="perplexity", difference=np.log(3), low=np.log(2), high=np.log(5)), "m", "t"
+    )
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylabel() == "Perplexity:\nmagnitude ÷ calibrated"
+    points = next(line for line in axes.lines if len(line.get_xdata()) == len(LEVELS))
+    np.testing.assert_allclose(points.get_ydata(), 3)
+    np.testing.assert_allclose(points.get_xdata(), [100 * level for level in LEVELS])
 
 
 def test_a_gain_of_one_seed_says_so_and_nothing_to_compare_is_a_sentence():

@@ -1,7 +1,7 @@
 """What calibration gains: quality of calibrated patterns minus that of magnitude with the same structure."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +16,7 @@ from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import MM, PAGE, PERCENT, RC
 
-APART = 0.5  # points of sparsity between the bars of two patterns at one level
+APART = 2.0  # points of sparsity between the first and the last of the bars of one level
 
 
 def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
@@ -41,42 +41,56 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         handles: dict[str, Line2D] = {}
         for axes, metric in zip(panels, metrics, strict=True):
-            handles |= _panel(axes, rows[rows["metric"] == metric.name], names, looks, _scale(metric))
+            handles |= _panel(axes, rows[rows["metric"] == metric.name], names, looks, _shown(metric))
             style.sparsity_axis(axes, -2, 100 * rows["sparsity_to"].max() + 4)
             style.guides(axes, 6)
             if len(metrics) > 1:
                 axes.set_title(textwrap.fill(metric.label.rpartition(", ")[2], 14), fontsize=7)
                 axes.set_xlabel("Sparsity (%)")
                 axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-        unit = "points" if first in PERCENT else "% less" if METRICS[first].scale == "log" else ""
         what = METRICS[first].label + ":\n" if len(metrics) == 1 else ""
-        panels[0].set_ylabel(f"{what}gain by calibration" + (f" ({unit})" if unit else ""))
+        if METRICS[first].scale == "log":
+            panels[0].set_ylabel(f"{what}magnitude ÷ calibrated")
+            for axes in panels:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_locator(ticker.NullLocator())
+        else:
+            panels[0].set_ylabel(f"{what}gain by calibration" + (" (points)" if first in PERCENT else ""))
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3)
     return figure
 
 
-def _scale(metric: Metric) -> float:
-    return 100 if metric.name in PERCENT or metric.scale == "log" or metric.group else 1
+def _shown(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:
+    """Differences as they are drawn: in points, or where they are of logarithms as the ratio of the values."""
+    if metric.scale == "log":
+        return np.exp
+    return lambda values: values * (100 if metric.name in PERCENT or metric.group else 1)
 
 
 def _panel(
-    axes: Axes, rows: pd.DataFrame, names: Sequence[str], looks: Mapping[str, tuple[str, str]], scale: float
+    axes: Axes,
+    rows: pd.DataFrame,
+    names: Sequence[str],
+    looks: Mapping[str, tuple[str, str]],
+    shown: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Line2D]:
     """Draw the differences of one metric: pattern -> entry of the legend."""
-    axes.axhline(0, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=1)
+    axes.axhline(shown(np.zeros(1))[0], color="black", linewidth=0.8, linestyle=style.DENSE, zorder=1)
     handles = {}
     for place, name in enumerate(names):
         own = rows[rows["pattern_a"] == name].sort_values("sparsity_to")
         if own.empty:
             continue
-        middle, low, high = (scale * own[column].to_numpy() for column in ("difference", "low", "high"))
+        middle, low, high = (shown(own[column].to_numpy()) for column in ("difference", "low", "high"))
         bars = np.clip([middle - low, high - middle], 0, None)
         colour, marker = looks[name]
-        x = 100 * own["sparsity_to"] + APART * (place - (len(names) - 1) / 2)
+        x = 100 * own["sparsity_to"] + APART * (place - (len(names) - 1) / 2) / max(len(names) - 1, 1)
         look = {"color": colour, "marker": marker, "ms": 4, "linestyle": "-" if len(own) > 1 else "none"}
         axes.errorbar(x, middle, bars, capsize=2, elinewidth=0.9, **look)
         one = ", one seed" if own["n_seeds"].min() == 1 else ""
-        text = f"{patterns.find(name).label} − {own['pattern_b'].iloc[0]}{one}"
+        text = f"{patterns.find(name).label} beside {own['pattern_b'].iloc[0]}{one}"
         handles[name] = Line2D([], [], label=text, **look)
     return handles
