@@ -326,7 +326,7 @@ def test_a_gain_of_a_perplexity_is_a_ratio_and_one_pattern_stands_at_its_levels(
     assert axes.get_ylabel() == "Perplexity:\nmagnitude ÷ calibrated"
     points = next(line for line in axes.lines if len(line.get_xdata()) == len(LEVELS))
     np.testing.assert_allclose(points.get_ydata(), 3)
-    np.testing.assert_allclose(points.get_xdata(), [100 * level for level in LEVELS])
+    np.testing.assert_allclose(np.asarray(points.get_xdata(), dtype=float), [100 * level for level in LEVELS])
 
 
 def test_a_gain_of_one_seed_says_so_and_nothing_to_compare_is_a_sentence():
