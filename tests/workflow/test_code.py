@@ -10,6 +10,7 @@ import pytest
 
 from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import kinds
+from essential_sparsity.study.study import CALIBRATING
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -53,7 +54,9 @@ print(json.dumps(files))
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_code_list_equals_the_real_imports(program):
     """Compared with what Python has loaded, registries aside; what a function imports is listed, and loaded here by hand."""
-    by_name = {"prune_eval": [*TASK_MODULES, TICKETS, *SCORES], "find_ticket": TASK_MODULES}.get(program, [])
+    by_name = {"prune_eval": [*TASK_MODULES, TICKETS, *SCORES, *CALIBRATING], "find_ticket": TASK_MODULES}.get(
+        program, []
+    )
     listed = set(codefiles.program(program, *by_name))
     code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *by_name])
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
@@ -62,12 +65,12 @@ def test_code_list_equals_the_real_imports(program):
 
 
 def test_every_module_of_tasks_is_a_kind_or_helps_one():
-    used = codefiles.modules(*TASK_MODULES)
+    used = codefiles.modules(*TASK_MODULES, *CALIBRATING)
     assert set((SCRIPTS / "essential_sparsity/tasks").glob("*.py")) <= set(used)
 
 
 def test_an_evaluation_depends_on_no_label_and_no_table_of_the_configuration():
-    _, *used = codefiles.program("prune_eval", *TASK_MODULES, TICKETS, *SCORES)
+    _, *used = codefiles.program("prune_eval", *TASK_MODULES, TICKETS, *SCORES, *CALIBRATING)
     read = {file.relative_to(SCRIPTS / "essential_sparsity").as_posix() for file in used}
     assert not {file for file in read if file.startswith("study")} - {"study/__init__.py", "study/kinds.py"}
     assert not read & {"curves/metrics.py", "patterns.py"}
