@@ -91,8 +91,8 @@ def reviewed(preset: str) -> dict[tuple[str, str, int], tuple[int, ...]]:
     rows = (line.split("\t") for line in (ROOT / "tests/unit/requests.tsv").read_text().splitlines())
     return {
         (model, task, int(levels)): tuple(map(int, (gpus, memory, minutes)))
-        for name, job, model, task, levels, gpus, _, memory, minutes in rows
-        if (name, job) == (preset, "prune_eval")
+        for name, job, model, task, pattern, levels, gpus, _, memory, minutes in rows
+        if (name, job, pattern) == (preset, "prune_eval", "")
     }
 
 

@@ -130,19 +130,19 @@ class Requests:
         for job in jobs:
             curve = job.model, job.task, calibrated(job.pattern)
             largest[curve] = max(largest.get(curve, 0), len(job.levels))
-        found = [
-            self._of_run(model, task, levels, pattern) for (model, task, pattern), levels in sorted(largest.items())
-        ]
+        found: list[Problem | None] = []
+        told: set[tuple[str, str]] = set()  # what evaluating needs is told once, whatever the pattern
+        for (model, task, pattern), levels in sorted(largest.items()):
+            if (model, task) not in told:
+                found.append(self._of_run(model, task, levels, pattern))
+                told |= {(model, task)} if found[-1] and not pattern else set()
         found += [self._of_pretraining(name) for name in pretrainings]
         return [problem for problem in found if problem]
 
     def _of_run(self, model: str, task: str, levels: int, pattern: str) -> Problem | None:
         need, row = self.run(model, task, levels, pattern), self.models[model]
-        place, remedy, more = (
-            f"{model} on {task}{f', {pattern}' if pattern else ''}",
-            "or take the model out of this block of the grid",
-            "",
-        )
+        place = ", ".join(filter(None, [f"{model} on {task}", pattern]))
+        remedy, more = "or take the model out of this block of the grid", ""
         cards = self.cards(model, task)
         if trained := self.tasks[task]["protocol"] == "finetune":
             of_them = f"{gigabytes(row['parameters'] * needs.TRAINED / 1e6)} of them weights, gradients and optimiser"
