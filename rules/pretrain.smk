@@ -59,7 +59,7 @@ rule pretrain:
         ),
     shell:
         "{params.launch} {params.program} --pretraining {wildcards.pretraining} --settings {params.settings:q} "
-        "--data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --device {params.device} "
+        "--code {params.code} --data {input.data} --tokenizer {input.tokenizer} --threads {params.threads} --device {params.device} "
         "--losses {output.losses} --manifest {output.manifest} 2>&1 | tee {log}"
 
 

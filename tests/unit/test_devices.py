@@ -74,7 +74,7 @@ def test_programs_look_for_it_before_they_read_anything(gpu, tmp_path, program):
         prune_eval: one | {"--pattern": "global", "--sparsities": "0.5", "--runs": there, "--items": there},
         find_ticket: one
         | {"--sparsity": "0.5", "--iteration": "1", "--share": "0.5", "--out": there, "--digest": there},
-        pretrain: {"--pretraining": "a", "--losses": there},
+        pretrain: {"--pretraining": "a", "--losses": there, "--code": "c"},
     }
     with pytest.raises(devices.DeviceError, match=r"resources\.device is cuda"):
         program.main([word for pair in (common | own[program]).items() for word in pair])

@@ -1,5 +1,6 @@
 """Pre-training: nested data, checkpoints that load, and the same bits after a SIGKILL."""
 
+import argparse
 import io
 import math
 import signal
@@ -16,6 +17,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
+import pretrain
 from essential_sparsity import files
 from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
@@ -276,13 +278,49 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, objective):
     assert (tmp_path / "killed/losses.csv").read_text() == (tmp_path / "whole/losses.csv").read_text()
 
 
-def test_a_state_of_other_settings_is_not_taken_up(tmp_path):
+def test_a_state_of_other_settings_is_not_taken_up(tmp_path, capsys):
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
     (tmp_path / "state/checkpoint-2").mkdir()
     (tmp_path / "state/checkpoint-2" / pretraining.COMPLETE).touch()
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
+    (tmp_path / "step-2").mkdir()
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
+    assert (tmp_path / "step-2").exists()
     assert pretraining.resumable(tmp_path / "state", {"seed": 1}) is None
     assert not (tmp_path / "state/checkpoint-2").exists()
+    assert not (tmp_path / "step-2").exists(), "nor are checkpoints of theirs told as those of this training"
+    assert "(other seed)" in capsys.readouterr().out
+
+
+def test_a_state_whose_mark_a_lost_node_left_half_written_is_not_taken_up(tmp_path):
+    for said in ("", "{", "\0\0"):
+        (tmp_path / "state/checkpoint-2").mkdir(parents=True)
+        (tmp_path / "state/settings.json").write_text(said)
+        assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
+        assert not (tmp_path / "state/checkpoint-2").exists()
+
+
+@pytest.mark.parametrize("changed", [{"code": "edited"}, {"device": "cuda"}])
+def test_what_was_killed_does_not_go_on_with_other_code_or_on_another_device(tmp_path, monkeypatch, changed):
+    """Its last steps would be of one training, and its first of another."""
+    files.write_json(tmp_path / "manifest.json", {"files": []})
+    found = []
+
+    def train(objective, samples, collate, made, out, side, device, processes):
+        found.append(pretraining.resumable(out / "state", made))
+        (out / "state/checkpoint-2").mkdir(exist_ok=True)
+        (out / "state/checkpoint-2" / pretraining.COMPLETE).touch()
+        raise InterruptedError
+
+    monkeypatch.setattr(pretrain.loading, "verified_folder", lambda path: Path(path).parent)
+    monkeypatch.setattr(pretraining, "prepare", lambda *args: (None, None, None))
+    monkeypatch.setattr(pretraining, "train", train)
+    for more in ({}, {}, changed):
+        given = {"code": "c0de", "device": "cpu", "settings": {"seed": 0}, "threads": 1, "tokenizer": []} | more
+        given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None}
+        with pytest.raises(InterruptedError):
+            pretrain.run(argparse.Namespace(**given), tmp_path / "out", given["device"])
+    assert [path and path.name for path in found] == [None, "checkpoint-2", None]
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path):

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pretraining", required=True, help="row of the pre-training table")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the row's columns")
+    parser.add_argument("--code", required=True, help="digest of the code: a state of another one is not taken up")
     parser.add_argument("--data", required=True, help="manifest.json of the data set")
     parser.add_argument("--tokenizer", nargs="*", default=[], help="tokenizer.json that texts are cut with")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
             files.write_json(folder / "preprocessor_config.json", means)
 
     made = {**args.settings, "data": files.sha256_file(args.data), "threads": args.threads}
+    made |= {"code": args.code, "device": device}
     made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)

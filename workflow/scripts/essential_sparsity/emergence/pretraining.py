@@ -149,8 +149,8 @@ def train(
 ) -> pd.DataFrame:
     """Train; write `out/step-{n}`; return the loss log: columns step, loss, learning_rate.
 
-    The state of an interrupted training lies in `out/state`. It is used when it is of the same settings and code
-    versions, else deleted. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `device`: `cuda` or `cpu`. `processes`: of this training,
+    The state of an interrupted training lies in `out/state`. It is used when it is of the same `settings` (with all else
+    that decides the weights: data, code, device) and libraries; else it is deleted, with the checkpoints. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `device`: `cuda` or `cpu`. `processes`: of this training,
     started by `accelerate launch`; they share each batch.
     """
     folder = out / "state"
@@ -210,11 +210,19 @@ def train(
 
 
 def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
-    """The last whole state of a training of these settings; anything else in `folder` is deleted."""
+    """The last whole state of a training of these settings; anything else in `folder`, and checkpoints beside it, is deleted."""
     mark = folder / "settings.json"
-    if not (mark.is_file() and files.read_json(mark) == dict(made)):
-        shutil.rmtree(folder, ignore_errors=True)
-        files.write_json(mark, dict(made))
+    try:
+        found = files.read_json(mark)
+    except (OSError, ValueError):  # a node that went down may have left half of it
+        found = None
+    if found != made:
+        if found is not None:
+            told = ", ".join(name for name in sorted(found | made) if found.get(name) != made.get(name))
+            print(f"{folder} is not used: it is of another pre-training (other {told}).", flush=True)
+        for path in (folder, *folder.parent.glob("step-*")):
+            shutil.rmtree(path, ignore_errors=True)
+        files.write_json(mark, made)
         return None
     states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
     whole = [path for path in states if (path / COMPLETE).is_file()]
