@@ -14,6 +14,7 @@ from essential_sparsity.study import attempts, environment
 
 REFUSED = "loading\nerror: prune_eval: Task 'x': no column 'label'.\n"
 LISTED = "error: collect_runs: files were made of something else:\n  a: other code\n  and 2 more\n"
+BROKEN = "error of this machine: prune_eval: SLURM gave this job a GPU, but torch finds none.\n"
 KILLED = "error: prune_eval: said before\nloading\nTraceback (most recent call last):\nMemoryError\n"
 
 
@@ -51,7 +52,7 @@ def jobs(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("said", "times"), [(REFUSED, 0), (LISTED, 0), (KILLED, 2), ("", 2), (None, 2)])
+@pytest.mark.parametrize(("said", "times"), [(REFUSED, 0), (LISTED, 0), (BROKEN, 2), (KILLED, 2), ("", 2), (None, 2)])
 def test_a_wrong_input_is_not_tried_again_and_all_else_is(jobs, said, times):
     assert jobs(said).restart_times == times
 

@@ -55,6 +55,12 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, name):
     assert done.stderr == "error: measure_something: It is cut.\n"
 
 
+def test_what_is_wrong_with_this_machine_alone_is_said_so(tmp_path):
+    body = "raise devices.DeviceError('No GPU.')"
+    done = ended(tmp_path, "from essential_sparsity.training import devices", body)
+    assert (done.returncode, done.stderr) == (1, "error of this machine: measure_something: No GPU.\n")
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_what_a_library_raises_keeps_its_traceback(tmp_path, name):
     done = ended(tmp_path, *THEIRS[name])

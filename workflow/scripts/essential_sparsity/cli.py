@@ -8,12 +8,14 @@ from essential_sparsity import errors
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a program's `main`; print `error: program: …` and exit with 1 for what its user can mend (UserError).
+    """Call a program's `main`; print `error: program: …` (`error of this machine: …`) and exit with 1 for what its user can mend
+    (UserError).
 
     Errors of Python and of libraries are nobody's wording for a user: they keep their traceback.
     """
     try:
         main()
     except errors.UserError as error:
-        print(f"error: {Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        what = "error of this machine" if error.of_machine else "error"
+        print(f"{what}: {Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         sys.exit(1)

@@ -2,4 +2,9 @@
 
 
 class UserError(ValueError):
-    """Something outside the code is wrong; the message names what was found, what was expected and what to do."""
+    """Something outside the code is wrong; the message names what was found, what was expected and what to do.
+
+    `of_machine`: with the machine that this runs on, not with the input; another attempt may get another one.
+    """
+
+    of_machine = False

@@ -20,7 +20,9 @@ ROOM = 0.9  # of a GPU's free memory, for the weights; the rest is for what a ba
 
 
 class DeviceError(errors.UserError):
-    """A job that needs a GPU finds none, or too few for its model."""
+    """A job that needs a GPU finds none, or too few for its model: another node may have them."""
+
+    of_machine = True
 
 
 def find(asked: str, environment: Mapping[str, str] = os.environ) -> str:
