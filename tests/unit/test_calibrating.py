@@ -214,3 +214,42 @@ def test_what_decides_pruned_blocks_that_outlive_a_job(llama, tmp_path, change, 
     assert "is not used" not in capsys.readouterr().out
     first(settings | change)
     assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pattern", ["wanda-onepass", "wanda", "sparsegpt", "owl-wanda"])
+def test_a_model_whose_parameters_are_other_objects_once_it_is_placed_is_pruned_again(llama, pattern, monkeypatch):
+    """accelerate puts new parameters into a model that it spreads over cards: the next level prunes those."""
+
+    def placed(model, device, gpus):
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                module.register_parameter(name, torch.nn.Parameter(parameter.detach().clone()))
+        return model
+
+    monkeypatch.setattr(evaluation.devices, "place", placed)
+    together = evaluated(llama, pattern, [0.25, 0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
+    ((_, alone),) = evaluated(llama, pattern, [0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
+    assert together[1][1].metrics == alone.metrics
+
+
+@pytest.mark.parametrize("text", ["".join(tiny.WORDS[2:8]) * 6, "ÄÖÜ ".join(tiny.WORDS[2:8]) * 6])
+def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
+    """A tokenizer may cut a text without blanks, and leave out accents: what it gives back has other words."""
+
+    class Cut:
+        all_special_ids = (0,)
+
+        def __call__(self, text, **_):
+            return {"input_ids": [1 + ord(letter) for letter in text if letter.isascii()]}
+
+        def decode(self, ids, **_):
+            return " ".join(chr(token - 1) for token in ids if token)
+
+    tokenizer = Cut()
+    ids = [0, *tokenizer(text)["input_ids"][5:40], 0]
+    evaluated = tasks.Prepared(
+        items=["a"], inputs=[{"input_ids": ids}], targets=pd.Series([0]).to_numpy(), collate=list
+    )
+    known = calibrating._evaluated(tokenizer, evaluated, ())
+    assert known.isdisjoint(calibrating.runs(calibrating.words(text)))
+    assert not known.isdisjoint(calibrating.runs(tokenizer(text)["input_ids"]))

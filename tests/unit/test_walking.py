@@ -83,6 +83,7 @@ def test_every_block_gives_what_it_gives_in_the_forward_pass_bit_for_bit(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_inputs_of_every_matrix_are_seen(name):
     model = model_of(name)
+    model.set_experts_implementation("eager")  # as the walk has them: another order of additions is another last digit
     batches, tokens, own = batches_of(model), {}, matrices_of(model)
     products = {}
 

@@ -70,8 +70,8 @@ class Facts:
 class Plan:
     """The masks of a pattern that needs calibration, applied in place on a model; see `masks.Plan`.
 
-    `model`: on the host (put into eval mode), dense when a level begins: `prune_` of one level after another needs its dense weights restored
-    between them. `device`: where blocks are calibrated. `place`: a function from a level to the folder where pruned blocks
+    `model`: on the host (put into eval mode), dense when a level begins: `prune_` of one level after another needs its dense
+    weights restored between them; its parameters may be other objects by then. `device`: where blocks are calibrated. `place`: a function from a level to the folder where pruned blocks
     outlive a killed job, with what decides them, or None. `remember`: keep the masks, for training. Raises CheckpointError
     for models that cannot be walked, and for a matrix whose inputs are not seen.
     """
@@ -88,13 +88,9 @@ class Plan:
     ):
         self.pattern, self.model, self.calibration = patterns.find(pattern), model.eval(), calibration
         self.device, self.place, self.remember = torch.device(device), place, remember
-        parameters = prunable.parameters(model)
-        self.matrices = list(matrices((weight, parameters[weight.name]) for weight in prunable.find_prunable(model)))
-        self.n = sum(matrix.tensor().numel() for matrix in self.matrices)
         self.key = files.named_seed(seed, "ties") - (1 << 63)
-        blocks = dict(prunable.blocks(model.base_model))
-        self.paths = [path for path in blocks if self._of(path)]
-        _refuse_shared(model, blocks, {id(parameter) for parameter in parameters.values()})
+        self.own = self._matrices()
+        self.n = sum(matrix.tensor().numel() for own in self.own.values() for matrix in own)
         self.norms: dict[str, torch.Tensor] = {}
         self.kept: dict[str, torch.Tensor] = {}
         self.shares: list[float] = []
@@ -108,12 +104,12 @@ class Plan:
         """Prune the dense model in place and count what was pruned; nothing where this level was pruned last."""
         if self.done and self.done.sparsity == sparsity:
             return self.done
-        self.kept, facts = {}, Facts()
+        self.kept, facts, self.own = {}, Facts(), self._matrices()
         of_blocks = self._sparsities(sparsity)
         if self.pattern.inputs == "dense":
             facts.unseen += self.unseen
-            for path in self.paths:
-                for matrix in self._of(path):
+            for path, own in self.own.items():
+                for matrix in own:
                     self._apply(matrix, self._wanda(matrix, self.norms[matrix.name], of_blocks[path]), facts)
         else:
             walk(
@@ -143,15 +139,20 @@ class Plan:
         if self.place:
             shutil.rmtree(self.place(sparsity)[0], ignore_errors=True)
 
-    def _of(self, path: str) -> list[Matrix]:
-        return [matrix for matrix in self.matrices if matrix.weight.name.startswith(f"{path}.")]
+    def _matrices(self) -> dict[str, list[Matrix]]:
+        """The matrices of each block that has any, of the parameters that the model has now."""
+        parameters, blocks = prunable.parameters(self.model), dict(prunable.blocks(self.model.base_model))
+        _refuse_shared(self.model, blocks, {id(parameter) for parameter in parameters.values()})
+        every = list(matrices((weight, parameters[weight.name]) for weight in prunable.find_prunable(self.model)))
+        found = {path: [own for own in every if own.weight.name.startswith(f"{path}.")] for path in blocks}
+        return {path: own for path, own in found.items() if own}
 
     def _measure(self) -> None:
         """One pass over the dense model: the norms of all inputs, or with OWL each block's share of outliers."""
         found: dict[str, wanda.Norms] = {}
 
         def visit(seen: Visit) -> None:
-            own = self._of(seen.path)
+            own = self.own[seen.path]
             for matrix in own:
                 found.setdefault(matrix.name, wanda.Norms(matrix.inputs, self.device))
             self._watch(seen, own, lambda matrix, values: found[matrix.name].add(values))
@@ -159,14 +160,13 @@ class Plan:
         walk(self.model, self.calibration.batches, self.device, visit, once=False)
         norms = {name: part.found().cpu() for name, part in found.items()}
         tokens = {name: part.tokens for name, part in found.items()}
-        for path in self.paths:
-            own = self._of(path)
+        for own in self.own.values():
             self.unseen += self._checked(own, tokens)
             if self.pattern.allocation == "owl":
                 scored = [wanda.scores(matrix.rows(), self._norms(matrix, norms)) for matrix in own]
                 self.shares.append(wanda.outliers(scored, OWL_THRESHOLD))
         if self.pattern.inputs == "dense":
-            self.norms = {matrix.name: self._norms(matrix, norms) for matrix in self.matrices}
+            self.norms = {matrix.name: self._norms(matrix, norms) for own in self.own.values() for matrix in own}
 
     def _norms(self, matrix: Matrix, norms: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Those of an expert that saw nothing are alike: magnitude decides."""
@@ -191,18 +191,18 @@ class Plan:
     def _sparsities(self, sparsity: float) -> dict[str, float]:
         """The sparsity of each block."""
         if self.pattern.allocation != "owl":
-            return dict.fromkeys(self.paths, sparsity)
-        sizes = [sum(matrix.tensor().numel() for matrix in self._of(path)) for path in self.paths]
-        return dict(zip(self.paths, wanda.owl(self.shares, sizes, sparsity, OWL_SPREAD), strict=True))
+            return dict.fromkeys(self.own, sparsity)
+        sizes = [sum(matrix.tensor().numel() for matrix in own) for own in self.own.values()]
+        return dict(zip(self.own, wanda.owl(self.shares, sizes, sparsity, OWL_SPREAD), strict=True))
 
     def _visit(self, seen: Visit, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> None:
         """Prune one block with the inputs that it has now, or take what an attempt before this one made of it."""
-        own = self._of(seen.path)
+        own = self.own.get(seen.path, [])
         folder = identity = None
         if self.place:
             top, decided = self.place(sparsity)
-            folder, identity = top / f"{self.paths.index(seen.path):04d}", json.loads(json.dumps(decided))
-            if self._taken(seen, own, folder, identity, facts):
+            folder, identity = top / f"{list(self.own).index(seen.path):04d}", json.loads(json.dumps(decided))
+            if self._taken(own, folder, identity, facts):
                 return
         made = Facts()
         statistics = self._statistics(own)
@@ -280,9 +280,7 @@ class Plan:
         save_file(tensors, folder / "block.safetensors")
         markers.write(folder, identity, facts=vars(made))
 
-    def _taken(
-        self, seen: Visit, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], facts: Facts
-    ) -> bool:
+    def _taken(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], facts: Facts) -> bool:
         """Whether the block was pruned by an attempt before this one; its weights are taken then."""
         if not folder.is_dir():
             return False
@@ -301,7 +299,7 @@ class Plan:
 
     def _level(self, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> Level:
         """Describe the level from what was counted. RuntimeError where that is not exactly what was asked for."""
-        expected = sum(self._count(matrix, of_blocks[path]) for path in self.paths for matrix in self._of(path))
+        expected = sum(self._count(matrix, of_blocks[path]) for path, own in self.own.items() for matrix in own)
         k = sum(facts.per_tensor.values())
         if k != expected:
             raise RuntimeError(
@@ -310,7 +308,7 @@ class Plan:
         keep, group, tail = None, self.pattern.group, 0
         if group:
             keep = group - nm_pruned(self.pattern, sparsity)
-            tail = sum(m.tensor().numel() // m.inputs * (m.inputs % group) for m in self.matrices)
+            tail = sum(m.tensor().numel() // m.inputs * (m.inputs % group) for own in self.own.values() for m in own)
         told = {
             "calibration": self.calibration.name,
             "calibration_sequences": self.calibration.sequences,

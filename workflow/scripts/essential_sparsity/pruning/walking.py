@@ -24,11 +24,9 @@ class _Left(BaseException):  # no `except Exception` of a model keeps a thread a
 
 @dataclass(frozen=True)
 class Visit:
-    """A block with what every batch brings to it. `again`: how often the batches have come here before."""
+    """A block, by its path in the base model, with what every batch brings to it."""
 
     path: str
-    block: torch.nn.Module
-    again: int
     _calls: Sequence[tuple[tuple, Mapping[str, Any]]]
     _forward: Callable
     _device: torch.device
@@ -136,7 +134,7 @@ def walk(
             if once and passed[path]:
                 raise _shared(model, path)
             block.to(device)
-            seen = Visit(path, block, passed[path], [thread.call for thread in threads], originals[path], device)
+            seen = Visit(path, [thread.call for thread in threads], originals[path], device)
             visit(seen)
             passed[path] += 1
             last = once and all(passed.values())

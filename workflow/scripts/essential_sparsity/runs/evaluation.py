@@ -61,8 +61,9 @@ def evaluate(
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
     mask. A dense model goes through a smoke evaluation first (`smoke.check`). What a pattern's score reads beside the weights is measured once, on the dense model. `work`: where
     fine-tuning keeps its checkpoints, and what decides checkpoint, data and code; its caller clears it when the results are
-    safe. `cache`: the folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here. `calibration`:
-    the frame of the data that the pattern is calibrated on, as `settings["calibration"]` says; each level of such a pattern starts from the dense weights.
+    safe. `cache`: the folder of tokenised texts. `gpus`: over how many a model is spread that is not trained here.
+    `calibration`: the frame of the data that the pattern is calibrated on, as `settings["calibration"]` says; each level of
+    such a pattern starts from the dense weights.
     """
     task = tasks.load(settings["kind"])
     auto_class = tasks.auto_class(settings)
@@ -96,7 +97,8 @@ def evaluate(
             model.to(device)
             pruned = {name: mask.to(device) for name, mask in pruned.items()}
             held = pruned if plan.pattern.held else {}
-            told = {} if plan.pattern.held and not calibrated else {"pruned": resume.digest(pruned)}
+            told = {} if plan.pattern.held else {"pruned": resume.digest(pruned)}
+            told |= {"pruned": resume.digest(pruned), "drawn": drawn.sha256} if calibrated else {}
             place = work and work.of(f"{sparsity:.3f}", pattern=pattern, sparsity=sparsity, **told)
             diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, held, device, place)
             check_count(pruned, level)

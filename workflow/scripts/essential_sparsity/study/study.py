@@ -65,8 +65,8 @@ RUN_SETTINGS = [
 class Study:
     """What a configuration asks for. Rows of tables by id, series expanded, revisions replaced by commits.
 
-    `calibrations`: by type of model, the row that its patterns are calibrated on. `jobs`: the evaluations. `members`: the checkpoints of the series that are studied. `expected`: reference values by
-    (model, task). `given`: the configuration as `read` takes it. `looked`: whether `jobs` are cut as the store's runs are.
+    `calibrations`: by type of model, the row that its patterns are calibrated on. `jobs`: the evaluations. `members`: the
+    checkpoints of the series that are studied. `expected`: reference values by (model, task). `given`: the configuration as `read` takes it. `looked`: whether `jobs` are cut as the store's runs are.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """What a model is calibrated on: sequences of tokens, or images, drawn by a seed from a data set, never what is evaluated.
 
-A row of the calibrations table says how many, how long, and how texts become sequences: `document`, a random window of each of
-as many documents as are longer than that (as Wanda and SparseGPT draw from C4), or `joined`, windows without overlap of documents in a random
-order, blank lines between them (for data of short texts). A decoder reads them as they are, an encoder with its special
+A row of the calibrations table says how many, how long, and how texts become sequences: `document`, a random window of each
+of as many documents as are longer than that (as Wanda and SparseGPT draw from C4), or `joined`, windows without overlap of
+documents in a random order, blank lines between them (for data of short texts). A decoder reads them as they are, an encoder with its special
 tokens around them.
 """
 
@@ -15,16 +15,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from essential_sparsity import files
 from essential_sparsity.pruning.calibrated import Calibration
 from essential_sparsity.tasks import Prepared, TaskError, _text, reading
 
 TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
-WORDS = (
-    13  # in a row that two texts must share to be told as overlapping: GPT-3's measure (Brown et al. 2020, appendix C)
-)
+# In a row, words or tokens that two texts must share to be told as overlapping: GPT-3's measure (Brown et al. 2020, appendix
+# C). Tokens too: what a tokenizer makes of a text without blanks, or leaves of accents, is not found by words again.
+RUN = 13
 SEPARATOR, PROBE = "\n\n", "a"
 
 
@@ -40,7 +44,8 @@ def draw(
 
     `row`: calibration, dataset, split, sequences, length, sampling, seed; the run's seed is added to its own. `folder`: the
     checkpoint, `data`: the frame of the calibration's data set. `evaluated`: the inputs of the task, whose texts and images
-    are left out, as are `documents` (texts that are evaluated and are no inputs yet). Raises TaskError where less than was asked for remains.
+    are left out, as are `documents` (texts that are evaluated and are no inputs yet). Raises TaskError where less than was
+    asked for remains.
     """
     drawn_with = int(row["seed"]) + seed
     place = f"Calibration {row['calibration']!r}: data set {row['dataset']!r}"
@@ -109,14 +114,15 @@ def _sequences(
     if room < 1:
         raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")
     _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
-    known = grams(_texts(tokenizer, evaluated, documents))
+    known = _evaluated(tokenizer, evaluated, documents)
     left_out = 0
 
-    def kept() -> Iterator[str]:
+    def kept() -> Iterator[list[int]]:
         nonlocal left_out
         for text in order["text"]:
-            if known.isdisjoint(grams([text])):
-                yield text
+            ids = _ids(tokenizer, text)
+            if known.isdisjoint(runs(words(text)) | runs(ids)):
+                yield ids
             else:
                 left_out += 1
 
@@ -133,12 +139,11 @@ def _sequences(
 
 
 def _windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, room: int, seed: int
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]], count: int, room: int, seed: int
 ) -> list[list[int]]:
     """A random window of each document that is longer."""
     rng, found = files.rng(seed, "calibration windows"), []
-    for text in texts:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    for ids in texts:
         if len(ids) > room:
             start = int(rng.integers(0, len(ids) - room))
             found.append(ids[start : start + room])
@@ -148,12 +153,13 @@ def _windows(
 
 
 def _joined(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, room: int, seed: int
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]], count: int, room: int, seed: int
 ) -> list[list[int]]:
     """Windows without overlap of the documents one after the other."""
     ids: list[int] = []
+    between = _ids(tokenizer, SEPARATOR)
     for text in texts:
-        ids += tokenizer(text + SEPARATOR, add_special_tokens=False, verbose=False)["input_ids"]
+        ids += text + between
         if len(ids) >= count * room:
             break
     return [ids[at : at + room] for at in range(0, min(len(ids) // room, count) * room, room)]
@@ -161,12 +167,8 @@ def _joined(
 
 def _decodes(folder: str | Path) -> bool:
     """Whether the checkpoint is a decoder: it reads a text from any place in it."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as decoders
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as encoders
-
     kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    return kind in decoders and kind not in encoders
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -176,22 +178,32 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     return whole[:start], whole[start + len(bare) :]
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> Iterator[str]:
-    """What is evaluated, as texts."""
-    yield from documents
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _evaluated(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> set[int]:
+    """The runs of words and of tokens in what is evaluated."""
+    found: set[int] = set()
+    for text in documents:
+        found |= runs(words(text)) | runs(_ids(tokenizer, text))
+    special = set(tokenizer.all_special_ids)
     for row in evaluated.inputs:
         if isinstance(row, Mapping) and "input_ids" in row:
-            yield tokenizer.decode(row["input_ids"], skip_special_tokens=True)
-
-
-def grams(texts: Iterable[str]) -> set[int]:
-    """Hashes of all runs of WORDS words of some texts; of a shorter text, of the whole."""
-    found: set[int] = set()
-    for text in texts:
-        words = re.findall(r"\w+", text.lower())
-        runs = range(max(1, len(words) - WORDS + 1)) if words else ()
-        found.update(hash(tuple(words[at : at + WORDS])) for at in runs)
+            found |= runs(words(tokenizer.decode(row["input_ids"], skip_special_tokens=True)))
+            found |= runs([token for token in row["input_ids"] if token not in special])
     return found
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case."""
+    return re.findall(r"\w+", text.lower())
+
+
+def runs(parts: Sequence[str | int]) -> set[int]:
+    """Hashes of all RUN parts in a row; of fewer, of the whole."""
+    starts = range(max(1, len(parts) - RUN + 1)) if parts else ()
+    return {hash(tuple(parts[at : at + RUN])) for at in starts}
 
 
 def _images(
