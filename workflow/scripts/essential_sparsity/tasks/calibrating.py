@@ -115,18 +115,19 @@ def _sequences(
         raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")
     _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
     known = _evaluated(tokenizer, evaluated, documents)
+    sampled, end = (_windows, "") if row["sampling"] == "document" else (_joined, SEPARATOR)
     left_out = 0
 
     def kept() -> Iterator[list[int]]:
         nonlocal left_out
         for text in order["text"]:
-            ids = _ids(tokenizer, text)
+            ids = _ids(tokenizer, text + end)
             if known.isdisjoint(runs(words(text)) | runs(ids)):
                 yield ids
             else:
                 left_out += 1
 
-    found = (_windows if row["sampling"] == "document" else _joined)(tokenizer, kept(), count, room, seed)
+    found = sampled(kept(), count, room, seed)
     if len(found) < count:
         raise TaskError(
             f"{place} gives {len(found)} sequences of {length} tokens, fewer than sequences = {count} ({len(order):,} documents; "
@@ -138,10 +139,8 @@ def _sequences(
     return ids, left_out
 
 
-def _windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]], count: int, room: int, seed: int
-) -> list[list[int]]:
-    """A random window of each document that is longer."""
+def _windows(texts: Iterable[list[int]], count: int, room: int, seed: int) -> list[list[int]]:
+    """A random window of each document (its tokens) that is longer."""
     rng, found = files.rng(seed, "calibration windows"), []
     for ids in texts:
         if len(ids) > room:
@@ -152,14 +151,11 @@ def _windows(
     return found
 
 
-def _joined(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]], count: int, room: int, seed: int
-) -> list[list[int]]:
-    """Windows without overlap of the documents one after the other."""
+def _joined(texts: Iterable[list[int]], count: int, room: int, seed: int) -> list[list[int]]:
+    """Windows without overlap of the documents (their tokens) one after the other."""
     ids: list[int] = []
-    between = _ids(tokenizer, SEPARATOR)
     for text in texts:
-        ids += text + between
+        ids += text
         if len(ids) >= count * room:
             break
     return [ids[at : at + room] for at in range(0, min(len(ids) // room, count) * room, room)]
