@@ -28,6 +28,7 @@ include: "rules/tables.smk"
 include: "rules/knees.smk"
 include: "rules/studies.smk"
 include: "rules/figures.smk"
+include: "rules/claims.smk"
 
 
 rule all:
@@ -45,6 +46,7 @@ rule all:
         SIMILARITY_FIGURES,
         LAYER_FIGURES,
         SERIES_FIGURES,
+        CLAIMS_PAGE,
 
 
 onstart:

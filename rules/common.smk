@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
     attempts,
+    claims,
     configuration,
     environment,
     grid,

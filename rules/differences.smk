@@ -1,4 +1,4 @@
-# What lottery tickets gain over one-shot masks, and calibrated patterns over magnitude.
+# What lottery tickets gain over one-shot masks, and patterns over their peers of magnitude.
 localrules:
     plot_difference,
     plot_gain,
@@ -29,7 +29,7 @@ rule measure_differences:
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
         runtime=at_most(
-            "max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.calibrated})
+            "max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.peered})
         ),
     params:
         program=program("measure_differences"),

@@ -1,4 +1,4 @@
-"""Measure how much better patterns are than their peers (tickets than one-shot masks, calibrated ones than magnitude)."""
+"""Measure how much better patterns are than their peers (tickets than one-shot masks, calibrated and random ones than magnitude)."""
 
 import argparse
 
@@ -14,12 +14,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid, found = tables.read(args.grid, "grid"), tables.read(args.runs, "runs")
-    chained, calibrated = (
-        set(grid.loc[grid[column].notna(), ["model", "task"]].itertuples(index=False, name=None))
-        for column in ("ticket", "calibration")
-    )
-    wanted = [curve in chained | calibrated for curve in zip(found["model"], found["task"], strict=True)]
-    tables.write(differences.table(found[wanted], runs.items(grid), chained), "differences", args.out)
+    tickets = grid.loc[grid["ticket"].notna(), ["model", "task"]]
+    chained = set(tickets.itertuples(index=False, name=None))
+    tables.write(differences.table(found, runs.items(grid), chained), "differences", args.out)
 
 
 if __name__ == "__main__":

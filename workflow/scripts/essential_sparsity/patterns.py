@@ -99,7 +99,11 @@ class Pattern:
 
     @property
     def peer(self) -> str | None:
-        """The pattern of magnitude with the same structure inside matrices, which a calibrated one is compared with."""
+        """The pattern of magnitude that it is compared with at each sparsity: of a calibrated one that with the same structure
+        inside matrices, of a random one the global. None for others.
+        """
+        if self.score == "random":
+            return "global"
         if self.needs != "calibration":
             return None
         return {"nm": f"nm{self.group}", "rows": "rowwise", "free": "layerwise"}[self.structure]

@@ -23,8 +23,8 @@ RUN = ["sparsity", "seed"]
 def pairs(names: Collection[str], chained: bool) -> list[tuple[str, str]]:
     """The pairs of a model's and task's patterns that are subtracted, (first, second), sorted.
 
-    Where there are lottery tickets (`chained`) all others minus one-shot `global`; and each calibrated pattern minus its
-    peer, magnitude with the same structure, and SparseGPT minus Wanda.
+    Where there are lottery tickets (`chained`) all others minus one-shot `global`; each pattern minus its peer of magnitude
+    (`Pattern.peer`); and SparseGPT minus Wanda.
     """
     found = {(name, "global") for name in names if chained and name not in ("dense", "global")}
     for name in names:

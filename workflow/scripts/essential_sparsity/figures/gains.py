@@ -26,7 +26,8 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
     difference is defined.
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["n_levels"] == 1)]
-    rows = rows[[patterns.find(row.pattern_a).peer == row.pattern_b for row in rows.itertuples()]]
+    pairs = [(patterns.find(row.pattern_a), row.pattern_b) for row in rows.itertuples()]
+    rows = rows[[one.needs == "calibration" and one.peer == other for one, other in pairs]]
     labels = {"model": model, "task": task} | (labels or {})
     if rows.empty:
         return style.sentence(

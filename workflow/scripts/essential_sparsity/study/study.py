@@ -15,6 +15,7 @@ from typing import Any
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
     calibrations,
+    claims,
     configuration,
     grid,
     iterations,
@@ -65,7 +66,7 @@ RUN_SETTINGS = [
 class Study:
     """What a configuration asks for. Rows of tables by id, series expanded, revisions replaced by commits.
 
-    `calibrations`: by type of model, the row that its patterns are calibrated on. `jobs`: the evaluations. `members`: the
+    `calibrations`: by type of model, the row that its patterns are calibrated on. `claims`: what the results are held against. `jobs`: the evaluations. `members`: the
     checkpoints of the series that are studied. `expected`: reference values by (model, task). `given`: the configuration as `read` takes it. `looked`: whether `jobs` are cut as the store's runs are.
     """
 
@@ -77,6 +78,7 @@ class Study:
     pretrainings: dict[str, dict]
     datasets: dict[str, dict]
     calibrations: dict[str, dict]
+    claims: list[dict]
     jobs: list[grid.Job]
     members: list[dict]
     mask_levels: list[str]
@@ -164,10 +166,22 @@ class Study:
         return sorted({(model, task) for model, task, _, _ in self.tickets})
 
     @cached_property
+    def peered(self) -> list[tuple[str, str]]:
+        """(model, task) with a pattern beside its peer, sorted."""
+        return [
+            curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)
+        ]
+
+    @cached_property
     def calibrated(self) -> list[tuple[str, str]]:
         """(model, task) with a calibrated pattern beside its peer, sorted."""
         return [
-            curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)
+            curve
+            for curve in self.peered
+            if any(
+                patterns.find(name).needs == "calibration" and patterns.find(name).peer in self.patterns[curve]
+                for name in self.patterns[curve]
+            )
         ]
 
     @cached_property
@@ -267,7 +281,8 @@ class Study:
             "always": True,
             "never": False,  # by itself: parts and files of the store
             "tickets": bool(self.tickets),
-            "differences": bool(self.tickets or self.calibrated),
+            "differences": bool(self.tickets or self.peered),
+            "claims": bool(self.claims),
             "masks": bool(self.tickets or self.compared),
             "series": bool(self.members),
             "references": bool(self.referred),
@@ -420,6 +435,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
         pretrainings=tables.pretrainings,
         datasets={row["dataset"]: row for row in (*calibrated.values(), *tables.tasks.values())},
         calibrations=calibrated,
+        claims=claims.read(config.get("claims")),
         jobs=grid.expand(expanded["grid"], sizes, added, stored),
         members=series.studied(expanded, tables.models),
         mask_levels=series.mask_levels(expanded),

@@ -1,0 +1,62 @@
+# What the study says of claims about it: tables, and a page.
+localrules:
+    judge_claims,
+    write_claims,
+
+
+CLAIMS_PAGE = [f"{OUT}/claims.html"] if STUDY.claims else []
+
+
+rule judge_claims:
+    input:
+        claims=CONFIG.get("claims") or [],
+        tables=[
+            f"{OUT}/tables/{table}.parquet"
+            for table in study_tables()
+            if table in claims.TABLES
+        ],
+    output:
+        claims=f"{OUT}/tables/claims.parquet",
+        evidence=f"{OUT}/tables/evidence.parquet",
+    log:
+        f"{OUT}/logs/judge_claims.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("judge_claims"),
+        code=code("judge_claims"),
+        types=lambda wildcards: json.dumps(
+            {model: MODELS[model]["type"] for model in STUDY.named_models}
+        ),
+    message:
+        "Holding claims against the tables"
+    shell:
+        "python {params.program} --claims {input.claims:q} --types {params.types:q} --tables {input.tables} "
+        "--out {output.claims} --evidence {output.evidence} 2>&1 | tee {log}"
+
+
+rule write_claims:
+    input:
+        claims=f"{OUT}/tables/claims.parquet",
+        evidence=f"{OUT}/tables/evidence.parquet",
+        template="workflow/report/claims.html.jinja",
+    output:
+        page=report(
+            f"{OUT}/claims.html",
+            caption="../workflow/report/claims.rst",
+            category="Claims",
+            labels={"page": "all claims"},
+        ),
+    log:
+        f"{OUT}/logs/write_claims.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("write_claims"),
+        code=code("write_claims"),
+        study=STUDY.name,
+    message:
+        "Writing the page of claims"
+    shell:
+        "python {params.program} --claims {input.claims} --evidence {input.evidence} --study {params.study} "
+        "--template {input.template} --out {output.page} 2>&1 | tee {log}"

@@ -1,0 +1,352 @@
+"""Claims: each of the shipped ones reaches each verdict; wrong claims are refused; points decide nothing."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import norm
+
+from essential_sparsity import codefiles, tables
+from essential_sparsity.curves import claims
+from essential_sparsity.curves.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
+from essential_sparsity.figures import claims as pages
+from essential_sparsity.study import claims as asked
+from essential_sparsity.study.configuration import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = asked.read(str(ROOT / "config/claims.yaml"))
+TYPES = {
+    "minilm": "encoder", "bert-base": "encoder", "opt-125m": "decoder", "opt-350m": "decoder", "vicuna-7b": "decoder",
+    "vit-base": "vision", "deit-base": "vision", "dino-base": "vision",
+}  # fmt: skip
+BLANK = {"text": "", "whole number": 0, "number": 0.0, "yes or no": False}
+
+
+def rows_of(table: str, *given: dict) -> pd.DataFrame:
+    """A table with these values, all others blank: the schema holds."""
+    if not given:
+        return tables.empty(table)
+    columns = codefiles.described(table)["columns"]
+    blank = {name: None if said.get("nullable") else BLANK[said["type"]] for name, said in columns.items()}
+    assert all({*row} <= {*columns} for row in given)
+    return pd.DataFrame([blank | row for row in given], columns=list(columns))
+
+
+def knee(model="minilm", task="sst2", pattern="global", low=0.3, high=0.5, seeds=2, **more) -> dict:
+    """A row of the table of knees with an interval."""
+    return {
+        "model": model, "task": task, "pattern": pattern, "metric": "accuracy", "headline": True, "protocol": "finetune",
+        "epsilon": 0.01, "essential_sparsity": (low + high) / 2, "essential_sparsity_low": low,
+        "essential_sparsity_high": high, "n_seeds_max": seeds, "n_replicates": 100,
+    } | more  # fmt: skip
+
+
+def judged(claim: dict, found: dict[str, pd.DataFrame]) -> tuple[dict, list[dict]]:
+    rows, evidence = claims.judge([claim], {claim["claim"]: asked.reading(claim)}, found, TYPES)
+    return rows.iloc[0].to_dict(), evidence.to_dict("records")
+
+
+def concrete(claim: dict, column: str, other: str = "x") -> str:
+    """A value that a claim's `where` lets through."""
+    value = claim["where"].get(column, other)
+    value = value[-1] if isinstance(value, list) else value
+    known = {"nm*": "nm4", "opt-*": "opt-350m" if column.endswith("b") else "opt-125m"}
+    return known.get(value, value.replace("*", "1")) if isinstance(value, str) else value
+
+
+def evidence_of(claim: dict, ends: list[tuple[float, float]], words: list[str]) -> dict[str, pd.DataFrame]:
+    """A study whose evidence for a claim has these intervals, or these words."""
+    table, columns = claim["table"], codefiles.described(claim["table"])["columns"]
+    fixed = {column: concrete(claim, column) for column in claim["where"] if column in columns}
+    tasks = [f"task{i}" for i in range(len(ends or words))]
+    curves = []
+    if table == "knees":
+        pattern, model = concrete(claim, "pattern"), concrete(claim, "model", "minilm")
+        if asked.reading(claim) == "shape":
+            curves = [knee(task=task, shape=word) for task, word in zip(tasks, words, strict=True)]
+        elif "groups" in claim:  # two models a side; ratios e^low and e^high above 1, evenly
+            (low, high), models = ends[0], {"a": ("vit-base", "dino-base"), "b": ("bert-base", "opt-125m")}
+            middle, spread = (low + high) / 2, (high - low) / 2 / 6.0854  # the half width of this Welch interval
+            values = zip(models["a"] + models["b"], (middle + spread, middle - spread, spread, -spread), strict=True)
+            curves = [knee(model, slope_ratio=math.exp(value)) for model, value in values]
+        elif "pairs" in claim:  # the first task against the second
+            (low, high), second = ends[0], (0.2, 0.25)
+            curves = [knee(task="a", low=low + second[1], high=high + second[0]), knee(task="b", low=0.2, high=0.25)]
+        else:
+            curves = [knee(model, task, pattern, *pair) for task, pair in zip(tasks, ends, strict=True)]
+        return {"knees": rows_of("knees", *curves)}
+    rows = []
+    for i, task in enumerate(tasks):
+        row = dict(fixed)
+        if ends:
+            row |= {"low": ends[i][0], "high": ends[i][1], "difference": sum(ends[i]) / 2} if "low" in columns else {}
+        if table == "comparisons":
+            row = {"model_a": "minilm", "model_b": "minilm", "between": "pattern"} | row
+            row |= {
+                "pattern_b": row.get("pattern_b", row["pattern_a"]),
+                "task": task,
+                "metric": "accuracy",
+                "n_replicates": 9,
+            }
+            curves += [knee(row[f"model_{s}"], task, row[f"pattern_{s}"]) for s in "ab"]
+        elif table == "differences":
+            row |= {name: value * 0.01 for name, value in row.items() if name in ("low", "high", "difference")}
+            row |= {"model": "minilm", "task": task, "metric": "accuracy", "n_levels": 1, "n_seeds": 2}
+            row |= {"sparsity_from": claim["levels"][1], "sparsity_to": claim["levels"][1]}
+            curves += [knee(task=task, pattern=row[f"pattern_{s}"]) for s in "ab"]
+        elif table == "layers":
+            value, rate = ends[i][0], asked.reading(claim) == "rate_of_mlp_less_attention"
+            pruned = (
+                {"mlp": 500 + 1000 * value, "attention": 500}
+                if rate
+                else {"mlp": 1000 * value, "attention": 1000 - 1000 * value}
+            )
+            rows += [
+                {
+                    "model": task,
+                    "pattern": "global",
+                    "sparsity": 0.2,
+                    "tensor": part,
+                    "sublayer": part,
+                    "n": 2000 if not rate else 1000,
+                    "pruned": round(pruned[part]),
+                }
+                for part in pruned
+            ]
+            continue
+        elif table == "similarity":
+            row |= {
+                "model_a": "minilm",
+                "model_b": "minilm",
+                "scope": "model",
+                "sparsity": 0.2,
+                "seed_b": i,
+                "task_b": task,
+            }
+            row |= {"cosine_kept": ends[i][0], "cosine_kept_chance": 0.8}
+        elif table == "abruptness":
+            row |= {"series": "s", "training": task, "conclusion": words[i]}
+        elif table == "contrasts":
+            groups = {
+                "group_a": concrete(claim, "group_a", "100 % of the data"),
+                "group_b": concrete(claim, "group_b", f"{10 + i} % of the data"),
+            }
+            row |= {"series": task, "tensor": "all", "n_trainings_a": 2, "n_trainings_b": 3} | groups
+            row.pop("more_data", None)
+        rows.append(row)
+    return {table: rows_of(table, *rows)} | ({"knees": rows_of("knees", *curves)} if curves else {})
+
+
+def wanted(claim: dict, kind: str, pieces: int) -> tuple[list[tuple[float, float]], list[str]]:
+    """Intervals, or words, that are all for a claim, all against it, or all neither."""
+    ((way, value),) = claim["expect"].items()
+    if way == "word":
+        read = asked.reading(claim)
+        other = next(word for word in asked.WORDS[read] if word != value)
+        return [], [
+            {"for": value, "against": other}.get(kind, None if read == "shape" else "too few checkpoints")
+        ] * pieces
+    if claim["table"] in claims.COUNTED:
+        return [(value + 0.01, 0.0) if kind == "for" else (value - 0.01, 0.0)] * pieces, []
+    least, most = value if way == "within" else (value, value + 0.3) if way == "above" else (value - 0.3, value)
+    width = (most - least) / 10
+    if kind == "for":
+        return [(least + width, most - width)] * pieces, []
+    if kind == "neither":
+        return [(least - width, least + width) if way != "below" else (most - width, most + width)] * pieces, []
+    return [(most + width, most + 2 * width) if way == "below" else (least - 2 * width, least - width)] * pieces, []
+
+
+@pytest.mark.parametrize("claim", SHIPPED, ids=lambda claim: claim["claim"])
+@pytest.mark.parametrize(("kind", "verdict"), [("for", SUPPORTED), ("against", NOT_SUPPORTED), ("neither", UNDECIDED)])
+def test_each_shipped_claim_reaches_each_verdict(claim, kind, verdict):
+    if kind == "neither" and claim["table"] in claims.COUNTED:
+        pytest.skip("what is counted allows one answer")
+    if kind == "against" and claim["claim"] in ("free-weights", "nm-free"):
+        ends, words = (
+            [(-0.2, -0.1)] * 2,
+            [],
+        )  # of curves out at once: their interval ends at nothing, which is not above it
+    else:
+        ends, words = wanted(claim, kind, max(2, claim.get("fewest", 1)))
+    row, evidence = judged(claim, evidence_of(claim, ends, words))
+    assert row["verdict"] == verdict, row["because"]
+    assert row["n_evidence"] == len(evidence) >= 1
+    assert {piece["agrees"] for piece in evidence} == {kind}
+
+
+@pytest.mark.parametrize("claim", SHIPPED, ids=lambda claim: claim["claim"])
+def test_each_shipped_claim_says_what_is_missing(claim):
+    for found in ({}, {claim["table"]: rows_of(claim["table"]), "knees": rows_of("knees")}):
+        row, evidence = judged(claim, found)
+        assert row["verdict"] == NOT_TESTABLE
+        assert not evidence
+        assert row["because"].endswith(f"It takes {claim['needs']}.")
+
+
+EVERY = {
+    "claim": "c", "says": "s", "source": "o", "table": "knees", "where": {"pattern": "global"}, "expect": {"above": 0.2},
+    "over": "every", "refuted_by": "r", "needs": "n",
+}  # fmt: skip
+
+
+def test_one_of_many_decides_only_by_an_interval_that_holds_for_all():
+    """Twenty pieces: one whose 95 % interval just misses is what chance gives."""
+    just = knee(task="off", low=0.1, high=0.19)
+    fine = [knee(task=f"t{i}") for i in range(19)]
+    assert judged(EVERY, {"knees": rows_of("knees", *fine, just)})[0]["verdict"] == UNDECIDED
+    assert judged(EVERY, {"knees": rows_of("knees", just)})[0]["verdict"] == NOT_SUPPORTED
+    far = knee(task="off", low=0.05, high=0.07)
+    row = judged(EVERY, {"knees": rows_of("knees", *fine, far)})[0]
+    assert row["verdict"] == NOT_SUPPORTED
+    assert row["n_against"] == row["n_against_all"] == 1
+    some = EVERY | {"over": "some", "expect": {"below": 0.2}}
+    assert judged(some, {"knees": rows_of("knees", *fine, just)})[0]["verdict"] == UNDECIDED
+    assert judged(some, {"knees": rows_of("knees", *fine, far)})[0]["verdict"] == SUPPORTED
+    assert judged(some, {"knees": rows_of("knees", *fine)})[0]["verdict"] == NOT_SUPPORTED
+
+
+def test_widened_interval_is_bonferronis():
+    piece = claims.Piece("x", 1.0, 0.0, 3.0)
+    low, high = piece.widened(10)
+    factor = norm.ppf(1 - 0.05 / 20) / norm.ppf(0.975)
+    assert np.allclose([1 - low, high - 1], [factor, 2 * factor])
+    assert piece.widened(1) == (0.0, 3.0)
+    assert claims.Piece("x", math.nan, 0.1, math.inf).widened(2) == (-math.inf, math.inf)
+
+
+def test_chance_of_a_false_verdict_is_five_per_cent_at_most():
+    """Twenty true values on the very edge of what is claimed: 'every' is seldom refuted, 'some' seldom supported."""
+    generator = np.random.default_rng(0)
+    refuted = shown = 0
+    for _ in range(200):
+        found = generator.normal(0.2, 0.03, 20)
+        half = 0.03 * norm.ppf(0.975)
+        frame = rows_of("knees", *(knee(task=f"t{i}", low=x - half, high=x + half) for i, x in enumerate(found)))
+        refuted += judged(EVERY, {"knees": frame})[0]["verdict"] == NOT_SUPPORTED
+        shown += judged(EVERY | {"over": "some"}, {"knees": frame})[0]["verdict"] == SUPPORTED
+    assert refuted / 200 < 0.06
+    assert shown / 200 < 0.06
+
+
+def test_one_seed_of_a_trained_task_or_a_random_mask_decides_nothing():
+    for row in (knee(seeds=1), knee(pattern="random", seeds=1, protocol="zero-shot")):
+        claim = EVERY | {"where": {"pattern": row["pattern"]}}
+        found, evidence = judged(claim, {"knees": rows_of("knees", row)})
+        assert found["verdict"] == UNDECIDED
+        assert "one seed" in evidence[0]["note"]
+    assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="zero-shot"))})[0]["verdict"] == SUPPORTED
+
+
+def test_curves_that_do_not_drop_and_curves_without_intervals():
+    still = knee(low=0.6, high=1.0, no_drop=True, essential_sparsity=None, essential_sparsity_high=None)
+    row, (piece,) = judged(EVERY, {"knees": rows_of("knees", still)})
+    assert row["verdict"] == SUPPORTED
+    assert piece["note"] == "it does not drop"
+    assert pd.isna(piece["high"])
+    lone = knee(task="other", n_replicates=0)
+    row, evidence = judged(EVERY, {"knees": rows_of("knees", lone)})
+    assert row["verdict"] == NOT_TESTABLE
+    assert not evidence
+    assert "1 more have no interval" in row["because"]
+
+
+def test_a_pair_counts_once_and_either_way():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "size-does-not-matter")
+    row = {
+        "task": "t", "metric": "accuracy", "between": "model", "model_a": "opt-350m", "model_b": "opt-125m", "pattern_a": "global",
+        "pattern_b": "global", "difference": 0.2, "low": 0.15, "high": 0.25, "n_replicates": 9,
+    }  # fmt: skip
+    curves = [knee(model, "t") for model in ("opt-125m", "opt-350m")]
+    found = {"comparisons": rows_of("comparisons", row), "knees": rows_of("knees", *curves)}
+    _, evidence = judged(claim | {"fewest": 1}, found)
+    assert len(evidence) == 1
+    turned = claim | {"fewest": 1, "where": {"between": "model", "model_a": "opt-125m", "model_b": "opt-350m"}}
+    _, (piece,) = judged(turned, found)
+    assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-0.2, -0.25, -0.15])
+
+
+def test_ranges_of_levels_stand_for_their_levels():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "random-far-below")
+    base = {
+        "model": "minilm",
+        "task": "t",
+        "metric": "accuracy",
+        "pattern_a": "global",
+        "pattern_b": "random",
+        "n_seeds": 2,
+    }
+    rows = [
+        base | {"sparsity_from": low, "sparsity_to": high, "n_levels": n, "difference": 0.1, "low": 0.08, "high": 0.12}
+        for low, high, n in ((0.1, 0.5, 3), (0.5, 0.5, 1), (0.7, 0.7, 1), (0.9, 0.9, 1), (0.7, 0.9, 2))
+    ]
+    curves = [knee(task="t", pattern=pattern) for pattern in ("global", "random")]
+    row, evidence = judged(claim, {"differences": rows_of("differences", *rows), "knees": rows_of("knees", *curves)})
+    assert [piece["evidence"] for piece in evidence] == [
+        "minilm, t: random less global, 50 %",
+        "minilm, t: random less global, 70–90 %",
+    ]
+    assert row["verdict"] == SUPPORTED
+    assert np.allclose([piece["estimate"] for piece in evidence], -10)
+
+
+def test_amounts_of_data():
+    assert claims.amount("100 % of the data") > claims.amount("50 % of the data")
+    assert claims.amount("1B words") == 10 * claims.amount("100M words") == 1e9
+    assert math.isnan(claims.amount("supervised"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"table": "kness"}, "did you mean 'knees'"),
+        ({"read": "essential"}, "no reading 'essential'"),
+        ({"where": {"patern": "global"}}, "did you mean 'pattern'"),
+        ({"expect": {"word": "hinge"}}, "above, below or within"),
+        ({"read": "shape"}, "word: one of hinge, smooth"),
+        ({"expect": {"within": [0.2, 0.1]}}, "expect.within"),
+        ({"levels": [0.1, 0.5]}, "levels"),
+        ({"pairs": "task", "groups": {"column": "type", "a": ["vision"], "b": ["encoder"]}}, "either pairs or groups"),
+        ({"over": "most"}, "over"),
+        ({"expect": {"above": 0, "below": 1}}, "expect"),
+    ],
+)
+def test_wrong_claims_are_refused_by_name(tmp_path, change, told):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": [EVERY | change]}), encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        asked.read(str(path))
+    assert str(path) in str(error.value)
+    assert told in str(error.value)
+
+
+def test_a_claim_that_stands_there_twice_is_refused(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": [EVERY, EVERY]}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="twice"):
+        asked.read(str(path))
+
+
+def test_tables_hold_and_the_page_escapes_what_users_type(tmp_path):
+    told = EVERY | {"says": "<script>alert(1)</script>"}
+    every = [told, *(claim for claim in SHIPPED if claim["claim"] in ("abrupt", "mlp-holds-most"))]
+    found = {"knees": rows_of("knees", knee(), knee(task="<b>"))}
+    found |= evidence_of(every[1], [(0.7, 0)] if every[1]["table"] == "layers" else [], ["abrupt"])
+    found |= evidence_of(every[2], [(0.7, 0)] if every[2]["table"] == "layers" else [], ["abrupt"])
+    rows, evidence = claims.judge(every, {claim["claim"]: asked.reading(claim) for claim in every}, found, TYPES)
+    for name, frame in (("claims", rows), ("evidence", evidence)):
+        tables.write(frame, name, tmp_path / f"{name}.parquet")
+    page = pages.page(
+        *(tables.read(tmp_path / f"{name}.parquet", name) for name in ("claims", "evidence")),
+        "my-study",
+        ROOT / "workflow/report/claims.html.jinja",
+    )
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "&lt;b&gt;" in page
+    assert page.count("<svg") == 2 + 0 + page.count('class="plot"><svg') - 2
+    assert "src=" not in page
+    assert "http" not in page

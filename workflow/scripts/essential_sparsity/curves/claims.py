@@ -1,0 +1,448 @@
+"""What a study says of claims about it: the tables `claims` and `evidence`.
+
+A piece of evidence is a number with its 95 % interval; it is for a claim when the whole interval is where the claim expects it,
+against it when the whole interval is elsewhere, else neither. A point alone decides nothing. A claim about *every* piece is
+supported when each is for it (an intersection-union test: no correction), and not supported when one is against it by
+intervals that hold for all pieces at once (Bonferroni). A claim about *some* piece is the mirror of that. Equivalence is a
+claim like any other: the interval lies within two margins.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from essential_sparsity import patterns
+from essential_sparsity.curves.intervals import ALPHA, or_none
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
+    "supported",
+    "not supported",
+    "undecided",
+    "not testable",
+)
+FOR, AGAINST, NEITHER = "for", "against", "neither"
+CURVE = ["model", "task", "pattern", "metric"]
+ONE_SEED = "one seed: what another would give is not in the interval"
+COUNTED = {"layers", "similarity"}  # tables of counts: nothing in them is sampled
+FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of evidence: a number and its 95 % interval, infinite where nothing was measured, or a word.
+
+    `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know.
+    """
+
+    name: str
+    estimate: float = math.nan
+    low: float = -math.inf
+    high: float = math.inf
+    word: str | None = None
+    limited: str | None = None
+    note: str | None = None
+
+    def widened(self, pieces: int) -> tuple[float, float]:
+        """The interval that holds for so many pieces at once. Of an unknown estimate none is known."""
+        factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
+        if pieces == 1 or self.low == self.high:
+            return self.low, self.high
+        if math.isnan(self.estimate):
+            return -math.inf, math.inf
+        return self.estimate - factor * (self.estimate - self.low), self.estimate + factor * (self.high - self.estimate)
+
+
+def judge(
+    claims: Sequence[Mapping[str, Any]],
+    readings: Mapping[str, str],
+    found: Mapping[str, pd.DataFrame],
+    types: Mapping[str, str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `claims` and `evidence`.
+
+    `claims`: as the claims file has them; `readings`: what each of them reads, by its id; `found`: the tables that the study has,
+    by name; `types`: the type of each model.
+    """
+    rows, evidence = [], []
+    for position, claim in enumerate(claims):
+        read, table = readings[claim["claim"]], claim["table"]
+        gathered = list(_gathered(claim, read, found, types)) if table in found else []
+        told = "word" in claim["expect"]
+        pieces = [piece for piece in gathered if told or not (math.isnan(piece.estimate) and _endless(piece))]
+        agreed = [_agrees(claim["expect"], piece, piece.low, piece.high) for piece in pieces]
+        wide = [piece.widened(len(pieces)) for piece in pieces]
+        sure = [_agrees(claim["expect"], piece, *ends) for piece, ends in zip(pieces, wide, strict=True)]
+        verdict, decisive = _verdict(claim["over"], agreed, sure, claim.get("fewest", 1))
+        rows.append(
+            {name: claim[name] for name in ("claim", "says", "source", "refuted_by")}
+            | {
+                "position": position,
+                "verdict": verdict,
+                "because": _because(claim, verdict, agreed, decisive, table in found, len(gathered) - len(pieces)),
+                "expected": expected(claim, unit(table, read)),
+                **dict(zip(("expected_low", "expected_high"), map(or_none, _ends(claim["expect"])), strict=True)),
+                "n_evidence": len(pieces),
+                "n_for": agreed.count(FOR),
+                "n_against": agreed.count(AGAINST),
+                "n_against_all": sure.count(AGAINST),
+            }
+        )
+        for piece, ends, agrees in zip(pieces, wide, agreed, strict=True):
+            evidence.append(_row(claim["claim"], unit(table, read), piece, ends, agrees, table in COUNTED))
+    return pd.DataFrame(rows), pd.DataFrame(evidence)
+
+
+def unit(table: str, read: str) -> str:
+    """The unit of a reading."""
+    if table == "differences":
+        return "tolerances"
+    if read in ("shape", "conclusion"):
+        return "word"
+    if table == "contrasts":
+        return "that of the measure"
+    return {"slope_ratio": "ratio", "cosine_kept": "cosine", "cosine_pruned": "cosine"}.get(
+        read, "fraction" if table in COUNTED else "sparsity"
+    )
+
+
+def expected(claim: Mapping[str, Any], unit_: str) -> str:
+    """What a claim expects, in words."""
+    ((kind, value),) = claim["expect"].items()
+    which = "every" if claim["over"] == "every" else "at least one"
+    if kind == "word":
+        return f"{which} is {value}"
+    said = f"within {value[0]:g} and {value[1]:g}" if kind == "within" else f"{kind} {value:g}"
+    ratio = "natural logarithm of the ratio" if "groups" in claim and unit_ == "ratio" else unit_
+    return f"{which} interval {said} ({ratio})"
+
+
+def _verdict(over: str, agreed: Sequence[str], sure: Sequence[str], fewest: int) -> tuple[str, int]:
+    """The verdict, and how many pieces decide it."""
+    if len(agreed) < fewest:
+        return NOT_TESTABLE, 0
+    whole, one = (FOR, AGAINST) if over == "every" else (AGAINST, FOR)
+    names = {FOR: SUPPORTED, AGAINST: NOT_SUPPORTED}
+    if sure.count(one):
+        return names[one], sure.count(one)
+    if agreed.count(whole) == len(agreed):
+        return names[whole], len(agreed)
+    return UNDECIDED, 0
+
+
+def _because(
+    claim: Mapping[str, Any], verdict: str, agreed: Sequence[str], decisive: int, there: bool, without: int
+) -> str:
+    """Why, in a sentence."""
+    count, more = len(agreed), f" {without} more have no interval." if without else ""
+    if verdict == NOT_TESTABLE:
+        lacking = f"the study has no table {claim['table']}" if not there else "no row of the table is evidence"
+        if count or without:
+            lacking = f"{count} pieces of evidence, where {claim.get('fewest', 1)} are needed"
+        return f"{lacking[0].upper()}{lacking[1:]}.{more} It takes {claim['needs']}."
+    if verdict == UNDECIDED:
+        told = (
+            f"{agreed.count(FOR)} of {count} for it, {agreed.count(AGAINST)} against, {agreed.count(NEITHER)} neither"
+        )
+        return f"The intervals allow both: {told}.{more}"
+    side = "for" if verdict == SUPPORTED else "against"
+    if decisive == count:
+        return f"{'All' if count > 1 else 'The'} {count if count > 1 else 'one'} piece{'s' if count > 1 else ''} of evidence: {side} it.{more}"
+    surely = "" if claim["table"] in COUNTED else ", by intervals that hold for all of them at once"
+    return f"{decisive} of {count} {side} it{surely}.{more}"
+
+
+def _row(claim: str, unit_: str, piece: Piece, ends: tuple[float, float], agrees: str, exact: bool) -> dict:
+    said = [piece.word and f"it is {piece.word}", piece.limited, piece.note]
+    return {
+        "claim": claim,
+        "evidence": piece.name,
+        "unit": unit_,
+        "estimate": or_none(piece.estimate),
+        "low": or_none(piece.low),
+        "high": or_none(piece.high),
+        "low_all": or_none(ends[0]),
+        "high_all": or_none(ends[1]),
+        "exact": exact,
+        "agrees": agrees,
+        "note": "; ".join(filter(None, said)) or None,
+    }
+
+
+def _endless(piece: Piece) -> bool:
+    return math.isinf(piece.low) and math.isinf(piece.high)
+
+
+def _agrees(expect: Mapping[str, Any], piece: Piece, low: float, high: float) -> str:
+    """Whether an interval is for a claim, against it, or neither."""
+    ((kind, value),) = expect.items()
+    if piece.limited:
+        return NEITHER
+    if kind == "word":
+        return NEITHER if piece.word is None else FOR if piece.word == value else AGAINST
+    least, most = _ends(expect)
+    open_ends = kind != "within"  # 0 is not above 0
+    over = math.isinf(least) or low > least or (low == least and not open_ends)
+    under = math.isinf(most) or high < most or (high == most and not open_ends)
+    if over and under:
+        return FOR
+    return AGAINST if high < least or low > most else NEITHER
+
+
+def _ends(expect: Mapping[str, Any]) -> tuple[float, float]:
+    """What the intervals of the evidence are to lie between; infinite for none."""
+    ((kind, value),) = expect.items()
+    known = {"above": (value, math.inf), "below": (-math.inf, value), "word": (-math.inf, math.inf)}
+    return known[kind] if kind in known else tuple(value)
+
+
+def _gathered(
+    claim: Mapping[str, Any], read: str, found: Mapping[str, pd.DataFrame], types: Mapping[str, str]
+) -> Iterator[Piece]:
+    """The pieces of evidence of a claim."""
+    frame = found[claim["table"]]
+    if claim["table"] in ("comparisons", "differences", "contrasts"):
+        frame = both_ways(frame)
+    for column in ("model", "model_a", "model_b"):
+        if column in frame:
+            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(types)})
+    if claim["table"] == "contrasts":
+        amounts = [frame[f"group_{side}"].map(amount) for side in "ab"]
+        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    for column, wanted in claim["where"].items():
+        frame = frame[frame[column].map(_matching(wanted)).astype(bool)]
+    if "pair" in frame:
+        frame = frame.drop_duplicates("pair")  # both ways fit: once is enough
+    if "levels" in claim:
+        low, high = claim["levels"]
+        columns = ("sparsity_from", "sparsity_to") if "sparsity_from" in frame else ("sparsity", "sparsity")
+        frame = frame[(frame[columns[0]] >= low - 1e-9) & (frame[columns[1]] <= high + 1e-9)]
+    yield from GATHERED[claim["table"]](claim, read, frame, found)
+
+
+def both_ways(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of pairs (columns ending in _a and _b), each as it is and with its two sides changed; `pair`: which row."""
+    frame = frame.reset_index(drop=True)
+    sides = [column[:-2] for column in frame if column.endswith("_a") and f"{column[:-2]}_b" in frame]
+    swap = {f"{name}_a": f"{name}_b" for name in sides} | {f"{name}_b": f"{name}_a" for name in sides}
+    other = frame.rename(columns=swap | {"low": "high", "high": "low"})
+    other = other.assign(**{name: -other[name].astype(float) for name in ("difference", "low", "high")})
+    return pd.concat([frame, other[frame.columns]]).rename_axis("pair").reset_index()
+
+
+def amount(group: str) -> float:
+    """How much data the name of a group says (100 % of the data, 1B words); NaN where it does not."""
+    match = re.match(r"(\d+(?:\.\d+)?) ?([kMB]?)\b", group)
+    return float(match[1]) * FACTORS[match[2]] if match else math.nan
+
+
+def _matching(wanted: Any) -> Callable[[Any], bool]:
+    values = wanted if isinstance(wanted, list) else [wanted]
+
+    def matches(value: Any) -> bool:
+        return any(
+            isinstance(value, str) and fnmatchcase(value, one) if isinstance(one, str) else value == one
+            for one in values
+        )
+
+    return matches
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if pd.isna(value) else float(value)
+
+
+def _of_curve(row: Mapping[str, Any], read: str) -> Piece:
+    """A reading of a row of the table `knees`."""
+    name = f"{row['model']}, {row['task']}, {row['pattern']}"
+    if read == "shape":
+        return Piece(name, word=None if pd.isna(row["shape"]) else row["shape"])
+    low, high = (_number(row.get(f"{read}_{end}"), math.nan) for end in ("low", "high"))
+    estimate = _number(row[read], math.nan)
+    if not row["n_replicates"] or (math.isnan(estimate) and not row["no_drop"]):
+        return Piece(name)
+    low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
+    notes = [f"{row['n_missing']} runs missing"] if row["n_missing"] else []
+    notes += ["it does not drop"] if row["no_drop"] else []
+    return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None)
+
+
+def _limit(knee: Mapping[str, Any]) -> str | None:
+    """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
+    drawn = knee["protocol"] != "zero-shot" or patterns.find(knee["pattern"]).score == "random"
+    return ONE_SEED if drawn and knee["n_seeds_max"] == 1 else None
+
+
+def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    rows = frame[frame["headline"]].sort_values(CURVE).to_dict("records")
+    if "pairs" in claim:
+        yield from _paired(rows, read, claim["pairs"])
+    elif "groups" in claim:
+        yield from _grouped(rows, read, **claim["groups"])
+    else:
+        yield from (_of_curve(row, read) for row in rows)
+
+
+def _paired(rows: Sequence[Mapping], read: str, column: str) -> Iterator[Piece]:
+    """Each two curves that differ in one column (in the metric too, where that is the task): the larger less the smaller.
+
+    The interval is as wide as two intervals can make it: nothing is assumed about how they depend on each other.
+    """
+    others = [name for name in ("model", "task", "pattern") if name != column]
+    for one, other in itertools.combinations(rows, 2):
+        if all(one[name] == other[name] for name in others):
+            a, b = _of_curve(one, read), _of_curve(other, read)
+            if math.isnan(a.estimate) or math.isnan(b.estimate):
+                continue
+            if a.estimate < b.estimate:
+                (one, a), (other, b) = (other, b), (one, a)
+            same = ", ".join(str(one[name]) for name in others)
+            name = f"{same}: {one[column]} less {other[column]}"
+            yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, limited=a.limited or b.limited)
+
+
+def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], b: Sequence[str]) -> Iterator[Piece]:
+    """Models of one kind less those of another, by Welch's t interval: models are the sample, each with its mean over curves.
+
+    Ratios are compared as logarithms. Nothing where a kind has fewer than two models.
+    """
+    log = read == "slope_ratio"
+    samples = []
+    for kinds in (a, b):
+        of_model: dict[str, list[float]] = {}
+        for row in rows:
+            value = _number(row[read], math.nan)
+            if row[column] in kinds and not math.isnan(value) and (value > 0 or not log):
+                of_model.setdefault(row["model"], []).append(math.log(value) if log else value)
+        samples.append(np.array([np.mean(values) for values in of_model.values()]))
+    if min(map(len, samples)) < 2:
+        return
+    variances = [sample.var(ddof=1) / len(sample) for sample in samples]
+    error = math.sqrt(sum(variances))
+    freedom = (
+        sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True)) if error else 1
+    )
+    estimate, half = float(samples[0].mean() - samples[1].mean()), float(student.ppf(1 - ALPHA / 2, freedom) * error)
+    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
+    yield Piece(name, estimate, estimate - half, estimate + half)
+
+
+def _limits(found: Mapping[str, pd.DataFrame]) -> dict[tuple, str | None]:
+    """Of each curve, why its interval does not say all."""
+    return {tuple(row[name] for name in CURVE): _limit(row) for row in found["knees"].to_dict("records")}
+
+
+def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    limits = _limits(found)
+    headline = {tuple(row[name] for name in CURVE): row["headline"] for row in found["knees"].to_dict("records")}
+    for row in frame.sort_values(["task", "model_a", "model_b", "pattern_a", "pattern_b", "metric"]).to_dict("records"):
+        curves = [(row[f"model_{s}"], row["task"], row[f"pattern_{s}"], row["metric"]) for s in "ab"]
+        if not headline.get(curves[0]):
+            continue
+        same = row["pattern_a"] if row["between"] == "model" else row["model_a"]
+        name = f"{same}, {row['task']}: {row[row['between'] + '_a']} less {row[row['between'] + '_b']}"
+        if not row["n_replicates"]:
+            yield Piece(name)
+            continue
+        limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
+        ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited)
+
+
+def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    """Of each pair of curves the ranges of levels, and the levels that lie in none of them; in tolerances of the task."""
+    limits = _limits(found)
+    knees = {tuple(row[name] for name in CURVE): row for row in found["knees"].to_dict("records")}
+    keys = ["model", "task", "metric", "pattern_a", "pattern_b"]
+    for key, rows in frame.groupby(keys, sort=True):
+        curves = [(key[0], key[1], pattern, key[2]) for pattern in key[3:]]
+        knee = knees.get(curves[0]) or knees.get(curves[1])
+        if knee is None or not knee["headline"]:
+            continue
+        limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
+        for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
+            low, high = (100 * row[f"sparsity_{end}"] for end in ("from", "to"))
+            levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
+            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+            numbers = (value / knee["epsilon"] for value in (row["difference"], *ends))
+            one_seed = limited if row["n_seeds"] == 1 else None
+            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
+
+
+def _widest(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Those whose levels no other row holds beside its own."""
+
+    def holds(row: Mapping, other: Mapping) -> bool:
+        inside = row["sparsity_from"] <= other["sparsity_from"] and other["sparsity_to"] <= row["sparsity_to"]
+        return inside and row["n_levels"] > other["n_levels"]
+
+    return [row for row in rows if not any(holds(other, row) for other in rows)]
+
+
+def _layers(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    """What of the pruned weights lies in the feed-forward layers, or how much larger their rate is than that of attention."""
+    for (model, pattern, sparsity), rows in frame.groupby(["model", "pattern", "sparsity"], sort=True):
+        counts = rows.groupby("sublayer")[["n", "pruned"]].sum()
+        if not rows["pruned"].sum() or not {"mlp", "attention"} <= {*counts.index}:
+            continue
+        rates = counts["pruned"] / counts["n"]
+        value = counts["pruned"]["mlp"] / counts["pruned"].sum()
+        if read == "rate_of_mlp_less_attention":
+            value = rates["mlp"] - rates["attention"]
+        note = f"these layers hold {counts['n']['mlp'] / counts['n'].sum():.3f} of the prunable weights"
+        yield Piece(f"{model}, {pattern}, {100 * sparsity:.0f} %", value, value, value, note=note)
+
+
+def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    for row in frame[frame["scope"] == "model"].sort_values(["model_a", "sparsity"]).to_dict("records"):
+        if pd.isna(row[read]):
+            continue
+        masks = [
+            " ".join(filter(None, [row[f"pattern_{s}"], row[f"task_{s}"], f"seed {row[f'seed_{s}']}"])) for s in "ab"
+        ]
+        name = f"{row['model_a']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:.0f} %"
+        if row["model_b"] != row["model_a"]:
+            name = f"{row['model_a']} and {row['model_b']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:.0f} %"
+        yield Piece(name, *[float(row[read])] * 3, note=f"chance {row[f'{read}_chance']:.3f}")
+
+
+def _abruptness(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    for row in frame.sort_values(["series", "training", "measure"]).to_dict("records"):
+        word = row["conclusion"] if row["conclusion"] in ("abrupt", "gradual", "nothing") else None
+        yield Piece(
+            f"{row['training']}, {row['measure']}",
+            _number(row["jump"], math.nan),
+            _number(row["jump_low"], -math.inf),
+            _number(row["jump_high"], math.inf),
+            word=word,
+            note=None if word else row["conclusion"],
+        )
+
+
+def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    frame = frame[frame["tensor"] == "all"]
+    for row in frame.sort_values(["series", "measure", "group_a", "group_b"]).to_dict("records"):
+        one = min(row["n_trainings_a"], row["n_trainings_b"]) < 2
+        ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+        limited = "one training of a group: nothing is known of others of its recipe" if one else None
+        name = f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
+        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited)
+
+
+GATHERED = {
+    "knees": _knees,
+    "comparisons": _comparisons,
+    "differences": _differences,
+    "layers": _layers,
+    "similarity": _similarity,
+    "abruptness": _abruptness,
+    "contrasts": _contrasts,
+}

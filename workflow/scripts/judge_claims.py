@@ -1,0 +1,29 @@
+"""Hold claims against the tables of a study: each is supported, not supported, undecided or not testable."""
+
+import argparse
+import json
+from pathlib import Path
+
+from essential_sparsity import cli, tables
+from essential_sparsity.curves import claims
+from essential_sparsity.study import claims as asked
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--claims", required=True, help="claims file")
+    parser.add_argument("--types", required=True, type=json.loads, help="JSON: model -> encoder, decoder or vision")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="tables of the study that are evidence")
+    parser.add_argument("--out", required=True, help="table of claims to write")
+    parser.add_argument("--evidence", required=True, help="table of their evidence to write")
+    args = parser.parse_args(argv)
+    rows = asked.read(args.claims)
+    readings = {row["claim"]: asked.reading(row) for row in rows}
+    found = {path.stem: tables.read(path, path.stem) for path in args.tables}
+    judged, evidence = claims.judge(rows, readings, found, args.types)
+    tables.write(evidence, "evidence", args.evidence)
+    tables.write(judged, "claims", args.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)
