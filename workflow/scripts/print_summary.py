@@ -40,6 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     if config.get("references") and compared.is_file() and len(found := tables.read(compared, "references")):
         print("\nReference values\n")
         print("\n".join(summary.reference_lines(found, compared)))
+    judged = folder / "tables/claims.parquet"
+    if config.get("claims") and judged.is_file():
+        print(f"\nClaims ({folder / 'claims.html'} has the evidence)\n")
+        print("\n".join(summary.claim_lines(tables.read(judged, "claims"))))
     print("\nTime, summed over jobs\n")
     print("\n".join(summary.cost_lines(costs)))
     print("\nWhere everything lies\n")

@@ -1,11 +1,14 @@
 """What a run found and cost, as plain text for a terminal."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from essential_sparsity.curves.claims import NOT_TESTABLE
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
@@ -104,6 +107,16 @@ def cost_lines(costs: pd.DataFrame) -> list[str]:
     ]
     rows.append(["all", str(len(costs)), duration(costs["wall_s"].sum()), "", duration(costs["cpu_s"].sum()), ""])
     return _aligned(["rule", "jobs", "time", "longest job", "CPU time", "most memory"], rows, left={0})
+
+
+def claim_lines(claims: pd.DataFrame) -> list[str]:
+    """The table `claims` as lines: those that could be tested with their verdicts, and how many could not."""
+    ordered = claims.sort_values("position")
+    tested = ordered[ordered["verdict"] != NOT_TESTABLE]
+    lines = [
+        f"{row.verdict:15}{textwrap.shorten(row.says, WIDTH - 15, placeholder=' …')}" for row in tested.itertuples()
+    ]
+    return [*lines, f"{len(ordered) - len(tested)} claims are not testable on what was measured here."]
 
 
 def duration(seconds: float) -> str:
