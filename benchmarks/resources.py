@@ -86,7 +86,7 @@ def compared(rows: Iterable[dict[str, Any]]) -> list[str]:
 def presets() -> list[tuple[str, ...]]:
     """What the presets ask for: the table of requests of each."""
     rows = []
-    for path in sorted((ROOT / "config").glob("*.yaml")):
+    for path in sorted({*(ROOT / "config").glob("*.yaml")} - {ROOT / "config/claims.yaml"}):
         asked = study.unlocked(configuration.read_config("config/config.yaml", f"config/{path.name}"))
         rows += [(path.stem, *row) for row in resources.table(resources.read(asked), asked.jobs, asked.pretrained)]
     return rows

@@ -377,7 +377,7 @@ MASKED = {
     "decoder_hidden_size": 16, "decoder_intermediate_size": 32, "decoder_num_attention_heads": 2, "mask_ratio": 0.75,
     "decoder_num_hidden_layers": 1, "model_type": "vit_mae", "norm_pix_loss": False,
 }  # fmt: skip
-MODELS: dict[str, Callable[[], Model]] = {  # row of config/models-hub.tsv -> its stand-in
+MODELS: dict[str, Callable[[], Model]] = {  # row of config/models.tsv -> its stand-in
     "bert-base": bert,
     "bert-large": bert,
     "opt-125m": opt,

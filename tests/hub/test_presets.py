@@ -20,8 +20,8 @@ from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.study import configuration, revisions, series, study, tsv
 
 ROOT = Path(__file__).parents[2]
-TABLE = "config/models-hub.tsv"
-MODELS = {row["model"]: row for row in tsv.read_table(ROOT / TABLE, "models", "model")}
+TABLE = "config/models.tsv"
+MODELS = {row["model"]: row for row in tsv.read_table(ROOT / TABLE, "models", "model") if row["source"] == "hub"}
 TASKS = {
     row["task"]: row for row in tsv.read_table(ROOT / "config/tasks.tsv", "tasks", "task") if row["source"] == "hub"
 }

@@ -1,5 +1,6 @@
 """The configuration that Snakemake merges, with what merging cannot say; and the one that a command names."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -143,3 +144,64 @@ def test_quotation_marks_are_part_of_a_cell_and_swallow_no_rows(tmp_path, cell):
     path = tmp_path / "packages.tsv"
     path.write_text("\n".join("\t".join(line) for line in (row, row.values(), PACKAGE.values())) + "\n")
     assert [found["note"] for found in tsv.read_table(str(path), "packages", None)] == [cell, None]
+
+
+PARTS = {
+    "one.yaml": {"study": "one", "grid": [{"a": 1}], "emergence": {"series": ["s"]}, "knees": {"compare": ["model"]}}
+}
+
+
+def whole(tmp_path, files: dict, **own) -> dict:
+    """The configuration of a study with these parts, as `settled` makes it."""
+    for name, found in files.items():
+        (tmp_path / name).write_text(json.dumps(found))
+    mine = {"study": "mine", "parts": [str(tmp_path / name) for name in files]} | own
+    (tmp_path / "mine.yaml").write_text(json.dumps(mine))
+    base = {
+        "study": "demo", "grid": [{"demo": 1}], "emergence": {"series": [], "mask_sparsities": [0.5]}, "knees": {"compare": ["pattern"]},
+        "lottery": {"share": 0.1}, "calibration": None, "refine": {"width": 0.05},
+    }  # fmt: skip
+    return configuration.settled(base | mine, [tmp_path / "mine.yaml"], {})
+
+
+def test_a_study_of_parts_asks_for_what_they_ask_for(tmp_path):
+    two = {"study": "two", "grid": [{"b": 2}], "calibration": {"decoder": "c4"}, "emergence": {"series": ["s", "t"]}}
+    found = whole(tmp_path, PARTS | {"two.yaml": two})
+    assert "parts" not in found
+    assert found["study"] == "mine"
+    assert found["grid"] == [{"a": 1}, {"b": 2}]  # and not that of config.yaml
+    assert found["emergence"] == {"series": ["s", "t"], "mask_sparsities": [0.5]}
+    assert found["knees"]["compare"] == ["pattern", "model"]
+    assert found["calibration"] == {"decoder": "c4"}
+    assert whole(tmp_path, PARTS, grid=[{"c": 3}])["grid"] == [{"c": 3}, {"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"lottery": {"share": 0.05}}, "lottery: {'share': 0.05}, but the study has {'share': 0.1}"),
+        ({"refine": None}, "which `refine` it has"),
+        ({"calibration": {"decoder": "leads"}}, "another part says 'c4'"),
+        ({"parts": ["x.yaml"]}, "no parts of its own"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(tmp_path, part, told):
+    first = {"study": "two", "grid": [], "calibration": {"decoder": "c4"}}
+    with pytest.raises(configuration.ConfigError) as error:
+        whole(tmp_path, {"two.yaml": first, "three.yaml": {"study": "three"} | part})
+    assert told in str(error.value)
+    assert str(tmp_path / "three.yaml") in str(error.value)
+
+
+def test_what_the_study_says_itself_holds_for_its_parts(tmp_path):
+    found = whole(
+        tmp_path,
+        {"two.yaml": {"study": "two", "lottery": {"share": 0.05}, "refine": None}},
+        lottery={"share": 0.2},
+        refine=None,
+    )
+    assert found["lottery"] == {"share": 0.2}
+    with pytest.raises(configuration.ConfigError, match="cannot be read"):
+        whole(tmp_path, {}, parts=["config/nowhere.yaml"])
+    with pytest.raises(configuration.ConfigError, match="list of configuration files"):
+        whole(tmp_path, {}, parts="config/language.yaml")

@@ -128,14 +128,14 @@ def test_a_job_that_cannot_fit_stops_the_parse_by_name_until_it_is_there(workspa
 
 def test_a_model_that_is_spread_over_cards_asks_for_them_and_nothing_else_changes(workspace):
     call = ("--configfile", "config/vicuna.yaml", "--profile", "slurm", "--dry-run", "--printshellcmds")
-    rows = (workspace.folder / "config/models-hub.tsv").read_text().splitlines()
-    head, vicuna = rows[1], next(row for row in rows if row.startswith("vicuna-7b\t"))
+    rows = (workspace.folder / "config/models.tsv").read_text().splitlines()
+    head, vicuna = rows[0], next(row for row in rows if row.startswith("vicuna-7b\t"))
     one = workspace.snakemake(*call)
     assert "gpu=1" in one
     assert "--gpus" not in one
     with (
-        workspace.edit("config/models-hub.tsv", head, f"{head}\tgpus_per_job"),
-        workspace.edit("config/models-hub.tsv", vicuna, f"{vicuna}\t2"),
+        workspace.edit("config/models.tsv", head, f"{head}\tgpus_per_job"),
+        workspace.edit("config/models.tsv", vicuna, f"{vicuna}\t2"),
     ):
         two = workspace.snakemake(*call)
         with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 0"):

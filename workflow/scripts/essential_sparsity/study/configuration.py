@@ -5,7 +5,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -81,7 +81,7 @@ def check_config(config: dict, where: str) -> None:
 def read_file(path: str | os.PathLike) -> dict:
     """The keys of one configuration file. ConfigError where it cannot be read."""
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        found = yaml.load(Path(path).read_text(encoding="utf-8"), codefiles.Loader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from error
     if not isinstance(found, dict):
@@ -95,7 +95,7 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     `paths`: the files that were named beside config/config.yaml, later ones first in rank; `given`: keys from the command
     line. An empty mapping in a file switches a key off, as null does, until a
     later one says more. The last file must name its study: its tables would
-    overwrite those of another one. Raises ConfigError.
+    overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
     """
     off: set[str] = set()
     for path in paths:
@@ -106,7 +106,56 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
             f"{path}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
             f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
         )
-    return merged | dict.fromkeys(off - given.keys())
+    said = {key for path in paths for key in read_file(path)} | given.keys()
+    return with_parts(merged | dict.fromkeys(off - given.keys()), said)
+
+
+def with_parts(config: dict, said: Collection[str]) -> dict:
+    """A configuration with what the studies of its `parts` ask for: their grids, series, levels of masks and comparisons.
+
+    Other keys of a part hold for the whole study or not at all: a calibration is added where the study chooses none for that type of
+    model, and whatever else a part says must be what the study says (`said`: the keys that it says itself, which win). ConfigError.
+    """
+    config = {**config}
+    parts = config.pop("parts", None)
+    if parts is None:
+        return config
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+        raise ConfigError(
+            f"parts: {parts!r:.60}; expected a list of configuration files, such as [config/language.yaml]."
+        )
+    grid = [*config["grid"]] if "grid" in said else []
+    emergence = {key: [*config["emergence"][key]] for key in ("series", "mask_sparsities")}
+    compare = [*config["knees"]["compare"]]
+    calibration, chosen = {**(config.get("calibration") or {})}, {}
+    for part in parts:
+        found = read_file(part)
+        if "parts" in found:
+            raise ConfigError(f"{part}: a part has no parts of its own. Name its parts beside it.")
+        grid += found.pop("grid", [])
+        for key, values in (found.pop("emergence", None) or {}).items():
+            emergence[key] = [
+                *emergence.get(key, []),
+                *(value for value in values if value not in emergence.get(key, [])),
+            ]
+        compare += [column for column in (found.pop("knees", None) or {}).get("compare", []) if column not in compare]
+        for kind, row in (found.pop("calibration", None) or {}).items():
+            if "calibration" not in said and chosen.setdefault(kind, row) != row:
+                raise ConfigError(
+                    f"{part}, calibration.{kind}: {row!r}, but another part says {chosen[kind]!r}. Choose one in the study."
+                )
+        for key in found.keys() - {"study"} - set(said):
+            if found[key] != config.get(key):
+                raise ConfigError(
+                    f"{part}, {key}: {found[key]!r}, but the study has {config.get(key)!r}, which holds for all of its parts. Say in the "
+                    f"study's own file which `{key}` it has."
+                )
+    return config | {
+        "grid": grid,
+        "emergence": emergence,
+        "knees": config["knees"] | {"compare": compare},
+        "calibration": calibration | chosen,
+    }
 
 
 def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
