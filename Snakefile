@@ -47,6 +47,7 @@ rule all:
         LAYER_FIGURES,
         SERIES_FIGURES,
         CLAIMS_PAGE,
+        f"{OUT}/ro-crate-metadata.json",
 
 
 onstart:

@@ -28,9 +28,7 @@ rule measure_differences:
         "../envs/analyse.yaml"
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
-        runtime=at_most(
-            "max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.peered})
-        ),
+        runtime=at_most("max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.peered})),
     params:
         program=program("measure_differences"),
         code=code("measure_differences"),

@@ -4,6 +4,7 @@ localrules:
     collect_runs,
     collect_costs,
     check_references,
+    write_provenance,
 
 
 rule tabulate_grid:
@@ -123,3 +124,39 @@ rule count_layers:
     shell:
         "python {params.program} --grid {input.grid} --spectra {params.spectra} --sparsity {params.sparsity} "
         "{params.missing} --out {output.table} 2>&1 | tee {log}"
+
+
+rule write_provenance:
+    input:
+        results=[
+            *(f"{OUT}/tables/{table}.parquet" for table in study_tables()),
+            *([f"{OUT}/claims.html"] if STUDY.claims else []),
+        ],
+        manifests=there(
+            [
+                *(
+                    f"{STORE}/checkpoints/{name}/manifest.json"
+                    for name in STUDY.named_models
+                ),
+                *(
+                    f"{STORE}/datasets/{name}/manifest.json"
+                    for name in STUDY.used_datasets
+                ),
+            ]
+        ),
+    output:
+        crate=f"{OUT}/ro-crate-metadata.json",
+    log:
+        f"{OUT}/logs/write_provenance.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("write_provenance"),
+        code=code("write_provenance"),
+        configuration=lambda wildcards: digest_of(STUDY.given),
+        study=study_json,
+    message:
+        "Writing what the study was made of"
+    shell:
+        "python {params.program} --study {params.study:q} --results {input.results} --manifests {input.manifests} "
+        "--out {output.crate} 2>&1 | tee {log}"
