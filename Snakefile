@@ -41,6 +41,7 @@ rule all:
         f"{OUT}/figures/knees.csv",
         CURVE_FIGURES,
         MODEL_FIGURES,
+        PANEL_FIGURES,
         DIFFERENCE_FIGURES,
         GAIN_FIGURES,
         SIMILARITY_FIGURES,

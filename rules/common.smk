@@ -19,6 +19,7 @@ from essential_sparsity.study import (
     grid,
     heads,
     iterations,
+    panels,
     records,
     refinement,
     resources,

@@ -2,6 +2,7 @@
 localrules:
     plot_curve,
     plot_models,
+    plot_panels,
     plot_layers,
     tabulate_knees,
 
@@ -15,6 +16,17 @@ MODEL_FIGURES = [
     for task, models in MODELS_OF.items()
     if len(models) > 1
 ]
+PANELS = panels.chosen(
+    {
+        name: given
+        for name, given in CONFIG["figures"].get("panels", {}).items()
+        if given
+    },
+    STUDY.patterns,
+    MODELS,
+    TASKS,
+)
+PANEL_FIGURES = [f"{OUT}/figures/panels/{name}.svg" for name in PANELS]
 LAYER_FIGURES = [
     f"{OUT}/figures/layers/{model}.svg"
     for model in STUDY.used_models
@@ -83,6 +95,56 @@ rule plot_models:
     shell:
         "python {params.program} --runs {input.runs} --knees {input.knees} --missing-runs {input.missing_runs} --task {wildcards.task} "
         "--labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
+
+
+rule plot_panels:
+    input:
+        runs=f"{OUT}/tables/runs.parquet",
+        knees=f"{OUT}/tables/knees.parquet",
+        missing_runs=f"{OUT}/tables/missing_runs.parquet",
+    output:
+        figure=report(
+            f"{OUT}/figures/panels/{{shown}}.svg",
+            caption="../workflow/report/panels.rst",
+            category="Curves side by side",
+            labels={"figure": "{shown}"},
+        ),
+    log:
+        f"{OUT}/logs/plot_panels/{{shown}}.log",
+    wildcard_constraints:
+        shown=one_of(PANELS),
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        program=program("plot_panels"),
+        code=code("plot_panels"),
+        caption=lambda wildcards: CONFIG["figures"]["panels"][wildcards.shown][
+            "caption"
+        ],
+        shown=lambda wildcards: json.dumps(PANELS[wildcards.shown]),
+        labels=lambda wildcards: json.dumps(
+            {
+                "models": {
+                    model: MODELS[model]["label"]
+                    for model, _ in PANELS[wildcards.shown]["lines"]
+                },
+                "tasks": {
+                    task: TASKS[task]["label"]
+                    for task in PANELS[wildcards.shown]["tasks"]
+                },
+            }
+        ),
+        looks=lambda wildcards: digest_of(
+            [
+                patterns.looks(patterns.find(pattern))
+                for _, pattern in PANELS[wildcards.shown]["lines"]
+            ]
+        ),
+    message:
+        "Drawing the curves of {wildcards.shown} side by side"
+    shell:
+        "python {params.program} --runs {input.runs} --knees {input.knees} --missing-runs {input.missing_runs} "
+        "--shown {params.shown:q} --labels {params.labels:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_layers:

@@ -153,10 +153,9 @@ rule write_provenance:
     params:
         program=program("write_provenance"),
         code=code("write_provenance"),
-        configuration=lambda wildcards: digest_of(STUDY.given),
-        study=study_json,
+        configuration=lambda wildcards: STUDY.deciding(),
     message:
         "Writing what the study was made of"
     shell:
-        "python {params.program} --study {params.study:q} --results {input.results} --manifests {input.manifests} "
+        "python {params.program} --study {params.configuration:q} --results {input.results} --manifests {input.manifests} "
         "--out {output.crate} 2>&1 | tee {log}"

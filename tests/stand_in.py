@@ -34,7 +34,11 @@ OUTPUTS = {  # program -> the options that name what it writes
     "plot_difference": ["--out"],
     "plot_gain": ["--out"],
     "plot_similarity": ["--out"],
+    "plot_panels": ["--out"],
     "tabulate_knees": ["--out"],
+    "judge_claims": ["--out", "--evidence"],
+    "write_claims": ["--out"],
+    "write_provenance": ["--out"],
 }
 
 # options that decide nothing

@@ -32,6 +32,8 @@ FILES = {name: f"config/{name}.tsv" for name in ("models", "tasks", "references"
 # what follows from new runs of the task `long`, and of both
 TABULATED = {"collect_runs": 1, "collect_costs": 1, "check_references": 1, "fit_knees": 1, "collect_knees": 1}
 TABULATED |= {"tabulate_knees": 1, "measure_differences": 1, "plot_difference": 1, "plot_curve": 1}
+JUDGED = {"judge_claims": 1, "write_claims": 1, "write_provenance": 1}
+TABULATED |= JUDGED
 BOTH = {"fit_knees": 2, "plot_curve": 2}
 GRIDDED = TABULATED | {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}
 COMPARED = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
@@ -68,7 +70,7 @@ class Study(Workspace):
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config | STUDY | changes))
 
     def refer(self, value: float, tolerance: float, source: str = "published") -> None:
-        self.table("references", f"one\tlong\taccuracy\t{value}\t{tolerance}\t{source}\n")
+        self.table("references", f"one\tlong\t\t\taccuracy\t{value}\t{tolerance}\t{source}\n")
 
     def run(self, *arguments: str, check: bool = True) -> str:
         return self.snakemake("--quiet", "rules", "host", "reason", "--cores", "4", *arguments, check=check)
@@ -175,9 +177,9 @@ CHANGES = {
     "code of the kind": (append(f"{LIBRARY}/tasks/text_classification.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
     "code of another kind": (append(f"{LIBRARY}/tasks/perplexity.py", "MORE = 1\n"), {}),
     "code of training": (append(f"{LIBRARY}/training/finetuning.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
-    "code of spectra": (append(f"{LIBRARY}/pruning/measuring.py", "MORE = 1\n"), {"measure_spectrum": 1, "count_layers": 1, "plot_layers": 1, "collect_costs": 1}),
+    "code of spectra": (append(f"{LIBRARY}/pruning/measuring.py", "MORE = 1\n"), {"measure_spectrum": 1, "count_layers": 1, "plot_layers": 1, "collect_costs": 1} | JUDGED),
     "code of tickets": (append(f"{LIBRARY}/runs/lottery.py", "MORE = 1\n"), {"find_ticket": TICKETS, "prune_eval": 2} | TABULATED | COMPARED),
-    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"collect_knees": 1, "tabulate_knees": 1} | BOTH),
+    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"collect_knees": 1, "tabulate_knees": 1} | BOTH | JUDGED),
     "code of a figure": (append(f"{LIBRARY}/figures/heat_maps.py", "MORE = 1\n"), {"plot_layers": 1}),
     "a label": (edit(FILES["models"], "one\tone", "one\tOne"), {"plot_curve": 2, "plot_layers": 1, "plot_difference": 1, "plot_similarity": 1}),
     "a level": (grid(2, sparsities=[0.1, 0.2, 0.4]), {"prune_eval": 1} | GRIDDED),
@@ -193,12 +195,14 @@ CHANGES = {
     "local weights": (write("data/one/model.safetensors", "pruned"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
     "a tokenizer beside local weights": (write("data/one/tokenizer.json", "{}"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
     "a hidden file beside local weights": (write("data/one/.cache", "{}"), {}),
-    "a reference's wording": (lambda study: study.refer(0.5, 1.0, "told otherwise"), {"check_references": 1}),
-    "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1}),
+    "a reference's wording": (lambda study: study.refer(0.5, 1.0, "told otherwise"), {"check_references": 1, "write_provenance": 1}),
+    "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1, "write_provenance": 1}),
     "a run of one task": (remove(f"{RUNS}/short/random/0.400/seed0.parquet"), {"prune_eval": 1} | TABULATED),
-    "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1}),
+    "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1} | JUDGED),
     "a lost table of a curve, which nothing needs now": (remove("results/mine/curves/one/short/knees.parquet"), {}),
-    "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1}),
+    "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1} | JUDGED),
+    "a claim": (edit("config/claims.yaml", "above: 0.215", "above: 0.2"), JUDGED),
+    "the template of the claims": (append("workflow/report/claims.html.jinja", "<!-- -->"), {"write_claims": 1, "write_provenance": 1}),
     "a lost run": (remove(f"{RUNS}/long/global/0.300/seed1.parquet"), {"prune_eval": 1} | TABULATED),
     "a lost spectrum, which nothing needs now": (remove("results/store/spectra/one.parquet"), {}),
     "lost benchmarks": (lambda study: shutil.rmtree(study.folder / "results/store/benchmarks"), {}),

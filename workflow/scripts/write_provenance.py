@@ -11,7 +11,9 @@ from essential_sparsity.tables import crate
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, type=json.loads, help="JSON: the configuration")
+    parser.add_argument(
+        "--study", required=True, type=json.loads, help="JSON: the configuration, as far as it decides results"
+    )
     parser.add_argument("--results", type=Path, nargs="+", required=True, help="tables and pages of the study")
     parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of its checkpoints and data sets")
     parser.add_argument("--out", type=Path, required=True, help="file to write, beside the folder of the tables")

@@ -58,11 +58,11 @@ def curve(
         for rank, name in enumerate(names):
             points = pd.concat([dense, means[means["pattern"] == name]])
             knee = found.loc[name] if name in found.index else None
-            handles.append(_draw_line(axes, points, metric, patterns.find(name).label, styles[name], knee, rank))
+            handles.append(draw_line(axes, points, metric, patterns.find(name).label, styles[name], knee, rank))
         if not dense.empty:
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
-        _axes_of_curve(axes, means, dense, metric)
+        axes_of_curve(axes, means, dense, metric)
         figure.suptitle(title, fontsize=8)
         heading = _heading("Pattern", found, gone)
         columns = _columns([handle.get_label() for handle in handles])
@@ -136,14 +136,14 @@ def models(
         for rank, name in enumerate(names):
             knee = found.loc[name] if name in found.index else None
             points = means[means["model"] == name].sort_values("sparsity")
-            handles.append(_draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
-        _axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
+            handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
+        axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
         figure.suptitle(style.title(title), fontsize=8)
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
 
 
-def _draw_line(
+def draw_line(
     axes: Axes,
     points: pd.DataFrame,
     metric: Metric,
@@ -151,10 +151,12 @@ def _draw_line(
     style: tuple[str, str],
     knee: pd.Series | None,
     rank: int,
+    pitch: float = 0.028,
 ) -> Line2D:
     """One line's mean, range over seeds and knee; returns its legend entry.
 
-    At the foot, one line above the other: the gap of the grid that holds the knee, shaded, and the interval, a bar.
+    At the foot, one line above the other (`pitch`: how far, of the axis): the gap of the grid that holds the knee, shaded, and the
+    interval, a bar.
     """
     colour, marker = style
     x = 100 * points["sparsity"].to_numpy()
@@ -167,7 +169,7 @@ def _draw_line(
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
     text = label
     if knee is not None and pd.notna(knee["essential_sparsity"]):
-        s, height = 100 * knee["essential_sparsity"], 0.02 + 0.028 * rank
+        s, height = 100 * knee["essential_sparsity"], 0.02 + pitch * rank
         foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
         bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
         axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
@@ -195,9 +197,8 @@ def _draw_line(
 
 def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
     """The dense level and the tolerance below it; returns their legend entries."""
-    dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
+    dense = draw_tolerance(axes, quality, metric, epsilon)
     axes.axhline(dense, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=2)
-    axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
     if metric.scale == "log":
         tolerance = f"{100 * np.expm1(epsilon):.2g} %"
     elif metric.name in PERCENT:
@@ -211,7 +212,14 @@ def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> l
     ]
 
 
-def _axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
+def draw_tolerance(axes: Axes, quality: float, metric: Metric, epsilon: float) -> float:
+    """The tolerance below a dense level, which is returned as the axis shows it."""
+    dense, limit = _shown(pd.Series([quality, quality - epsilon]), metric)
+    axes.axhspan(*sorted((dense, limit)), color="black", alpha=0.13, linewidth=0, zorder=0)
+    return dense
+
+
+def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
     """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
     style.sparsity_axis(axes, -2, max(100 * means["sparsity"].max(), 20) + 2)
     style.guides(axes, 5)

@@ -289,6 +289,11 @@ class Study:
         }
         return [name for name in codefiles.tables() if asked[codefiles.described(name)["asked"]]]
 
+    def deciding(self) -> str:
+        """The configuration without what sites and calls differ in (`resources` but for threads, `missing_runs`), as JSON."""
+        said = {key: value for key, value in self.given.items() if key not in ("resources", "missing_runs")}
+        return json.dumps(said | {"resources": {"threads": self.given["resources"]["threads"]}}, sort_keys=True)
+
     @cached_property
     def measured_only(self) -> dict[str, list[str]]:
         """Pre-training made here -> its checkpoints that are studied but not pruned: one job measures all of them."""

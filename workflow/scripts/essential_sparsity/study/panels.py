@@ -1,0 +1,48 @@
+"""Which curves stand beside each other in a figure of many panels, as the configuration's `figures: panels` says.
+
+Standard library only: every parse of the Snakefile imports this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+FEWEST = 2  # tasks: one task has a figure of its own
+
+
+def chosen(
+    panels: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[tuple[str, str], Sequence[str]],
+    models: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, list]]:
+    """Name of a figure -> its `lines`, (model, pattern), and its `tasks`, for those with two tasks or more.
+
+    `curves`: the patterns of each (model, task) of the grid. A curve is in a figure when type of model, protocol, model, task and
+    pattern are among those that its entry names (those it does not name: all; `*` stands for any letters), and its model and
+    task also have a pattern of `beside`, where there is one.
+    """
+    found = {}
+    for name, wanted in panels.items():
+        lines, shown = set(), set()
+        for (model, task), patterns in curves.items():
+            values = {
+                "types": models[model]["type"],
+                "protocols": tasks[task]["protocol"],
+                "models": model,
+                "tasks": task,
+            }
+            if not all(_among(value, wanted.get(key)) for key, value in values.items()):
+                continue
+            if "beside" in wanted and not any(_among(pattern, wanted["beside"]) for pattern in patterns):
+                continue
+            own = [pattern for pattern in patterns if pattern != "dense" and _among(pattern, wanted.get("patterns"))]
+            lines |= {(model, pattern) for pattern in own}
+            shown |= {task} if own else set()
+        if len(shown) >= FEWEST:
+            found[name] = {"lines": sorted(lines), "tasks": sorted(shown)}
+    return found
+
+
+def _among(value: str, wanted: Sequence[str] | None) -> bool:
+    return wanted is None or any(fnmatchcase(value, one) for one in wanted)
