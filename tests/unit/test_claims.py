@@ -165,13 +165,7 @@ def wanted(claim: dict, kind: str, pieces: int) -> tuple[list[tuple[float, float
 def test_each_shipped_claim_reaches_each_verdict(claim, kind, verdict):
     if kind == "neither" and claim["table"] in claims.COUNTED:
         pytest.skip("what is counted allows one answer")
-    if kind == "against" and claim["claim"] in ("free-weights", "nm-free"):
-        ends, words = (
-            [(-0.2, -0.1)] * 2,
-            [],
-        )  # of curves out at once: their interval ends at nothing, which is not above it
-    else:
-        ends, words = wanted(claim, kind, max(2, claim.get("fewest", 1)))
+    ends, words = wanted(claim, kind, max(2, claim.get("fewest", 1)))
     row, evidence = judged(claim, evidence_of(claim, ends, words))
     assert row["verdict"] == verdict, row["because"]
     assert row["n_evidence"] == len(evidence) >= 1
@@ -207,6 +201,30 @@ def test_one_of_many_decides_only_by_an_interval_that_holds_for_all():
     assert judged(some, {"knees": rows_of("knees", *fine, just)})[0]["verdict"] == UNDECIDED
     assert judged(some, {"knees": rows_of("knees", *fine, far)})[0]["verdict"] == SUPPORTED
     assert judged(some, {"knees": rows_of("knees", *fine)})[0]["verdict"] == NOT_SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("expect", "low", "high", "agrees"),
+    [
+        ({"above": 0.1}, 0.1, 0.2, "for"),  # ends are levels of the grid: it drops at 0.1 or later
+        ({"above": 0.1}, 0.0, 0.1, "against"),
+        ({"above": 0.1}, 0.0, 0.2, "neither"),
+        ({"above": 0.0}, 0.0, 0.0, "neither"),
+        ({"below": -5}, -9.0, -5.0, "for"),
+        ({"below": -5}, -5.0, 1.0, "against"),
+        ({"below": -5}, -math.inf, -6.0, "for"),
+        ({"above": 0.2}, 0.3, math.inf, "for"),
+        ({"within": [-1, 1]}, -1.0, 1.0, "for"),
+        ({"within": [-1, 1]}, 0.0, 0.0, "for"),
+        ({"within": [-1, 1]}, 0.5, 1.5, "neither"),
+        ({"within": [-1, 1]}, 1.5, 2.0, "against"),
+        ({"within": [-1, 1]}, -math.inf, 2.0, "neither"),
+    ],
+)
+def test_what_an_interval_says(expect, low, high, agrees):
+    row = knee(low=low, high=high)
+    _, (piece,) = judged(EVERY | {"expect": expect}, {"knees": rows_of("knees", row)})
+    assert piece["agrees"] == agrees
 
 
 def test_widened_interval_is_bonferronis():

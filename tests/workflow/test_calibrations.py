@@ -22,6 +22,9 @@ AGAIN = {
     "collect_knees": 1,
     "tabulate_knees": 1,
     "plot_curve": 1,
+    "judge_claims": 1,
+    "write_claims": 1,
+    "write_provenance": 1,
 }
 GRIDDED = AGAIN | {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}
 

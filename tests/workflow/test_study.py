@@ -31,6 +31,9 @@ def add_row(workspace, table, **cells):
     path.write_text(path.read_text() + "\t".join(str(cells.get(column, "")) for column in header) + "\n")
 
 
+JUDGED = {"judge_claims": 1, "write_claims": 1, "write_provenance": 1}
+
+
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("emergence") / "study")
@@ -131,8 +134,8 @@ def test_nothing_runs_again_but_what_changed(studied):
     ):
         assert studied.planned() == {
             "measure_series": 1, "plot_trajectory": 1, "plot_distributions": 1, "plot_neighbours": 1,
-        }  # fmt: skip
-    again = {"compare_checkpoints": 2, "collect_similarity": 1, "plot_neighbours": 1, "plot_similarity": 2}
+        } | JUDGED  # fmt: skip
+    again = {"compare_checkpoints": 2, "collect_similarity": 1, "plot_neighbours": 1, "plot_similarity": 2} | JUDGED
     with studied.edit("workflow/scripts/essential_sparsity/emergence/neighbours.py", *CODE):
         assert studied.planned() == again
     with studied.edit("config/config.yaml", "- 0.3\n  - 0.5\n", "- 0.3\n  - 0.5\n  - 0.7\n"):

@@ -189,12 +189,12 @@ def _agrees(expect: Mapping[str, Any], piece: Piece, low: float, high: float) ->
     if kind == "word":
         return NEITHER if piece.word is None else FOR if piece.word == value else AGAINST
     least, most = _ends(expect)
-    open_ends = kind != "within"  # 0 is not above 0
-    over = math.isinf(least) or low > least or (low == least and not open_ends)
-    under = math.isinf(most) or high < most or (high == most and not open_ends)
-    if over and under:
+    if low == high and low in (least, most) and kind != "within":
+        return NEITHER  # 0 is neither above 0 nor below
+    if least <= low and high <= most:
         return FOR
-    return AGAINST if high < least or low > most else NEITHER
+    beyond = high <= least or low >= most if kind != "within" else high < least or low > most
+    return AGAINST if beyond else NEITHER
 
 
 def _ends(expect: Mapping[str, Any]) -> tuple[float, float]:

@@ -1,0 +1,112 @@
+"""Many curves at one glance: which stand beside each other, and how they are drawn."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from essential_sparsity.figures import panels as drawn
+from essential_sparsity.study import panels
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = yaml.safe_load((ROOT / "config/config.yaml").read_text())["figures"]["panels"]
+MODELS = {"bert": {"type": "encoder"}, "opt": {"type": "decoder"}, "vit": {"type": "vision"}}
+TASKS = {name: {"protocol": "finetune"} for name in ("a", "b", "c", "d")} | {
+    "ppl": {"protocol": "zero-shot"},
+    "qa": {"protocol": "zero-shot"},
+}
+CURVES = {
+    ("bert", "a"): ["dense", "global", "random"],
+    ("bert", "b"): ["dense", "global"],
+    ("opt", "a"): ["dense", "global", "nm4"],
+    ("opt", "ppl"): ["dense", "global", "wanda"],
+    ("vit", "c"): ["dense", "global"],
+    ("vit", "d"): ["dense", "global"],
+}
+
+
+def test_shipped_figures_hold_the_curves_that_they_name():
+    found = panels.chosen(SHIPPED, CURVES, MODELS, TASKS)
+    assert found["language"] == {"lines": [("bert", "global"), ("opt", "global")], "tasks": ["a", "b"]}
+    assert found["vision"] == {"lines": [("vit", "global")], "tasks": ["c", "d"]}
+    assert "nm" not in found, "one task has a figure of its own"
+    assert "language-models" not in found
+    more = CURVES | {("opt", "b"): ["dense", "nm8", "layerwise"], ("opt", "qa"): ["dense", "wanda"]}
+    found = panels.chosen(SHIPPED, more, MODELS, TASKS)
+    assert found["nm"] == {
+        "lines": [("opt", "global"), ("opt", "layerwise"), ("opt", "nm4"), ("opt", "nm8")],
+        "tasks": ["a", "b"],
+    }
+    assert found["language-models"]["lines"] == [("opt", "global"), ("opt", "wanda")]
+
+
+def test_names_of_models_and_tasks_choose_too():
+    own = {"mine": {"models": ["b*"], "tasks": ["a", "b"], "patterns": ["global"], "caption": "x"}}
+    assert panels.chosen(own, CURVES, MODELS, TASKS) == {"mine": {"lines": [("bert", "global")], "tasks": ["a", "b"]}}
+
+
+def runs_of(*curves: tuple[str, str, str], metrics=("accuracy",)) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "model": m,
+                "task": t,
+                "pattern": "dense" if s == 0 else p,
+                "sparsity": s,
+                "seed": 0,
+                "metric": metric,
+                "value": 0.9 - s / 5,
+            }
+            for m, t, p in curves
+            for s in np.arange(0, 0.9, 0.2)
+            for metric in metrics
+        ]
+    ).drop_duplicates(["model", "task", "pattern", "sparsity", "metric"])
+
+
+KNEES = pd.DataFrame(
+    [
+        {
+            "model": "bert", "task": "a", "pattern": "global", "metric": "accuracy", "epsilon": 0.01, "essential_sparsity": 0.05,
+            "bracket_low": 0.0, "bracket_high": 0.1, "essential_sparsity_low": 0.0, "essential_sparsity_high": 0.2,
+            "metric_at_knee": 0.89, "reason": None, "n_seeds_max": 1,
+        }
+    ]
+)  # fmt: skip
+LABELS = {"models": {"bert": "BERT", "opt": "OPT"}, "tasks": {"a": "Task A"}}
+
+
+def axes_of(figure):
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def test_a_panel_per_task_with_the_lines_that_it_has():
+    runs = runs_of(("bert", "a", "global"), ("opt", "a", "global"), ("bert", "b", "global"))
+    figure = drawn.panels(runs, KNEES, [("bert", "global"), ("opt", "global")], ["a", "b"], LABELS)
+    first, second = axes_of(figure)
+    assert [axes.get_title() for axes in (first, second)] == ["Task A", "b"]
+    marked = [[line for line in axes.lines if len(line.get_xdata()) == 5] for axes in (first, second)]
+    assert [len(lines) for lines in marked] == [2, 1]
+    assert marked[0][0].get_color() == marked[1][0].get_color(), "a line looks the same everywhere"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["BERT", "OPT"]
+    ends = [tuple(line.get_xdata()) for line in first.lines if len(line.get_xdata()) == 2]
+    assert (0.0, 20.0) in [tuple(np.round(pair, 6)) for pair in ends], "its interval stands at the foot"
+
+
+def test_groups_of_items_have_panels_and_one_model_shows_its_patterns():
+    runs = runs_of(("opt", "mmlu", "global"), ("opt", "mmlu", "wanda"), metrics=("accuracy", "accuracy_stem"))
+    figure = drawn.panels(runs, KNEES, [("opt", "global"), ("opt", "wanda")], ["mmlu"], LABELS)
+    assert [axes.get_title() for axes in axes_of(figure)] == ["mmlu", "mmlu, STEM"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["global", "Wanda", "tolerance below dense"]
+
+
+def test_missing_runs_are_counted_and_nothing_is_a_sentence():
+    runs = runs_of(("bert", "a", "global"), ("bert", "b", "global"))
+    missing = pd.DataFrame(
+        [{"model": "bert", "task": "b", "pattern": "global"}, {"model": "x", "task": "b", "pattern": "global"}]
+    )
+    figure = drawn.panels(runs, KNEES, [("bert", "global")], ["a", "b"], LABELS, missing)
+    assert figure.legends[0].get_title().get_text() == "1 run is missing (see missing_runs.parquet)"
+    empty = drawn.panels(runs.assign(value=np.nan), KNEES, [("bert", "global")], ["a", "b"], LABELS)
+    assert "Nothing to draw" in empty.texts[0].get_text()
