@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 from test_figures import LONG, assert_readable
 
-from essential_sparsity import tables
+from essential_sparsity import patterns, tables
 from essential_sparsity.curves import bootstrap, differences
 from essential_sparsity.figures import gains, tickets
 
@@ -261,7 +261,7 @@ def test_masks_that_were_not_compared_are_a_sentence_not_an_error():
 def test_pairs_are_tickets_minus_one_shot_and_calibrated_minus_its_peer():
     tickets_alone = {"dense", "global", "lth", "erk", "random"}
     assert differences.pairs(tickets_alone, True) == [("erk", "global"), ("lth", "global"), ("random", "global")]
-    assert differences.pairs(tickets_alone, False) == []
+    assert differences.pairs(tickets_alone, False) == [("random", "global")]
     names = {
         "dense",
         "layerwise",
@@ -275,16 +275,23 @@ def test_pairs_are_tickets_minus_one_shot_and_calibrated_minus_its_peer():
         "owl-wanda",
     }
     assert differences.pairs(names, False) == [
+        ("owl-wanda", "layerwise"),
         ("owl-wanda", "rowwise"),
+        ("owl-wanda", "wanda"),
         ("sparsegpt", "layerwise"),
         ("sparsegpt", "wanda"),
         ("sparsegpt-nm4", "nm4"),
         ("sparsegpt-nm4", "wanda-nm4"),
+        ("wanda", "layerwise"),
         ("wanda", "rowwise"),
         ("wanda-nm4", "nm4"),
+        ("wanda-onepass", "layerwise"),
         ("wanda-onepass", "rowwise"),
+        ("wanda-onepass", "wanda"),
     ]
-    assert differences.pairs({"dense", "wanda", "global"}, False) == [], "without its peer there is nothing to subtract"
+    for name in names:
+        assert {*patterns.find(name).peers} <= {*names, "layerwise"}, "each is a pattern"
+    assert differences.pairs({"dense", "wanda", "global"}, False) == [], "without a peer there is nothing to subtract"
 
 
 def calibrated(names=("dense", "rowwise", "layerwise", "wanda", "sparsegpt"), seeds=(0, 1)):
@@ -302,6 +309,7 @@ def test_what_calibration_gains_is_measured_and_drawn():
     found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 500)
     assert set(zip(found["pattern_a"], found["pattern_b"], strict=True)) == {
         ("wanda", "rowwise"),
+        ("wanda", "layerwise"),
         ("sparsegpt", "layerwise"),
         ("sparsegpt", "wanda"),
     }
@@ -313,6 +321,9 @@ def test_what_calibration_gains_is_measured_and_drawn():
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     assert entries == ["SparseGPT beside layerwise", "Wanda beside rowwise"]
     assert figure.axes[0].get_ylabel() == "Accuracy:\ngain by calibration (points)"
+    without = gains.gain(found[found["pattern_b"] != "rowwise"], "m", "t", LONG)
+    entries = [text.get_text() for text in without.legends[0].get_texts()]
+    assert entries == ["SparseGPT beside layerwise", "Wanda beside layerwise"], "the closest that is there"
 
 
 def test_a_gain_of_a_perplexity_is_a_ratio_and_one_pattern_stands_at_its_levels():

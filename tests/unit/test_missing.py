@@ -148,6 +148,17 @@ def test_what_a_run_waits_for_is_the_reason(grid, tmp_path):
     assert (set(told["reason"]), len(told)) == ({"The checkpoint tiny is not there."}, len(grid))
 
 
+def test_runs_whose_calibration_data_were_not_fetched_are_missing_and_no_others(grid, tmp_path):
+    """Also where their files are there, from before: what they were calibrated on cannot be compared."""
+    calibrated = grid["pattern"] == "global"
+    grid.loc[calibrated, "calibration"] = str(tmp_path / "datasets/my-texts/manifest.json")
+    log_of(tmp_path, "fetch_dataset/my-texts", "error: my-texts has no column 'paragraf'")
+    told = table(grid, tmp_path)
+    assert set(told["pattern"]) == {"global"}
+    assert set(told["reason"]) == {"The data that it is calibrated on are not there: my-texts has no column 'paragraf'"}
+    assert len(runs.collect(missing.without(grid, told), mixed=None)) == (~calibrated).sum()
+
+
 def test_the_log_of_a_ticket_is_that_of_the_first_iteration_that_is_not_there(grid, tmp_path):
     gone = only(grid, pattern="lth")
     lose(gone, "ticket")

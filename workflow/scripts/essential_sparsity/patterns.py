@@ -98,15 +98,24 @@ class Pattern:
         return self.allocation in ("matrix", "erk", "counts of global") or self.score in ("magnitude", "random")
 
     @property
-    def peer(self) -> str | None:
-        """The pattern of magnitude that it is compared with at each sparsity: of a calibrated one that with the same structure
-        inside matrices, of a random one the global. None for others.
+    def peers(self) -> tuple[str, ...]:
+        """The patterns that it is compared with at each sparsity, the closest first. Of a random one the global.
+
+        Of a calibrated one those of magnitude with the same structure inside matrices or the same share of each, then the one
+        without its last step: OWL's without OWL, SparseGPT's by Wanda, Wanda's of one pass by several.
         """
         if self.score == "random":
-            return "global"
+            return ("global",)
         if self.needs != "calibration":
-            return None
-        return {"nm": f"nm{self.group}", "rows": "rowwise", "free": "layerwise"}[self.structure]
+            return ()
+        magnitude = {"nm": (f"nm{self.group}",), "rows": ("rowwise", "layerwise"), "free": ("layerwise",)}[
+            self.structure
+        ]
+        if self.allocation == "owl":
+            return (*magnitude, self.score)
+        if self.score == "sparsegpt":
+            return (*magnitude, self.name.replace("sparsegpt", "wanda"))
+        return (*magnitude, "wanda") if self.inputs == "dense" else magnitude
 
     @property
     def modules(self) -> list[str]:
@@ -128,11 +137,11 @@ PATTERNS = {
         Pattern("lth", "lth", "#CC79A7", "P", score="given", needs="training"),
         Pattern("layer-shuffle", "layer-shuffle", "#56B4E9", ">", score="random", allocation="counts of global"),
         Pattern("deletion", "deletion", "#E69F00", "X", needs="training", held=False),
-        Pattern("wanda", "Wanda", "#E69F00", "o", "wanda", None, "matrix", "rows", needs="calibration"),
+        Pattern("wanda", "Wanda", "#882255", "o", "wanda", None, "matrix", "rows", needs="calibration"),
         Pattern(
             "wanda-onepass",
             "Wanda, one pass",
-            "#B8860B",
+            "#999933",
             "h",
             "wanda",
             None,
@@ -141,9 +150,9 @@ PATTERNS = {
             needs="calibration",
             inputs="dense",
         ),
-        Pattern("sparsegpt", "SparseGPT", "#CC79A7", "s", "sparsegpt", None, "matrix", needs="calibration"),
-        Pattern("owl-wanda", "OWL, Wanda", "#D55E00", "v", "wanda", None, "owl", "rows", needs="calibration"),
-        Pattern("owl-sparsegpt", "OWL, SparseGPT", "#882255", "^", "sparsegpt", None, "owl", needs="calibration"),
+        Pattern("sparsegpt", "SparseGPT", "#332288", "s", "sparsegpt", None, "matrix", needs="calibration"),
+        Pattern("owl-wanda", "OWL, Wanda", "#AA4499", "v", "wanda", None, "owl", "rows", needs="calibration"),
+        Pattern("owl-sparsegpt", "OWL, SparseGPT", "#44AA99", "^", "sparsegpt", None, "owl", needs="calibration"),
     )
 }
 FAMILIES = {  # with the size of the group: nm4
@@ -158,6 +167,12 @@ STYLES = {
     "nm4": ("#E69F00", "D"),
     "nm8": ("#56B4E9", "p"),
     "nm2": ("#000000", "d"),
+    "wanda-nm4": ("#CC6677", "D"),
+    "wanda-nm8": ("#DDCC77", "p"),
+    "wanda-nm2": ("#661100", "d"),
+    "sparsegpt-nm4": ("#6699CC", "D"),
+    "sparsegpt-nm8": ("#88CCEE", "p"),
+    "sparsegpt-nm2": ("#117733", "d"),
 }  # members with a style of their own
 
 

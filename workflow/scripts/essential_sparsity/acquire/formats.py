@@ -116,7 +116,10 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
         )
     pairs = dict(pair.split("=", 1) for pair in parts)
     if missing := [old for old in pairs.values() if old not in frame]:
-        raise SourceError(f"{dataset} has no column {missing[0]!r} to rename; it has {files.some(list(frame))}.")
+        raise SourceError(
+            f"{dataset} has no column {missing[0]!r}, which the column `columns` of its row names; it has {files.some(list(frame))}. Correct the "
+            "row (tasks.tsv, or calibrations.tsv for what patterns are calibrated on)."
+        )
     frame = frame.drop(columns=[new for new in pairs if new in frame and new not in pairs.values()])
     return frame.rename(columns={old: new for new, old in pairs.items()})
 

@@ -23,15 +23,11 @@ RUN = ["sparsity", "seed"]
 def pairs(names: Collection[str], chained: bool) -> list[tuple[str, str]]:
     """The pairs of a model's and task's patterns that are subtracted, (first, second), sorted.
 
-    Where there are lottery tickets (`chained`) all others minus one-shot `global`; each pattern minus its peer of magnitude
-    (`Pattern.peer`); and SparseGPT minus Wanda.
+    Where there are lottery tickets (`chained`) all others minus one-shot `global`; and each pattern minus its peers
+    (`Pattern.peers`).
     """
     found = {(name, "global") for name in names if chained and name not in ("dense", "global")}
-    for name in names:
-        own = patterns.find(name)
-        found |= {(name, own.peer)} if own.peer else set()
-        if own.score == "sparsegpt":
-            found.add((name, name.replace("sparsegpt", "wanda")))
+    found |= {(name, other) for name in names for other in patterns.find(name).peers}
     return sorted((one, other) for one, other in found if other in names)
 
 

@@ -19,6 +19,7 @@ from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
+PITCH = 0.028  # between the bars at the foot, of the axis
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
 
@@ -62,7 +63,7 @@ def curve(
         if not dense.empty:
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
             handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
-        axes_of_curve(axes, means, dense, metric)
+        axes_of_curve(axes, means, dense, metric, PITCH * len(names))
         figure.suptitle(title, fontsize=8)
         heading = _heading("Pattern", found, gone)
         columns = _columns([handle.get_label() for handle in handles])
@@ -137,7 +138,7 @@ def models(
             knee = found.loc[name] if name in found.index else None
             points = means[means["model"] == name].sort_values("sparsity")
             handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
-        axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric)
+        axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric, PITCH * len(names))
         figure.suptitle(style.title(title), fontsize=8)
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
@@ -151,7 +152,7 @@ def draw_line(
     style: tuple[str, str],
     knee: pd.Series | None,
     rank: int,
-    pitch: float = 0.028,
+    pitch: float = PITCH,
 ) -> Line2D:
     """One line's mean, range over seeds and knee; returns its legend entry.
 
@@ -164,9 +165,11 @@ def draw_line(
     edge = {"markerfacecolor": colour, "markeredgecolor": colour if marker in "x" else "white", "markeredgewidth": 0.4}
     if marker == "x":
         edge["markeredgewidth"] = 1.0
+    if (points["sparsity"] > 0).sum() == 1:  # of one level there is no curve
+        x, mean, edge["linestyle"] = x[-1:], mean[-1:], "none"
     axes.plot(x, mean, color=colour, marker=marker, zorder=3, **edge)
     if points["n_seeds"].max() > 1:
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+        axes.fill_between(x, low[-len(x) :], high[-len(x) :], color=colour, alpha=0.15, linewidth=0, zorder=1)
     text = label
     if knee is not None and pd.notna(knee["essential_sparsity"]):
         s, height = 100 * knee["essential_sparsity"], 0.02 + pitch * rank
@@ -191,7 +194,8 @@ def draw_line(
             axes.plot(s, at_knee, "D", ms=4.5, zorder=5, **look)
     elif knee is not None:
         text += f" — {str(knee['reason']).partition(':')[0]}"
-        text += f" (≥ {100 * low_end:.0f})" if pd.notna(low_end := knee["essential_sparsity_low"]) else ""
+        low_end = knee["essential_sparsity_low"]
+        text += f" (≥ {100 * low_end:.0f})" if pd.notna(low_end) and low_end > 0 else ""
     return Line2D([], [], color=colour, marker=marker, label=text, **edge)
 
 
@@ -219,8 +223,11 @@ def draw_tolerance(axes: Axes, quality: float, metric: Metric, epsilon: float) -
     return dense
 
 
-def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric) -> None:
-    """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest."""
+def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric, foot: float) -> None:
+    """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest.
+
+    `foot`: the share of the axis that is left to the bars below the curves.
+    """
     style.sparsity_axis(axes, -2, max(100 * means["sparsity"].max(), 20) + 2)
     style.guides(axes, 5)
     scale = "log axis" if metric.scale == "log" else "%" if metric.name in PERCENT else ""
@@ -233,7 +240,8 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: 
         if not dense.empty and high > BLOW_UP * _shown(dense["quality"], metric)[0]:
             end = BLOW_UP * _shown(dense["quality"], metric)[0]
             told = f"\nvertical axis ends at {BLOW_UP} × dense; highest value: {_short(high)}"
-        low, end = low / 1.12, end * 1.07
+        low, end = low / 1.03, end * 1.07
+        low = float(np.exp((np.log(low) - foot * np.log(end)) / (1 - foot)))
         axes.set_yscale("log")
         axes.set_ylim(low, end)
         axes.yaxis.set_major_locator(ticker.FixedLocator(_log_ticks(low, end)))
@@ -247,6 +255,8 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: 
         if high > low and values.min() < low - (high - low):
             axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
+        bottom, top = axes.get_ylim()
+        axes.set_ylim((bottom - foot * top) / (1 - foot), top)
     axes.set_xlabel(axes.get_xlabel() + told)
 
 
@@ -270,4 +280,10 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    return (
+        f"{value:.3g}"
+        if value < 1e3
+        else f"{value:,.0f}"
+        if value < 1e4
+        else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+    )

@@ -1,7 +1,7 @@
 """What calibration gains: quality of calibrated patterns minus that of magnitude with the same structure."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -26,8 +26,10 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
     difference is defined.
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["n_levels"] == 1)]
-    pairs = [(patterns.find(row.pattern_a), row.pattern_b) for row in rows.itertuples()]
-    rows = rows[[one.needs == "calibration" and one.peer == other for one, other in pairs]]
+    beside = {
+        name: _magnitude(name, rows[rows["pattern_a"] == name]["pattern_b"]) for name in rows["pattern_a"].unique()
+    }
+    rows = rows[[beside[row.pattern_a] == row.pattern_b for row in rows.itertuples()]]
     labels = {"model": model, "task": task} | (labels or {})
     if rows.empty:
         return style.sentence(
@@ -62,6 +64,13 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3)
     return figure
+
+
+def _magnitude(name: str, others: Collection[str]) -> str | None:
+    """The closest pattern of magnitude among those that a calibrated one was compared with."""
+    own = patterns.find(name)
+    peers = own.peers if own.needs == "calibration" else ()
+    return next((peer for peer in peers if peer in set(others) and patterns.find(peer).score == "magnitude"), None)
 
 
 def _shown(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:

@@ -124,6 +124,6 @@ def _panel(axes, means, knees, lines, looks, task, metric) -> None:
     if len({model for model, _ in lines}) == 1 and len(dense):
         epsilon = own["epsilon"].iloc[0] if len(own) else known.epsilon
         curves.draw_tolerance(axes, dense["quality"].iloc[0], known, epsilon)
-    curves.axes_of_curve(axes, means, dense, known)
+    curves.axes_of_curve(axes, means, dense, known, PITCH * rank)
     _, _, told = axes.get_xlabel().partition("\n")
     axes.set_xlabel("\n".join(["Sparsity (%)", *textwrap.wrap(told, WIDEST)]))

@@ -65,7 +65,10 @@ def check(value: Any, schema: dict, where: str, place: str = "key") -> None:
     if errors:
         error = errors[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-        raise ConfigError(f"{where}{f', {place} {path}' if path else ''}: {expectation(error)}")
+        said = expectation(error)
+        if len(error.absolute_path) == 1 and error.absolute_path[0] in schema.get("required", ()):
+            said = said.replace(", or leave the key out", "")
+        raise ConfigError(f"{where}{f', {place} {path}' if path else ''}: {said}")
 
 
 def check_config(config: dict, where: str) -> None:

@@ -229,7 +229,12 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
         device = f"{requests.gpus} GPU{'s' * (requests.gpus > 1)} a job: {label} (resources.gpu_class: {requests.device.name})"
     else:
         device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
-    result = [f"Study {study.name}: {counts}", device, ""]
+    result = [f"Study {study.name}: {counts}", device]
+    if len(left) < len(found):
+        result.append(
+            "finished: their files are there; those of other settings or code are computed anew (snakemake -n says which)"
+        )
+    result.append("")
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]
     number, why = at_once(requests, asked)

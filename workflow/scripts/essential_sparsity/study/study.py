@@ -167,20 +167,25 @@ class Study:
 
     @cached_property
     def peered(self) -> list[tuple[str, str]]:
-        """(model, task) with a pattern beside its peer, sorted."""
+        """(model, task) with a pattern beside one of its peers, sorted."""
         return [
-            curve for curve, names in self.patterns.items() if any(patterns.find(name).peer in names for name in names)
+            curve
+            for curve, names in self.patterns.items()
+            if any({*patterns.find(name).peers} & {*names} for name in names)
         ]
 
     @cached_property
     def calibrated(self) -> list[tuple[str, str]]:
-        """(model, task) with a calibrated pattern beside its peer, sorted."""
+        """(model, task) with a calibrated pattern beside a peer of magnitude, sorted."""
         return [
             curve
-            for curve in self.peered
+            for curve, names in self.patterns.items()
             if any(
-                patterns.find(name).needs == "calibration" and patterns.find(name).peer in self.patterns[curve]
-                for name in self.patterns[curve]
+                patterns.find(name).needs == "calibration"
+                and peer in names
+                and patterns.find(peer).score == "magnitude"
+                for name in names
+                for peer in patterns.find(name).peers
             )
         ]
 

@@ -54,7 +54,7 @@ def _told(grid: pd.DataFrame) -> pd.Series:
     """What is wrong with each run of a grid, null where nothing is."""
     told = pd.Series(None, index=grid.index, dtype=object)
     there = cache(os.path.isfile)
-    for column in ("run", "items", "checkpoint", "dataset", "ticket"):
+    for column in ("run", "items", "checkpoint", "dataset", "calibration", "ticket"):
         gone = (
             told.isna() & grid[column].notna() & ~grid[column].map(lambda path: isinstance(path, str) and there(path))
         )
@@ -99,6 +99,11 @@ def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | No
     for said, log, waits in (
         (f"The checkpoint {model} is not there", f"fetch_model/{model}", lambda: not os.path.isfile(row.checkpoint)),
         ("The data are not there", f"fetch_dataset/{_name(row.dataset)}", lambda: not os.path.isfile(row.dataset)),
+        (
+            "The data that it is calibrated on are not there",
+            f"fetch_dataset/{_name(row.calibration) if isinstance(row.calibration, str) else ''}",
+            lambda: isinstance(row.calibration, str) and not os.path.isfile(row.calibration),
+        ),
         (
             "Its dense run is missing",
             f"prune_eval/{model}/{task}/dense/0.000/seed{seed}",
