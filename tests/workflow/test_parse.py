@@ -86,6 +86,25 @@ def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace
         shutil.rmtree(texts.parent)
 
 
+@pytest.mark.parametrize(("preset", "tickets", "pretrained"), [("paper", 105, 5), ("paper-small", 14, 6)])
+def test_the_paper_is_one_study_of_parts(workspace, preset, tickets, pretrained):
+    """Once its models' commits are known and BookCorpus is there."""
+    head = "kind\trepository\trevision\tcommit"
+    deit = f"model\tfacebook/deit-base-patch16-224\tmain\t{1:040d}"
+    texts = workspace.folder / "data/bookcorpus/texts.parquet"
+    texts.parent.mkdir(parents=True)
+    texts.write_bytes(b"one")
+    try:
+        with workspace.edit("config/revisions.tsv", head, f"{head}\n{deit}"):
+            planned = workspace.planned("--configfile", f"config/{preset}.yaml")
+    finally:
+        shutil.rmtree(texts.parent)
+    assert (planned["find_ticket"], planned["pretrain"]) == (tickets, pretrained)
+    for rule in ("judge_claims", "write_claims", "measure_series", "collect_similarity", "measure_differences"):
+        assert planned[rule] == 1, rule
+    assert planned["plot_panels"] >= 2
+
+
 def reviewed(preset: str) -> dict[tuple[str, str, int], tuple[int, ...]]:
     """(model, task, levels a job) -> GPUs, memory and time, of the reviewed table of requests."""
     rows = (line.split("\t") for line in (ROOT / "tests/unit/requests.tsv").read_text().splitlines())
