@@ -502,3 +502,50 @@ def test_a_model_in_training_mode_is_calibrated_without_dropout():
     calibrated.Plan("wanda", other, calibration(other), 0).prune_(0.5)
     pairs = zip(prunable.prunable_parameters(model), prunable.prunable_parameters(other), strict=True)
     assert all(torch.equal(one, two) for (_, one), (_, two) in pairs)
+
+
+@pytest.mark.parametrize("pattern", CALIBRATED)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_tensor(pattern, value):
+    model = model_of("llama")
+    model.base_model.layers[1].mlp.down_proj.weight.data[3, 5] = value  # whose outputs no matrix is calibrated on
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.down_proj\.weight holds NaN or infinity"):
+        calibrated.Plan(pattern, model, calibration(model), 0).prune_(0.5)
+
+
+def test_updated_weights_that_do_not_fit_the_data_type_are_refused():
+    model = model_of("llama")
+    model.base_model.embed_tokens.weight.data.fill_(1.0)  # all inputs alike: one weight makes up for all others
+    model.base_model.layers[0].input_layernorm.weight.data.fill_(1e-4)
+    model = model.half()
+    model.base_model.layers[0].self_attn.q_proj.weight.data.fill_(6e4)
+    with pytest.raises(
+        ValueError, match=r"q_proj\.weight: weights that make up for pruned ones are too large for .*float16"
+    ):
+        calibrated.Plan("sparsegpt", model, calibration(model), 0).prune_(0.5)
+
+
+def test_outliers_of_inputs_that_overflow_are_refused():
+    """A mean that is infinite has no outliers: OWL would prune the broken block the most."""
+    model = model_of("llama")
+    model.base_model.layers[1].input_layernorm.weight.data.fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"layers\.1\..*its inputs on the calibration 'tiny' are not finite"):
+        calibrated.Plan("owl-wanda", model, calibration(model), 0)
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "owl-sparsegpt"])
+def test_experts_whose_inputs_are_never_seen_are_an_error_not_experts_without_tokens(pattern, monkeypatch):
+    """As Llama 4 multiplies them: all experts at once, in one product of a batch."""
+    model = model_of("mixtral")
+    experts = model.base_model.layers[1].mlp.experts
+
+    def at_once(hidden_states, top_k_index, top_k_weights):
+        every = hidden_states.expand(experts.num_experts, *hidden_states.shape)
+        gate, up = torch.bmm(every, experts.gate_up_proj.transpose(1, 2)).chunk(2, dim=-1)
+        out = torch.bmm(torch.nn.functional.silu(gate) * up, experts.down_proj.transpose(1, 2))
+        weights = torch.zeros(len(hidden_states), experts.num_experts).scatter_(1, top_k_index, top_k_weights)
+        return (out * weights.T[..., None]).sum(dim=0)
+
+    monkeypatch.setattr(experts, "forward", at_once)
+    with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.1\.mlp\.experts.* cannot be seen"):
+        calibrated.Plan(pattern, model, calibration(model), 0).prune_(0.5)

@@ -253,3 +253,22 @@ def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
     known = calibrating._evaluated(tokenizer, evaluated, ())
     assert known.isdisjoint(calibrating.runs(calibrating.words(text)))
     assert not known.isdisjoint(calibrating.runs(tokenizer(text)["input_ids"]))
+
+
+@pytest.mark.parametrize("change", [{"image_size": 32}, {"protocol": "knn"}])
+def test_pruned_blocks_of_images_that_the_task_reads_otherwise_are_not_taken(tmp_path, change, capsys):
+    """The files of the images are the same, the pixels that the model is given are not."""
+    folder, data = tiny.save_vit(tmp_path / "vit"), tiny.images()
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 20}
+    settings = tiny.IMAGES | {"calibration": row, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+
+    def first(settings):
+        next(evaluation.evaluate(folder, data, settings, "wanda", [0.5], 0, work=work, calibration=data))
+
+    first(settings)
+    capsys.readouterr()
+    first(settings)
+    assert "is not used" not in capsys.readouterr().out
+    first(settings | change)
+    assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
