@@ -9,6 +9,7 @@ import tiny_models as tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_walking import batches_of, matrices_of, model_of
 
 from essential_sparsity import patterns
@@ -369,6 +370,43 @@ def test_a_second_level_from_restored_weights_is_the_level_by_itself(tmp_path):
         prunable.prunable_parameters(model), prunable.prunable_parameters(alone), strict=True
     ):
         assert torch.equal(one, other)
+
+
+def stored_as(model, folder, storage):
+    """The model saved in one file, in several, or as a pickle; what reading it needs."""
+    model.save_pretrained(folder, max_shard_size="20KB" if storage == "shards" else "5GB")
+    if storage == "pickle":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    assert (len(list(folder.glob("*.safetensors"))) > 1) == (storage == "shards")
+    return {"allow_pickle": storage == "pickle"}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "storage"),
+    [
+        ("gpt2", torch.bfloat16, "shards"),
+        ("mixtral", torch.float16, "shards"),
+        ("mixtral", torch.bfloat16, "pickle"),
+        ("gpt-oss", torch.float32, "file"),
+        ("deberta-v2", torch.float32, "pickle"),
+    ],
+)
+def test_a_lower_level_from_restored_weights_whatever_they_are_stored_as(name, dtype, storage, tmp_path):
+    """Conv1D, experts that are merged as they are read and experts stored inputs first, weights that two matrices share."""
+    whole = model_of(name)
+    for parameter in whole.parameters():
+        parameter.data.mul_(0.3)  # else float16 overflows
+    load = stored_as(whole.to(dtype), tmp_path, storage)
+    model, alone = (loading.load_model(tmp_path, "AutoModel", allow_new=("pooler.",), **load) for _ in range(2))
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 0)
+    plan.prune_(0.5)
+    calibrated.restore_(model, tmp_path, **load)
+    plan.prune_(0.3)
+    calibrated.Plan("sparsegpt", alone, calibration(alone), 0).prune_(0.3)
+    assert {tensor.dtype for _, tensor in prunable.prunable_parameters(model)} == {dtype}
+    for key, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[key]), key
 
 
 def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():

@@ -395,3 +395,17 @@ def test_an_image_in_another_file_is_the_same_image(tmp_path, form, mode):
     row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 201}
     with pytest.raises(TaskError, match=r"gives 200 images, .*260 rows, 60 of them are evaluated"):
         calibrating.draw(row, folder, other, evaluated, (), 0)
+
+
+def test_the_blocks_of_a_level_are_forgotten_once_it_is_evaluated(llama, tmp_path):
+    """A job of many levels would keep as many models on disk."""
+    settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+    found = evaluation.evaluate(
+        llama, tiny.reviews(), settings, "wanda", [0.25, 0.5], 0, work=work, calibration=texts()
+    )
+    there = []
+    for _ in found:
+        there.append(sorted(path.name for path in work.folder.iterdir()))
+    assert there == [["calibrated-0.250"], ["calibrated-0.500"]]
+    assert not list(work.folder.iterdir())

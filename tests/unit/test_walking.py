@@ -137,6 +137,47 @@ def test_each_expert_sees_its_own_tokens():
     assert len({count for key, count in tokens.items() if "[" in key}) > 1
 
 
+def matrix_of(*shape, input_dim=None):
+    weight = prunable.PrunableWeight("w", 0, "w", "mlp", shape, len(shape) - 1 if input_dim is None else input_dim)
+    return list(matrices([(weight, nn.Parameter(torch.randn(shape)))]))
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda values, own: nn.functional.linear(values, own),
+        lambda values, own: nn.functional.linear(input=values, weight=own),
+        lambda values, own: torch.addmm(torch.zeros(4), values, own.T),
+        lambda values, own: torch.addmm(torch.zeros(4), mat1=values, mat2=own.T),
+        lambda values, own: values @ own.T,
+        lambda values, own: values.matmul(own.T),
+        lambda values, own: torch.mm(values, own.T),
+        lambda values, own: values.mm(own.T),
+        lambda values, own: torch.matmul(values, own.T),
+    ],
+)
+def test_a_product_is_seen_with_its_inputs_and_with_nothing_else(product):
+    (matrix,), values, seen = matrix_of(4, 6), torch.randn(5, 6), []
+    with Watching([matrix], lambda own, found: seen.append((own, found))):
+        product(values, matrix.stored)
+    ((own, found),) = seen
+    assert own is matrix
+    assert torch.equal(found, values)
+
+
+def test_what_is_no_input_of_a_matrix_is_not_taken_for_one():
+    """A tied decoder multiplies its outputs with the same tensor, a whole stack begins where its first matrix does, …"""
+    (matrix,), (first, second), seen = matrix_of(4, 6), matrix_of(2, 4, 6), []
+    with Watching([matrix, first, second], lambda own, found: seen.append((own.name, len(found)))):
+        nn.functional.linear(torch.randn(3, 4), matrix.stored.T)  # its outputs
+        nn.functional.linear(torch.randn(3, 6), matrix.stored[:2])  # a part of it
+        nn.functional.linear(torch.randn(3, 6), torch.randn(4, 6))  # another
+        torch.randn(2, 3, 6) @ first.stored.transpose(1, 2)  # all experts at once
+        assert not seen
+        nn.functional.linear(torch.randn(2, 4, 6), second.tensor())
+    assert seen == [("w[1]", 8)]
+
+
 def test_what_a_visit_changes_decides_the_inputs_of_the_next_block():
     model = model_of("llama")
     batches = batches_of(model)
