@@ -15,6 +15,7 @@ from test_walking import batches_of, matrices_of, model_of
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import calibrated, masks, smallest, sparsegpt, wanda
+from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.spectrum import level_count
 
 CALIBRATED = [name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"]
@@ -63,6 +64,24 @@ def test_of_groups_and_of_all_are_the_same_order():
         assert torch.equal(mask[:, start : start + 4], part)
     for count in range(0, 71, 10):
         assert int(smallest.of_all(scores, count, of_width(14)).sum()) == count
+
+
+def test_places_of_weights_are_those_of_the_checkpoint():
+    """Linear, Conv1D, and both kinds of stacks: each weight is its own number in the order of names."""
+    shapes = {"d": ((3, 4), 1), "b": ((4, 5), 0), "a": ((2, 3, 4), 2), "c": ((2, 4, 3), 1)}
+    first, weights = 0, []
+    for name, (shape, input_dim) in sorted(shapes.items()):
+        size = int(np.prod(shape))
+        described = prunable.PrunableWeight(name, 0, name, "mlp", shape, input_dim)
+        weights.append((described, torch.arange(first, first + size).view(shape)))
+        first += size
+    seen = []
+    for matrix in matrices(reversed(weights)):
+        rows, some = matrix.rows(), torch.tensor([2, 0])
+        assert torch.equal(matrix.places(torch.arange(len(rows))), rows)
+        assert torch.equal(matrix.places(some, 1, 3), rows[some, 1:3])
+        seen += rows.flatten().tolist()
+    assert sorted(seen) == list(range(first))
 
 
 # --- SparseGPT
@@ -209,6 +228,19 @@ def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
     assert int(few.mask.sum()) == 3 == int((few.rows == 0).sum()), "and no more than were asked for"
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+def test_dead_inputs_change_nothing_for_the_others(scale):
+    """They are gone first; what damps the Hessian of the others is the mean of the others, however small these are."""
+    weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
+    dead, living = [3, 17, 31], [i for i in range(32) if i not in (3, 17, 31)]
+    hessian[:, dead] = hessian[dead] = 0
+    found = sparsegpt.prune(weights, scale * hessian, 3 * 8 + 100, of_width(32), "w")
+    alone = sparsegpt.prune(weights[:, living], hessian[living][:, living], 100, of_width(29), "w")
+    assert found.mask[:, dead].all()
+    assert torch.equal(found.mask[:, living], alone.mask)
+    assert torch.allclose(found.rows[:, living], alone.rows, atol=1e-4)
+
+
 def test_the_damping_is_raised_until_there_are_factors_and_told():
     weights, values, _ = layer(rows=4, inputs=24, tokens=3)
     hessian = (values.T @ values).clone()
@@ -251,6 +283,24 @@ def test_wanda_s_mask_is_that_of_magnitude_times_norm_found_another_way():
         gone = torch.zeros(weights.shape, dtype=torch.bool)
         gone.scatter_(1, scores.argsort(dim=1)[:, : level_count(0.5, weights.shape[1])], True)
         assert torch.equal(own[f"{name}.weight"] == 0, gone), name
+
+
+@pytest.mark.parametrize("size", [300.0, 1e-4])
+def test_norms_of_sixteen_bits_neither_overflow_nor_vanish(size):
+    norms, values = wanda.Norms(3, torch.device("cpu")), torch.full((50, 3), size, dtype=torch.float16)
+    norms.add(values)
+    norms.add(values)
+    assert norms.tokens == 100
+    assert torch.allclose(norms.found(), 10 * values[0].float())
+
+
+def test_norms_of_many_tokens_lose_none():
+    """In float32 a small square added to a large sum is nothing."""
+    norms = wanda.Norms(1, torch.device("cpu"))
+    norms.add(torch.full((1, 1), 2.0**13))
+    for _ in range(8):
+        norms.add(torch.full((1 << 20, 1), 2.0))
+    assert norms.squares.item() == 2**26 + (1 << 25)
 
 
 def test_shares_of_column_blocks_add_up_for_any_count():
@@ -521,7 +571,7 @@ def test_weights_of_two_blocks_are_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("pattern", ["wanda", "sparsegpt", "owl-wanda", "sparsegpt-nm4"])
-@pytest.mark.parametrize("name", ["llama", "vit"])
+@pytest.mark.parametrize("name", ["llama", "vit", "swin"])
 def test_weights_of_sixteen_bits_keep_counts_and_type(name, pattern, dtype):
     model = model_of(name).to(dtype)
     for _, tensor in prunable.prunable_parameters(model):

@@ -1,5 +1,7 @@
 """Blocks one after the other with the inputs of many batches: what they are given is what the model's own pass gives them."""
 
+import contextlib
+
 import pytest
 import torch
 import transformers as hf
@@ -216,6 +218,21 @@ def test_the_model_is_as_it_was_afterwards_and_no_thread_is_left():
     assert all(torch.equal(a, b) for path in expected for a, b in zip(after[path], expected[path], strict=True))
 
 
+@pytest.mark.parametrize("ends", ["at the last block", "by an error"])
+def test_experts_are_multiplied_as_before_again(ends):
+    model = model_of("mixtral")
+    model.set_experts_implementation("batched_mm")
+
+    def visit(seen):
+        assert model.get_experts_implementation() == {"": "eager"}
+        if ends == "by an error":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if ends == "by an error" else contextlib.nullcontext():
+        walk(model, batches_of(model), "cpu", visit)
+    assert model.get_experts_implementation() == {"": "batched_mm"}
+
+
 def test_a_block_that_is_passed_twice_has_no_inputs_of_pruned_blocks():
     model = model_of("albert")
     with pytest.raises(prunable.CheckpointError, match=r"passes its block .* more than once.*wanda-onepass"):
@@ -228,28 +245,37 @@ def test_what_goes_wrong_in_the_model_is_raised_as_it_is():
         walk(model, [{"input_ids": torch.tensor([[1, 99]])}], "cpu", lambda seen: None)
 
 
-def test_batches_that_leave_blocks_out_by_their_input_are_refused():
-    class Skipping(nn.Module):
-        def __init__(self, block):
-            super().__init__()
-            self.block = block
+def with_layers(model, chosen):
+    """The model with another forward pass: through the layers that `chosen` makes of (its layers, input_ids)."""
 
-        def forward(self, hidden_states, *args, **kwargs):
-            return hidden_states
-
-    model = model_of("llama")
-    forward = hf.LlamaModel.forward
-
-    def some(self, input_ids=None, **kwargs):
+    def forward(self, input_ids=None, **kwargs):
         layers = self.layers
         try:
-            if int(input_ids[0, 0]) % 2:
-                self.layers = layers[1:]
-            return forward(self, input_ids=input_ids, **kwargs)
+            self.layers = chosen(layers, input_ids)
+            return hf.LlamaModel.forward(self, input_ids=input_ids, **kwargs)
         finally:
             self.layers = layers
 
-    model.forward = some.__get__(model)
+    model.forward = forward.__get__(model)
+    return model
+
+
+def test_batches_that_leave_blocks_out_by_their_input_are_refused():
+    model = with_layers(model_of("llama"), lambda layers, ids: layers[int(ids[0, 0]) % 2 :])
     batches = [{"input_ids": torch.tensor([[4, 5]])}, {"input_ids": torch.tensor([[5, 5]])}]
     with pytest.raises(prunable.CheckpointError, match="two batches of calibration come to different blocks"):
         walk(model, batches, "cpu", lambda seen: None)
+
+
+def test_a_block_that_no_batch_comes_to_is_refused():
+    model = with_layers(model_of("llama"), lambda layers, _: layers[:1])
+    with pytest.raises(prunable.CheckpointError, match=r"does not come to its block layers\.1"):
+        walk(model, batches_of(model), "cpu", lambda seen: None)
+
+
+@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0)])
+def test_a_block_that_comes_again_is_refused_wherever_that_is(order):
+    model = with_layers(model_of("llama"), lambda layers, _: nn.ModuleList(layers[place] for place in order))
+    model.config.num_hidden_layers = 3
+    with pytest.raises(prunable.CheckpointError, match=r"passes its block layers\.0 more than once"):
+        walk(model, batches_of(model), "cpu", lambda seen: None)
