@@ -163,12 +163,14 @@ def test_unstructured_as_the_paper_s_algorithm_written_another_way(inputs, spars
     assert int(found.mask.sum()) == level_count(sparsity, weights.numel())
 
 
-def test_groups_as_the_paper_s_algorithm_written_another_way():
-    weights, _, hessian = layer(rows=8, inputs=64, tokens=300)
-    found = sparsegpt.prune(weights, hessian, 2, of_width(64), "w", 4)
-    expected, gone = published(weights, hessian, 0.5, 4, 2)
+@pytest.mark.parametrize(("group", "pruned", "inputs"), [(4, 2, 64), (5, 3, 160), (144, 72, 144)])
+def test_groups_as_the_paper_s_algorithm_written_another_way(group, pruned, inputs):
+    """Also groups that blocks of 128 columns are no multiple of."""
+    weights, _, hessian = layer(rows=8, inputs=inputs, tokens=5 * inputs)
+    found = sparsegpt.prune(weights, hessian, pruned, of_width(inputs), "w", group)
+    expected, gone = published(weights, hessian, 0.5, group, pruned)
     assert (found.mask == gone).float().mean() > 0.99
-    assert (found.mask.view(8, 16, 4).sum(-1) == 2).all()
+    assert (found.mask.view(8, -1, group).sum(-1) == pruned).all()
     if torch.equal(found.mask, gone):
         assert torch.allclose(found.rows.double(), expected, atol=1e-2, rtol=1e-2)
 
@@ -234,7 +236,9 @@ def test_dead_inputs_change_nothing_for_the_others(scale):
     weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
     dead, living = [3, 17, 31], [i for i in range(32) if i not in (3, 17, 31)]
     hessian[:, dead] = hessian[dead] = 0
-    found = sparsegpt.prune(weights, scale * hessian, 3 * 8 + 100, of_width(32), "w")
+    given = scale * hessian
+    found = sparsegpt.prune(weights, given, 3 * 8 + 100, of_width(32), "w")
+    assert torch.equal(given, scale * hessian), "what is given is left as it is"
     alone = sparsegpt.prune(weights[:, living], hessian[living][:, living], 100, of_width(29), "w")
     assert found.mask[:, dead].all()
     assert torch.equal(found.mask[:, living], alone.mask)
@@ -457,6 +461,21 @@ def test_a_lower_level_from_restored_weights_whatever_they_are_stored_as(name, d
     assert {tensor.dtype for _, tensor in prunable.prunable_parameters(model)} == {dtype}
     for key, tensor in alone.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[key]), key
+
+
+def test_a_level_that_was_pruned_last_is_not_pruned_again(monkeypatch):
+    """Training asks for its masks, then for the level."""
+    model, walks, original = model_of("llama"), [], calibrated.walk
+    monkeypatch.setattr(calibrated, "walk", lambda *args, **kwargs: (walks.append(args), original(*args, **kwargs)))
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 0, remember=True)
+    found = dict(plan.masks(0.5))
+    level = plan.prune_(0.5)
+    assert len(walks) == 1
+    plan.prune_(0.7)
+    assert len(walks) == 2
+    assert level.per_tensor == {name: int(mask.sum()) for name, mask in found.items()}, (
+        "masks stay those of their level"
+    )
 
 
 def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():

@@ -116,7 +116,6 @@ def prune(
             gone = mask[:, start + i]
             error = part[:, i].masked_fill(~gone, 0) / square[i, i]
             part[:, i:] -= error[:, None] * square[i, i:]
-            part[:, i].masked_fill_(gone, 0)  # exactly
             errors_[:, i] = error
         left[:, start:end] = part
         if update:
