@@ -9,11 +9,13 @@ import tiny_models as tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_walking import batches_of, matrices_of, model_of
 
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import calibrated, masks, smallest, sparsegpt, wanda
+from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.spectrum import level_count
 
 CALIBRATED = [name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"]
@@ -62,6 +64,24 @@ def test_of_groups_and_of_all_are_the_same_order():
         assert torch.equal(mask[:, start : start + 4], part)
     for count in range(0, 71, 10):
         assert int(smallest.of_all(scores, count, of_width(14)).sum()) == count
+
+
+def test_places_of_weights_are_those_of_the_checkpoint():
+    """Linear, Conv1D, and both kinds of stacks: each weight is its own number in the order of names."""
+    shapes = {"d": ((3, 4), 1), "b": ((4, 5), 0), "a": ((2, 3, 4), 2), "c": ((2, 4, 3), 1)}
+    first, weights = 0, []
+    for name, (shape, input_dim) in sorted(shapes.items()):
+        size = int(np.prod(shape))
+        described = prunable.PrunableWeight(name, 0, name, "mlp", shape, input_dim)
+        weights.append((described, torch.arange(first, first + size).view(shape)))
+        first += size
+    seen = []
+    for matrix in matrices(reversed(weights)):
+        rows, some = matrix.rows(), torch.tensor([2, 0])
+        assert torch.equal(matrix.places(torch.arange(len(rows))), rows)
+        assert torch.equal(matrix.places(some, 1, 3), rows[some, 1:3])
+        seen += rows.flatten().tolist()
+    assert sorted(seen) == list(range(first))
 
 
 # --- SparseGPT
@@ -143,12 +163,14 @@ def test_unstructured_as_the_paper_s_algorithm_written_another_way(inputs, spars
     assert int(found.mask.sum()) == level_count(sparsity, weights.numel())
 
 
-def test_groups_as_the_paper_s_algorithm_written_another_way():
-    weights, _, hessian = layer(rows=8, inputs=64, tokens=300)
-    found = sparsegpt.prune(weights, hessian, 2, of_width(64), "w", 4)
-    expected, gone = published(weights, hessian, 0.5, 4, 2)
+@pytest.mark.parametrize(("group", "pruned", "inputs"), [(4, 2, 64), (5, 3, 160), (144, 72, 144)])
+def test_groups_as_the_paper_s_algorithm_written_another_way(group, pruned, inputs):
+    """Also groups that blocks of 128 columns are no multiple of."""
+    weights, _, hessian = layer(rows=8, inputs=inputs, tokens=5 * inputs)
+    found = sparsegpt.prune(weights, hessian, pruned, of_width(inputs), "w", group)
+    expected, gone = published(weights, hessian, 0.5, group, pruned)
     assert (found.mask == gone).float().mean() > 0.99
-    assert (found.mask.view(8, 16, 4).sum(-1) == 2).all()
+    assert (found.mask.view(8, -1, group).sum(-1) == pruned).all()
     if torch.equal(found.mask, gone):
         assert torch.allclose(found.rows.double(), expected, atol=1e-2, rtol=1e-2)
 
@@ -208,6 +230,21 @@ def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
     assert int(few.mask.sum()) == 3 == int((few.rows == 0).sum()), "and no more than were asked for"
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+def test_dead_inputs_change_nothing_for_the_others(scale):
+    """They are gone first; what damps the Hessian of the others is the mean of the others, however small these are."""
+    weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
+    dead, living = [3, 17, 31], [i for i in range(32) if i not in (3, 17, 31)]
+    hessian[:, dead] = hessian[dead] = 0
+    given = scale * hessian
+    found = sparsegpt.prune(weights, given, 3 * 8 + 100, of_width(32), "w")
+    assert torch.equal(given, scale * hessian), "what is given is left as it is"
+    alone = sparsegpt.prune(weights[:, living], hessian[living][:, living], 100, of_width(29), "w")
+    assert found.mask[:, dead].all()
+    assert torch.equal(found.mask[:, living], alone.mask)
+    assert torch.allclose(found.rows[:, living], alone.rows, atol=1e-4)
+
+
 def test_the_damping_is_raised_until_there_are_factors_and_told():
     weights, values, _ = layer(rows=4, inputs=24, tokens=3)
     hessian = (values.T @ values).clone()
@@ -250,6 +287,24 @@ def test_wanda_s_mask_is_that_of_magnitude_times_norm_found_another_way():
         gone = torch.zeros(weights.shape, dtype=torch.bool)
         gone.scatter_(1, scores.argsort(dim=1)[:, : level_count(0.5, weights.shape[1])], True)
         assert torch.equal(own[f"{name}.weight"] == 0, gone), name
+
+
+@pytest.mark.parametrize("size", [300.0, 1e-4])
+def test_norms_of_sixteen_bits_neither_overflow_nor_vanish(size):
+    norms, values = wanda.Norms(3, torch.device("cpu")), torch.full((50, 3), size, dtype=torch.float16)
+    norms.add(values)
+    norms.add(values)
+    assert norms.tokens == 100
+    assert torch.allclose(norms.found(), 10 * values[0].float())
+
+
+def test_norms_of_many_tokens_lose_none():
+    """In float32 a small square added to a large sum is nothing."""
+    norms = wanda.Norms(1, torch.device("cpu"))
+    norms.add(torch.full((1, 1), 2.0**13))
+    for _ in range(8):
+        norms.add(torch.full((1 << 20, 1), 2.0))
+    assert norms.squares.item() == 2**26 + (1 << 25)
 
 
 def test_shares_of_column_blocks_add_up_for_any_count():
@@ -371,6 +426,58 @@ def test_a_second_level_from_restored_weights_is_the_level_by_itself(tmp_path):
         assert torch.equal(one, other)
 
 
+def stored_as(model, folder, storage):
+    """The model saved in one file, in several, or as a pickle; what reading it needs."""
+    model.save_pretrained(folder, max_shard_size="20KB" if storage == "shards" else "5GB")
+    if storage == "pickle":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    assert (len(list(folder.glob("*.safetensors"))) > 1) == (storage == "shards")
+    return {"allow_pickle": storage == "pickle"}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "storage"),
+    [
+        ("gpt2", torch.bfloat16, "shards"),
+        ("mixtral", torch.float16, "shards"),
+        ("mixtral", torch.bfloat16, "pickle"),
+        ("gpt-oss", torch.float32, "file"),
+        ("deberta-v2", torch.float32, "pickle"),
+    ],
+)
+def test_a_lower_level_from_restored_weights_whatever_they_are_stored_as(name, dtype, storage, tmp_path):
+    """Conv1D, experts that are merged as they are read and experts stored inputs first, weights that two matrices share."""
+    whole = model_of(name)
+    for parameter in whole.parameters():
+        parameter.data.mul_(0.3)  # else float16 overflows
+    load = stored_as(whole.to(dtype), tmp_path, storage)
+    model, alone = (loading.load_model(tmp_path, "AutoModel", allow_new=("pooler.",), **load) for _ in range(2))
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 0)
+    plan.prune_(0.5)
+    calibrated.restore_(model, tmp_path, **load)
+    plan.prune_(0.3)
+    calibrated.Plan("sparsegpt", alone, calibration(alone), 0).prune_(0.3)
+    assert {tensor.dtype for _, tensor in prunable.prunable_parameters(model)} == {dtype}
+    for key, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[key]), key
+
+
+def test_a_level_that_was_pruned_last_is_not_pruned_again(monkeypatch):
+    """Training asks for its masks, then for the level."""
+    model, walks, original = model_of("llama"), [], calibrated.walk
+    monkeypatch.setattr(calibrated, "walk", lambda *args, **kwargs: (walks.append(args), original(*args, **kwargs)))
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 0, remember=True)
+    found = dict(plan.masks(0.5))
+    level = plan.prune_(0.5)
+    assert len(walks) == 1
+    plan.prune_(0.7)
+    assert len(walks) == 2
+    assert level.per_tensor == {name: int(mask.sum()) for name, mask in found.items()}, (
+        "masks stay those of their level"
+    )
+
+
 def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():
     one, other = pruned("bert", "sparsegpt")[0], pruned("bert", "sparsegpt")[0]
     assert all(
@@ -483,7 +590,7 @@ def test_weights_of_two_blocks_are_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("pattern", ["wanda", "sparsegpt", "owl-wanda", "sparsegpt-nm4"])
-@pytest.mark.parametrize("name", ["llama", "vit"])
+@pytest.mark.parametrize("name", ["llama", "vit", "swin"])
 def test_weights_of_sixteen_bits_keep_counts_and_type(name, pattern, dtype):
     model = model_of(name).to(dtype)
     for _, tensor in prunable.prunable_parameters(model):
@@ -502,3 +609,50 @@ def test_a_model_in_training_mode_is_calibrated_without_dropout():
     calibrated.Plan("wanda", other, calibration(other), 0).prune_(0.5)
     pairs = zip(prunable.prunable_parameters(model), prunable.prunable_parameters(other), strict=True)
     assert all(torch.equal(one, two) for (_, one), (_, two) in pairs)
+
+
+@pytest.mark.parametrize("pattern", CALIBRATED)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_tensor(pattern, value):
+    model = model_of("llama")
+    model.base_model.layers[1].mlp.down_proj.weight.data[3, 5] = value  # whose outputs no matrix is calibrated on
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.down_proj\.weight holds NaN or infinity"):
+        calibrated.Plan(pattern, model, calibration(model), 0).prune_(0.5)
+
+
+def test_updated_weights_that_do_not_fit_the_data_type_are_refused():
+    model = model_of("llama")
+    model.base_model.embed_tokens.weight.data.fill_(1.0)  # all inputs alike: one weight makes up for all others
+    model.base_model.layers[0].input_layernorm.weight.data.fill_(1e-4)
+    model = model.half()
+    model.base_model.layers[0].self_attn.q_proj.weight.data.fill_(6e4)
+    with pytest.raises(
+        ValueError, match=r"q_proj\.weight: weights that make up for pruned ones are too large for .*float16"
+    ):
+        calibrated.Plan("sparsegpt", model, calibration(model), 0).prune_(0.5)
+
+
+def test_outliers_of_inputs_that_overflow_are_refused():
+    """A mean that is infinite has no outliers: OWL would prune the broken block the most."""
+    model = model_of("llama")
+    model.base_model.layers[1].input_layernorm.weight.data.fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"layers\.1\..*its inputs on the calibration 'tiny' are not finite"):
+        calibrated.Plan("owl-wanda", model, calibration(model), 0)
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "owl-sparsegpt"])
+def test_experts_whose_inputs_are_never_seen_are_an_error_not_experts_without_tokens(pattern, monkeypatch):
+    """As Llama 4 multiplies them: all experts at once, in one product of a batch."""
+    model = model_of("mixtral")
+    experts = model.base_model.layers[1].mlp.experts
+
+    def at_once(hidden_states, top_k_index, top_k_weights):
+        every = hidden_states.expand(experts.num_experts, *hidden_states.shape)
+        gate, up = torch.bmm(every, experts.gate_up_proj.transpose(1, 2)).chunk(2, dim=-1)
+        out = torch.bmm(torch.nn.functional.silu(gate) * up, experts.down_proj.transpose(1, 2))
+        weights = torch.zeros(len(hidden_states), experts.num_experts).scatter_(1, top_k_index, top_k_weights)
+        return (out * weights.T[..., None]).sum(dim=0)
+
+    monkeypatch.setattr(experts, "forward", at_once)
+    with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.1\.mlp\.experts.* cannot be seen"):
+        calibrated.Plan(pattern, model, calibration(model), 0).prune_(0.5)

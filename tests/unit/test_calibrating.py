@@ -1,9 +1,15 @@
 """What is drawn for calibration: as many sequences as asked, by a seed, none of what is evaluated; and runs calibrated on it."""
 
+import io
+import json
+import unicodedata
+
+import numpy as np
 import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
+from PIL import Image
 from transformers import AutoTokenizer
 
 from essential_sparsity import files, tasks
@@ -251,5 +257,155 @@ def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
         items=["a"], inputs=[{"input_ids": ids}], targets=pd.Series([0]).to_numpy(), collate=list
     )
     known = calibrating._evaluated(tokenizer, evaluated, ())
-    assert known.isdisjoint(calibrating.runs(calibrating.words(text)))
-    assert not known.isdisjoint(calibrating.runs(tokenizer(text)["input_ids"]))
+    assert not known.words.has(calibrating.words(text))
+    assert known.has(text, tokenizer(text)["input_ids"])
+
+
+@pytest.mark.parametrize("change", [{"image_size": 32}, {"protocol": "knn"}])
+def test_pruned_blocks_of_images_that_the_task_reads_otherwise_are_not_taken(tmp_path, change, capsys):
+    """The files of the images are the same, the pixels that the model is given are not."""
+    folder, data = tiny.save_vit(tmp_path / "vit"), tiny.images()
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 20}
+    settings = tiny.IMAGES | {"calibration": row, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+
+    def first(settings):
+        next(evaluation.evaluate(folder, data, settings, "wanda", [0.5], 0, work=work, calibration=data))
+
+    first(settings)
+    capsys.readouterr()
+    first(settings)
+    assert "is not used" not in capsys.readouterr().out
+    first(settings | change)
+    assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
+
+
+def sentences(n, words, seed):
+    draw = files.rng(seed, "sentences of a test")
+    return [" ".join(draw.choice(WORDS, size=words)) for _ in range(n)]
+
+
+def left_out_of(folder, settings, data, columns):
+    """How many of the evaluated texts in these columns, drawn from as a calibration, are left out: a pair of numbers."""
+    evaluated = prepared(folder, settings, data)
+    rows = data[data["item"].isin(evaluated.items)]
+    found = pd.DataFrame({"text": [text for column in columns for text in rows[column]]})
+    found["item"] = [f"c{i}" for i in range(len(found))]
+    with pytest.raises(TaskError) as error:
+        drawn(folder, ROW | {"sequences": 999}, found, 0, evaluated, calibrating.documents(data, evaluated))
+    told = str(error.value).partition(" were left out")[0].rpartition(" ")[2]
+    return int(told), len(found)
+
+
+PAIRS = tiny.PROBE | {"n_train": 10, "n_eval": 20, "max_length": 32}
+
+
+@pytest.mark.parametrize("length", [5, 10])
+@pytest.mark.parametrize("save", [tiny.save_bert, tiny.save_llama])
+def test_both_texts_of_an_evaluated_pair_are_left_out(tmp_path, save, length):
+    """Together they are one input, in which neither is a text of its own."""
+    data = pd.DataFrame(
+        {"item": [f"p{i}" for i in range(40)], "label": ["same", "other"] * 20}
+        | {name: sentences(40, length, seed) for seed, name in enumerate(("text_a", "text_b"))}
+    )
+    assert left_out_of(save(tmp_path / "m"), PAIRS, data, ["text_a", "text_b"]) == (40, 40)
+
+
+@pytest.mark.parametrize("length", [10, 20])
+def test_a_text_of_which_one_token_is_masked_is_left_out(tmp_path, length):
+    folder = tiny.save_bert(tmp_path / "bert", auto_class="AutoModelForMaskedLM")
+    data = pd.DataFrame({"item": [f"m{i}" for i in range(30)], "text": sentences(30, length, 1)})
+    settings = tiny.MASKED | {"positions": 1, "n_eval": 12, "max_length": 32}
+    assert left_out_of(folder, settings, data, ["text"]) == (12, 12)
+
+
+def test_questions_and_contexts_are_left_out(tmp_path):
+    folder, contexts = tiny.save_bert(tmp_path / "bert"), sentences(40, 40, 2)
+    data = pd.DataFrame(
+        {
+            "item": [f"q{i}" for i in range(40)],
+            "question": sentences(40, 4, 3),
+            "context": contexts,
+            "answers": [{"text": [text.split()[0]], "answer_start": [0]} for text in contexts],
+        }
+    )
+    settings = tiny.FINETUNE | {"kind": "question-answering", "n_train": 10, "n_eval": 20, "max_length": 30}
+    assert left_out_of(folder, settings, data, ["question", "context"]) == (40, 40)
+
+
+def test_texts_of_suites_are_left_out_as_they_are_not_as_json():
+    text = "“Slow”, said the actor;\nthen: “a fast\nand bright\nstory – with\nno plot\nat all”"
+    documents = [json.dumps({"question": [text], "choices": {"text": ["good", "bad film"], "label": ["A", "B"]}})]
+    data = pd.DataFrame({"item": ["a", "d"], "split": ["test", "yaml"], "document": [*documents, "task: mine\n"]})
+    evaluated = tasks.Prepared(items=[], inputs=[], targets=np.empty(0), collate=list)
+    found = calibrating.documents(data, evaluated)
+    assert {text, "bad film", "task: mine\n"} <= set(found)
+
+
+class Letters:
+    all_special_ids = ()
+
+    def __call__(self, text, **_):
+        return {"input_ids": [hash(text)]}
+
+
+TWELVE = "it was a slow film with a dull plot and café actors"
+THIRTEEN = f"today {TWELVE} again"
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "drawn_from", "same"),
+    [
+        (TWELVE, TWELVE.upper().replace(" ", ",\n\t "), True),
+        (TWELVE, unicodedata.normalize("NFD", TWELVE), True),
+        (TWELVE, f"He said: “{TWELVE}”, and left.", True),
+        (TWELVE, TWELVE.replace("slow", "fast"), False),
+        (f"{THIRTEEN} and so on", f"well, {THIRTEEN.title()} or so", True),
+        (f"{THIRTEEN} and so on", THIRTEEN.replace("dull", "thin") + " and so forth", False),
+        ("a slow film with a dull plot", "it was a slow film with a dull plot", False),  # seven words say little
+        ("a slow film", "A slow film!", True),
+        ("", "…", False),
+    ],
+)
+def test_what_counts_as_the_same_text(evaluated, drawn_from, same):
+    known = calibrating._evaluated(Letters(), tasks.Prepared([], [], np.empty(0), list), [evaluated])
+    assert known.has(drawn_from, [1]) == same
+
+
+def test_it_is_said_where_nothing_can_be_compared(llama, capsys):
+    strange = tasks.Prepared(items=["a"], inputs=[{"input_values": [1]}], targets=np.zeros(1), collate=list)
+    assert drawn(llama, evaluated=strange).sequences == 6
+    assert "'texts' cannot be compared with what is evaluated" in capsys.readouterr().out
+    drawn(llama)
+    assert "cannot be compared" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "mode"), [("BMP", "L"), ("PNG", "RGB"), ("TIFF", "L"), ("WEBP", "RGB")])
+def test_an_image_in_another_file_is_the_same_image(tmp_path, form, mode):
+    folder, data = tiny.save_vit(tmp_path / "vit"), tiny.images()
+    evaluated = prepared(folder, tiny.IMAGES, data)
+    other = data.copy()
+    for i, encoded in enumerate(data["image"]):
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(encoded)).convert(mode).save(
+            stream, form, **({"lossless": True} if form == "WEBP" else {})
+        )
+        other.loc[i, "image"] = stream.getvalue()
+    assert not set(other["image"]) & set(data["image"])
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 201}
+    with pytest.raises(TaskError, match=r"gives 200 images, .*260 rows, 60 of them are evaluated"):
+        calibrating.draw(row, folder, other, evaluated, (), 0)
+
+
+def test_the_blocks_of_a_level_are_forgotten_once_it_is_evaluated(llama, tmp_path):
+    """A job of many levels would keep as many models on disk."""
+    settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+    found = evaluation.evaluate(
+        llama, tiny.reviews(), settings, "wanda", [0.25, 0.5], 0, work=work, calibration=texts()
+    )
+    there = []
+    for _ in found:
+        there.append(sorted(path.name for path in work.folder.iterdir()))
+    assert there == [["calibrated-0.250"], ["calibrated-0.500"]]
+    assert not list(work.folder.iterdir())

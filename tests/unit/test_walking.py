@@ -1,5 +1,7 @@
 """Blocks one after the other with the inputs of many batches: what they are given is what the model's own pass gives them."""
 
+import contextlib
+
 import pytest
 import torch
 import transformers as hf
@@ -137,6 +139,47 @@ def test_each_expert_sees_its_own_tokens():
     assert len({count for key, count in tokens.items() if "[" in key}) > 1
 
 
+def matrix_of(*shape, input_dim=None):
+    weight = prunable.PrunableWeight("w", 0, "w", "mlp", shape, len(shape) - 1 if input_dim is None else input_dim)
+    return list(matrices([(weight, nn.Parameter(torch.randn(shape)))]))
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda values, own: nn.functional.linear(values, own),
+        lambda values, own: nn.functional.linear(input=values, weight=own),
+        lambda values, own: torch.addmm(torch.zeros(4), values, own.T),
+        lambda values, own: torch.addmm(torch.zeros(4), mat1=values, mat2=own.T),
+        lambda values, own: values @ own.T,
+        lambda values, own: values.matmul(own.T),
+        lambda values, own: torch.mm(values, own.T),
+        lambda values, own: values.mm(own.T),
+        lambda values, own: torch.matmul(values, own.T),
+    ],
+)
+def test_a_product_is_seen_with_its_inputs_and_with_nothing_else(product):
+    (matrix,), values, seen = matrix_of(4, 6), torch.randn(5, 6), []
+    with Watching([matrix], lambda own, found: seen.append((own, found))):
+        product(values, matrix.stored)
+    ((own, found),) = seen
+    assert own is matrix
+    assert torch.equal(found, values)
+
+
+def test_what_is_no_input_of_a_matrix_is_not_taken_for_one():
+    """A tied decoder multiplies its outputs with the same tensor, a whole stack begins where its first matrix does, …"""
+    (matrix,), (first, second), seen = matrix_of(4, 6), matrix_of(2, 4, 6), []
+    with Watching([matrix, first, second], lambda own, found: seen.append((own.name, len(found)))):
+        nn.functional.linear(torch.randn(3, 4), matrix.stored.T)  # its outputs
+        nn.functional.linear(torch.randn(3, 6), matrix.stored[:2])  # a part of it
+        nn.functional.linear(torch.randn(3, 6), torch.randn(4, 6))  # another
+        torch.randn(2, 3, 6) @ first.stored.transpose(1, 2)  # all experts at once
+        assert not seen
+        nn.functional.linear(torch.randn(2, 4, 6), second.tensor())
+    assert seen == [("w[1]", 8)]
+
+
 def test_what_a_visit_changes_decides_the_inputs_of_the_next_block():
     model = model_of("llama")
     batches = batches_of(model)
@@ -175,6 +218,21 @@ def test_the_model_is_as_it_was_afterwards_and_no_thread_is_left():
     assert all(torch.equal(a, b) for path in expected for a, b in zip(after[path], expected[path], strict=True))
 
 
+@pytest.mark.parametrize("ends", ["at the last block", "by an error"])
+def test_experts_are_multiplied_as_before_again(ends):
+    model = model_of("mixtral")
+    model.set_experts_implementation("batched_mm")
+
+    def visit(seen):
+        assert model.get_experts_implementation() == {"": "eager"}
+        if ends == "by an error":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if ends == "by an error" else contextlib.nullcontext():
+        walk(model, batches_of(model), "cpu", visit)
+    assert model.get_experts_implementation() == {"": "batched_mm"}
+
+
 def test_a_block_that_is_passed_twice_has_no_inputs_of_pruned_blocks():
     model = model_of("albert")
     with pytest.raises(prunable.CheckpointError, match=r"passes its block .* more than once.*wanda-onepass"):
@@ -187,28 +245,37 @@ def test_what_goes_wrong_in_the_model_is_raised_as_it_is():
         walk(model, [{"input_ids": torch.tensor([[1, 99]])}], "cpu", lambda seen: None)
 
 
-def test_batches_that_leave_blocks_out_by_their_input_are_refused():
-    class Skipping(nn.Module):
-        def __init__(self, block):
-            super().__init__()
-            self.block = block
+def with_layers(model, chosen):
+    """The model with another forward pass: through the layers that `chosen` makes of (its layers, input_ids)."""
 
-        def forward(self, hidden_states, *args, **kwargs):
-            return hidden_states
-
-    model = model_of("llama")
-    forward = hf.LlamaModel.forward
-
-    def some(self, input_ids=None, **kwargs):
+    def forward(self, input_ids=None, **kwargs):
         layers = self.layers
         try:
-            if int(input_ids[0, 0]) % 2:
-                self.layers = layers[1:]
-            return forward(self, input_ids=input_ids, **kwargs)
+            self.layers = chosen(layers, input_ids)
+            return hf.LlamaModel.forward(self, input_ids=input_ids, **kwargs)
         finally:
             self.layers = layers
 
-    model.forward = some.__get__(model)
+    model.forward = forward.__get__(model)
+    return model
+
+
+def test_batches_that_leave_blocks_out_by_their_input_are_refused():
+    model = with_layers(model_of("llama"), lambda layers, ids: layers[int(ids[0, 0]) % 2 :])
     batches = [{"input_ids": torch.tensor([[4, 5]])}, {"input_ids": torch.tensor([[5, 5]])}]
     with pytest.raises(prunable.CheckpointError, match="two batches of calibration come to different blocks"):
         walk(model, batches, "cpu", lambda seen: None)
+
+
+def test_a_block_that_no_batch_comes_to_is_refused():
+    model = with_layers(model_of("llama"), lambda layers, _: layers[:1])
+    with pytest.raises(prunable.CheckpointError, match=r"does not come to its block layers\.1"):
+        walk(model, batches_of(model), "cpu", lambda seen: None)
+
+
+@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0)])
+def test_a_block_that_comes_again_is_refused_wherever_that_is(order):
+    model = with_layers(model_of("llama"), lambda layers, _: nn.ModuleList(layers[place] for place in order))
+    model.config.num_hidden_layers = 3
+    with pytest.raises(prunable.CheckpointError, match=r"passes its block layers\.0 more than once"):
+        walk(model, batches_of(model), "cpu", lambda seen: None)

@@ -26,7 +26,7 @@ from essential_sparsity.pruning.allocation import nm_pruned, rows_count
 from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import Matrix, matrices
-from essential_sparsity.pruning.spectrum import level_count
+from essential_sparsity.pruning.spectrum import check, level_count
 from essential_sparsity.pruning.thresholds import tie_hash
 from essential_sparsity.pruning.walking import Visit, walk
 
@@ -73,7 +73,8 @@ class Plan:
     `model`: on the host (put into eval mode), dense when a level begins: `prune_` of one level after another needs its dense
     weights restored between them; its parameters may be other objects by then. `device`: where blocks are calibrated. `place`: a function from a level to the folder where pruned blocks
     outlive a killed job, with what decides them, or None. `remember`: keep the masks, for training. Raises CheckpointError
-    for models that cannot be walked, and for a matrix whose inputs are not seen.
+    for models that cannot be walked, and for a matrix whose inputs are not seen; UserError for weights, inputs and updated
+    weights that are not finite.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Plan:
         self.pattern, self.model, self.calibration = patterns.find(pattern), model.eval(), calibration
         self.device, self.place, self.remember = torch.device(device), place, remember
         self.key = files.named_seed(seed, "ties") - (1 << 63)
+        for weight, tensor in prunable.prunable_parameters(model):
+            check(tensor, weight.name)
         self.own = self._matrices()
         self.n = sum(matrix.tensor().numel() for own in self.own.values() for matrix in own)
         self.norms: dict[str, torch.Tensor] = {}
@@ -163,7 +166,7 @@ class Plan:
         for own in self.own.values():
             self.unseen += self._checked(own, tokens)
             if self.pattern.allocation == "owl":
-                scored = [wanda.scores(matrix.rows(), self._norms(matrix, norms)) for matrix in own]
+                scored = [self._scores(matrix, self._norms(matrix, norms)) for matrix in own]
                 self.shares.append(wanda.outliers(scored, OWL_THRESHOLD))
         if self.pattern.inputs == "dense":
             self.norms = {matrix.name: self._norms(matrix, norms) for own in self.own.values() for matrix in own}
@@ -179,9 +182,12 @@ class Plan:
                 pass
 
     def _checked(self, own: Sequence[Matrix], tokens: Mapping[str, int]) -> list[str]:
-        """The experts that saw nothing. Raises CheckpointError for a matrix that must have seen every token."""
+        """The experts that saw nothing. Raises CheckpointError for a matrix that must have seen every token, and where no
+        expert saw any: a token always comes to some of them."""
         unseen = [matrix for matrix in own if not tokens.get(matrix.name)]
-        if wrong := [matrix.name for matrix in unseen if not prunable.EXPERTS.search(matrix.weight.name)]:
+        routed = {matrix.weight.role for matrix in own if tokens.get(matrix.name)}
+        routed = {role for role in routed if prunable.EXPERTS.search(role)}
+        if wrong := [matrix.name for matrix in unseen if matrix.weight.role not in routed]:
             raise prunable.CheckpointError(
                 f"{type(self.model).__name__}: the inputs of {files.some(wrong, 3)} cannot be seen: it is multiplied in a way that is "
                 "not known here. Use a pattern without calibration for this model."
@@ -226,23 +232,33 @@ class Plan:
         per_unit = nm_pruned(self.pattern, sparsity) if group else count
         found = sparsegpt.prune(matrix.rows(), statistics.hessian(matrix), per_unit, hashes, matrix.name, group)
         matrix.rows().copy_(found.rows)
+        if not bool(matrix.rows().isfinite().all()):
+            raise errors.UserError(
+                f"{matrix.name}: weights that make up for pruned ones are too large for {self.model.dtype}, in which the model is "
+                "stored. Use a pattern that leaves weights as they are (wanda), or a checkpoint in a wider data type."
+            )
         self._note(matrix, found.mask, made, found.damping)
 
     def _wanda(self, matrix: Matrix, norms: torch.Tensor, sparsity: float) -> torch.Tensor:
         """The mask of a matrix by Wanda's score."""
-        rows = matrix.rows()
-        scored = wanda.scores(rows, norms.to(rows.device))
-        if not bool(scored.isfinite().all()):
-            raise errors.UserError(
-                f"{matrix.name}: its inputs on the calibration {self.calibration.name!r} are not finite. The model overflows on these "
-                "texts in the data type that it is stored in."
-            )
+        scored = self._scores(matrix, norms)
         if group := self.pattern.group:
             return smallest.of_groups(scored, group, nm_pruned(self.pattern, sparsity), partial(self._hashes, matrix))
         if self.pattern.structure == "rows":
             count = level_count(sparsity, matrix.inputs)
             return smallest.of_rows(scored, count, partial(self._hashes, matrix))
         return smallest.of_all(scored, self._count(matrix, sparsity), partial(self._hashes, matrix))
+
+    def _scores(self, matrix: Matrix, norms: torch.Tensor) -> torch.Tensor:
+        """Wanda's scores of a matrix; UserError where they are not finite."""
+        rows = matrix.rows()
+        found = wanda.scores(rows, norms.to(rows.device))
+        if not bool(found.isfinite().all()):
+            raise errors.UserError(
+                f"{matrix.name}: its inputs on the calibration {self.calibration.name!r} are not finite. The model overflows on these "
+                "texts in the data type that it is stored in."
+            )
+        return found
 
     def _hashes(self, matrix: Matrix, rows: torch.Tensor, start: int = 0, end: int | None = None) -> torch.Tensor:
         return tie_hash(matrix.places(rows, start, end), self.key)

@@ -1,9 +1,10 @@
 """SparseGPT (Frantar, Alistarh 2023): prune a matrix column by column, and let the weights that stay make up for it.
 
-As published, but for two things that keep counts exact. The threshold of a block of 128 columns lies after exactly as many
+As published, but for two things that keep counts exact and one that keeps the damping small. The threshold of a block of 128 columns lies after exactly as many
 weights as its share of the matrix' ⌊s·n + ½⌋ (published: `score <= threshold`, one too many, or all that are equal), ties in order of the tie
 hash. And the weights of an input that is never anything but zero are the first to go, but no more of them than s asks for
-(published: all of them become zero).
+(published: all of them become zero). The damping is a share of the mean diagonal of the others (published: such inputs count as
+1 in the mean, which is next to nothing where n counts sequences, and more than all others together where it counts tokens).
 """
 
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def prune(
     """
     hessian = hessian.clone()
     dead = hessian.diagonal() == 0
-    hessian.diagonal()[dead] = 1
+    hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
     upper, damping = factor(hessian, name)
     left, inputs = rows.float().clone(), rows.shape[1]
     mask = torch.zeros(left.shape, dtype=torch.bool, device=left.device)
@@ -115,7 +116,6 @@ def prune(
             gone = mask[:, start + i]
             error = part[:, i].masked_fill(~gone, 0) / square[i, i]
             part[:, i:] -= error[:, None] * square[i, i:]
-            part[:, i].masked_fill_(gone, 0)  # exactly
             errors_[:, i] = error
         left[:, start:end] = part
         if update:

@@ -151,9 +151,8 @@ def pruned_blocks(
     work: resume.Work, pattern: str, settings: Mapping[str, Any], drawn: Any, device: str, sparsity: float
 ) -> tuple[Path, dict]:
     """Where the blocks of a level that are pruned already outlive a killed job, and what decides their bits."""
-    told = {"pattern": pattern, "sparsity": sparsity, "calibration": settings["calibration"], "drawn": drawn.sha256}
-    made = {**resume.versions(device), "threads": settings.get("threads")}
-    found = work.of(f"calibrated-{sparsity:.3f}", **told, **made)
+    told = {"pattern": pattern, "sparsity": sparsity, "drawn": drawn.sha256, "drawn_with": drawn.seed}
+    found = work.of(f"calibrated-{sparsity:.3f}", settings=dict(settings), **told, **resume.versions(device))
     return found.folder, dict(found.identity)
 
 

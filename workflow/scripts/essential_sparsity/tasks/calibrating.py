@@ -7,7 +7,9 @@ tokens around them.
 """
 
 import hashlib
+import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,14 @@ from transformers.models.auto.modeling_auto import (
 
 from essential_sparsity import files
 from essential_sparsity.pruning.calibrated import Calibration
-from essential_sparsity.tasks import Prepared, TaskError, _text, reading
+from essential_sparsity.tasks import Batches, Prepared, TaskError, _text, reading
 
 TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
 # In a row, words or tokens that two texts must share to be told as overlapping: GPT-3's measure (Brown et al. 2020, appendix
-# C). Tokens too: what a tokenizer makes of a text without blanks, or leaves of accents, is not found by words again.
-RUN = 13
+# C); an evaluated text of fewer words, down to SHORTEST, is found as a whole in a longer one, shorter ones in their equals alone.
+# Tokens too: what a tokenizer makes of a text without blanks, or leaves of accents, is not found by words again.
+RUN, SHORTEST = 13, 8
+BESIDE = ("item", "label", "split")  # columns of a data set that are no texts of it
 SEPARATOR, PROBE = "\n\n", "a"
 
 
@@ -44,7 +48,7 @@ def draw(
 
     `row`: calibration, dataset, split, sequences, length, sampling, seed; the run's seed is added to its own. `folder`: the
     checkpoint, `data`: the frame of the calibration's data set. `evaluated`: the inputs of the task, whose texts and images
-    are left out, as are `documents` (texts that are evaluated and are no inputs yet). Raises TaskError where less than was
+    are left out, as are `documents` (what is evaluated as the data have it: `documents`). Raises TaskError where less than was
     asked for remains.
     """
     drawn_with = int(row["seed"]) + seed
@@ -115,6 +119,12 @@ def _sequences(
         raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")
     _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
     known = _evaluated(tokenizer, evaluated, documents)
+    if known.empty:
+        print(
+            f"warning: {place} cannot be compared with what is evaluated, whose inputs are no texts that are known here: nothing is "
+            "left out.",
+            flush=True,
+        )
     sampled, end = (_windows, "") if row["sampling"] == "document" else (_joined, SEPARATOR)
     left_out = 0
 
@@ -122,10 +132,10 @@ def _sequences(
         nonlocal left_out
         for text in order["text"]:
             ids = _ids(tokenizer, text + end)
-            if known.isdisjoint(runs(words(text)) | runs(ids)):
-                yield ids
-            else:
+            if known.has(text, ids):
                 left_out += 1
+            else:
+                yield ids
 
     found = sampled(kept(), count, room, seed)
     if len(found) < count:
@@ -178,28 +188,66 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _evaluated(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> set[int]:
-    """The runs of words and of tokens in what is evaluated."""
-    found: set[int] = set()
+class Runs:
+    """Runs of words or tokens of some texts, to find the texts that share one: RUN in a row, or all of a text of fewer.
+
+    `shortest`: from as many on a text is found inside a longer one, too.
+    """
+
+    def __init__(self, shortest: int):
+        self.shortest = shortest
+        self.known: dict[int, set[int]] = {}  # length -> hashes
+
+    def add(self, parts: Sequence[str | int]) -> None:
+        if length := min(len(parts), RUN):
+            self.known.setdefault(length, set()).update(_hashes(parts, length))
+
+    def has(self, parts: Sequence[str | int]) -> bool:
+        return any(
+            not known.isdisjoint(_hashes(parts, length))
+            for length, known in self.known.items()
+            if length == len(parts) or self.shortest <= length <= len(parts)
+        )
+
+
+def _hashes(parts: Sequence[str | int], length: int) -> set[int]:
+    return {hash(tuple(parts[at : at + length])) for at in range(len(parts) - length + 1)}
+
+
+class Known:
+    """Texts, with their tokens, and whether another overlaps with one of them."""
+
+    def __init__(self) -> None:
+        self.words, self.tokens = Runs(SHORTEST), Runs(RUN)
+
+    @property
+    def empty(self) -> bool:
+        return not self.words.known and not self.tokens.known
+
+    def add(self, text: str, ids: Sequence[int]) -> None:
+        self.words.add(words(text))
+        self.tokens.add(ids)
+
+    def has(self, text: str, ids: Sequence[int]) -> bool:
+        return self.words.has(words(text)) or self.tokens.has(ids)
+
+
+def _evaluated(tokenizer: PreTrainedTokenizerBase, evaluated: Prepared, documents: Iterable[str]) -> Known:
+    """What is evaluated, as texts and as inputs."""
+    found = Known()
     for text in documents:
-        found |= runs(words(text)) | runs(_ids(tokenizer, text))
+        found.add(text, _ids(tokenizer, text))
     special = set(tokenizer.all_special_ids)
     for row in evaluated.inputs:
         if isinstance(row, Mapping) and "input_ids" in row:
-            found |= runs(words(tokenizer.decode(row["input_ids"], skip_special_tokens=True)))
-            found |= runs([token for token in row["input_ids"] if token not in special])
+            text = tokenizer.decode(row["input_ids"], skip_special_tokens=True)
+            found.add(text, [token for token in row["input_ids"] if token not in special])
     return found
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case."""
-    return re.findall(r"\w+", text.lower())
-
-
-def runs(parts: Sequence[str | int]) -> set[int]:
-    """Hashes of all RUN parts in a row; of fewer, of the whole."""
-    starts = range(max(1, len(parts) - RUN + 1)) if parts else ()
-    return {hash(tuple(parts[at : at + RUN])) for at in starts}
+    """The words of a text, whatever their case and however their letters are composed."""
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _images(
@@ -211,35 +259,67 @@ def _images(
         raise TaskError(
             f"{place} is of images, but the task evaluates none. Name a calibration of texts for this type of model."
         )
-    known = {hashlib.sha256(value.as_py()).digest() for value in inputs.encoded}
-    items, encoded, digests, left_out = [], [], [], 0
+    known = {digest for digest, _ in _pixels(inputs, evaluated)}
+    chosen, digests, left_out = [], [], 0
     for start in range(0, len(order), IMAGES_AT_ONCE):
         (part,) = reading.loaded(order.iloc[start : start + IMAGES_AT_ONCE])
-        for item, value in zip(part["item"], part["image"], strict=True):
-            digest = hashlib.sha256(value).digest()
+        same = type(inputs)(
+            part["item"],
+            part["image"],
+            [0] * len(part),
+            inputs.size,
+            inputs.mean.ravel().tolist(),
+            inputs.std.ravel().tolist(),
+        )
+        for digest, pixels in _pixels(same, evaluated):
             if digest in known:
                 left_out += 1
-            elif len(items) < count:
-                items.append(item)
-                encoded.append(value)
+            elif len(chosen) < count:
+                chosen.append({"pixel_values": pixels})
                 digests.append(digest)
-        if len(items) == count:
+        if len(chosen) == count:
             break
-    if len(items) < count:
+    if len(chosen) < count:
         raise TaskError(
-            f"{place} gives {len(items)} images, fewer than sequences = {count} ({len(order):,} rows, {left_out:,} of them are "
+            f"{place} gives {len(chosen)} images, fewer than sequences = {count} ({len(order):,} rows, {left_out:,} of them are "
             "evaluated). Lower sequences, or name other data."
         )
-    same = type(inputs)(
-        items, encoded, [0] * count, inputs.size, inputs.mean.ravel().tolist(), inputs.std.ravel().tolist()
-    )
-    batches = []
-    for start in range(0, count, IMAGES_AT_ONCE):
-        batch = evaluated.collate([same[i] for i in range(start, min(start + IMAGES_AT_ONCE, count))])
-        batches.append({name: value for name, value in batch.items() if name != "labels"})
+    batches = [evaluated.collate(chosen[at : at + IMAGES_AT_ONCE]) for at in range(0, count, IMAGES_AT_ONCE)]
     return batches, digests, left_out
 
 
-def documents(data: pd.DataFrame, evaluated: Prepared) -> Sequence[str]:
-    """The texts of suites that make their inputs as they are scored, one a document."""
-    return list(data["document"]) if "document" in data and not len(evaluated.inputs) else []
+def _pixels(images: Sequence, evaluated: Prepared) -> Iterator[tuple[bytes, torch.Tensor]]:
+    """(digest, pixels) of each image as the model is given it: the same image in another file is the same."""
+    for batch in Batches(images, np.arange(len(images)), IMAGES_AT_ONCE, evaluated.collate).loaded(torch.device("cpu")):
+        for pixels in batch["pixel_values"]:
+            yield hashlib.sha256(pixels.numpy().tobytes()).digest(), pixels
+
+
+def documents(data: pd.DataFrame, evaluated: Prepared) -> list[str]:
+    """The texts of what is evaluated, as the data have them: an input may hold two, or the beginning of one, or masks.
+
+    Of suites, which make their inputs as they are scored, the texts of all documents.
+    """
+    if "document" in data and not len(evaluated.inputs):
+        return [text for document in data["document"] for text in _texts(_parsed(document))]
+    rows = data[data["item"].isin(evaluated.items)]
+    return [text for name in rows if name not in BESIDE for cell in rows[name] for text in _texts(cell)]
+
+
+def _parsed(document: str) -> Any:
+    """A document of a suite is JSON, beside definitions of tasks, which are not."""
+    try:
+        return json.loads(document)
+    except ValueError:
+        return document
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts inside lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple | np.ndarray):
+        for part in value:
+            yield from _texts(part)
