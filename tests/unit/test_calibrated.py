@@ -656,3 +656,13 @@ def test_experts_whose_inputs_are_never_seen_are_an_error_not_experts_without_to
     monkeypatch.setattr(experts, "forward", at_once)
     with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.1\.mlp\.experts.* cannot be seen"):
         calibrated.Plan(pattern, model, calibration(model), 0).prune_(0.5)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count", "told"), [("sparsegpt", 1, True), ("sparsegpt", 20, False), ("wanda", 1, False)]
+)
+def test_a_calibration_of_fewer_tokens_than_inputs_is_told(pattern, count, told, capsys):
+    """SparseGPT solves for as many weights as a matrix has inputs: fewer tokens leave most of them free."""
+    model = model_of("llama")
+    calibrated.Plan(pattern, model, calibration(model, count), 0)
+    assert ("Raise sequences or length" in capsys.readouterr().out) == told

@@ -94,6 +94,13 @@ class Plan:
             check(tensor, weight.name)
         self.own = self._matrices()
         self.n = sum(matrix.tensor().numel() for own in self.own.values() for matrix in own)
+        widest = max((matrix.inputs for own in self.own.values() for matrix in own), default=0)
+        if self.pattern.score == "sparsegpt" and calibration.tokens is not None and calibration.tokens < widest:
+            print(
+                f"warning: the calibration {calibration.name!r} has {calibration.tokens:,} tokens, fewer than the {widest:,} inputs of "
+                "the widest matrix: SparseGPT fits its weights to so few and can be worse than Wanda. Raise sequences or length.",
+                flush=True,
+            )
         self.norms: dict[str, torch.Tensor] = {}
         self.kept: dict[str, torch.Tensor] = {}
         self.shares: list[float] = []
