@@ -251,12 +251,27 @@ def test_chance_of_a_false_verdict_is_five_per_cent_at_most():
 
 
 def test_one_seed_of_a_trained_task_or_a_random_mask_decides_nothing():
-    for row in (knee(seeds=1), knee(pattern="random", seeds=1, protocol="zero-shot")):
+    for row in (knee(seeds=1), *(knee(pattern=name, seeds=1, protocol="zero-shot") for name in ("random", "sparsegpt"))):
         claim = EVERY | {"where": {"pattern": row["pattern"]}}
         found, evidence = judged(claim, {"knees": rows_of("knees", row)})
         assert found["verdict"] == UNDECIDED
         assert "one seed" in evidence[0]["note"]
     assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="zero-shot"))})[0]["verdict"] == SUPPORTED
+
+
+def test_a_difference_of_one_shared_seed_of_a_random_mask_decides_nothing():
+    """Both curves may have more seeds: what counts is how many both have."""
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "random-far-below")
+    row = {
+        "model": "minilm", "task": "t", "metric": "accuracy", "pattern_a": "random", "pattern_b": "global", "sparsity_from": 0.6,
+        "sparsity_to": 0.6, "n_levels": 1, "difference": -0.1, "low": -0.12, "high": -0.08,
+    }  # fmt: skip
+    curves = rows_of(
+        "knees", *(knee(task="t", pattern=pattern, protocol="zero-shot") for pattern in ("global", "random"))
+    )
+    for seeds, verdict in ((1, UNDECIDED), (2, SUPPORTED)):
+        found = {"differences": rows_of("differences", row | {"n_seeds": seeds}), "knees": curves}
+        assert judged(claim, found)[0]["verdict"] == verdict
 
 
 def test_curves_that_do_not_drop_and_curves_without_intervals():

@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
         ("config/config.yaml", "[0.25, 0.5, 0.75]", "[0.6]", "it has no sparsity 0.600"),
         (
             "config/config.yaml",
-            "[global, layerwise]",
+            "[global, random]",
             "[lth]",
             "pattern lth needs a task that is fine-tuned, but 'ws353'",
         ),

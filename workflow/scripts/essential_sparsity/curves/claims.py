@@ -277,8 +277,13 @@ def _of_curve(row: Mapping[str, Any], read: str) -> Piece:
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
     """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
-    drawn = knee["protocol"] != "zero-shot" or patterns.find(knee["pattern"]).score == "random"
-    return ONE_SEED if drawn and knee["n_seeds_max"] == 1 else None
+    return ONE_SEED if _drawn(knee) and knee["n_seeds_max"] == 1 else None
+
+
+def _drawn(knee: Mapping[str, Any]) -> bool:
+    """Whether a curve is drawn: by training, by a random mask, or by the texts that it is calibrated on."""
+    pattern = patterns.find(knee["pattern"])
+    return knee["protocol"] != "zero-shot" or pattern.score == "random" or pattern.needs == "calibration"
 
 
 def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
@@ -359,21 +364,19 @@ def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping)
 
 def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
     """Of each pair of curves the ranges of levels, and the levels that lie in none of them; in tolerances of the task."""
-    limits = _limits(found)
     knees = {tuple(row[name] for name in CURVE): row for row in found["knees"].to_dict("records")}
     keys = ["model", "task", "metric", "pattern_a", "pattern_b"]
     for key, rows in frame.groupby(keys, sort=True):
-        curves = [(key[0], key[1], pattern, key[2]) for pattern in key[3:]]
-        knee = knees.get(curves[0]) or knees.get(curves[1])
-        if knee is None or not knee["headline"]:
+        both = [knees.get((key[0], key[1], pattern, key[2])) for pattern in key[3:]]
+        known = [knee for knee in both if knee is not None]
+        if not known or not known[0]["headline"]:
             continue
-        limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
         for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
             low, high = (100 * row[f"sparsity_{end}"] for end in ("from", "to"))
             levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
             ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
-            numbers = (value / knee["epsilon"] for value in (row["difference"], *ends))
-            one_seed = limited if row["n_seeds"] == 1 else None
+            numbers = (value / known[0]["epsilon"] for value in (row["difference"], *ends))
+            one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(_drawn, known)) else None
             yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
 
 
