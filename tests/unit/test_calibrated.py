@@ -307,6 +307,55 @@ def test_norms_of_many_tokens_lose_none():
     assert norms.squares.item() == 2**26 + (1 << 25)
 
 
+def test_sparsegpt_s_first_block_is_pruned_with_the_hessians_of_its_own_inputs():
+    """Also where two matrices have inputs of one shape, of which the second are made from the outputs of the first."""
+    model, dense = model_of("llama"), model_of("llama")
+    data, seen = calibration(model), {}
+    first = dense.base_model.layers[0]
+    linear = {name: part for name, part in first.named_modules() if isinstance(part, torch.nn.Linear)}
+    for name, part in linear.items():
+        part.register_forward_pre_hook(
+            lambda _, args, name=name: seen.setdefault(name, []).append(args[0].flatten(0, 1))
+        )
+    with torch.no_grad():
+        for batch in data.batches:
+            dense.base_model(**batch)
+    calibrated.Plan("sparsegpt", model, data, 0).prune_(0.5)
+    own = dict(model.base_model.layers[0].named_parameters())
+    assert len(seen) == 7
+    for name, values in seen.items():
+        weights, every = linear[name].weight.detach(), torch.cat(values)
+        count = level_count(0.5, weights.numel())
+        found = sparsegpt.prune(weights, every.T @ every, count, of_width(weights.shape[1]), name)
+        assert torch.equal(own[f"{name}.weight"] == 0, found.mask), name
+        assert torch.allclose(own[f"{name}.weight"], found.rows, atol=1e-3), name
+
+
+def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
+    described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, 6), 1) for name in "abcd"]
+    own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
+    statistics = calibrated.Statistics(own, torch.device("cpu"), hessians=True)
+    values, other = torch.randn(2, 5, 6)
+    expected = [values.T @ values, values.T @ values, other.T @ other, 4 * other.T @ other]
+    statistics.add(own[0], values)
+    product = statistics.product
+    statistics.add(own[1], values[:])
+    assert statistics.product is product
+    statistics.add(own[2], other)
+    statistics.add(own[3], other.mul_(2))  # in its place in memory
+    assert statistics.tokens() == dict.fromkeys("abcd", 5)
+    for matrix, hessian in zip(own, expected, strict=True):
+        assert torch.allclose(statistics.hessian(matrix), hessian * 2 / 5, atol=1e-5), matrix.name
+
+
+def test_inputs_that_are_gone_leave_no_product_to_what_comes_in_their_place_in_memory():
+    (own,) = matrices([(prunable.PrunableWeight("w", 0, "w", "mlp", (2, 600), 1), torch.zeros(2, 600))])
+    statistics = calibrated.Statistics([own], torch.device("cpu"), hessians=True)
+    for size in range(8):
+        statistics.add(own, torch.full((5, 600), float(size)))
+    assert (statistics.hessian(own) == 5 * sum(size**2 for size in range(8)) * 2 / 40).all()
+
+
 def test_shares_of_column_blocks_add_up_for_any_count():
     for count in range(0, 301, 7):
         ends = [sparsegpt._share(count, end, 30) for end in (0, 8, 16, 24, 30)]
@@ -374,6 +423,39 @@ def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
             assert not gone[:, whole:].any()
     assert level.calibration["calibration"] == "tiny"
     assert (level.calibration["damping"] is None) == ("sparsegpt" not in pattern)
+
+
+def test_owl_of_a_model_is_the_published_formula_on_its_own_forward_pass():
+    """Three blocks, one of them larger; shares of outliers above five times the mean of a block's scores."""
+    model, dense = model_of("swin"), model_of("swin")
+    data, squares = calibration(model), {}
+    found = dict(prunable.blocks(dense.base_model))
+    linear = [(path, part) for path in found for part in found[path].modules() if isinstance(part, torch.nn.Linear)]
+    for _, part in linear:
+        part.register_forward_pre_hook(
+            lambda own, args: squares.update(
+                {own: squares.get(own, 0) + args[0].double().square().flatten(0, -2).sum(0)}
+            )
+        )
+    with torch.no_grad():
+        for batch in data.batches:
+            dense.base_model(**batch)
+    scores = {
+        path: torch.cat(
+            [(part.weight.double().abs() * squares[part].sqrt()).flatten() for at, part in linear if at == path]
+        )
+        for path in found
+    }
+    shares = np.array([float((part > 5 * part.mean()).double().mean()) for part in scores.values()])
+    sizes = np.array([part.numel() for part in scores.values()])
+    scaled = (shares - shares.min()) / np.ptp(shares) * 2 * 0.08
+    expected = 1 - (scaled - (scaled * sizes).sum() / sizes.sum() + (1 - 0.6))
+    level = calibrated.Plan("owl-sparsegpt", model, data, 0).prune_(0.6)
+    pruned_of = [sum(k for name, k in level.per_tensor.items() if name.startswith(f"{path}.")) for path in found]
+    assert len(set(sizes)) > 1
+    assert np.ptp(expected) > 0.1
+    assert np.allclose(np.array(pruned_of) / sizes, expected, atol=0.002)
+    assert level.k / level.n == pytest.approx(0.6, abs=0.001)
 
 
 def test_wanda_with_equal_norms_is_magnitude_of_each_row(monkeypatch):
@@ -550,6 +632,13 @@ def test_an_expert_that_saw_no_token_is_pruned_by_magnitude_and_said(pattern, ca
     for matrix in unseen:
         gone, size = matrix.rows() == 0, dense[matrix.name].abs()
         assert all(size[r][gone[r]].max() <= size[r][~gone[r]].min() for r in range(len(gone)))
+
+
+def test_a_level_of_another_count_is_no_level(monkeypatch):
+    original = smallest.of_rows
+    monkeypatch.setattr(smallest, "of_rows", lambda scores, count, hashes: original(scores, count - 1, hashes))
+    with pytest.raises(RuntimeError, match=r"wanda at 0\.5: pruned \d+ weights instead of \d+"):
+        pruned("llama", "wanda")
 
 
 def test_albert_is_measured_in_one_pass_alone():

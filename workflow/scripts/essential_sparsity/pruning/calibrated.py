@@ -356,21 +356,22 @@ class Statistics:
         kind = sparsegpt.Hessian if hessians else wanda.Norms
         self.hessians = hessians
         self.of = {matrix.name: kind(matrix.inputs, device) for matrix in own}
-        self.last, self.product = None, None  # inputs, held so that no others have their place in memory
+        # inputs, held so that no others have their place in memory, and the place that they had: they may change in it
+        self.last, self.at, self.product = None, None, None
 
     def add(self, matrix: Matrix, values: torch.Tensor) -> None:
         """Take in (tokens, inputs) of a matrix; what several matrices share is multiplied once."""
         if not self.hessians:
             self.of[matrix.name].add(values)
             return
-        if self.last is None or _place(values) != _place(self.last):
+        if _place(values) != self.at:
             wide = values.float()
-            self.last, self.product = values, wide.T @ wide
+            self.last, self.at, self.product = values, _place(values), wide.T @ wide
         self.of[matrix.name].add(values, self.product)
 
     def tokens(self) -> dict[str, int]:
         """Matrix -> how many tokens it saw."""
-        self.last = self.product = None
+        self.last = self.at = self.product = None
         return {name: part.tokens for name, part in self.of.items()}
 
     def norms(self, matrix: Matrix) -> torch.Tensor:
