@@ -348,14 +348,6 @@ def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
         assert torch.allclose(statistics.hessian(matrix), hessian * 2 / 5, atol=1e-5), matrix.name
 
 
-def test_inputs_that_are_gone_leave_no_product_to_what_comes_in_their_place_in_memory():
-    (own,) = matrices([(prunable.PrunableWeight("w", 0, "w", "mlp", (2, 600), 1), torch.zeros(2, 600))])
-    statistics = calibrated.Statistics([own], torch.device("cpu"), hessians=True)
-    for size in range(8):
-        statistics.add(own, torch.full((5, 600), float(size)))
-    assert (statistics.hessian(own) == 5 * sum(size**2 for size in range(8)) * 2 / 40).all()
-
-
 def test_shares_of_column_blocks_add_up_for_any_count():
     for count in range(0, 301, 7):
         ends = [sparsegpt._share(count, end, 30) for end in (0, 8, 16, 24, 30)]
@@ -560,12 +552,32 @@ def test_a_level_that_was_pruned_last_is_not_pruned_again(monkeypatch):
     )
 
 
-def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():
-    one, other = pruned("bert", "sparsegpt")[0], pruned("bert", "sparsegpt")[0]
-    assert all(
-        torch.equal(a, b)
-        for (_, a), (_, b) in zip(prunable.prunable_parameters(one), prunable.prunable_parameters(other), strict=True)
-    )
+@pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "wanda-onepass", "sparsegpt-nm4"])
+def test_the_same_bits_from_the_same_seed_and_other_ties_from_another(pattern):
+    """Inputs that are all zero tie all weights of the matrices that read them."""
+    masks_of = {}
+    for seed in (0, 0, 1):
+        model = model_of("llama")
+        model.base_model.layers[1].input_layernorm.weight.data.zero_()
+        calibrated.Plan(pattern, model, calibration(model), seed).prune_(0.5)
+        found = {weight.name: tensor for weight, tensor in prunable.prunable_parameters(model)}
+        masks_of.setdefault(seed, []).append(found)
+    (one, again), (other,) = masks_of[0], masks_of[1]
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    tied = "layers.1.self_attn.q_proj.weight"
+    assert not torch.equal(one[tied] == 0, other[tied] == 0)
+    assert torch.equal(one["layers.0.self_attn.q_proj.weight"], other["layers.0.self_attn.q_proj.weight"])
+
+
+def test_the_largest_damping_is_told_and_said(monkeypatch, capsys):
+    original, needed = sparsegpt.factor, iter([0.01, 0.1] + [0.01] * 20)
+    monkeypatch.setattr(sparsegpt, "factor", lambda *args: (original(*args)[0], next(needed)))
+    _, level, _ = pruned("llama", "sparsegpt")
+    assert level.calibration["damping"] == 0.1
+    assert "warning: the damping of a Hessian had to be raised to 0.1." in capsys.readouterr().out
+    monkeypatch.setattr(sparsegpt, "factor", original)
+    assert pruned("llama", "sparsegpt")[1].calibration["damping"] == 0.01
+    assert "damping" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "owl-wanda"])

@@ -288,7 +288,6 @@ class Plan:
         return Statistics(own, self.device, hessians=self.pattern.score == "sparsegpt")
 
     def _keep(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], made: Facts) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         names = sorted({matrix.weight.name for matrix in own})
         tensors = {f"weights.{matrix.weight.name}": matrix.stored.data.cpu().contiguous() for matrix in own}
