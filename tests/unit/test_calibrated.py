@@ -417,6 +417,16 @@ def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
     assert (level.calibration["damping"] is None) == ("sparsegpt" not in pattern)
 
 
+@pytest.mark.parametrize("pattern", ["wanda-nm16", "sparsegpt-nm16", "wanda-nm64"])
+def test_groups_that_inputs_are_no_multiple_of_are_counted_as_magnitude_counts_them(pattern):
+    """Inputs of 24 and 40: the last 8 of each stay; of 64 there is no group, and the level says that nothing is pruned."""
+    level = pruned("llama", pattern)[1]
+    peer = masks.plan(f"nm{level.group}", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
+    for part in ("k", "n", "keep", "group", "tail", "per_tensor"):
+        assert getattr(level, part) == getattr(peer, part), part
+    assert level.tail == (level.n if level.group == 64 else level.n - 2 * level.k)
+
+
 def test_owl_of_a_model_is_the_published_formula_on_its_own_forward_pass():
     """Three blocks, one of them larger; shares of outliers above five times the mean of a block's scores."""
     model, dense = model_of("swin"), model_of("swin")
@@ -567,6 +577,18 @@ def test_the_same_bits_from_the_same_seed_and_other_ties_from_another(pattern):
     tied = "layers.1.self_attn.q_proj.weight"
     assert not torch.equal(one[tied] == 0, other[tied] == 0)
     assert torch.equal(one["layers.0.self_attn.q_proj.weight"], other["layers.0.self_attn.q_proj.weight"])
+
+
+def test_ties_of_some_columns_are_those_of_the_whole_matrix():
+    model = model_of("mixtral")
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 3)
+    every = [matrix for own in plan.own.values() for matrix in own]
+    for matrix in every:
+        rows = torch.arange(len(matrix.rows()))
+        whole = plan._hashes(matrix, rows)
+        assert torch.equal(plan._hashes(matrix, rows[[3, 1]], 5, 9), whole[[3, 1], 5:9])
+    hashes = torch.cat([plan._hashes(matrix, torch.arange(len(matrix.rows()))).flatten() for matrix in every])
+    assert len(hashes.unique()) == plan.n, "no two weights of a model tie"
 
 
 def test_the_largest_damping_is_told_and_said(monkeypatch, capsys):

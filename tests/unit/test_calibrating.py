@@ -70,8 +70,10 @@ def test_exactly_as_many_sequences_of_the_length_by_the_seed(llama, sampling):
 def test_a_sequence_of_a_document_is_a_window_of_it(llama):
     tokenizer = AutoTokenizer.from_pretrained(llama)
     whole = [tokenizer(text)["input_ids"] for text in texts()["text"]]
-    for row in ids(drawn(llama, ROW | {"sampling": "document"})).tolist():
-        assert any(row == text[at : at + 8] for text in whole for at in range(len(text) - 7))
+    found = ids(drawn(llama, ROW | {"sampling": "document", "sequences": 30})).tolist()
+    starts = [next(at for text in whole for at in range(len(text) - 7) if row == text[at : at + 8]) for row in found]
+    assert len(set(starts)) > 6
+    assert max(starts) < 12, "any but the last, as published"
 
 
 def test_documents_that_are_too_short_are_an_error_that_says_what_to_do(llama):
@@ -81,6 +83,7 @@ def test_documents_that_are_too_short_are_an_error_that_says_what_to_do(llama):
         drawn(llama, ROW | {"sampling": "document"}, texts(words=8))
     with pytest.raises(TaskError, match=r"gives 5 sequences of 8 tokens"):
         drawn(llama, data=texts(n=2))
+    assert drawn(llama, ROW | {"sampling": "document"}, texts(words=9)).sequences == 6, "one token longer is enough"
 
 
 def test_texts_that_are_evaluated_are_left_out_and_counted(llama, capsys):
@@ -121,6 +124,32 @@ def test_encoders_read_their_special_tokens_around_a_sequence(tmp_path):
 def test_rows_that_do_not_fit_are_refused_by_name(llama, change, message):
     with pytest.raises(TaskError, match=rf"Calibration 'tiny': data set 'texts'.*{message}"):
         drawn(llama, ROW | change)
+
+
+@pytest.mark.parametrize(("sampling", "between"), [("joined", "\n\n"), ("document", "")])
+def test_documents_that_are_joined_have_a_blank_line_between_them(llama, monkeypatch, sampling, between):
+    read, original = [], calibrating._ids
+    monkeypatch.setattr(calibrating, "_ids", lambda loaded, text: (read.append(text), original(loaded, text))[1])
+    drawn(llama, ROW | {"sampling": sampling})
+    assert set(read) <= {text + between for text in texts()["text"]}
+
+
+@pytest.mark.parametrize("sampling", ["joined", "document"])
+def test_texts_that_the_model_cannot_read_are_refused(llama, sampling):
+    unknown = texts().assign(text=" ".join(["Übergröße"] * 20))
+    with pytest.raises(
+        TaskError, match=r"'tiny'.*100% of the 48 tokens of data set 'texts' are unknown to the tokenizer"
+    ):
+        drawn(llama, ROW | {"sampling": sampling}, unknown)
+    with pytest.raises(TaskError, match=r"'tiny'.*data set 'texts', item 'c.*': the column 'text' is missing"):
+        drawn(llama, ROW | {"sampling": sampling}, texts().assign(text=None))
+
+
+def test_a_length_without_room_for_a_token_is_refused(tmp_path):
+    folder = tiny.save_bert(tmp_path / "bert", auto_class="AutoModelForMaskedLM")
+    with pytest.raises(TaskError, match=r"length = 2 has no room beside 2 special tokens"):
+        drawn(folder, ROW | {"length": 2}, evaluated=prepared(folder, tiny.MASKED))
+    assert ids(drawn(folder, ROW | {"length": 3}, evaluated=prepared(folder, tiny.MASKED))).shape == (6, 3)
 
 
 def test_the_split_that_is_named_or_train(llama):
