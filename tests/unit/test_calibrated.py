@@ -668,6 +668,19 @@ def test_an_expert_that_saw_no_token_is_pruned_by_magnitude_and_said(pattern, ca
         assert all(size[r][gone[r]].max() <= size[r][~gone[r]].min() for r in range(len(gone)))
 
 
+@pytest.mark.parametrize("pattern", CALIBRATED)
+def test_a_block_without_weights_is_passed_by(pattern, tmp_path):
+    """As of models from which layers were taken out."""
+    model = model_of("llama")
+    empty = model.base_model.layers[0]
+    empty.mlp, empty.self_attn.forward = torch.nn.Identity(), lambda hidden_states, **_: (hidden_states, None)
+    for name in "qkvo":
+        delattr(empty.self_attn, f"{name}_proj")
+    level = calibrated.Plan(pattern, model, calibration(model), 0, place=lambda _: (tmp_path / "l", {})).prune_(0.5)
+    assert {name.partition(".self_attn")[0].partition(".mlp")[0] for name in level.per_tensor} == {"layers.1"}
+    assert level.k / level.n == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_level_of_another_count_is_no_level(monkeypatch):
     original = smallest.of_rows
     monkeypatch.setattr(smallest, "of_rows", lambda scores, count, hashes: original(scores, count - 1, hashes))

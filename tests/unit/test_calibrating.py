@@ -177,6 +177,15 @@ def test_images_as_the_task_reads_them_without_those_that_are_evaluated(tmp_path
         calibrating.draw(row | {"sequences": 201}, folder, data, evaluated, (), 0)
 
 
+def test_images_are_of_the_size_that_the_task_reads(tmp_path):
+    folder, data = tiny.save_vit(tmp_path / "vit"), tiny.images()
+    evaluated = prepared(folder, tiny.IMAGES | {"image_size": 32}, data)
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 40}
+    batches = calibrating.draw(row, folder, data, evaluated, (), 0).batches
+    assert [tuple(batch["pixel_values"].shape) for batch in batches] == [(32, 3, 32, 32), (8, 3, 32, 32)]
+    assert all(batch["interpolate_pos_encoding"] for batch in batches)
+
+
 def evaluated(folder, pattern, sparsities, settings, data, frame, **options):
     settings = settings | {"calibration": options.pop("row", ROW)}
     return list(evaluation.evaluate(folder, data, settings, pattern, sparsities, 0, calibration=frame, **options))
@@ -251,24 +260,62 @@ def test_what_decides_pruned_blocks_that_outlive_a_job(llama, tmp_path, change, 
     assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("differs", ["texts", "seed", "pattern", "sparsity", "versions"])
+def test_pruned_blocks_of_another_job_are_not_taken(llama, tmp_path, differs, capsys, monkeypatch):
+    """Even if its folder were the same."""
+    settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+
+    def first(pattern="sparsegpt", sparsity=0.5, seed=0, frame=None):
+        frame = texts() if frame is None else frame
+        next(
+            evaluation.evaluate(
+                llama, tiny.reviews(), settings, pattern, [sparsity], seed, work=work, calibration=frame
+            )
+        )
+
+    first()
+    if differs == "versions":
+        monkeypatch.setattr(resume, "versions", lambda device: {"torch": "3", "device": device})
+    capsys.readouterr()
+    other = {"texts": {"frame": texts(seed=5)}, "seed": {"seed": 1}, "pattern": {"pattern": "wanda"}}
+    first(**(other | {"sparsity": {"sparsity": 0.5002}, "versions": {}})[differs])
+    assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("pattern", ["wanda-onepass", "wanda", "sparsegpt", "owl-wanda"])
 def test_a_model_whose_parameters_are_other_objects_once_it_is_placed_is_pruned_again(llama, pattern, monkeypatch):
     """accelerate puts new parameters into a model that it spreads over cards: the next level prunes those."""
 
     def placed(model, device, gpus):
+        events.append("placed")
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 module.register_parameter(name, torch.nn.Parameter(parameter.detach().clone()))
         return model
 
+    def gathered(model):
+        events.append("gathered")
+        return model
+
+    events = []
     monkeypatch.setattr(evaluation.devices, "place", placed)
+    monkeypatch.setattr(evaluation.devices, "gather", gathered)
     together = evaluated(llama, pattern, [0.25, 0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
+    assert events == ["placed", "gathered", "placed"], "blocks are walked on the host"
     ((_, alone),) = evaluated(llama, pattern, [0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
     assert together[1][1].metrics == alone.metrics
 
 
-@pytest.mark.parametrize("text", ["".join(tiny.WORDS[2:8]) * 6, "ÄÖÜ ".join(tiny.WORDS[2:8]) * 6])
-def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("".join(tiny.WORDS[2:8]) * 6, slice(5, 40)),
+        ("ÄÖÜ ".join(tiny.WORDS[2:8]) * 6, slice(5, 40)),
+        ("ÄaÖbÜcÄÖÜ", slice(None)),
+    ],
+)
+def test_texts_that_words_do_not_find_again_are_found_by_tokens(text, part):
     """A tokenizer may cut a text without blanks, and leave out accents: what it gives back has other words."""
 
     class Cut:
@@ -281,7 +328,7 @@ def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
             return " ".join(chr(token - 1) for token in ids if token)
 
     tokenizer = Cut()
-    ids = [0, *tokenizer(text)["input_ids"][5:40], 0]
+    ids = [0, *tokenizer(text)["input_ids"][part], 0]
     evaluated = tasks.Prepared(
         items=["a"], inputs=[{"input_ids": ids}], targets=pd.Series([0]).to_numpy(), collate=list
     )

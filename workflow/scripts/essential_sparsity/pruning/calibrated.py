@@ -155,7 +155,7 @@ class Plan:
         found: dict[str, wanda.Norms] = {}
 
         def visit(seen: Visit) -> None:
-            own = self.own[seen.path]
+            own = self.own.get(seen.path, ())
             for matrix in own:
                 found.setdefault(matrix.name, wanda.Norms(matrix.inputs, self.device))
             self._watch(seen, own, lambda matrix, values: found[matrix.name].add(values))
@@ -203,7 +203,9 @@ class Plan:
 
     def _visit(self, seen: Visit, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> None:
         """Prune one block with the inputs that it has now, or take what an attempt before this one made of it."""
-        own = self.own.get(seen.path, [])
+        own = self.own.get(seen.path)
+        if own is None:  # it has no weights
+            return
         folder = identity = None
         if self.place:
             top, decided = self.place(sparsity)
