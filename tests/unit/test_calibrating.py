@@ -235,6 +235,22 @@ def test_fine_tuning_starts_from_the_pruned_weights_and_holds_their_mask(tmp_pat
         assert not torch.equal(held["after"][name], held["before"][name])
 
 
+def test_what_was_drawn_decides_a_training_that_is_resumed(tmp_path, monkeypatch):
+    """SparseGPT leaves other weights under the same masks."""
+    folder, identities, train = tiny.save_bert(tmp_path / "bert"), [], evaluation.finetuning.train_
+
+    def watched(*args):
+        identities.append(args[-1].identity)
+        return train(*args)
+
+    monkeypatch.setattr(evaluation.finetuning, "train_", watched)
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+    ((level, _),) = evaluated(folder, "sparsegpt", [0.5], tiny.FINETUNE, tiny.reviews(), texts(), work=work)
+    (identity,) = identities
+    assert identity["drawn"] == level.calibration["calibration_drawn_sha256"]
+    assert len(identity["pruned"]) == 64
+
+
 def test_a_model_of_images_needs_a_calibration_of_images(tmp_path):
     folder = tiny.save_vit(tmp_path / "vit")
     with pytest.raises(TaskError, match="has no column 'text'"):
