@@ -417,14 +417,23 @@ def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
     assert (level.calibration["damping"] is None) == ("sparsegpt" not in pattern)
 
 
-@pytest.mark.parametrize("pattern", ["wanda-nm16", "sparsegpt-nm16", "wanda-nm64"])
+@pytest.mark.parametrize("pattern", ["wanda-nm16", "sparsegpt-nm16"])
 def test_groups_that_inputs_are_no_multiple_of_are_counted_as_magnitude_counts_them(pattern):
-    """Inputs of 24 and 40: the last 8 of each stay; of 64 there is no group, and the level says that nothing is pruned."""
+    """Inputs of 24 and 40: the last 8 of each stay."""
     level = pruned("llama", pattern)[1]
-    peer = masks.plan(f"nm{level.group}", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
+    peer = masks.plan("nm16", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
     for part in ("k", "n", "keep", "group", "tail", "per_tensor"):
         assert getattr(level, part) == getattr(peer, part), part
-    assert level.tail == (level.n if level.group == 64 else level.n - 2 * level.k)
+    assert level.tail == level.n - 2 * level.k > 0
+
+
+def test_groups_that_are_wider_than_all_matrices_are_refused():
+    expected = "nm64 prunes groups of 64 inputs, but the widest matrix of this model has 40: nothing would be pruned"
+    with pytest.raises(ValueError, match=f"sparsegpt-{expected}"):
+        pruned("llama", "sparsegpt-nm64")
+    with pytest.raises(ValueError, match=expected):
+        masks.plan("nm64", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
+    assert pruned("llama", "wanda-nm40")[1].k > 0
 
 
 def test_owl_of_a_model_is_the_published_formula_on_its_own_forward_pass():
@@ -686,6 +695,18 @@ def test_a_level_of_another_count_is_no_level(monkeypatch):
     monkeypatch.setattr(smallest, "of_rows", lambda scores, count, hashes: original(scores, count - 1, hashes))
     with pytest.raises(RuntimeError, match=r"wanda at 0\.5: pruned \d+ weights instead of \d+"):
         pruned("llama", "wanda")
+
+
+@pytest.mark.parametrize("role", ["mlp.experts.up", "mlp.parts.up"])
+def test_only_of_experts_some_may_see_nothing(role):
+    plan = pruned("llama", "wanda")[2]
+    described = [prunable.PrunableWeight(f"layers.0.{name}", 0, role, "mlp", (2, 6), 1) for name in "ab"]
+    own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
+    if role == "mlp.experts.up":
+        assert plan._checked(own, {"layers.0.a": 5}) == ["layers.0.b"]
+        return
+    with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.0\.b cannot be seen"):
+        plan._checked(own, {"layers.0.a": 5})
 
 
 def test_albert_is_measured_in_one_pass_alone():

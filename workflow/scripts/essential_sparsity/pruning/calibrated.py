@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from essential_sparsity import errors, files, markers, patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import smallest, sparsegpt, wanda
-from essential_sparsity.pruning.allocation import nm_pruned, rows_count
+from essential_sparsity.pruning.allocation import nm_pruned, nm_tail, rows_count
 from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import Matrix, matrices
@@ -325,7 +325,8 @@ class Plan:
         keep, group, tail = None, self.pattern.group, 0
         if group:
             keep = group - nm_pruned(self.pattern, sparsity)
-            tail = sum(m.tensor().numel() // m.inputs * (m.inputs % group) for own in self.own.values() for m in own)
+            every = [matrix for own in self.own.values() for matrix in own]
+            tail = nm_tail(self.pattern, ((matrix.tensor().numel(), matrix.inputs) for matrix in every))
         told = {
             "calibration": self.calibration.name,
             "calibration_sequences": self.calibration.sequences,
