@@ -442,7 +442,7 @@ class Letters:
 
 
 TWELVE = "it was a slow film with a dull plot and café actors"
-THIRTEEN = f"today {TWELVE} again"
+THIRTEEN = f"today {TWELVE}"
 
 
 @pytest.mark.parametrize(
@@ -462,6 +462,28 @@ THIRTEEN = f"today {TWELVE} again"
 def test_what_counts_as_the_same_text(evaluated, drawn_from, same):
     known = calibrating._evaluated(Letters(), tasks.Prepared([], [], np.empty(0), list), [evaluated])
     assert known.has(drawn_from, [1]) == same
+
+
+def test_tokens_say_less_than_words():
+    """A word can be several: twelve in a row are found in their equals alone."""
+    known = calibrating.Known()
+    known.add("", list(range(12)))
+    known.add("", list(range(100, 120)))
+    assert known.has("", list(range(12)))
+    assert not known.has("", [*range(12), 50])
+    assert known.has("", [50, *range(103, 116), 50])
+    assert not known.has("", [50, *range(103, 115), 50])
+
+
+def test_the_texts_of_a_data_set_are_those_of_its_evaluated_rows(tmp_path):
+    data = pd.DataFrame(
+        {"item": [f"p{i}" for i in range(40)], "label": ["same", "other"] * 20}
+        | {name: sentences(40, 9, seed) for seed, name in enumerate(("text_a", "text_b"))}
+    )
+    evaluated = prepared(tiny.save_bert(tmp_path / "bert"), PAIRS, data)
+    rows = data[data["item"].isin(evaluated.items)]
+    assert len(rows) == 20
+    assert calibrating.documents(data, evaluated) == rows["text_a"].tolist() + rows["text_b"].tolist()
 
 
 def test_it_is_said_where_nothing_can_be_compared(llama, capsys):
