@@ -307,6 +307,47 @@ def test_norms_of_many_tokens_lose_none():
     assert norms.squares.item() == 2**26 + (1 << 25)
 
 
+def test_sparsegpt_s_first_block_is_pruned_with_the_hessians_of_its_own_inputs():
+    """Also where two matrices have inputs of one shape, of which the second are made from the outputs of the first."""
+    model, dense = model_of("llama"), model_of("llama")
+    data, seen = calibration(model), {}
+    first = dense.base_model.layers[0]
+    linear = {name: part for name, part in first.named_modules() if isinstance(part, torch.nn.Linear)}
+    for name, part in linear.items():
+        part.register_forward_pre_hook(
+            lambda _, args, name=name: seen.setdefault(name, []).append(args[0].flatten(0, 1))
+        )
+    with torch.no_grad():
+        for batch in data.batches:
+            dense.base_model(**batch)
+    calibrated.Plan("sparsegpt", model, data, 0).prune_(0.5)
+    own = dict(model.base_model.layers[0].named_parameters())
+    assert len(seen) == 7
+    for name, values in seen.items():
+        weights, every = linear[name].weight.detach(), torch.cat(values)
+        count = level_count(0.5, weights.numel())
+        found = sparsegpt.prune(weights, every.T @ every, count, of_width(weights.shape[1]), name)
+        assert torch.equal(own[f"{name}.weight"] == 0, found.mask), name
+        assert torch.allclose(own[f"{name}.weight"], found.rows, atol=1e-3), name
+
+
+def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
+    described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, 6), 1) for name in "abcd"]
+    own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
+    statistics = calibrated.Statistics(own, torch.device("cpu"), hessians=True)
+    values, other = torch.randn(2, 5, 6)
+    expected = [values.T @ values, values.T @ values, other.T @ other, 4 * other.T @ other]
+    statistics.add(own[0], values)
+    product = statistics.product
+    statistics.add(own[1], values[:])
+    assert statistics.product is product
+    statistics.add(own[2], other)
+    statistics.add(own[3], other.mul_(2))  # in its place in memory
+    assert statistics.tokens() == dict.fromkeys("abcd", 5)
+    for matrix, hessian in zip(own, expected, strict=True):
+        assert torch.allclose(statistics.hessian(matrix), hessian * 2 / 5, atol=1e-5), matrix.name
+
+
 def test_shares_of_column_blocks_add_up_for_any_count():
     for count in range(0, 301, 7):
         ends = [sparsegpt._share(count, end, 30) for end in (0, 8, 16, 24, 30)]
@@ -374,6 +415,58 @@ def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
             assert not gone[:, whole:].any()
     assert level.calibration["calibration"] == "tiny"
     assert (level.calibration["damping"] is None) == ("sparsegpt" not in pattern)
+
+
+@pytest.mark.parametrize("pattern", ["wanda-nm16", "sparsegpt-nm16"])
+def test_groups_that_inputs_are_no_multiple_of_are_counted_as_magnitude_counts_them(pattern):
+    """Inputs of 24 and 40: the last 8 of each stay."""
+    level = pruned("llama", pattern)[1]
+    peer = masks.plan("nm16", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
+    for part in ("k", "n", "keep", "group", "tail", "per_tensor"):
+        assert getattr(level, part) == getattr(peer, part), part
+    assert level.tail == level.n - 2 * level.k > 0
+
+
+def test_groups_that_are_wider_than_all_matrices_are_refused():
+    expected = "nm64 prunes groups of 64 inputs, but the widest matrix of this model has 40: nothing would be pruned"
+    with pytest.raises(ValueError, match=f"sparsegpt-{expected}"):
+        pruned("llama", "sparsegpt-nm64")
+    with pytest.raises(ValueError, match=expected):
+        masks.plan("nm64", prunable.prunable_parameters(model_of("llama")), [0.5], 0).prune_(0.5)
+    assert pruned("llama", "wanda-nm40")[1].k > 0
+
+
+def test_owl_of_a_model_is_the_published_formula_on_its_own_forward_pass():
+    """Three blocks, one of them larger; shares of outliers above five times the mean of a block's scores."""
+    model, dense = model_of("swin"), model_of("swin")
+    data, squares = calibration(model), {}
+    found = dict(prunable.blocks(dense.base_model))
+    linear = [(path, part) for path in found for part in found[path].modules() if isinstance(part, torch.nn.Linear)]
+    for _, part in linear:
+        part.register_forward_pre_hook(
+            lambda own, args: squares.update(
+                {own: squares.get(own, 0) + args[0].double().square().flatten(0, -2).sum(0)}
+            )
+        )
+    with torch.no_grad():
+        for batch in data.batches:
+            dense.base_model(**batch)
+    scores = {
+        path: torch.cat(
+            [(part.weight.double().abs() * squares[part].sqrt()).flatten() for at, part in linear if at == path]
+        )
+        for path in found
+    }
+    shares = np.array([float((part > 5 * part.mean()).double().mean()) for part in scores.values()])
+    sizes = np.array([part.numel() for part in scores.values()])
+    scaled = (shares - shares.min()) / np.ptp(shares) * 2 * 0.08
+    expected = 1 - (scaled - (scaled * sizes).sum() / sizes.sum() + (1 - 0.6))
+    level = calibrated.Plan("owl-sparsegpt", model, data, 0).prune_(0.6)
+    pruned_of = [sum(k for name, k in level.per_tensor.items() if name.startswith(f"{path}.")) for path in found]
+    assert len(set(sizes)) > 1
+    assert np.ptp(expected) > 0.1
+    assert np.allclose(np.array(pruned_of) / sizes, expected, atol=0.002)
+    assert level.k / level.n == pytest.approx(0.6, abs=0.001)
 
 
 def test_wanda_with_equal_norms_is_magnitude_of_each_row(monkeypatch):
@@ -478,12 +571,44 @@ def test_a_level_that_was_pruned_last_is_not_pruned_again(monkeypatch):
     )
 
 
-def test_the_same_bits_whatever_the_order_of_calls_and_another_seed_of_ties():
-    one, other = pruned("bert", "sparsegpt")[0], pruned("bert", "sparsegpt")[0]
-    assert all(
-        torch.equal(a, b)
-        for (_, a), (_, b) in zip(prunable.prunable_parameters(one), prunable.prunable_parameters(other), strict=True)
-    )
+@pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "wanda-onepass", "sparsegpt-nm4"])
+def test_the_same_bits_from_the_same_seed_and_other_ties_from_another(pattern):
+    """Inputs that are all zero tie all weights of the matrices that read them."""
+    masks_of = {}
+    for seed in (0, 0, 1):
+        model = model_of("llama")
+        model.base_model.layers[1].input_layernorm.weight.data.zero_()
+        calibrated.Plan(pattern, model, calibration(model), seed).prune_(0.5)
+        found = {weight.name: tensor for weight, tensor in prunable.prunable_parameters(model)}
+        masks_of.setdefault(seed, []).append(found)
+    (one, again), (other,) = masks_of[0], masks_of[1]
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    tied = "layers.1.self_attn.q_proj.weight"
+    assert not torch.equal(one[tied] == 0, other[tied] == 0)
+    assert torch.equal(one["layers.0.self_attn.q_proj.weight"], other["layers.0.self_attn.q_proj.weight"])
+
+
+def test_ties_of_some_columns_are_those_of_the_whole_matrix():
+    model = model_of("mixtral")
+    plan = calibrated.Plan("sparsegpt", model, calibration(model), 3)
+    every = [matrix for own in plan.own.values() for matrix in own]
+    for matrix in every:
+        rows = torch.arange(len(matrix.rows()))
+        whole = plan._hashes(matrix, rows)
+        assert torch.equal(plan._hashes(matrix, rows[[3, 1]], 5, 9), whole[[3, 1], 5:9])
+    hashes = torch.cat([plan._hashes(matrix, torch.arange(len(matrix.rows()))).flatten() for matrix in every])
+    assert len(hashes.unique()) == plan.n, "no two weights of a model tie"
+
+
+def test_the_largest_damping_is_told_and_said(monkeypatch, capsys):
+    original, needed = sparsegpt.factor, iter([0.01, 0.1] + [0.01] * 20)
+    monkeypatch.setattr(sparsegpt, "factor", lambda *args: (original(*args)[0], next(needed)))
+    _, level, _ = pruned("llama", "sparsegpt")
+    assert level.calibration["damping"] == 0.1
+    assert "warning: the damping of a Hessian had to be raised to 0.1." in capsys.readouterr().out
+    monkeypatch.setattr(sparsegpt, "factor", original)
+    assert pruned("llama", "sparsegpt")[1].calibration["damping"] == 0.01
+    assert "damping" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "owl-wanda"])
@@ -550,6 +675,38 @@ def test_an_expert_that_saw_no_token_is_pruned_by_magnitude_and_said(pattern, ca
     for matrix in unseen:
         gone, size = matrix.rows() == 0, dense[matrix.name].abs()
         assert all(size[r][gone[r]].max() <= size[r][~gone[r]].min() for r in range(len(gone)))
+
+
+@pytest.mark.parametrize("pattern", CALIBRATED)
+def test_a_block_without_weights_is_passed_by(pattern, tmp_path):
+    """As of models from which layers were taken out."""
+    model = model_of("llama")
+    empty = model.base_model.layers[0]
+    empty.mlp, empty.self_attn.forward = torch.nn.Identity(), lambda hidden_states, **_: (hidden_states, None)
+    for name in "qkvo":
+        delattr(empty.self_attn, f"{name}_proj")
+    level = calibrated.Plan(pattern, model, calibration(model), 0, place=lambda _: (tmp_path / "l", {})).prune_(0.5)
+    assert {name.partition(".self_attn")[0].partition(".mlp")[0] for name in level.per_tensor} == {"layers.1"}
+    assert level.k / level.n == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_level_of_another_count_is_no_level(monkeypatch):
+    original = smallest.of_rows
+    monkeypatch.setattr(smallest, "of_rows", lambda scores, count, hashes: original(scores, count - 1, hashes))
+    with pytest.raises(RuntimeError, match=r"wanda at 0\.5: pruned \d+ weights instead of \d+"):
+        pruned("llama", "wanda")
+
+
+@pytest.mark.parametrize("role", ["mlp.experts.up", "mlp.parts.up"])
+def test_only_of_experts_some_may_see_nothing(role):
+    plan = pruned("llama", "wanda")[2]
+    described = [prunable.PrunableWeight(f"layers.0.{name}", 0, role, "mlp", (2, 6), 1) for name in "ab"]
+    own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
+    if role == "mlp.experts.up":
+        assert plan._checked(own, {"layers.0.a": 5}) == ["layers.0.b"]
+        return
+    with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.0\.b cannot be seen"):
+        plan._checked(own, {"layers.0.a": 5})
 
 
 def test_albert_is_measured_in_one_pass_alone():

@@ -70,8 +70,10 @@ def test_exactly_as_many_sequences_of_the_length_by_the_seed(llama, sampling):
 def test_a_sequence_of_a_document_is_a_window_of_it(llama):
     tokenizer = AutoTokenizer.from_pretrained(llama)
     whole = [tokenizer(text)["input_ids"] for text in texts()["text"]]
-    for row in ids(drawn(llama, ROW | {"sampling": "document"})).tolist():
-        assert any(row == text[at : at + 8] for text in whole for at in range(len(text) - 7))
+    found = ids(drawn(llama, ROW | {"sampling": "document", "sequences": 30})).tolist()
+    starts = [next(at for text in whole for at in range(len(text) - 7) if row == text[at : at + 8]) for row in found]
+    assert len(set(starts)) > 6
+    assert max(starts) < 12, "any but the last, as published"
 
 
 def test_documents_that_are_too_short_are_an_error_that_says_what_to_do(llama):
@@ -81,6 +83,7 @@ def test_documents_that_are_too_short_are_an_error_that_says_what_to_do(llama):
         drawn(llama, ROW | {"sampling": "document"}, texts(words=8))
     with pytest.raises(TaskError, match=r"gives 5 sequences of 8 tokens"):
         drawn(llama, data=texts(n=2))
+    assert drawn(llama, ROW | {"sampling": "document"}, texts(words=9)).sequences == 6, "one token longer is enough"
 
 
 def test_texts_that_are_evaluated_are_left_out_and_counted(llama, capsys):
@@ -123,6 +126,32 @@ def test_rows_that_do_not_fit_are_refused_by_name(llama, change, message):
         drawn(llama, ROW | change)
 
 
+@pytest.mark.parametrize(("sampling", "between"), [("joined", "\n\n"), ("document", "")])
+def test_documents_that_are_joined_have_a_blank_line_between_them(llama, monkeypatch, sampling, between):
+    read, original = [], calibrating._ids
+    monkeypatch.setattr(calibrating, "_ids", lambda loaded, text: (read.append(text), original(loaded, text))[1])
+    drawn(llama, ROW | {"sampling": sampling})
+    assert set(read) <= {text + between for text in texts()["text"]}
+
+
+@pytest.mark.parametrize("sampling", ["joined", "document"])
+def test_texts_that_the_model_cannot_read_are_refused(llama, sampling):
+    unknown = texts().assign(text=" ".join(["Übergröße"] * 20))
+    with pytest.raises(
+        TaskError, match=r"'tiny'.*100% of the 48 tokens of data set 'texts' are unknown to the tokenizer"
+    ):
+        drawn(llama, ROW | {"sampling": sampling}, unknown)
+    with pytest.raises(TaskError, match=r"'tiny'.*data set 'texts', item 'c.*': the column 'text' is missing"):
+        drawn(llama, ROW | {"sampling": sampling}, texts().assign(text=None))
+
+
+def test_a_length_without_room_for_a_token_is_refused(tmp_path):
+    folder = tiny.save_bert(tmp_path / "bert", auto_class="AutoModelForMaskedLM")
+    with pytest.raises(TaskError, match=r"length = 2 has no room beside 2 special tokens"):
+        drawn(folder, ROW | {"length": 2}, evaluated=prepared(folder, tiny.MASKED))
+    assert ids(drawn(folder, ROW | {"length": 3}, evaluated=prepared(folder, tiny.MASKED))).shape == (6, 3)
+
+
 def test_the_split_that_is_named_or_train(llama):
     data = texts().assign(split=["train"] * 60 + ["test"] * 60)
     data.loc[data["split"] == "test", "text"] = " ".join(["good"] * 20)
@@ -146,6 +175,15 @@ def test_images_as_the_task_reads_them_without_those_that_are_evaluated(tmp_path
         TaskError, match=r"gives 200 images, fewer than sequences = 201 \(260 rows, 60 of them are evaluated"
     ):
         calibrating.draw(row | {"sequences": 201}, folder, data, evaluated, (), 0)
+
+
+def test_images_are_of_the_size_that_the_task_reads(tmp_path):
+    folder, data = tiny.save_vit(tmp_path / "vit"), tiny.images()
+    evaluated = prepared(folder, tiny.IMAGES | {"image_size": 32}, data)
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 40}
+    batches = calibrating.draw(row, folder, data, evaluated, (), 0).batches
+    assert [tuple(batch["pixel_values"].shape) for batch in batches] == [(32, 3, 32, 32), (8, 3, 32, 32)]
+    assert all(batch["interpolate_pos_encoding"] for batch in batches)
 
 
 def evaluated(folder, pattern, sparsities, settings, data, frame, **options):
@@ -197,6 +235,22 @@ def test_fine_tuning_starts_from_the_pruned_weights_and_holds_their_mask(tmp_pat
         assert not torch.equal(held["after"][name], held["before"][name])
 
 
+def test_what_was_drawn_decides_a_training_that_is_resumed(tmp_path, monkeypatch):
+    """SparseGPT leaves other weights under the same masks."""
+    folder, identities, train = tiny.save_bert(tmp_path / "bert"), [], evaluation.finetuning.train_
+
+    def watched(*args):
+        identities.append(args[-1].identity)
+        return train(*args)
+
+    monkeypatch.setattr(evaluation.finetuning, "train_", watched)
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+    ((level, _),) = evaluated(folder, "sparsegpt", [0.5], tiny.FINETUNE, tiny.reviews(), texts(), work=work)
+    (identity,) = identities
+    assert identity["drawn"] == level.calibration["calibration_drawn_sha256"]
+    assert len(identity["pruned"]) == 64
+
+
 def test_a_model_of_images_needs_a_calibration_of_images(tmp_path):
     folder = tiny.save_vit(tmp_path / "vit")
     with pytest.raises(TaskError, match="has no column 'text'"):
@@ -222,24 +276,62 @@ def test_what_decides_pruned_blocks_that_outlive_a_job(llama, tmp_path, change, 
     assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("differs", ["texts", "seed", "pattern", "sparsity", "versions"])
+def test_pruned_blocks_of_another_job_are_not_taken(llama, tmp_path, differs, capsys, monkeypatch):
+    """Even if its folder were the same."""
+    settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
+    work = resume.Work(tmp_path / "work", {"code": "c0de"})
+
+    def first(pattern="sparsegpt", sparsity=0.5, seed=0, frame=None):
+        frame = texts() if frame is None else frame
+        next(
+            evaluation.evaluate(
+                llama, tiny.reviews(), settings, pattern, [sparsity], seed, work=work, calibration=frame
+            )
+        )
+
+    first()
+    if differs == "versions":
+        monkeypatch.setattr(resume, "versions", lambda device: {"torch": "3", "device": device})
+    capsys.readouterr()
+    other = {"texts": {"frame": texts(seed=5)}, "seed": {"seed": 1}, "pattern": {"pattern": "wanda"}}
+    first(**(other | {"sparsity": {"sparsity": 0.5002}, "versions": {}})[differs])
+    assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("pattern", ["wanda-onepass", "wanda", "sparsegpt", "owl-wanda"])
 def test_a_model_whose_parameters_are_other_objects_once_it_is_placed_is_pruned_again(llama, pattern, monkeypatch):
     """accelerate puts new parameters into a model that it spreads over cards: the next level prunes those."""
 
     def placed(model, device, gpus):
+        events.append("placed")
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 module.register_parameter(name, torch.nn.Parameter(parameter.detach().clone()))
         return model
 
+    def gathered(model):
+        events.append("gathered")
+        return model
+
+    events = []
     monkeypatch.setattr(evaluation.devices, "place", placed)
+    monkeypatch.setattr(evaluation.devices, "gather", gathered)
     together = evaluated(llama, pattern, [0.25, 0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
+    assert events == ["placed", "gathered", "placed"], "blocks are walked on the host"
     ((_, alone),) = evaluated(llama, pattern, [0.5], tiny.PERPLEXITY, tiny.reviews(), texts())
     assert together[1][1].metrics == alone.metrics
 
 
-@pytest.mark.parametrize("text", ["".join(tiny.WORDS[2:8]) * 6, "ÄÖÜ ".join(tiny.WORDS[2:8]) * 6])
-def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("".join(tiny.WORDS[2:8]) * 6, slice(5, 40)),
+        ("ÄÖÜ ".join(tiny.WORDS[2:8]) * 6, slice(5, 40)),
+        ("ÄaÖbÜcÄÖÜ", slice(None)),
+    ],
+)
+def test_texts_that_words_do_not_find_again_are_found_by_tokens(text, part):
     """A tokenizer may cut a text without blanks, and leave out accents: what it gives back has other words."""
 
     class Cut:
@@ -252,7 +344,7 @@ def test_texts_that_words_do_not_find_again_are_found_by_tokens(text):
             return " ".join(chr(token - 1) for token in ids if token)
 
     tokenizer = Cut()
-    ids = [0, *tokenizer(text)["input_ids"][5:40], 0]
+    ids = [0, *tokenizer(text)["input_ids"][part], 0]
     evaluated = tasks.Prepared(
         items=["a"], inputs=[{"input_ids": ids}], targets=pd.Series([0]).to_numpy(), collate=list
     )
@@ -350,7 +442,7 @@ class Letters:
 
 
 TWELVE = "it was a slow film with a dull plot and café actors"
-THIRTEEN = f"today {TWELVE} again"
+THIRTEEN = f"today {TWELVE}"
 
 
 @pytest.mark.parametrize(
@@ -370,6 +462,28 @@ THIRTEEN = f"today {TWELVE} again"
 def test_what_counts_as_the_same_text(evaluated, drawn_from, same):
     known = calibrating._evaluated(Letters(), tasks.Prepared([], [], np.empty(0), list), [evaluated])
     assert known.has(drawn_from, [1]) == same
+
+
+def test_tokens_say_less_than_words():
+    """A word can be several: twelve in a row are found in their equals alone."""
+    known = calibrating.Known()
+    known.add("", list(range(12)))
+    known.add("", list(range(100, 120)))
+    assert known.has("", list(range(12)))
+    assert not known.has("", [*range(12), 50])
+    assert known.has("", [50, *range(103, 116), 50])
+    assert not known.has("", [50, *range(103, 115), 50])
+
+
+def test_the_texts_of_a_data_set_are_those_of_its_evaluated_rows(tmp_path):
+    data = pd.DataFrame(
+        {"item": [f"p{i}" for i in range(40)], "label": ["same", "other"] * 20}
+        | {name: sentences(40, 9, seed) for seed, name in enumerate(("text_a", "text_b"))}
+    )
+    evaluated = prepared(tiny.save_bert(tmp_path / "bert"), PAIRS, data)
+    rows = data[data["item"].isin(evaluated.items)]
+    assert len(rows) == 20
+    assert calibrating.documents(data, evaluated) == rows["text_a"].tolist() + rows["text_b"].tolist()
 
 
 def test_it_is_said_where_nothing_can_be_compared(llama, capsys):

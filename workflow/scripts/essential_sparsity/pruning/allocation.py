@@ -1,6 +1,6 @@
 """How many weights a pattern prunes of each matrix, or of each group: counts, not places."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -56,3 +56,15 @@ def nm_pruned(pattern: Pattern, sparsity: float) -> int:
             f"{pattern.name} prunes whole weights of every {pattern.group}: sparsity {sparsity:.3f} would be {pruned:.3f}"
         )
     return round(pruned)
+
+
+def nm_tail(pattern: Pattern, matrices: Iterable[tuple[int, int]]) -> int:
+    """Weights past the last whole group of matrices (weights, inputs). UserError where all are: nothing could be pruned."""
+    matrices = list(matrices)
+    tail = sum(size // inputs * (inputs % pattern.group) for size, inputs in matrices)
+    if tail == sum(size for size, _ in matrices):
+        raise errors.UserError(
+            f"{pattern.name} prunes groups of {pattern.group} inputs, but the widest matrix of this model has "
+            f"{max(inputs for _, inputs in matrices)}: nothing would be pruned. Use smaller groups."
+        )
+    return tail

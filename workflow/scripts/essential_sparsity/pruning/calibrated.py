@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from essential_sparsity import errors, files, markers, patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import smallest, sparsegpt, wanda
-from essential_sparsity.pruning.allocation import nm_pruned, rows_count
+from essential_sparsity.pruning.allocation import nm_pruned, nm_tail, rows_count
 from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import Matrix, matrices
@@ -162,7 +162,7 @@ class Plan:
         found: dict[str, wanda.Norms] = {}
 
         def visit(seen: Visit) -> None:
-            own = self.own[seen.path]
+            own = self.own.get(seen.path, ())
             for matrix in own:
                 found.setdefault(matrix.name, wanda.Norms(matrix.inputs, self.device))
             self._watch(seen, own, lambda matrix, values: found[matrix.name].add(values))
@@ -210,7 +210,9 @@ class Plan:
 
     def _visit(self, seen: Visit, sparsity: float, of_blocks: Mapping[str, float], facts: Facts) -> None:
         """Prune one block with the inputs that it has now, or take what an attempt before this one made of it."""
-        own = self.own.get(seen.path, [])
+        own = self.own.get(seen.path)
+        if own is None:  # it has no weights
+            return
         folder = identity = None
         if self.place:
             top, decided = self.place(sparsity)
@@ -295,7 +297,6 @@ class Plan:
         return Statistics(own, self.device, hessians=self.pattern.score == "sparsegpt")
 
     def _keep(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], made: Facts) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         names = sorted({matrix.weight.name for matrix in own})
         tensors = {f"weights.{matrix.weight.name}": matrix.stored.data.cpu().contiguous() for matrix in own}
@@ -331,7 +332,8 @@ class Plan:
         keep, group, tail = None, self.pattern.group, 0
         if group:
             keep = group - nm_pruned(self.pattern, sparsity)
-            tail = sum(m.tensor().numel() // m.inputs * (m.inputs % group) for own in self.own.values() for m in own)
+            every = [matrix for own in self.own.values() for matrix in own]
+            tail = nm_tail(self.pattern, ((matrix.tensor().numel(), matrix.inputs) for matrix in every))
         told = {
             "calibration": self.calibration.name,
             "calibration_sequences": self.calibration.sequences,
@@ -363,21 +365,22 @@ class Statistics:
         kind = sparsegpt.Hessian if hessians else wanda.Norms
         self.hessians = hessians
         self.of = {matrix.name: kind(matrix.inputs, device) for matrix in own}
-        self.last, self.product = None, None  # inputs, held so that no others have their place in memory
+        # inputs, held so that no others have their place in memory, and the place that they had: they may change in it
+        self.last, self.at, self.product = None, None, None
 
     def add(self, matrix: Matrix, values: torch.Tensor) -> None:
         """Take in (tokens, inputs) of a matrix; what several matrices share is multiplied once."""
         if not self.hessians:
             self.of[matrix.name].add(values)
             return
-        if self.last is None or _place(values) != _place(self.last):
+        if _place(values) != self.at:
             wide = values.float()
-            self.last, self.product = values, wide.T @ wide
+            self.last, self.at, self.product = values, _place(values), wide.T @ wide
         self.of[matrix.name].add(values, self.product)
 
     def tokens(self) -> dict[str, int]:
         """Matrix -> how many tokens it saw."""
-        self.last = self.product = None
+        self.last = self.at = self.product = None
         return {name: part.tokens for name, part in self.of.items()}
 
     def norms(self, matrix: Matrix) -> torch.Tensor:

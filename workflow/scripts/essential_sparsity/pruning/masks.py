@@ -18,7 +18,7 @@ from essential_sparsity import errors, patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.files import named_seed
 from essential_sparsity.pruning import parallel, smallest
-from essential_sparsity.pruning.allocation import erk_counts, nm_pruned, rows_count
+from essential_sparsity.pruning.allocation import erk_counts, nm_pruned, nm_tail, rows_count
 from essential_sparsity.pruning.bins import histograms
 from essential_sparsity.pruning.groups import nm_mask_
 from essential_sparsity.pruning.matrices import Matrix, matrices
@@ -138,7 +138,7 @@ class Plan:
         expected = level_count(sparsity, self.n)
         if group := self.pattern.group:
             keep = group - nm_pruned(self.pattern, sparsity)
-            tail = sum(t.numel() // t.shape[w.input_dim] * (t.shape[w.input_dim] % group) for w, t in self.weights)
+            tail = nm_tail(self.pattern, ((t.numel(), t.shape[w.input_dim]) for w, t in self.weights))
             expected = (self.n - tail) // group * (group - keep)
         elif self.pattern.structure == "rows":
             expected = sum(rows_count(w.shape, w.input_dim, sparsity) for w, _ in self.weights)
