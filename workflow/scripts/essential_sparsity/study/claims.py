@@ -17,6 +17,7 @@ TABLES = {  # table -> its readings, of which the first is read where a claim na
     "abruptness": ("conclusion",),
     "contrasts": ("difference",),
 }
+BESIDE = ("trajectory",)  # tables that some of these are judged with
 WORDS = {"shape": ("hinge", "smooth"), "conclusion": ("abrupt", "gradual", "nothing")}  # readings that are words
 LEVELLED = ("differences", "layers", "similarity")
 SINGLE = ("knees",)  # tables of single curves, whose rows can be paired or grouped
