@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,17 @@ BLANK = {"text": "", "whole number": 0, "number": 0.0, "yes or no": False}
 
 
 def rows_of(table: str, *given: dict) -> pd.DataFrame:
-    """A table with these values, all others blank: the schema holds."""
+    """A table with these values, all others blank, as a program reads it."""
     if not given:
         return tables.empty(table)
     columns = codefiles.described(table)["columns"]
     blank = {name: None if said.get("nullable") else BLANK[said["type"]] for name, said in columns.items()}
     assert all({*row} <= {*columns} for row in given)
-    return pd.DataFrame([blank | row for row in given], columns=list(columns))
+    keys = codefiles.described(table)["key"]
+    frame = pd.DataFrame([blank | row for row in given], columns=list(columns)).drop_duplicates(keys)
+    with tempfile.TemporaryDirectory() as folder:
+        tables.write(frame, table, Path(folder) / "a.parquet")
+        return tables.read(Path(folder) / "a.parquet", table)
 
 
 def knee(model="minilm", task="sst2", pattern="global", low=0.3, high=0.5, seeds=2, **more) -> dict:

@@ -432,7 +432,7 @@ def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping)
         known = [knee for knee in both if knee is not None]
         if not known or not known[0]["headline"]:
             continue
-        if any(NOTHING_TO_LOSE in (knee["reason"] or "") for knee in known):
+        if any(NOTHING_TO_LOSE in str(knee["reason"]) for knee in known):
             yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}", measured=False)
             continue
         for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
