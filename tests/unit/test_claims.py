@@ -463,6 +463,23 @@ def grouped(*more: dict) -> tuple[dict, list[dict]]:
     return judged(SHARPER, {"knees": rows_of("knees", *curves, *more)})
 
 
+@pytest.mark.parametrize(
+    ("mlp", "ties", "verdict"), [(510, 5, SUPPORTED), (510, 20, UNDECIDED), (480, 5, NOT_SUPPORTED)]
+)
+def test_ties_bound_what_is_counted(mlp, ties, verdict):
+    for name in ("mlp-holds-most", "mlp-pruned-more"):
+        claim = next(claim for claim in SHIPPED if claim["claim"] == name)
+        rows = [
+            {"model": f"m{i}", "pattern": "global", "sparsity": 0.2, "tensor": part, "sublayer": part, "n": 2000}
+            | {"pruned": count, "boundary": ties}
+            for i in range(2)
+            for part, count in (("mlp", mlp), ("attention", 1000 - mlp))
+        ]
+        row, (piece, _) = judged(claim, {"layers": rows_of("layers", *rows)})
+        assert row["verdict"] == verdict
+        assert piece["low"] == piece["low_all"] < piece["estimate"] < piece["high"] == piece["high_all"]
+
+
 def test_ratios_are_compared_as_logarithms_and_say_so():
     row, (piece,) = grouped()
     assert row["verdict"] == SUPPORTED

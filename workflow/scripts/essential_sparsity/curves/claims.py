@@ -47,7 +47,7 @@ class Piece:
     """A piece of evidence: a number and its 95 % interval, infinite where nothing was measured, or a word.
 
     `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
-    `measured`: false where there is nothing to judge, which is then no evidence; `at`: alpha -> its interval, from resamples.
+    `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge, which is then no evidence; `at`: alpha -> its interval, from resamples.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Piece:
     word: str | None = None
     limited: str | None = None
     note: str | None = None
+    counted: bool = False
     measured: bool = True
     at: Callable[[float], tuple[float, float]] | None = None
 
@@ -67,7 +68,7 @@ class Piece:
         is known around an unknown estimate.
         """
         factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
-        if pieces == 1 or self.low == self.high:
+        if pieces == 1 or self.low == self.high or self.counted:
             return self.low, self.high
         if self.at is not None:
             return self.at(ALPHA / pieces)
@@ -457,15 +458,19 @@ def _widest(rows: Sequence[Mapping]) -> list[Mapping]:
 def _layers(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
     """What of the pruned weights lies in the feed-forward layers, or how much larger their rate is than that of attention."""
     for (model, pattern, sparsity), rows in frame.groupby(["model", "pattern", "sparsity"], sort=True):
-        counts = rows.groupby("sublayer")[["n", "pruned"]].sum()
+        counts = rows.groupby("sublayer")[["n", "pruned", "boundary"]].sum()
         if not rows["pruned"].sum() or not {"mlp", "attention"} <= {*counts.index}:
             continue
         rates = counts["pruned"] / counts["n"]
-        value = counts["pruned"]["mlp"] / counts["pruned"].sum()
+        value, bound = (counts[of]["mlp"] / counts["pruned"].sum() for of in ("pruned", "boundary"))
         if read == "rate_of_mlp_less_attention":
             value = rates["mlp"] - rates["attention"]
+            bound = (counts["boundary"] / counts["n"])[["mlp", "attention"]].sum()
         note = f"these layers hold {counts['n']['mlp'] / counts['n'].sum():.3f} of the prunable weights"
-        yield Piece(f"{model}, {pattern}, {100 * sparsity:g} %", value, value, value, note=note)
+        note += f"; counted to {bound:.2g}: weights tie" if bound else ""
+        yield Piece(
+            f"{model}, {pattern}, {100 * sparsity:g} %", value, value - bound, value + bound, note=note, counted=True
+        )
 
 
 def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
