@@ -568,6 +568,13 @@ def test_amounts_of_data():
         ({"table": "kness"}, "did you mean 'knees'"),
         ({"read": "essential"}, "no reading 'essential'"),
         ({"where": {"patern": "global"}}, "did you mean 'pattern'"),
+        ({"where": {"pattern": "gobal"}}, "did you mean 'global'"),
+        ({"where": {"pattern": ["global", "nm1"]}}, "at least 2 inputs"),
+        ({"where": {"type": "encodr"}}, "did you mean 'encoder'"),
+        ({"where": {"metric": "acuracy"}}, "did you mean 'accuracy'"),
+        ({"where": {"n_levels": "3"}}, "where.n_levels: '3'; a whole number"),
+        ({"where": {"headline": 1}}, "where.headline: 1; a yes or no"),
+        ({"where": {"model": True}}, "where.model: True; a text"),
         ({"expect": {"word": "hinge"}}, "above, below or within"),
         ({"read": "shape"}, "word: one of hinge, smooth"),
         ({"expect": {"within": [0.2, 0.1]}}, "expect.within"),
@@ -584,6 +591,17 @@ def test_wrong_claims_are_refused_by_name(tmp_path, change, told):
         asked.read(str(path))
     assert str(path) in str(error.value)
     assert told in str(error.value)
+
+
+def test_what_no_row_has_is_named():
+    """A misspelt model is no claim that waits for ever without a word."""
+    found = {"knees": rows_of("knees", knee())}
+    row, _ = judged(EVERY | {"where": {"pattern": "global", "model": ["bert-bse", "mini*x"]}}, found)
+    assert row["because"].startswith("No row of the table knees has model bert-bse or mini*x.")
+    row, _ = judged(EVERY | {"where": {"pattern": "lth", "type": "vision"}}, found)
+    assert row["because"].startswith("No row of the table knees has pattern lth, nor one type vision.")
+    row, _ = judged(EVERY, {"knees": rows_of("knees", knee(headline=False))})
+    assert row["because"].startswith("No row of the table knees is evidence.")
 
 
 def test_a_claim_that_stands_there_twice_is_refused(tmp_path):

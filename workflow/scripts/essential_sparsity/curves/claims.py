@@ -96,13 +96,16 @@ def judge(
         agreed = [_agrees(claim["expect"], piece, piece.low, piece.high) for piece in pieces]
         wide = [piece.widened(len(pieces)) for piece in pieces]
         sure = [_agrees(claim["expect"], piece, *ends) for piece, ends in zip(pieces, wide, strict=True)]
+        lacking = f"the study has no table {table}" if table not in found else None
+        if table in found and not gathered:
+            lacking = _lacking(claim, found, types)
         verdict, decisive = _verdict(claim["over"], agreed, sure, claim.get("fewest", 1))
         rows.append(
             {name: claim[name] for name in ("claim", "says", "source", "refuted_by")}
             | {
                 "position": position,
                 "verdict": verdict,
-                "because": _because(claim, verdict, agreed, decisive, table in found, len(gathered) - len(pieces)),
+                "because": _because(claim, verdict, agreed, decisive, lacking, len(gathered) - len(pieces)),
                 "expected": expected(claim, unit(claim, read)),
                 **dict(zip(("expected_low", "expected_high"), map(or_none, _ends(claim["expect"])), strict=True)),
                 "n_evidence": len(pieces),
@@ -156,14 +159,13 @@ def _verdict(over: str, agreed: Sequence[str], sure: Sequence[str], fewest: int)
 
 
 def _because(
-    claim: Mapping[str, Any], verdict: str, agreed: Sequence[str], decisive: int, there: bool, without: int
+    claim: Mapping[str, Any], verdict: str, agreed: Sequence[str], decisive: int, lacking: str | None, without: int
 ) -> str:
     """Why, in a sentence."""
     lacks = "too few levels or checkpoints" if "word" in claim["expect"] else "no interval"
     count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:
-        lacking = f"the study has no table {claim['table']}" if not there else "no row of the table is evidence"
-        if count or without:
+        if lacking is None:
             lacking = f"{count} pieces of evidence, where {claim.get('fewest', 1)} are needed"
         return f"{lacking[0].upper()}{lacking[1:]}.{more} It takes {claim['needs']}."
     if verdict == UNDECIDED:
@@ -222,15 +224,7 @@ def _gathered(
     claim: Mapping[str, Any], read: str, found: Mapping[str, pd.DataFrame], types: Mapping[str, str]
 ) -> Iterator[Piece]:
     """The pieces of evidence of a claim."""
-    frame = found[claim["table"]]
-    if claim["table"] in ("comparisons", "differences", "contrasts"):
-        frame = both_ways(frame)
-    for column in ("model", "model_a", "model_b"):
-        if column in frame:
-            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(types)})
-    if claim["table"] == "contrasts":
-        amounts = [frame[f"group_{side}"].map(amount) for side in "ab"]
-        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    frame = _readable(claim["table"], found, types)
     for column, wanted in claim["where"].items():
         frame = frame[frame[column].map(_matching(wanted)).astype(bool)]
     if "pair" in frame:
@@ -240,6 +234,31 @@ def _gathered(
         columns = ("sparsity_from", "sparsity_to") if "sparsity_from" in frame else ("sparsity", "sparsity")
         frame = frame[(frame[columns[0]] >= low - 1e-9) & (frame[columns[1]] <= high + 1e-9)]
     yield from GATHERED[claim["table"]](claim, read, frame, found)
+
+
+def _readable(table: str, found: Mapping[str, pd.DataFrame], types: Mapping[str, str]) -> pd.DataFrame:
+    """A table as claims read it: pairs both ways, with the types of models and which group has more data."""
+    frame = both_ways(found[table]) if table in ("comparisons", "differences", "contrasts") else found[table]
+    for column in ("model", "model_a", "model_b"):
+        if column in frame:
+            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(types)})
+    if table == "contrasts":
+        amounts = [frame[f"group_{side}"].map(amount) for side in "ab"]
+        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    return frame
+
+
+def _lacking(claim: Mapping[str, Any], found: Mapping[str, pd.DataFrame], types: Mapping[str, str]) -> str:
+    """Why a table has no evidence: what of the claim's `where` no row of it has, which a misspelt name is not either."""
+    frame = _readable(claim["table"], found, types)
+    gone = [
+        f"{column} {' or '.join(map(str, wanted if isinstance(wanted, list) else [wanted]))}"
+        for column, wanted in claim["where"].items()
+        if not frame[column].map(_matching(wanted)).any()
+    ]
+    if len(frame) and gone:
+        return f"no row of the table {claim['table']} has {', nor one '.join(gone)}"
+    return f"no row of the table {claim['table']} is evidence"
 
 
 def both_ways(frame: pd.DataFrame) -> pd.DataFrame:
