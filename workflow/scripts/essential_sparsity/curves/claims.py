@@ -335,13 +335,13 @@ def _drawn(knee: Mapping[str, Any]) -> bool:
 
 
 def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
-    rows = frame[frame["headline"]].sort_values(CURVE).to_dict("records")
+    rows, sides = frame[frame["headline"]].sort_values(CURVE).to_dict("records"), _sides(found)
     if "pairs" in claim:
-        yield from _paired([(row, _of_curve(row, read, _sides(found))) for row in rows], claim["pairs"])
+        yield from _paired([(row, _of_curve(row, read, sides)) for row in rows], claim["pairs"])
     elif "groups" in claim:
         yield from _grouped(rows, read, **claim["groups"])
     else:
-        yield from (_of_curve(row, read, _sides(found)) for row in rows)
+        yield from (_of_curve(row, read, sides) for row in rows)
 
 
 def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Piece]:
