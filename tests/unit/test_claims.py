@@ -414,6 +414,9 @@ def test_what_has_too_few_levels_or_checkpoints_is_no_evidence():
     row, evidence = judged(sharp, {"knees": rows_of("knees", bends, knee(task="few levels"))})
     assert (row["verdict"], len(evidence)) == (SUPPORTED, 1)
     assert "1 more has too few levels or checkpoints" in row["because"]
+    smooth = knee(task="t", shape="smooth", evidence_hinge=0.05)
+    because = judged(sharp, {"knees": rows_of("knees", bends, smooth)})[0]["because"]
+    assert because == "1 of 2 against it.", "words have no intervals"
     undecided = knee(task="t", evidence_hinge=0.5)
     assert judged(sharp, {"knees": rows_of("knees", bends, undecided)})[0]["verdict"] == UNDECIDED
     base = {"series": "s", "measure": "below 0.1 std"}
@@ -466,7 +469,7 @@ def grouped(*more: dict) -> tuple[dict, list[dict]]:
 @pytest.mark.parametrize(
     ("mlp", "ties", "verdict"), [(510, 5, SUPPORTED), (510, 20, UNDECIDED), (480, 5, NOT_SUPPORTED)]
 )
-def test_ties_bound_what_is_counted(mlp, ties, verdict):
+def test_bins_bound_what_is_counted(mlp, ties, verdict):
     for name in ("mlp-holds-most", "mlp-pruned-more"):
         claim = next(claim for claim in SHIPPED if claim["claim"] == name)
         rows = [

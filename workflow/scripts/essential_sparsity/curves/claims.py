@@ -176,7 +176,11 @@ def _because(
     side = "for" if verdict == SUPPORTED else "against"
     if decisive == count:
         return f"{'All' if count > 1 else 'The'} {count if count > 1 else 'one'} piece{'s' if count > 1 else ''} of evidence: {side} it.{more}"
-    surely = "" if claim["table"] in COUNTED else ", by intervals that hold for all of them at once"
+    surely = (
+        ""
+        if claim["table"] in COUNTED or "word" in claim["expect"]
+        else ", by intervals that hold for all of them at once"
+    )
     return f"{decisive} of {count} {side} it{surely}.{more}"
 
 
@@ -486,7 +490,7 @@ def _layers(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> I
             value = rates["mlp"] - rates["attention"]
             bound = (counts["boundary"] / counts["n"])[["mlp", "attention"]].sum()
         note = f"these layers hold {counts['n']['mlp'] / counts['n'].sum():.3f} of the prunable weights"
-        note += f"; counted to {bound:.2g}: weights tie" if bound else ""
+        note += f"; counted to ± {bound:.2g}, a bin of the spectrum" if bound else ""
         yield Piece(
             f"{model}, {pattern}, {100 * sparsity:g} %", value, value - bound, value + bound, note=note, counted=True
         )
