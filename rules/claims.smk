@@ -13,7 +13,11 @@ rule judge_claims:
         tables=[
             f"{OUT}/tables/{table}.parquet"
             for table in study_tables()
-            if table in claims.TABLES
+            if table in (*claims.TABLES, *claims.BESIDE)
+        ],
+        resamples=[
+            f"{OUT}/curves/{model}/{task}/resamples.parquet"
+            for model, task in STUDY.curves
         ],
     output:
         claims=f"{OUT}/tables/claims.parquet",
@@ -25,6 +29,7 @@ rule judge_claims:
     params:
         program=program("judge_claims"),
         code=code("judge_claims"),
+        curves=lambda wildcards: f"{OUT}/curves",
         types=lambda wildcards: json.dumps(
             {model: MODELS[model]["type"] for model in STUDY.named_models}
         ),
@@ -32,7 +37,7 @@ rule judge_claims:
         "Holding claims against the tables"
     shell:
         "python {params.program} --claims {input.claims:q} --types {params.types:q} --tables {input.tables} "
-        "--out {output.claims} --evidence {output.evidence} 2>&1 | tee {log}"
+        "--curves {params.curves} --out {output.claims} --evidence {output.evidence} 2>&1 | tee {log}"
 
 
 rule write_claims:

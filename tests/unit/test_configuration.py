@@ -146,8 +146,17 @@ def test_quotation_marks_are_part_of_a_cell_and_swallow_no_rows(tmp_path, cell):
     assert [found["note"] for found in tsv.read_table(str(path), "packages", None)] == [cell, None]
 
 
+def block(model: str) -> dict:
+    return {"models": [model], "tasks": ["t"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}
+
+
 PARTS = {
-    "one.yaml": {"study": "one", "grid": [{"a": 1}], "emergence": {"series": ["s"]}, "knees": {"compare": ["model"]}}
+    "one.yaml": {
+        "study": "one",
+        "grid": [block("a")],
+        "emergence": {"series": ["s"]},
+        "knees": {"compare": ["model"]},
+    }
 }
 
 
@@ -157,23 +166,23 @@ def whole(tmp_path, files: dict, **own) -> dict:
         (tmp_path / name).write_text(json.dumps(found))
     mine = {"study": "mine", "parts": [str(tmp_path / name) for name in files]} | own
     (tmp_path / "mine.yaml").write_text(json.dumps(mine))
-    base = {
-        "study": "demo", "grid": [{"demo": 1}], "emergence": {"series": [], "mask_sparsities": [0.5]}, "knees": {"compare": ["pattern"]},
+    base = configuration.read_file(SHIPPED) | {
+        "grid": [block("demo")], "emergence": {"series": [], "mask_sparsities": [0.5]}, "knees": {"compare": ["pattern"]},
         "lottery": {"share": 0.1}, "calibration": None, "refine": {"width": 0.05},
     }  # fmt: skip
     return configuration.settled(base | mine, [tmp_path / "mine.yaml"], {})
 
 
 def test_a_study_of_parts_asks_for_what_they_ask_for(tmp_path):
-    two = {"study": "two", "grid": [{"b": 2}], "calibration": {"decoder": "c4"}, "emergence": {"series": ["s", "t"]}}
+    two = {"study": "two", "grid": [block("b")], "calibration": {"decoder": "c4"}, "emergence": {"series": ["s", "t"]}}
     found = whole(tmp_path, PARTS | {"two.yaml": two})
     assert "parts" not in found
     assert found["study"] == "mine"
-    assert found["grid"] == [{"a": 1}, {"b": 2}]  # and not that of config.yaml
+    assert found["grid"] == [block("a"), block("b")]  # and not that of config.yaml
     assert found["emergence"] == {"series": ["s", "t"], "mask_sparsities": [0.5]}
     assert found["knees"]["compare"] == ["pattern", "model"]
     assert found["calibration"] == {"decoder": "c4"}
-    assert whole(tmp_path, PARTS, grid=[{"c": 3}])["grid"] == [{"c": 3}, {"a": 1}]
+    assert whole(tmp_path, PARTS, grid=[block("c")])["grid"] == [block("c"), block("a")]
 
 
 @pytest.mark.parametrize(
@@ -183,14 +192,38 @@ def test_a_study_of_parts_asks_for_what_they_ask_for(tmp_path):
         ({"refine": None}, "which `refine` it has"),
         ({"calibration": {"decoder": "leads"}}, "another part says 'c4'"),
         ({"parts": ["x.yaml"]}, "no parts of its own"),
+        ({"gird": []}, "did you mean 'grid'"),
+        ({"grid": [{"models": ["m"]}]}, "the key 'tasks' is missing"),
+        ({"knees": {"compare": None}}, "key knees.compare: it is empty"),
+        ({"knees": {"compare": ["model"], "epsilon": 1}}, "key knees: unknown key 'epsilon'"),
+        ({"emergence": {"series": "wiki-bert"}}, "key emergence.series"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(tmp_path, part, told):
-    first = {"study": "two", "grid": [], "calibration": {"decoder": "c4"}}
+    first = {"study": "two", "grid": [block("b")], "calibration": {"decoder": "c4"}}
     with pytest.raises(configuration.ConfigError) as error:
         whole(tmp_path, {"two.yaml": first, "three.yaml": {"study": "three"} | part})
     assert told in str(error.value)
     assert str(tmp_path / "three.yaml") in str(error.value)
+
+
+@pytest.mark.parametrize("own", [{"knees": None}, {"emergence": None}, {"grid": None}])
+def test_a_study_of_parts_that_switches_off_what_it_needs_is_refused(tmp_path, own):
+    with pytest.raises(configuration.ConfigError, match="it is empty"):
+        whole(tmp_path, PARTS, **own)
+
+
+def test_a_part_may_switch_off_what_the_study_has_not(tmp_path):
+    parts = {"one.yaml": {"study": "one", "grid": None, "emergence": {}, "refine": {}}}
+    assert whole(tmp_path, parts, refine=None, grid=[block("c")])["grid"] == [block("c")]
+
+
+def test_calibrations_are_chosen_by_type_of_model(tmp_path):
+    """What the study says of one type is not what it says of another."""
+    parts = {"one.yaml": {"study": "one", "calibration": {"encoder": "mine", "decoder": "c4"}}}
+    found = whole(tmp_path, parts, calibration={"decoder": "leads"})
+    assert found["calibration"] == {"encoder": "mine", "decoder": "leads"}
+    assert whole(tmp_path, parts, calibration=None)["calibration"] == {}
 
 
 def test_what_the_study_says_itself_holds_for_its_parts(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rocrate.rocrate import ROCrate
 
+import write_provenance
 from essential_sparsity import files, tables
 from essential_sparsity.tables import crate, provenance
 
@@ -81,3 +82,20 @@ def test_commit_and_what_differs_from_it(tmp_path):
     assert found["changed"] == []
     (tmp_path / "Snakefile").write_text("b")
     assert crate.commit_of(tmp_path)["changed"] == ["Snakefile"]
+
+
+def test_a_study_of_tables_alone_has_a_crate(tmp_path, monkeypatch):
+    """Where nothing is computed (`missing_runs: skip`), no manifest need be there."""
+    monkeypatch.chdir(tmp_path)
+    runs = Path("results/mine/tables/runs.parquet")
+    tables.write(tables.empty("runs"), "runs", runs)
+    study = json.dumps({"study": "mine"})
+    out = "results/mine/ro-crate-metadata.json"
+    write_provenance.main(["--study", study, "--results", str(runs), "--manifests", "--out", out])
+    entities = {entity["@id"]: entity for entity in json.loads(Path(out).read_text())["@graph"]}
+    assert [each["@id"] for each in entities["#study"]["object"]] == ["#configuration"]
+
+
+def test_a_crate_without_git_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert crate.commit_of(ROOT) == {"commit": None, "changed": None}

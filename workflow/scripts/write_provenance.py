@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
         "--study", required=True, type=json.loads, help="JSON: the configuration, as far as it decides results"
     )
     parser.add_argument("--results", type=Path, nargs="+", required=True, help="tables and pages of the study")
-    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="of its checkpoints and data sets")
+    parser.add_argument("--manifests", type=Path, nargs="*", default=[], help="of its checkpoints and data sets")
     parser.add_argument("--out", type=Path, required=True, help="file to write, beside the folder of the tables")
     args = parser.parse_args(argv)
     runs = tables.read(next(path for path in args.results if path.stem == "runs"), "runs")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from essential_sparsity import patterns
-from essential_sparsity.curves.intervals import ALPHA, or_none
+from essential_sparsity.curves import comparisons
+from essential_sparsity.curves.intervals import ALPHA, or_none, percentiles
+from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
     "supported",
@@ -32,7 +35,10 @@ SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
 FOR, AGAINST, NEITHER = "for", "against", "neither"
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
+ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
 COUNTED = {"layers", "similarity"}  # tables of counts: nothing in them is sampled
+WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
+ROUNDING = 1e-9  # 0.4 - 0.3 is not 0.1
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -40,7 +46,8 @@ FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 class Piece:
     """A piece of evidence: a number and its 95 % interval, infinite where nothing was measured, or a word.
 
-    `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know.
+    `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
+    `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge, which is then no evidence; `at`: alpha -> its interval, from resamples.
     """
 
     name: str
@@ -50,12 +57,21 @@ class Piece:
     word: str | None = None
     limited: str | None = None
     note: str | None = None
+    counted: bool = False
+    measured: bool = True
+    at: Callable[[float], tuple[float, float]] | None = None
 
     def widened(self, pieces: int) -> tuple[float, float]:
-        """The interval that holds for so many pieces at once. Of an unknown estimate none is known."""
+        """The interval that holds for so many pieces at once: by its resamples, else as if its ends were normal.
+
+        What lies between two levels is not noise: ends that are levels move by levels, where the resamples do. Without them nothing
+        is known around an unknown estimate.
+        """
         factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
-        if pieces == 1 or self.low == self.high:
+        if pieces == 1 or self.low == self.high or self.counted:
             return self.low, self.high
+        if self.at is not None:
+            return self.at(ALPHA / pieces)
         if math.isnan(self.estimate):
             return -math.inf, math.inf
         return self.estimate - factor * (self.estimate - self.low), self.estimate + factor * (self.high - self.estimate)
@@ -70,25 +86,27 @@ def judge(
     """The tables `claims` and `evidence`.
 
     `claims`: as the claims file has them; `readings`: what each of them reads, by its id; `found`: the tables that the study has,
-    by name; `types`: the type of each model.
+    by name, `resamples` and `trajectory` among them; `types`: the type of each model.
     """
     rows, evidence = [], []
     for position, claim in enumerate(claims):
         read, table = readings[claim["claim"]], claim["table"]
         gathered = list(_gathered(claim, read, found, types)) if table in found else []
-        told = "word" in claim["expect"]
-        pieces = [piece for piece in gathered if told or not (math.isnan(piece.estimate) and _endless(piece))]
+        pieces = [piece for piece in gathered if piece.measured]
         agreed = [_agrees(claim["expect"], piece, piece.low, piece.high) for piece in pieces]
         wide = [piece.widened(len(pieces)) for piece in pieces]
         sure = [_agrees(claim["expect"], piece, *ends) for piece, ends in zip(pieces, wide, strict=True)]
+        lacking = f"the study has no table {table}" if table not in found else None
+        if table in found and not gathered:
+            lacking = _lacking(claim, found, types)
         verdict, decisive = _verdict(claim["over"], agreed, sure, claim.get("fewest", 1))
         rows.append(
             {name: claim[name] for name in ("claim", "says", "source", "refuted_by")}
             | {
                 "position": position,
                 "verdict": verdict,
-                "because": _because(claim, verdict, agreed, decisive, table in found, len(gathered) - len(pieces)),
-                "expected": expected(claim, unit(table, read)),
+                "because": _because(claim, verdict, agreed, decisive, lacking, len(gathered) - len(pieces)),
+                "expected": expected(claim, unit(claim, read)),
                 **dict(zip(("expected_low", "expected_high"), map(or_none, _ends(claim["expect"])), strict=True)),
                 "n_evidence": len(pieces),
                 "n_for": agreed.count(FOR),
@@ -97,18 +115,21 @@ def judge(
             }
         )
         for piece, ends, agrees in zip(pieces, wide, agreed, strict=True):
-            evidence.append(_row(claim["claim"], unit(table, read), piece, ends, agrees, table in COUNTED))
+            evidence.append(_row(claim["claim"], unit(claim, read), piece, ends, agrees, table in COUNTED))
     return pd.DataFrame(rows), pd.DataFrame(evidence)
 
 
-def unit(table: str, read: str) -> str:
-    """The unit of a reading."""
+def unit(claim: Mapping[str, Any], read: str) -> str:
+    """The unit of a claim's evidence."""
+    table = claim["table"]
     if table == "differences":
         return "tolerances"
     if read in ("shape", "conclusion"):
         return "word"
     if table == "contrasts":
         return "that of the measure"
+    if read == "slope_ratio" and "groups" in claim:
+        return "natural logarithm of the ratio"
     return {"slope_ratio": "ratio", "cosine_kept": "cosine", "cosine_pruned": "cosine"}.get(
         read, "fraction" if table in COUNTED else "sparsity"
     )
@@ -121,8 +142,7 @@ def expected(claim: Mapping[str, Any], unit_: str) -> str:
     if kind == "word":
         return f"{which} is {value}"
     said = f"within {value[0]:g} and {value[1]:g}" if kind == "within" else f"{kind} {value:g}"
-    ratio = "natural logarithm of the ratio" if "groups" in claim and unit_ == "ratio" else unit_
-    return f"{which} interval {said} ({ratio})"
+    return f"{which} interval {said} ({unit_})"
 
 
 def _verdict(over: str, agreed: Sequence[str], sure: Sequence[str], fewest: int) -> tuple[str, int]:
@@ -139,13 +159,13 @@ def _verdict(over: str, agreed: Sequence[str], sure: Sequence[str], fewest: int)
 
 
 def _because(
-    claim: Mapping[str, Any], verdict: str, agreed: Sequence[str], decisive: int, there: bool, without: int
+    claim: Mapping[str, Any], verdict: str, agreed: Sequence[str], decisive: int, lacking: str | None, without: int
 ) -> str:
     """Why, in a sentence."""
-    count, more = len(agreed), f" {without} more have no interval." if without else ""
+    lacks = "too few levels or checkpoints" if "word" in claim["expect"] else "no interval"
+    count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:
-        lacking = f"the study has no table {claim['table']}" if not there else "no row of the table is evidence"
-        if count or without:
+        if lacking is None:
             lacking = f"{count} pieces of evidence, where {claim.get('fewest', 1)} are needed"
         return f"{lacking[0].upper()}{lacking[1:]}.{more} It takes {claim['needs']}."
     if verdict == UNDECIDED:
@@ -156,7 +176,11 @@ def _because(
     side = "for" if verdict == SUPPORTED else "against"
     if decisive == count:
         return f"{'All' if count > 1 else 'The'} {count if count > 1 else 'one'} piece{'s' if count > 1 else ''} of evidence: {side} it.{more}"
-    surely = "" if claim["table"] in COUNTED else ", by intervals that hold for all of them at once"
+    surely = (
+        ""
+        if claim["table"] in COUNTED or "word" in claim["expect"]
+        else ", by intervals that hold for all of them at once"
+    )
     return f"{decisive} of {count} {side} it{surely}.{more}"
 
 
@@ -177,24 +201,20 @@ def _row(claim: str, unit_: str, piece: Piece, ends: tuple[float, float], agrees
     }
 
 
-def _endless(piece: Piece) -> bool:
-    return math.isinf(piece.low) and math.isinf(piece.high)
-
-
 def _agrees(expect: Mapping[str, Any], piece: Piece, low: float, high: float) -> str:
-    """Whether an interval is for a claim, against it, or neither."""
+    """Whether an interval is for a claim, against it, or neither. Ends are differences of levels, up to rounding."""
     ((kind, value),) = expect.items()
     if piece.limited:
         return NEITHER
     if kind == "word":
         return NEITHER if piece.word is None else FOR if piece.word == value else AGAINST
     least, most = _ends(expect)
-    if low == high and low in (least, most) and kind != "within":
+    if kind != "within" and max(abs(low - value), abs(high - value)) <= ROUNDING:
         return NEITHER  # 0 is neither above 0 nor below
-    if least <= low and high <= most:
+    if least - ROUNDING <= low and high <= most + ROUNDING:
         return FOR
-    beyond = high <= least or low >= most if kind != "within" else high < least or low > most
-    return AGAINST if beyond else NEITHER
+    slack = ROUNDING if kind != "within" else -ROUNDING
+    return AGAINST if high <= least + slack or low >= most - slack else NEITHER
 
 
 def _ends(expect: Mapping[str, Any]) -> tuple[float, float]:
@@ -208,15 +228,7 @@ def _gathered(
     claim: Mapping[str, Any], read: str, found: Mapping[str, pd.DataFrame], types: Mapping[str, str]
 ) -> Iterator[Piece]:
     """The pieces of evidence of a claim."""
-    frame = found[claim["table"]]
-    if claim["table"] in ("comparisons", "differences", "contrasts"):
-        frame = both_ways(frame)
-    for column in ("model", "model_a", "model_b"):
-        if column in frame:
-            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(types)})
-    if claim["table"] == "contrasts":
-        amounts = [frame[f"group_{side}"].map(amount) for side in "ab"]
-        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    frame = _readable(claim["table"], found, types)
     for column, wanted in claim["where"].items():
         frame = frame[frame[column].map(_matching(wanted)).astype(bool)]
     if "pair" in frame:
@@ -226,6 +238,31 @@ def _gathered(
         columns = ("sparsity_from", "sparsity_to") if "sparsity_from" in frame else ("sparsity", "sparsity")
         frame = frame[(frame[columns[0]] >= low - 1e-9) & (frame[columns[1]] <= high + 1e-9)]
     yield from GATHERED[claim["table"]](claim, read, frame, found)
+
+
+def _readable(table: str, found: Mapping[str, pd.DataFrame], types: Mapping[str, str]) -> pd.DataFrame:
+    """A table as claims read it: pairs both ways, with the types of models and which group has more data."""
+    frame = both_ways(found[table]) if table in ("comparisons", "differences", "contrasts") else found[table]
+    for column in ("model", "model_a", "model_b"):
+        if column in frame:
+            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(types)})
+    if table == "contrasts":
+        amounts = [frame[f"group_{side}"].map(amount) for side in "ab"]
+        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    return frame
+
+
+def _lacking(claim: Mapping[str, Any], found: Mapping[str, pd.DataFrame], types: Mapping[str, str]) -> str:
+    """Why a table has no evidence: what of the claim's `where` no row of it has, which a misspelt name is not either."""
+    frame = _readable(claim["table"], found, types)
+    gone = [
+        f"{column} {' or '.join(map(str, wanted if isinstance(wanted, list) else [wanted]))}"
+        for column, wanted in claim["where"].items()
+        if not frame[column].map(_matching(wanted)).any()
+    ]
+    if len(frame) and gone:
+        return f"no row of the table {claim['table']} has {', nor one '.join(gone)}"
+    return f"no row of the table {claim['table']} is evidence"
 
 
 def both_ways(frame: pd.DataFrame) -> pd.DataFrame:
@@ -260,19 +297,34 @@ def _number(value: Any, otherwise: float) -> float:
     return otherwise if pd.isna(value) else float(value)
 
 
-def _of_curve(row: Mapping[str, Any], read: str) -> Piece:
+def _sides(found: Mapping[str, pd.DataFrame]) -> Callable[[tuple], comparisons.Side | None]:
+    """A function: curve -> its resamples, None where there are none."""
+    frame = found.get("resamples", pd.DataFrame())
+    rows = {tuple(row[name] for name in CURVE): row for row in frame.to_dict("records")}
+
+    def of_curve(curve: tuple) -> comparisons.Side | None:
+        side = comparisons.side(rows[curve]) if curve in rows else None
+        return None if side is None or side.gaps is None else side
+
+    return of_curve
+
+
+def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], comparisons.Side | None]) -> Piece:
     """A reading of a row of the table `knees`."""
     name = f"{row['model']}, {row['task']}, {row['pattern']}"
-    if read == "shape":
-        return Piece(name, word=None if pd.isna(row["shape"]) else row["shape"])
+    if read == "shape":  # no evidence: too few levels
+        known = not pd.isna(row["evidence_hinge"])
+        return Piece(name, word=None if pd.isna(row["shape"]) else row["shape"], measured=known)
     low, high = (_number(row.get(f"{read}_{end}"), math.nan) for end in ("low", "high"))
     estimate = _number(row[read], math.nan)
-    if not row["n_replicates"] or (math.isnan(estimate) and not row["no_drop"]):
-        return Piece(name)
+    if not row["n_replicates"] or (math.isnan(estimate) and (not row["no_drop"] or math.isnan(low))):
+        return Piece(name, measured=False)
     low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
     notes = [f"{row['n_missing']} runs missing"] if row["n_missing"] else []
     notes += ["it does not drop"] if row["no_drop"] else []
-    return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None)
+    side = sides(tuple(row[name] for name in CURVE)) if read == "essential_sparsity" else None
+    at = side and (lambda alpha: percentiles(side.gap, *side.gaps, alpha))
+    return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None, at=at)
 
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
@@ -287,57 +339,88 @@ def _drawn(knee: Mapping[str, Any]) -> bool:
 
 
 def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
-    rows = frame[frame["headline"]].sort_values(CURVE).to_dict("records")
+    rows, sides = frame[frame["headline"]].sort_values(CURVE).to_dict("records"), _sides(found)
     if "pairs" in claim:
-        yield from _paired(rows, read, claim["pairs"])
+        yield from _paired([(row, _of_curve(row, read, sides)) for row in rows], claim["pairs"])
     elif "groups" in claim:
         yield from _grouped(rows, read, **claim["groups"])
     else:
-        yield from (_of_curve(row, read) for row in rows)
+        yield from (_of_curve(row, read, sides) for row in rows)
 
 
-def _paired(rows: Sequence[Mapping], read: str, column: str) -> Iterator[Piece]:
+def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Piece]:
     """Each two curves that differ in one column (in the metric too, where that is the task): the larger less the smaller.
 
     The interval is as wide as two intervals can make it: nothing is assumed about how they depend on each other.
     """
     others = [name for name in ("model", "task", "pattern") if name != column]
-    for one, other in itertools.combinations(rows, 2):
+    for (one, a), (other, b) in itertools.combinations(curves, 2):
         if all(one[name] == other[name] for name in others):
-            a, b = _of_curve(one, read), _of_curve(other, read)
-            if math.isnan(a.estimate) or math.isnan(b.estimate):
-                continue
-            if a.estimate < b.estimate:
+            if (math.isnan(b.estimate) and b.measured) or a.estimate < b.estimate:  # not a number: it does not drop
                 (one, a), (other, b) = (other, b), (one, a)
             same = ", ".join(str(one[name]) for name in others)
             name = f"{same}: {one[column]} less {other[column]}"
-            yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, limited=a.limited or b.limited)
+            if not a.measured or not b.measured:
+                yield Piece(name, measured=False)
+                continue
+            more = {"limited": a.limited or b.limited, "note": a.note or b.note, "at": _less(a, b)}
+            yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, **more)
+
+
+def _less(a: Piece, b: Piece) -> Callable[[float], tuple[float, float]] | None:
+    """The interval of one piece less another at each alpha, where both have resamples."""
+    if a.at is None or b.at is None:
+        return None
+
+    def at(alpha: float) -> tuple[float, float]:
+        (low_a, high_a), (low_b, high_b) = a.at(alpha), b.at(alpha)
+        return low_a - high_b, high_a - low_b
+
+    return at
 
 
 def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], b: Sequence[str]) -> Iterator[Piece]:
     """Models of one kind less those of another, by Welch's t interval: models are the sample, each with its mean over curves.
 
-    Ratios are compared as logarithms. Nothing where a kind has fewer than two models.
+    Ratios are compared as logarithms. Curves that are flat before their knee, or after it, have none: their models are sharper, or
+    less sharp, than the others' mean says, and the interval is open on that side. Nothing where a kind has fewer than two models.
     """
     log = read == "slope_ratio"
-    samples = []
+    samples, flat = [], []
     for kinds in (a, b):
         of_model: dict[str, list[float]] = {}
+        before = after = 0
         for row in rows:
             value = _number(row[read], math.nan)
-            if row[column] in kinds and not math.isnan(value) and (value > 0 or not log):
+            if row[column] not in kinds:
+                continue
+            if log and not value > 0:  # also: not a number
+                before += math.isnan(value) and _number(row["slope_after"], 0.0) < 0
+                after += value <= 0
+            elif not math.isnan(value):
                 of_model.setdefault(row["model"], []).append(math.log(value) if log else value)
         samples.append(np.array([np.mean(values) for values in of_model.values()]))
+        flat.append((before, after))
     if min(map(len, samples)) < 2:
         return
-    variances = [sample.var(ddof=1) / len(sample) for sample in samples]
+    estimate, low, high = _welch(*samples)
+    (before_a, after_a), (before_b, after_b) = flat
+    low, high = (-math.inf if after_a or before_b else low), (math.inf if before_a or after_b else high)
+    told = [f"{sum(ends)} curves {when} their knee" for ends, when in zip(zip(*flat, strict=True), WHEN, strict=True)]
+    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
+    note = "; ".join(part for part in told if not part.startswith("0 ")) or None
+    yield Piece(name, estimate, low, high, note=note)
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """The difference of two samples' means, two values or more each, and its 95 % interval (Welch's t)."""
+    variances = [sample.var(ddof=1) / len(sample) for sample in (a, b)]
     error = math.sqrt(sum(variances))
     freedom = (
-        sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True)) if error else 1
+        sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, (a, b), strict=True)) if error else 1
     )
-    estimate, half = float(samples[0].mean() - samples[1].mean()), float(student.ppf(1 - ALPHA / 2, freedom) * error)
-    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
-    yield Piece(name, estimate, estimate - half, estimate + half)
+    estimate, half = float(a.mean() - b.mean()), float(student.ppf(1 - ALPHA / 2, freedom) * error)
+    return estimate, estimate - half, estimate + half
 
 
 def _limits(found: Mapping[str, pd.DataFrame]) -> dict[tuple, str | None]:
@@ -346,7 +429,7 @@ def _limits(found: Mapping[str, pd.DataFrame]) -> dict[tuple, str | None]:
 
 
 def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
-    limits = _limits(found)
+    limits, sides = _limits(found), _sides(found)
     headline = {tuple(row[name] for name in CURVE): row["headline"] for row in found["knees"].to_dict("records")}
     for row in frame.sort_values(["task", "model_a", "model_b", "pattern_a", "pattern_b", "metric"]).to_dict("records"):
         curves = [(row[f"model_{s}"], row["task"], row[f"pattern_{s}"], row["metric"]) for s in "ab"]
@@ -355,11 +438,13 @@ def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping)
         same = row["pattern_a"] if row["between"] == "model" else row["model_a"]
         name = f"{same}, {row['task']}: {row[row['between'] + '_a']} less {row[row['between'] + '_b']}"
         if not row["n_replicates"]:
-            yield Piece(name)
+            yield Piece(name, measured=False)
             continue
         limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
         ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
-        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited)
+        both = [sides(curve) for curve in curves]
+        at = partial(comparisons.ends, *both) if all(both) else None
+        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited, at=at)
 
 
 def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
@@ -370,6 +455,9 @@ def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping)
         both = [knees.get((key[0], key[1], pattern, key[2])) for pattern in key[3:]]
         known = [knee for knee in both if knee is not None]
         if not known or not known[0]["headline"]:
+            continue
+        if any(NOTHING_TO_LOSE in str(knee["reason"]) for knee in known):
+            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}", measured=False)
             continue
         for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
             low, high = (100 * row[f"sparsity_{end}"] for end in ("from", "to"))
@@ -393,15 +481,19 @@ def _widest(rows: Sequence[Mapping]) -> list[Mapping]:
 def _layers(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
     """What of the pruned weights lies in the feed-forward layers, or how much larger their rate is than that of attention."""
     for (model, pattern, sparsity), rows in frame.groupby(["model", "pattern", "sparsity"], sort=True):
-        counts = rows.groupby("sublayer")[["n", "pruned"]].sum()
+        counts = rows.groupby("sublayer")[["n", "pruned", "boundary"]].sum()
         if not rows["pruned"].sum() or not {"mlp", "attention"} <= {*counts.index}:
             continue
         rates = counts["pruned"] / counts["n"]
-        value = counts["pruned"]["mlp"] / counts["pruned"].sum()
+        value, bound = (counts[of]["mlp"] / counts["pruned"].sum() for of in ("pruned", "boundary"))
         if read == "rate_of_mlp_less_attention":
             value = rates["mlp"] - rates["attention"]
+            bound = (counts["boundary"] / counts["n"])[["mlp", "attention"]].sum()
         note = f"these layers hold {counts['n']['mlp'] / counts['n'].sum():.3f} of the prunable weights"
-        yield Piece(f"{model}, {pattern}, {100 * sparsity:.0f} %", value, value, value, note=note)
+        note += f"; counted to ± {bound:.2g}, a bin of the spectrum" if bound else ""
+        yield Piece(
+            f"{model}, {pattern}, {100 * sparsity:g} %", value, value - bound, value + bound, note=note, counted=True
+        )
 
 
 def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
@@ -411,9 +503,9 @@ def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) 
         masks = [
             " ".join(filter(None, [row[f"pattern_{s}"], row[f"task_{s}"], f"seed {row[f'seed_{s}']}"])) for s in "ab"
         ]
-        name = f"{row['model_a']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:.0f} %"
+        name = f"{row['model_a']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:g} %"
         if row["model_b"] != row["model_a"]:
-            name = f"{row['model_a']} and {row['model_b']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:.0f} %"
+            name = f"{row['model_a']} and {row['model_b']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:g} %"
         yield Piece(name, *[float(row[read])] * 3, note=f"chance {row[f'{read}_chance']:.3f}")
 
 
@@ -426,18 +518,34 @@ def _abruptness(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) 
             _number(row["jump_low"], -math.inf),
             _number(row["jump_high"], math.inf),
             word=word,
-            note=None if word else row["conclusion"],
+            measured=word is not None,  # too few checkpoints
         )
 
 
 def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Mapping) -> Iterator[Piece]:
+    """Groups of trainings, with trainings as the sample (Welch), each with its mean over the checkpoints that all of them have.
+
+    The interval of the table itself is along the trainings that are there: it says nothing of others.
+    """
     frame = frame[frame["tensor"] == "all"]
+    if frame.empty:
+        return
+    known = found["trajectory"]
+    known = known[(known["tensor"] == "all") & known["suspect"].isna()]
     for row in frame.sort_values(["series", "measure", "group_a", "group_b"]).to_dict("records"):
-        one = min(row["n_trainings_a"], row["n_trainings_b"]) < 2
-        ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
-        limited = "one training of a group: nothing is known of others of its recipe" if one else None
         name = f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
-        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited)
+        if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
+            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+            yield Piece(name, row["difference"], *ends, limited=ONE_TRAINING)
+            continue
+        part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
+        part = part[part["group"].isin([row["group_a"], row["group_b"]])]
+        values = part.pivot_table(index="position", columns=["group", "training"], values="value").dropna()
+        samples = [values.loc[:, values.columns.get_level_values(0) == row[f"group_{side}"]].mean() for side in "ab"]
+        if values.empty or min(map(len, samples)) < 2:
+            yield Piece(name, measured=False)
+            continue
+        yield Piece(name, *_welch(*(sample.to_numpy() for sample in samples)))
 
 
 GATHERED = {

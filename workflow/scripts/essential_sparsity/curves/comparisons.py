@@ -2,8 +2,9 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ def table(resamples: pd.DataFrame, between: Sequence[str]) -> pd.DataFrame:
     `resamples`: the table of that name. A row of replicates stands for the same resample of the items in both curves where both were evaluated on the same
     ones (`paired`); what seeds do beyond dense is their own.
     """
-    rows, curves = [], [_side(row) for row in resamples.to_dict("records")] if between else []
+    rows, curves = [], [side(row) for row in resamples.to_dict("records")] if between else []
     for column in between:
         others = [name for name in CURVE if name != column]
         kinds = {}
@@ -46,7 +47,8 @@ def table(resamples: pd.DataFrame, between: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _side(row: dict) -> Side:
+def side(row: Mapping[str, Any]) -> Side:
+    """The side that a row of the table `resamples` is."""
     levels, outside = (
         None if pd.isna(row[name]) else np.array(json.loads(row[name])) for name in ("levels", "outside")
     )
@@ -61,6 +63,12 @@ def _side(row: dict) -> Side:
         None if outside is None else gaps(levels, outside),
         row["stream"],
     )
+
+
+def ends(a: Side, b: Side, alpha: float = ALPHA) -> tuple[float, float]:
+    """The interval of a's essential sparsity less b's, plain percentiles over replicates; infinite beyond the levels."""
+    (low_a, high_a), (low_b, high_b) = a.gaps, b.gaps
+    return percentiles((a.gap[0] - b.gap[1], a.gap[1] - b.gap[0]), low_a - high_b, high_a - low_b, alpha)
 
 
 def _difference(a: Side, b: Side, column: str) -> dict:
@@ -79,8 +87,7 @@ def _difference(a: Side, b: Side, column: str) -> dict:
     if a.gaps is None or b.gaps is None:
         return row
     (low_a, high_a), (low_b, high_b) = a.gaps, b.gaps
-    own = a.gap[0] - b.gap[1], a.gap[1] - b.gap[0]
-    low, high = percentiles(own, low_a - high_b, high_a - low_b)
+    low, high = ends(a, b)
     above, below = low_a >= high_b, low_b >= high_a
     share = float((above + 0.5 * ~(above | below)).mean())
     row |= {"low": or_none(low), "high": or_none(high), "share_a_larger": share}

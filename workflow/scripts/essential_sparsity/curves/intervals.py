@@ -17,14 +17,16 @@ def gaps(levels: np.ndarray, outside: np.ndarray) -> np.ndarray:
     return np.stack([ends[outside - 1], ends[outside]])
 
 
-def percentiles(own: tuple[float, float], lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
-    """What all but 2.5 % of the replicates (B) lie above, and below, widened to hold what was found itself (`own`).
+def percentiles(
+    own: tuple[float, float], lows: np.ndarray, highs: np.ndarray, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """What all but `alpha` / 2 of the replicates (B) lie above, and below, widened to hold what was found itself (`own`).
 
     Order statistics, of which infinite ones are the largest: the interval's ends are values that replicates have.
     """
     size = len(lows)
-    low = np.sort(lows)[int(np.ceil(ALPHA / 2 * size)) - 1]
-    high = np.sort(highs)[int(np.ceil((1 - ALPHA / 2) * size)) - 1]
+    low = np.sort(lows)[int(np.ceil(alpha / 2 * size)) - 1]
+    high = np.sort(highs)[int(np.ceil((1 - alpha / 2) * size)) - 1]
     return min(float(low), own[0]), max(float(high), own[1])
 
 

@@ -28,6 +28,7 @@ READ: dict[
 }
 KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "logistic": 4, "hinge": 4}  # parameters of each
+NOTHING_TO_LOSE = "it has nothing to lose"  # why nothing is read: the dense model collapsed, or guesses
 CONVINCING = 0.9  # evidence from which a shape is named
 RUN = ["model", "task", "pattern", "sparsity", "seed"]
 
@@ -150,9 +151,9 @@ def _readable(curve: Curve) -> str | None:
     if not len(curve.levels) or curve.levels[0] != 0:
         return "no dense value: no dense run of the same seeds has a defined metric to compare with"
     if curve.ruined:
-        return f"the dense model collapsed: it has nothing to lose ({curve.ruined}). Leave that seed or checkpoint out of the grid"
+        return f"the dense model collapsed: {NOTHING_TO_LOSE} ({curve.ruined}). Leave that seed or checkpoint out of the grid"
     if curve.guessing:
-        return f"the dense model guesses: {curve.guessing}. It has nothing to lose"
+        return f"the dense model guesses: {curve.guessing}; {NOTHING_TO_LOSE}"
     if len(curve.levels) < MIN_LEVELS:
         counted = (
             f"{len(curve.levels)} level{'s' if len(curve.levels) > 1 else ''} with a defined metric, dense included"

@@ -5,7 +5,8 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 
 from typing import Any
 
-from essential_sparsity import codefiles
+from essential_sparsity import codefiles, errors, patterns
+from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema, read_file
 
 TABLES = {  # table -> its readings, of which the first is read where a claim names none
@@ -17,6 +18,8 @@ TABLES = {  # table -> its readings, of which the first is read where a claim na
     "abruptness": ("conclusion",),
     "contrasts": ("difference",),
 }
+MODEL_TYPES = ("encoder", "decoder", "vision")
+BESIDE = ("trajectory",)  # tables that some of these are judged with
 WORDS = {"shape": ("hinge", "smooth"), "conclusion": ("abrupt", "gradual", "nothing")}  # readings that are words
 LEVELLED = ("differences", "layers", "similarity")
 SINGLE = ("knees",)  # tables of single curves, whose rows can be paired or grouped
@@ -52,6 +55,28 @@ def reading(claim: dict[str, Any]) -> str:
     return claim.get("read") or TABLES[claim["table"]][0]
 
 
+def _check_values(where: str, columns: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Values that no row can have: of another type, or a pattern, metric or type of model that there is not."""
+    for column, value in asked.items():
+        kind = columns[column]["type"] if column in columns else "yes or no" if column == "more_data" else "text"
+        for one in value if isinstance(value, list) else [value]:
+            if kind not in ({str: ["text"], bool: ["yes or no"]}.get(type(one), ["number", "whole number"])):
+                raise ConfigError(f"{where}, where.{column}: {one!r}; a {kind} is expected.")
+            if kind != "text" or "*" in one:
+                continue
+            base = column.removesuffix("_a").removesuffix("_b")
+            if base == "pattern":
+                try:
+                    patterns.find(one)
+                except errors.UserError as error:
+                    raise ConfigError(f"{where}, where.{column}: {error}") from None
+            known = {"type": MODEL_TYPES, "metric": METRICS}.get(base)
+            if known and one not in known:
+                raise ConfigError(
+                    f"{where}, where.{column}: there is no {one!r}{hint(one, known)} Known: {', '.join(known)}."
+                )
+
+
 def _check(where: str, row: dict[str, Any]) -> None:
     table = row["table"]
     if table not in TABLES:
@@ -65,6 +90,7 @@ def _check(where: str, row: dict[str, Any]) -> None:
     asked = [*row["where"], *([row["groups"]["column"]] if "groups" in row else [])]
     if wrong := [column for column in asked if column not in columns]:
         raise ConfigError(f"{where}, where: the table {table} has no column {wrong[0]!r}{hint(wrong[0], columns)}")
+    _check_values(where, codefiles.described(table)["columns"], row["where"])
     if "levels" in row and (table not in LEVELLED or row["levels"][0] > row["levels"][1]):
         raise ConfigError(
             f"{where}, levels: [lowest, highest] sparsity, of the tables {', '.join(LEVELLED)} alone; got {row['levels']}."

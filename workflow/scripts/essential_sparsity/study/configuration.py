@@ -5,7 +5,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 
 import argparse
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -109,20 +109,23 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
             f"{path}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
             f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
         )
-    said = {key for path in paths for key in read_file(path)} | given.keys()
+    said: dict = {}
+    for found in (*map(read_file, paths), given):
+        _update(said, found)
     return with_parts(merged | dict.fromkeys(off - given.keys()), said)
 
 
-def with_parts(config: dict, said: Collection[str]) -> dict:
+def with_parts(config: dict, said: Mapping[str, Any]) -> dict:
     """A configuration with what the studies of its `parts` ask for: their grids, series, levels of masks and comparisons.
 
     Other keys of a part hold for the whole study or not at all: a calibration is added where the study chooses none for that type of
-    model, and whatever else a part says must be what the study says (`said`: the keys that it says itself, which win). ConfigError.
+    model, and whatever else a part says must be what the study says (`said`: what it says itself, which wins). ConfigError.
     """
     config = {**config}
     parts = config.pop("parts", None)
     if parts is None:
         return config
+    check(config, load_schema("config"), "the configuration")
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
         raise ConfigError(
             f"parts: {parts!r:.60}; expected a list of configuration files, such as [config/language.yaml]."
@@ -130,12 +133,13 @@ def with_parts(config: dict, said: Collection[str]) -> dict:
     grid = [*config["grid"]] if "grid" in said else []
     emergence = {key: [*config["emergence"][key]] for key in ("series", "mask_sparsities")}
     compare = [*config["knees"]["compare"]]
-    calibration, chosen = {**(config.get("calibration") or {})}, {}
+    own, chosen = said.get("calibration", {}), {}
     for part in parts:
-        found = read_file(part)
+        found = {key: None if value == {} else value for key, value in read_file(part).items()}
+        check({key: value for key, value in found.items() if value is not None}, _of_part(), part)
         if "parts" in found:
             raise ConfigError(f"{part}: a part has no parts of its own. Name its parts beside it.")
-        grid += found.pop("grid", [])
+        grid += found.pop("grid", None) or []
         for key, values in (found.pop("emergence", None) or {}).items():
             emergence[key] = [
                 *emergence.get(key, []),
@@ -143,7 +147,7 @@ def with_parts(config: dict, said: Collection[str]) -> dict:
             ]
         compare += [column for column in (found.pop("knees", None) or {}).get("compare", []) if column not in compare]
         for kind, row in (found.pop("calibration", None) or {}).items():
-            if "calibration" not in said and chosen.setdefault(kind, row) != row:
+            if own is not None and kind not in own and chosen.setdefault(kind, row) != row:
                 raise ConfigError(
                     f"{part}, calibration.{kind}: {row!r}, but another part says {chosen[kind]!r}. Choose one in the study."
                 )
@@ -157,8 +161,15 @@ def with_parts(config: dict, said: Collection[str]) -> dict:
         "grid": grid,
         "emergence": emergence,
         "knees": config["knees"] | {"compare": compare},
-        "calibration": calibration | chosen,
+        "calibration": (config.get("calibration") or {}) | chosen,
     }
+
+
+def _of_part() -> dict:
+    """The schema of a configuration file that may leave keys out."""
+    whole = load_schema("config")
+    keys = {name: {**said, "required": []} for name, said in whole["properties"].items()}
+    return {**whole, "required": [], "properties": keys}
 
 
 def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
