@@ -276,14 +276,15 @@ def test_what_decides_pruned_blocks_that_outlive_a_job(llama, tmp_path, change, 
     assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("differs", ["texts", "seed", "pattern", "sparsity", "versions"])
+@pytest.mark.parametrize("differs", ["texts", "seed", "ties", "pattern", "sparsity", "versions"])
 def test_pruned_blocks_of_another_job_are_not_taken(llama, tmp_path, differs, capsys, monkeypatch):
     """Even if its folder were the same."""
     settings = tiny.PERPLEXITY | {"calibration": ROW, "threads": 1}
     work = resume.Work(tmp_path / "work", {"code": "c0de"})
 
     def first(pattern="sparsegpt", sparsity=0.5, seed=0, frame=None):
-        frame = texts() if frame is None else frame
+        if frame is None:  # of one document alone every seed draws the same
+            frame = texts(n=1, words=60) if differs == "ties" else texts()
         next(
             evaluation.evaluate(
                 llama, tiny.reviews(), settings, pattern, [sparsity], seed, work=work, calibration=frame
@@ -294,7 +295,12 @@ def test_pruned_blocks_of_another_job_are_not_taken(llama, tmp_path, differs, ca
     if differs == "versions":
         monkeypatch.setattr(resume, "versions", lambda device: {"torch": "3", "device": device})
     capsys.readouterr()
-    other = {"texts": {"frame": texts(seed=5)}, "seed": {"seed": 1}, "pattern": {"pattern": "wanda"}}
+    other = {
+        "texts": {"frame": texts(seed=5)},
+        "seed": {"seed": 1},
+        "ties": {"seed": 1},
+        "pattern": {"pattern": "wanda"},
+    }
     first(**(other | {"sparsity": {"sparsity": 0.5002}, "versions": {}})[differs])
     assert "calibrated-0.500/0000 is not used" in capsys.readouterr().out
 
