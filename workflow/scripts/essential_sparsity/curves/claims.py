@@ -166,7 +166,7 @@ def _because(
     count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:
         if lacking is None:
-            lacking = f"{count} pieces of evidence, where {claim.get('fewest', 1)} are needed"
+            lacking = f"{count} piece{'' if count == 1 else 's'} of evidence, where {claim.get('fewest', 1)} are needed"
         return f"{lacking[0].upper()}{lacking[1:]}.{more} It takes {claim['needs']}."
     if verdict == UNDECIDED:
         told = (
