@@ -319,6 +319,19 @@ def test_a_pair_counts_once_and_either_way():
     assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-0.2, -0.25, -0.15])
 
 
+def test_a_pair_that_fits_both_ways_is_not_read_the_way_that_its_names_sort():
+    row = {
+        "task": "t", "metric": "accuracy", "between": "model", "model_a": "opt-125m", "model_b": "opt-350m", "pattern_a": "global",
+        "pattern_b": "global", "difference": 0.2, "low": 0.15, "high": 0.25, "n_replicates": 9,
+    }  # fmt: skip
+    curves = [knee(model, "t") for model in ("opt-125m", "opt-350m")]
+    found = {"comparisons": rows_of("comparisons", row), "knees": rows_of("knees", *curves)}
+    claim = EVERY | {"table": "comparisons", "where": {"model_a": "opt-*", "model_b": "opt-*"}, "expect": {"above": 0}}
+    verdict, evidence = judged(claim, found)
+    assert verdict["verdict"] == NOT_SUPPORTED
+    assert {piece["agrees"] for piece in evidence} == {"for", "against"}
+
+
 def test_ranges_of_levels_stand_for_their_levels():
     claim = next(claim for claim in SHIPPED if claim["claim"] == "random-far-below")
     base = {
