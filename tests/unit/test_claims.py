@@ -633,6 +633,8 @@ def test_one_seed_of_either_curve_of_a_pair_decides_nothing(column):
     verdict, (piece,) = judged(claim, found)
     assert (verdict["verdict"], piece["agrees"]) == (UNDECIDED, "neither")
     assert "one seed" in piece["note"]
+    lone = {**found, "comparisons": rows_of("comparisons", row | {"low": None, "high": None, "n_replicates": 0})}
+    assert judged(claim, lone)[0]["verdict"] == NOT_TESTABLE
     tasks = EVERY | {"pairs": "task"}
     both = rows_of("knees", *(knee(task=t, low=low, high=low + 0.1, seeds=n) for t, low, n in
                               (("a", 0.7, 1 if column == "a" else 2), ("b", 0.1, 1 if column == "b" else 2))))  # fmt: skip
