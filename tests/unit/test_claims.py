@@ -232,6 +232,8 @@ def test_one_of_many_decides_only_by_an_interval_that_holds_for_all():
         ({"within": [-1, 1]}, 0.0, 0.0, "for"),
         ({"within": [-1, 1]}, 0.5, 1.5, "neither"),
         ({"within": [-1, 1]}, 1.5, 2.0, "against"),
+        ({"within": [-1, 1]}, 1.0, 2.0, "neither"),
+        ({"within": [-1, 1]}, -2.0, -1.0, "neither"),
         ({"within": [-1, 1]}, -math.inf, 2.0, "neither"),
     ],
 )
@@ -554,10 +556,17 @@ def test_groups_of_trainings_are_samples_of_trainings():
             | {"model": f"{group}{i}-{position}", "position": position, "suspect": suspect}
             for group, both in values.items()
             for i, value in enumerate(both)
-            for position, suspect in ((0.0, None), (1.0, None))
+            for position, suspect in ((0.0, None), (1.0, None), (3.0, "repeated"))
         ]
-        rows += [rows[0] | {"position": 2.0, "value": 99.0}, rows[0] | {"position": 3.0, "suspect": "repeated"}]
-        found = {"contrasts": rows_of("contrasts", row), "trajectory": rows_of("trajectory", *rows)}
+        rows = [row | ({"value": 50 * row["value"]} if row["suspect"] else {}) for row in rows]
+        rows += [
+            rows[0] | {"position": 2.0, "value": 99.0},
+            *(row | {"tensor": "q", "value": 9 * row["value"]} for row in rows),
+        ]
+        found = {
+            "contrasts": rows_of("contrasts", row, row | {"tensor": "q"}),
+            "trajectory": rows_of("trajectory", *rows),
+        }
         found_row, (piece,) = judged(claim, found)
         assert found_row["verdict"] == verdict
         assert np.isclose(piece["estimate"], 0.1), "at the checkpoints that all of them have"
