@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
@@ -232,6 +232,8 @@ def test_one_of_many_decides_only_by_an_interval_that_holds_for_all():
         ({"within": [-1, 1]}, 0.0, 0.0, "for"),
         ({"within": [-1, 1]}, 0.5, 1.5, "neither"),
         ({"within": [-1, 1]}, 1.5, 2.0, "against"),
+        ({"within": [-1, 1]}, 1.0, 2.0, "neither"),
+        ({"within": [-1, 1]}, -2.0, -1.0, "neither"),
         ({"within": [-1, 1]}, -math.inf, 2.0, "neither"),
     ],
 )
@@ -317,6 +319,19 @@ def test_a_pair_counts_once_and_either_way():
     turned = claim | {"fewest": 1, "where": {"between": "model", "model_a": "opt-125m", "model_b": "opt-350m"}}
     _, (piece,) = judged(turned, found)
     assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-0.2, -0.25, -0.15])
+
+
+def test_a_pair_that_fits_both_ways_is_not_read_the_way_that_its_names_sort():
+    row = {
+        "task": "t", "metric": "accuracy", "between": "model", "model_a": "opt-125m", "model_b": "opt-350m", "pattern_a": "global",
+        "pattern_b": "global", "difference": 0.2, "low": 0.15, "high": 0.25, "n_replicates": 9,
+    }  # fmt: skip
+    curves = [knee(model, "t") for model in ("opt-125m", "opt-350m")]
+    found = {"comparisons": rows_of("comparisons", row), "knees": rows_of("knees", *curves)}
+    claim = EVERY | {"table": "comparisons", "where": {"model_a": "opt-*", "model_b": "opt-*"}, "expect": {"above": 0}}
+    verdict, evidence = judged(claim, found)
+    assert verdict["verdict"] == NOT_SUPPORTED
+    assert {piece["agrees"] for piece in evidence} == {"for", "against"}
 
 
 def test_ranges_of_levels_stand_for_their_levels():
@@ -527,7 +542,7 @@ def test_groups_of_trainings_are_samples_of_trainings():
         "series": "s", "measure": "below 0.1 std", "tensor": "all", "group_a": "1B words", "group_b": "100M words",
         "n_trainings_a": 2, "n_trainings_b": 2, "difference": 0.1, "low": 0.09, "high": 0.11,
     }  # fmt: skip
-    for spread, verdict in ((0.001, SUPPORTED), (0.08, UNDECIDED)):
+    for spread, verdict in ((0.08, UNDECIDED), (0.001, SUPPORTED)):
         values = {"1B words": (0.3 - spread, 0.3 + spread), "100M words": (0.2 - spread, 0.2 + spread)}
         rows = [
             {
@@ -541,10 +556,17 @@ def test_groups_of_trainings_are_samples_of_trainings():
             | {"model": f"{group}{i}-{position}", "position": position, "suspect": suspect}
             for group, both in values.items()
             for i, value in enumerate(both)
-            for position, suspect in ((0.0, None), (1.0, None))
+            for position, suspect in ((0.0, None), (1.0, None), (3.0, "repeated"))
         ]
-        rows += [rows[0] | {"position": 2.0, "value": 99.0}, rows[0] | {"position": 3.0, "suspect": "repeated"}]
-        found = {"contrasts": rows_of("contrasts", row), "trajectory": rows_of("trajectory", *rows)}
+        rows = [row | ({"value": 50 * row["value"]} if row["suspect"] else {}) for row in rows]
+        rows += [
+            rows[0] | {"position": 2.0, "value": 99.0},
+            *(row | {"tensor": "q", "value": 9 * row["value"]} for row in rows),
+        ]
+        found = {
+            "contrasts": rows_of("contrasts", row, row | {"tensor": "q"}),
+            "trajectory": rows_of("trajectory", *rows),
+        }
         found_row, (piece,) = judged(claim, found)
         assert found_row["verdict"] == verdict
         assert np.isclose(piece["estimate"], 0.1), "at the checkpoints that all of them have"
@@ -557,6 +579,181 @@ def test_groups_of_trainings_are_samples_of_trainings():
         assert judged(claim, turned)[1][0]["estimate"] == piece["estimate"]
     alone = {**found, "contrasts": rows_of("contrasts", row | {"n_trainings_b": 1})}
     assert judged(claim, alone)[0]["verdict"] == UNDECIDED
+
+
+def resample_of(curve: dict, levels: list[float], outside: np.ndarray) -> dict:
+    """A row of the table of resamples of a curve: the place of the first level that is out, of each."""
+    row = {name: curve[name] for name in ("model", "task", "pattern", "metric", "essential_sparsity")}
+    place = int(np.median(outside))
+    row |= {"bracket_low": levels[place - 1], "bracket_high": levels[place], "levels": json.dumps(levels)}
+    return row | {"outside": json.dumps(outside.tolist()), "stream": "s"}
+
+
+def test_pairs_of_curves_hold_for_all_pieces_by_their_resamples():
+    """Read either way round: a less b, at a level of 5 % over the pieces."""
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "bert-over-opt")
+    row = {
+        "metric": "accuracy", "between": "model", "model_a": "opt-125m", "model_b": "bert-base", "pattern_a": "global",
+        "pattern_b": "global", "n_replicates": 1000, "difference": -0.3, "low": -0.5, "high": -0.1,
+    }  # fmt: skip
+    levels, early = [0.0, 0.1, 0.2, 0.4, 0.6], np.full(1000, 1)
+    late = np.where(
+        np.arange(1000) < 20, 2, 4
+    )  # 2 % of the resamples drop in the second gap: rare for one piece, not for two
+    rows, curves, resamples = [], [], []
+    for task in ("t0", "t1"):
+        rows.append(row | {"task": task})
+        for model, outside in (("bert-base", late), ("opt-125m", early)):
+            curves.append(knee(model, task))
+            resamples.append(resample_of(curves[-1], levels, outside))
+    found = {"comparisons": rows_of("comparisons", *rows), "knees": rows_of("knees", *curves)}
+    found["resamples"] = rows_of("resamples", *resamples)
+    _, evidence = judged(claim, found)
+    for piece in evidence:
+        assert piece["evidence"].endswith("bert-base less opt-125m")
+        assert np.allclose([piece["low"], piece["high"]], [0.1, 0.5])
+        assert np.allclose([piece["low_all"], piece["high_all"]], [0.0, 0.6])
+
+
+def test_pairs_of_tasks_hold_for_all_pieces_by_their_resamples():
+    claim = EVERY | {"pairs": "task", "expect": {"above": 0.1}, "over": "some"}
+    levels, curves = (
+        [0.0, 0.2, 0.3, 0.5, 0.6],
+        [knee(task="a", low=0.5, high=0.6), *(knee(task=t, low=0.2, high=0.3) for t in "bc")],
+    )
+    outside = [np.full(1000, 4), *(np.where(np.arange(1000) < 20, 3, 2) for _ in "bc")]
+    resamples = [resample_of(curve, levels, own) for curve, own in zip(curves, outside, strict=True)]
+    found = {"knees": rows_of("knees", *curves), "resamples": rows_of("resamples", *resamples)}
+    row, evidence = judged(claim, found)
+    ends = {piece["evidence"][-8:]: (piece["low"], piece["low_all"], piece["high_all"]) for piece in evidence}
+    assert np.allclose(ends["a less b"], (0.2, 0.0, 0.4))
+    assert row["verdict"] == UNDECIDED
+
+
+@pytest.mark.parametrize("column", ["a", "b"])
+def test_one_seed_of_either_curve_of_a_pair_decides_nothing(column):
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "sparsegpt-extends")
+    row = {
+        "task": "t", "metric": "accuracy", "between": "pattern", "model_a": "m", "model_b": "m", "pattern_a": "global",
+        "pattern_b": "sparsegpt", "difference": -0.2, "low": -0.3, "high": -0.1, "n_replicates": 9,
+    }  # fmt: skip
+    curves = [knee("m", "t", row[f"pattern_{s}"], seeds=1 if s == column else 2) for s in "ab"]
+    found = {"comparisons": rows_of("comparisons", row), "knees": rows_of("knees", *curves)}
+    verdict, (piece,) = judged(claim, found)
+    assert (verdict["verdict"], piece["agrees"]) == (UNDECIDED, "neither")
+    assert "one seed" in piece["note"]
+    lone = {**found, "comparisons": rows_of("comparisons", row | {"low": None, "high": None, "n_replicates": 0})}
+    assert judged(claim, lone)[0]["verdict"] == NOT_TESTABLE
+    tasks = EVERY | {"pairs": "task"}
+    both = rows_of("knees", *(knee(task=t, low=low, high=low + 0.1, seeds=n) for t, low, n in
+                              (("a", 0.7, 1 if column == "a" else 2), ("b", 0.1, 1 if column == "b" else 2))))  # fmt: skip
+    assert judged(tasks, {"knees": both})[0]["verdict"] == UNDECIDED
+
+
+def test_other_metrics_than_the_headline_are_no_evidence():
+    perplexity = {"metric": "perplexity", "headline": False}
+    row, evidence = judged(EVERY, {"knees": rows_of("knees", knee(), knee(low=0.0, high=0.1, **perplexity))})
+    assert (row["verdict"], len(evidence)) == (SUPPORTED, 1)
+    base = {"model": "minilm", "task": "t", "pattern_a": "lth", "pattern_b": "global"}
+    level = {"sparsity_from": 0.6, "sparsity_to": 0.6, "n_levels": 1, "n_seeds": 2}
+    good, bad = ({"difference": v, "low": v - 0.001, "high": v + 0.001} for v in (0.1, -0.1))
+    curves = [knee(task="t", pattern=p, **more) for p in ("lth", "global") for more in ({}, perplexity)]
+    rows = [base | level | {"metric": "accuracy"} | good, base | level | {"metric": "perplexity"} | bad]
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "tickets-win-above")
+    found = {"differences": rows_of("differences", *rows), "knees": rows_of("knees", *curves)}
+    assert judged(claim, found)[0]["verdict"] == SUPPORTED
+    pair = {"task": "t", "between": "pattern", "model_a": "minilm", "model_b": "minilm", "n_replicates": 9}
+    pair |= {"pattern_a": "lth", "pattern_b": "global"}
+    rows = [pair | {"metric": "accuracy"} | good, pair | {"metric": "perplexity"} | bad]
+    of = EVERY | {"table": "comparisons", "where": {"pattern_a": "lth"}, "expect": {"above": 0}}
+    found = {"comparisons": rows_of("comparisons", *rows), "knees": rows_of("knees", *curves)}
+    assert judged(of, found)[0]["verdict"] == SUPPORTED
+
+
+def test_differences_are_in_tolerances_of_their_own_task():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "random-far-below")
+    row = {"model": "minilm", "metric": "accuracy", "pattern_a": "random", "pattern_b": "global", "sparsity_from": 0.6}
+    row |= {"sparsity_to": 0.6, "n_levels": 1, "n_seeds": 2, "difference": -0.1, "low": -0.12, "high": -0.08}
+    curves = [knee(task=t, pattern=p, epsilon=e) for t, e in (("a", 0.01), ("b", 0.05)) for p in ("random", "global")]
+    rows = [row | {"task": task} for task in "ab"]
+    _, (a, b) = judged(claim, {"differences": rows_of("differences", *rows), "knees": rows_of("knees", *curves)})
+    assert np.allclose([a["estimate"], a["low"], a["high"]], [-10, -12, -8])
+    assert np.allclose([b["estimate"], b["low"], b["high"]], [-2, -2.4, -1.6])
+    assert a["unit"] == "tolerances"
+
+
+def test_models_are_the_sample_of_groups_each_with_its_mean():
+    """By hand: two means a side, Welch's degrees of freedom."""
+    ratios = {"vit-base": [20.0, 40.0], "dino-base": [90.0], "bert-base": [2.0, 3.0, 5.0], "opt-125m": [11.0]}
+    curves = [
+        knee(m, task=f"t{i}", slope_ratio=r, slope_after=-1.0) for m, own in ratios.items() for i, r in enumerate(own)
+    ]
+    _, (piece,) = judged(SHARPER, {"knees": rows_of("knees", *curves)})
+    means = {model: np.mean(np.log(own)) for model, own in ratios.items()}
+    a, b = ([means[m] for m in names] for names in (("vit-base", "dino-base"), ("bert-base", "opt-125m")))
+    expected = ttest_ind(a, b, equal_var=False)
+    assert np.isclose(piece["estimate"], np.mean(a) - np.mean(b))
+    assert np.allclose([piece["low"], piece["high"]], expected.confidence_interval())
+    assert "(2 models)" in piece["evidence"]
+
+
+def test_fewer_pieces_than_a_claim_speaks_of_decide_nothing():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "bert-free")
+    for tasks, verdict in (("a", NOT_TESTABLE), ("ab", SUPPORTED)):
+        found = {"knees": rows_of("knees", *(knee("bert-base", task) for task in tasks))}
+        row, _ = judged(claim, found)
+        assert row["verdict"] == verdict
+        assert row["n_evidence"] == len(tasks)
+        assert ("1 piece of evidence, where 2 are needed" in row["because"]) is (verdict == NOT_TESTABLE)
+
+
+def test_runs_that_are_missing_are_told():
+    _, (piece,) = judged(EVERY, {"knees": rows_of("knees", knee(n_missing=3))})
+    assert piece["note"] == "3 runs missing"
+
+
+def test_an_unknown_lower_end_is_no_lower_end():
+    """Null is beyond what was measured, not 0."""
+    row = knee(low=0.0, high=0.3) | {"last_compliant": 0.3, "last_compliant_low": None, "last_compliant_high": 0.4}
+    for expect, agrees in (({"above": 0}, "neither"), ({"below": 0.5}, "for")):
+        _, (piece,) = judged(EVERY | {"read": "last_compliant", "expect": expect}, {"knees": rows_of("knees", row)})
+        assert piece["agrees"] == agrees
+        assert pd.isna(piece["low"])
+    row |= {"last_compliant_low": 0.3, "last_compliant_high": None}
+    _, (piece,) = judged(EVERY | {"read": "last_compliant", "expect": {"below": 1}}, {"knees": rows_of("knees", row)})
+    assert piece["agrees"] == "neither"
+
+
+def test_counts_of_claims_and_what_is_expected_stand_in_the_table():
+    curves = [knee(task="a", low=0.05, high=0.19), *(knee(task=f"t{i}") for i in range(9))]
+    row, evidence = judged(EVERY, {"knees": rows_of("knees", *curves)})
+    assert (row["n_for"], row["n_against"], row["n_against_all"]) == (9, 1, 0)
+    assert row["expected_low"] == 0.2
+    assert pd.isna(row["expected_high"])
+    assert all(piece["low_all"] < piece["low"] < piece["high"] < piece["high_all"] for piece in evidence)
+    assert not any(piece["exact"] for piece in evidence)
+
+
+def test_masks_are_compared_as_wholes():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "tickets-alike")
+    row = {
+        "model_a": "m", "model_b": "m", "between": "pattern", "pattern_a": "global", "pattern_b": "lth", "sparsity": 0.2,
+        "cosine_kept_chance": 0.8,
+    }  # fmt: skip
+    rows = [row | {"scope": "model", "cosine_kept": 0.97}, row | {"scope": "layer", "part": "0", "cosine_kept": 0.5}]
+    verdict, (piece,) = judged(claim, {"similarity": rows_of("similarity", *rows)})
+    assert verdict["verdict"] == SUPPORTED
+    assert piece["exact"]
+
+
+def test_probes_are_drawn_as_training_is():
+    assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="probe"))})[0]["verdict"] == UNDECIDED
+
+
+def test_curves_of_two_patterns_are_no_pair_of_tasks():
+    curves = [knee(task="a", pattern="global"), knee(task="b", pattern="nm4")]
+    claim = EVERY | {"pairs": "task", "where": {"type": "encoder"}}
+    assert judged(claim, {"knees": rows_of("knees", *curves)})[0]["verdict"] == NOT_TESTABLE
 
 
 def test_amounts_of_data():

@@ -218,6 +218,14 @@ def test_a_part_may_switch_off_what_the_study_has_not(tmp_path):
     assert whole(tmp_path, parts, refine=None, grid=[block("c")])["grid"] == [block("c")]
 
 
+def test_the_base_configuration_named_once_more_says_nothing_of_parts(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    paper = "config/paper.yaml"
+    assert configuration.read_config(configuration.BASE, configuration.BASE, paper) == configuration.read_config(
+        configuration.BASE, paper
+    )
+
+
 def test_calibrations_are_chosen_by_type_of_model(tmp_path):
     """What the study says of one type is not what it says of another."""
     parts = {"one.yaml": {"study": "one", "calibration": {"encoder": "mine", "decoder": "c4"}}}

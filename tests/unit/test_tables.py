@@ -116,7 +116,7 @@ def test_schema_says_what_each_column_means(name):
 
 
 def test_an_unknown_table_names_the_known_ones():
-    known = "abruptness, comparisons, contrasts, costs, differences, fingerprints, grid, items, knees, layers, losses, missing_runs, references, resamples, runs, series, similarity"
+    known = "abruptness, claims, comparisons, contrasts, costs, differences, evidence, fingerprints, grid, items, knees, layers, losses, missing_runs, references, resamples, runs, series, similarity"
     with pytest.raises(ValueError, match=f"'run'; known are {known}"):
         tables.schema("run")
 

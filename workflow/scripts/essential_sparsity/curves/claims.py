@@ -166,7 +166,7 @@ def _because(
     count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:
         if lacking is None:
-            lacking = f"{count} pieces of evidence, where {claim.get('fewest', 1)} are needed"
+            lacking = f"{count} piece{'' if count == 1 else 's'} of evidence, where {claim.get('fewest', 1)} are needed"
         return f"{lacking[0].upper()}{lacking[1:]}.{more} It takes {claim['needs']}."
     if verdict == UNDECIDED:
         told = (
@@ -231,8 +231,9 @@ def _gathered(
     frame = _readable(claim["table"], found, types)
     for column, wanted in claim["where"].items():
         frame = frame[frame[column].map(_matching(wanted)).astype(bool)]
-    if "pair" in frame:
-        frame = frame.drop_duplicates("pair")  # both ways fit: once is enough
+    least, most = _ends(claim["expect"])
+    if "pair" in frame and least == -most:
+        frame = frame.drop_duplicates("pair")  # both ways fit and say the same: once is enough
     if "levels" in claim:
         low, high = claim["levels"]
         columns = ("sparsity_from", "sparsity_to") if "sparsity_from" in frame else ("sparsity", "sparsity")

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from essential_sparsity import codefiles, errors
 
+BASE = "config/config.yaml"  # what every configuration extends
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 
 
@@ -110,7 +111,10 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
             f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
         )
     said: dict = {}
-    for found in (*map(read_file, paths), given):
+    own = [
+        path for path in paths if Path(path).resolve() != Path(BASE).resolve()
+    ]  # named beside itself it says nothing more
+    for found in (*map(read_file, own), given):
         _update(said, found)
     return with_parts(merged | dict.fromkeys(off - given.keys()), said)
 
@@ -193,7 +197,7 @@ def of_command(command: Sequence[str]) -> dict:
     parser.add_argument("--config", "-C", nargs="+", action="extend", default=[])
     named, _ = parser.parse_known_args(list(command))
     given = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in named.config)}
-    return read_config("config/config.yaml", *named.configfile, given=given)
+    return read_config(BASE, *named.configfile, given=given)
 
 
 def with_key(command: Sequence[str], entry: str) -> list[str]:
