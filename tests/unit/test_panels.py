@@ -98,6 +98,7 @@ def test_groups_of_items_have_panels_and_one_model_shows_its_patterns():
     runs = runs_of(("opt", "mmlu", "global"), ("opt", "mmlu", "wanda"), metrics=("accuracy", "accuracy_stem"))
     figure = drawn.panels(runs, KNEES, [("opt", "global"), ("opt", "wanda")], ["mmlu"], LABELS)
     assert [axes.get_title() for axes in axes_of(figure)] == ["mmlu", "mmlu, STEM"]
+    assert figure.get_suptitle() == "OPT"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["global", "Wanda", "tolerance below dense"]
 
 

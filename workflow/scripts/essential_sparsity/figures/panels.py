@@ -81,6 +81,8 @@ def panels(
         ]
         if len({model for model, _ in lines}) == 1:
             handles.append(Patch(color="black", alpha=0.13, linewidth=0, label="tolerance below dense"))
+        if len({model for model, _ in lines}) == 1:
+            figure.suptitle(style.title(labels["models"].get(lines[0][0], lines[0][0])), fontsize=8)
         told = f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)" if gone else None
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=told, title_fontsize=7)
     return figure
