@@ -70,7 +70,7 @@ def evidence_of(claim: dict, ends: list[tuple[float, float]], words: list[str]) 
     """A study whose evidence for a claim has these intervals, or these words."""
     table, columns = claim["table"], codefiles.described(claim["table"])["columns"]
     fixed = {column: concrete(claim, column) for column in claim["where"] if column in columns}
-    tasks = [f"task{i}" for i in range(len(ends or words))]
+    tasks = [claim["where"].get("task", "task*").replace("*", str(i)) for i in range(len(ends or words))]
     curves = []
     if table == "knees":
         pattern, model = concrete(claim, "pattern"), concrete(claim, "model", "minilm")
