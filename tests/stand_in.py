@@ -165,6 +165,20 @@ def evaluate(given: dict[str, list[str]]) -> None:
     job.run(args, VERSIONS, computed)
 
 
+def judge(given: dict[str, list[str]], digest: str) -> None:
+    """The tables of one claim, which says what it was judged by."""
+    sys.path.insert(0, str(Path.cwd() / "workflow/scripts"))
+    import pandas as pd
+
+    from essential_sparsity import tables
+
+    texts = dict.fromkeys(("source", "because", "refuted_by", "expected"), "")
+    counts = dict.fromkeys(("position", "n_evidence", "n_for", "n_against", "n_against_all"), 0)
+    row = {"claim": "one", "says": digest, "verdict": "undecided", "expected_low": None, "expected_high": None}
+    tables.write(pd.DataFrame([row | texts | counts]), "claims", given["--out"][0])
+    tables.write(pd.DataFrame([]), "evidence", given["--evidence"][0])
+
+
 def fail(outputs: list[str]) -> None:
     """End as a program does that meets a wrong input, for the files that BROKEN names."""
     broken = Path(BROKEN).read_text().split() if os.path.isfile(BROKEN) else []
@@ -180,6 +194,9 @@ def main() -> None:
         evaluate(given)
         return
     digest = told(program, given, OUTPUTS[program])
+    if program == "judge_claims":
+        judge(given, digest)
+        return
     for name in OUTPUTS[program]:
         if name == "--manifest":
             write(given[name][0], json.dumps(manifest(given)))

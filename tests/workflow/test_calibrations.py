@@ -22,6 +22,7 @@ AGAIN = {
     "collect_knees": 1,
     "tabulate_knees": 1,
     "plot_curve": 1,
+    "measure_differences": 1,
     "judge_claims": 1,
     "write_claims": 1,
     "write_provenance": 1,

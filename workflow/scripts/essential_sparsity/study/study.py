@@ -36,6 +36,7 @@ SOURCE = ("source", "id", "revision", "format", "columns", "content")
 # beside the content of its data set.
 CALIBRATING = ("essential_sparsity.pruning.calibrated", "essential_sparsity.tasks.calibrating")
 CALIBRATED_BY = ("calibration", "dataset", "split", "sequences", "length", "sampling", "seed")
+IDLE = ("resources", "missing_runs", "mixed_runs", "dense_check", "refine")  # added levels are those of rounds.json
 # The columns of a task that its numbers depend on; `metrics` chooses among numbers that are there.
 RUN_SETTINGS = [
     "dataset",
@@ -295,8 +296,8 @@ class Study:
         return [name for name in codefiles.tables() if asked[codefiles.described(name)["asked"]]]
 
     def deciding(self) -> str:
-        """The configuration without what sites and calls differ in (`resources` but for threads, `missing_runs`), as JSON."""
-        said = {key: value for key, value in self.given.items() if key not in ("resources", "missing_runs")}
+        """The configuration without the keys that decide no number (IDLE; `resources` but for threads), as JSON."""
+        said = {key: value for key, value in self.given.items() if key not in IDLE}
         return json.dumps(said | {"resources": {"threads": self.given["resources"]["threads"]}}, sort_keys=True)
 
     @cached_property
