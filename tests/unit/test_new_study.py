@@ -189,6 +189,11 @@ def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(pla
     before = {path: path.read_bytes() for path in Path("config").iterdir()}
     call("mine/bert", "--data", "mine/texts.csv")
     assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
+    models = Path("config/models.tsv")
+    models.write_text(models.read_text().replace("\nbert\tbert\t", "\nbert\tMy own words\t"))
+    assert "My own words" in models.read_text()
+    call("mine/bert", "--data", "mine/texts.csv")
+    assert "My own words" in models.read_text(), "a label is no other model"
     shutil.copytree("mine/bert", "other/bert")
     with pytest.raises(ValueError, match="has a row 'bert' already, with another id"):
         call("other/bert", "--data", "mine/texts.csv")

@@ -28,6 +28,7 @@ FINETUNE = {"epochs": 3, "learning_rate": "2e-5", "batch_size": 16, "levels_per_
 CHEAP = {"levels_per_job": 9}
 
 
+WORDS = ("label", "note", "parameters")  # columns that decide no number: those of a row that is there stay
 ANOTHER = {  # table -> what to do where its row is another one
     "models": f"Give this one another name, {option('name')}",
     "tasks": f"Give this one another name, {option('task-name')}; or take that one as it is, {option('task')} in the place of DATA",
@@ -150,7 +151,8 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
             )
         if row[key] in there:
             own = there[row[key]]
-            differing = [column for column, value in row.items() if own[column] not in (value, _typed(value))]
+            decisive = {column: value for column, value in row.items() if column not in WORDS}
+            differing = [column for column, value in decisive.items() if own[column] not in (value, _typed(value))]
             if differing:
                 raise ConfigError(
                     f"{file} has a row {row[key]!r} already, with another {differing[0]} ({own[differing[0]]!r} instead of "
