@@ -21,7 +21,8 @@ def test_the_literal_command_gives_the_bytes_of_a_local_run(study, expected):
     assert {job["State"] for job in jobs} == {"COMPLETED"}
     assert (
         sorted(job["Comment"].split("_wildcards")[0] for job in jobs)
-        == ["rule_count_layers", "rule_fit_knees", "rule_measure_spectrum"] + ["rule_prune_eval"] * 10
+        == ["rule_count_layers", "rule_fit_knees", "rule_measure_differences", "rule_measure_spectrum"]
+        + ["rule_prune_eval"] * 10
     )
     for job in jobs:
         asked = request(job)
