@@ -16,16 +16,7 @@ MODEL_FIGURES = [
     for task, models in MODELS_OF.items()
     if len(models) > 1
 ]
-PANELS = panels.chosen(
-    {
-        name: given
-        for name, given in CONFIG["figures"].get("panels", {}).items()
-        if given
-    },
-    STUDY.patterns,
-    MODELS,
-    TASKS,
-)
+PANELS = panels.chosen(CONFIG["figures"].get("panels"), STUDY.patterns, MODELS, TASKS)
 PANEL_FIGURES = [f"{OUT}/figures/panels/{name}.svg" for name in PANELS]
 LAYER_FIGURES = [
     f"{OUT}/figures/layers/{model}.svg"

@@ -17,6 +17,7 @@ from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import calibrated, masks, smallest, sparsegpt, wanda
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.spectrum import level_count
+from essential_sparsity.pruning.statistics import Statistics
 
 CALIBRATED = [name for name in patterns.PATTERNS if patterns.find(name).needs == "calibration"]
 
@@ -334,7 +335,7 @@ def test_sparsegpt_s_first_block_is_pruned_with_the_hessians_of_its_own_inputs()
 def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
     described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, 6), 1) for name in "abcd"]
     own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
-    statistics = calibrated.Statistics(own, torch.device("cpu"), hessians=True)
+    statistics = Statistics(own, torch.device("cpu"), hessians=True)
     values, other = torch.randn(2, 5, 6)
     expected = [values.T @ values, values.T @ values, other.T @ other, 4 * other.T @ other]
     statistics.add(own[0], values)

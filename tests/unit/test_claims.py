@@ -15,9 +15,11 @@ from scipy.stats import t as student
 from essential_sparsity import codefiles, tables
 from essential_sparsity.curves import claims
 from essential_sparsity.curves.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
+from essential_sparsity.curves.evidence import Known, Piece
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.figures import claims as pages
 from essential_sparsity.study import claims as asked
+from essential_sparsity.study import series
 from essential_sparsity.study.configuration import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ TYPES = {
     "vit-base": "vision", "deit-base": "vision", "dino-base": "vision",
 }  # fmt: skip
 HALF = student.ppf(0.975, 2) * math.sqrt(2)  # half Welch's interval of x ± 1 less y ± 1
+KNOWN = Known(TYPES, series.amount)
 BLANK = {"text": "", "whole number": 0, "number": 0.0, "yes or no": False}
 
 
@@ -54,7 +57,7 @@ def knee(model="minilm", task="sst2", pattern="global", low=0.3, high=0.5, seeds
 
 
 def judged(claim: dict, found: dict[str, pd.DataFrame]) -> tuple[dict, list[dict]]:
-    rows, evidence = claims.judge([claim], {claim["claim"]: asked.reading(claim)}, found, TYPES)
+    rows, evidence = claims.judge([claim], {claim["claim"]: asked.reading(claim)}, found, KNOWN)
     return rows.iloc[0].to_dict(), evidence.to_dict("records")
 
 
@@ -244,12 +247,12 @@ def test_what_an_interval_says(expect, low, high, agrees):
 
 
 def test_widened_interval_is_bonferronis():
-    piece = claims.Piece("x", 1.0, 0.0, 3.0)
+    piece = Piece("x", 1.0, 0.0, 3.0)
     low, high = piece.widened(10)
     factor = norm.ppf(1 - 0.05 / 20) / norm.ppf(0.975)
     assert np.allclose([1 - low, high - 1], [factor, 2 * factor])
     assert piece.widened(1) == (0.0, 3.0)
-    assert claims.Piece("x", math.nan, 0.1, math.inf).widened(2) == (-math.inf, math.inf)
+    assert Piece("x", math.nan, 0.1, math.inf).widened(2) == (-math.inf, math.inf)
 
 
 def test_chance_of_a_false_verdict_is_five_per_cent_at_most():
@@ -458,7 +461,7 @@ def test_levels_close_to_each_other_are_pieces_of_their_own(tmp_path):
         for level in (0.312, 0.314, 0.29)
         for part in ("mlp", "attention")
     ]
-    _, evidence = claims.judge([claim], {claim["claim"]: "share_of_mlp"}, {"layers": rows_of("layers", *rows)}, TYPES)
+    _, evidence = claims.judge([claim], {claim["claim"]: "share_of_mlp"}, {"layers": rows_of("layers", *rows)}, KNOWN)
     tables.write(evidence, "evidence", tmp_path / "evidence.parquet")
     assert sorted(evidence["evidence"]) == ["m, global, 29 %", "m, global, 31.2 %", "m, global, 31.4 %"]
     alike = next(claim for claim in SHIPPED if claim["claim"] == "tickets-alike")
@@ -746,6 +749,16 @@ def test_masks_are_compared_as_wholes():
     assert piece["exact"]
 
 
+def test_a_curve_that_does_not_drop_has_no_sharp_or_gradual_drop():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "sharp-drop")
+    flat = knee(shape="smooth", evidence_hinge=0.01, no_drop=True)
+    row, evidence = judged(claim, {"knees": rows_of("knees", flat)})
+    assert row["verdict"] == NOT_TESTABLE
+    assert not evidence
+    row, _ = judged(claim, {"knees": rows_of("knees", flat | {"no_drop": False})})
+    assert row["verdict"] == NOT_SUPPORTED
+
+
 def test_probes_are_drawn_as_training_is():
     assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="probe"))})[0]["verdict"] == UNDECIDED
 
@@ -757,9 +770,9 @@ def test_curves_of_two_patterns_are_no_pair_of_tasks():
 
 
 def test_amounts_of_data():
-    assert claims.amount("100 % of the data") > claims.amount("50 % of the data")
-    assert claims.amount("1B words") == 10 * claims.amount("100M words") == 1e9
-    assert math.isnan(claims.amount("supervised"))
+    assert series.amount("100 % of the data") > series.amount("50 % of the data")
+    assert series.amount("1B words") == 10 * series.amount("100M words") == 1e9
+    assert math.isnan(series.amount("supervised"))
 
 
 @pytest.mark.parametrize(
@@ -817,7 +830,7 @@ def test_tables_hold_and_the_page_escapes_what_users_type(tmp_path):
     found = {"knees": rows_of("knees", knee(), knee(task="<b>"))}
     found |= evidence_of(every[1], [(0.7, 0)] if every[1]["table"] == "layers" else [], ["abrupt"])
     found |= evidence_of(every[2], [(0.7, 0)] if every[2]["table"] == "layers" else [], ["abrupt"])
-    rows, evidence = claims.judge(every, {claim["claim"]: asked.reading(claim) for claim in every}, found, TYPES)
+    rows, evidence = claims.judge(every, {claim["claim"]: asked.reading(claim) for claim in every}, found, KNOWN)
     for name, frame in (("claims", rows), ("evidence", evidence)):
         tables.write(frame, name, tmp_path / f"{name}.parquet")
     page = pages.page(

@@ -46,6 +46,11 @@ def test_names_of_models_and_tasks_choose_too():
     assert panels.chosen(own, CURVES, MODELS, TASKS) == {"mine": {"lines": [("bert", "global")], "tasks": ["a", "b"]}}
 
 
+def test_what_is_switched_off_is_not_drawn():
+    assert panels.chosen(None, CURVES, MODELS, TASKS) == {}
+    assert "vision" not in panels.chosen(SHIPPED | {"vision": None}, CURVES, MODELS, TASKS)
+
+
 def runs_of(*curves: tuple[str, str, str], metrics=("accuracy",)) -> pd.DataFrame:
     return pd.DataFrame(
         [

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from essential_sparsity import cli, tables
-from essential_sparsity.curves import claims
+from essential_sparsity.curves import claims, evidence
 from essential_sparsity.study import claims as asked
+from essential_sparsity.study import series
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     curves = found["knees"][["model", "task"]].drop_duplicates().itertuples(index=False, name=None)
     resamples = [args.curves / model / task / "resamples.parquet" for model, task in curves]
     found["resamples"] = tables.collect(resamples, "resamples")
-    judged, evidence = claims.judge(rows, readings, found, args.types)
-    tables.write(evidence, "evidence", args.evidence)
+    judged, pieces = claims.judge(rows, readings, found, evidence.Known(args.types, series.amount))
+    tables.write(pieces, "evidence", args.evidence)
     tables.write(judged, "claims", args.out)
 
 

@@ -9,7 +9,7 @@ imported by name, with workflow/scripts on the path.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -195,6 +195,13 @@ def find(name: str) -> Pattern:
     near = f"; did you mean {close[0]!r}?" if close else "."
     groups = ", ".join(f"{family}2, {family}4, …" for family in FAMILIES)
     raise errors.UserError(f"unknown pattern {name!r}{near} Known: {', '.join(PATTERNS)}, and {groups} (N:M groups).")
+
+
+def magnitude(name: str, others: Collection[str]) -> str | None:
+    """The closest pattern of magnitude among others that a calibrated one is compared with; None for other patterns."""
+    own = find(name)
+    peers = own.peers if own.needs == "calibration" else ()
+    return next((peer for peer in peers if peer in others and find(peer).score == "magnitude"), None)
 
 
 def expression() -> str:

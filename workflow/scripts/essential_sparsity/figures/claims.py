@@ -1,6 +1,5 @@
 """What a study says of claims, as a page and as lines."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import jinja2
 import pandas as pd
 
 from essential_sparsity.curves.claims import NOT_TESTABLE, VERDICTS
+from essential_sparsity.curves.intervals import or_none
 
 WIDTH, MARGIN = 220, 6  # of the drawing of an interval
 PERCENT = ("sparsity", "fraction")  # units shown times 100
@@ -21,7 +21,7 @@ def page(claims: pd.DataFrame, evidence: pd.DataFrame, study: str, template: str
     for row in judged:
         own = pieces[row["claim"]]
         row |= {"unit": own[0]["unit"], "exact": own[0]["exact"]}
-        row["evidence"] = _shown(own, *(_number(row[f"expected_{end}"]) for end in ("low", "high")))
+        row["evidence"] = _shown(own, *(or_none(row[f"expected_{end}"]) for end in ("low", "high")))
     found = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return found.from_string(Path(template).read_text(encoding="utf-8")).render(
         study=study,
@@ -34,8 +34,8 @@ def page(claims: pd.DataFrame, evidence: pd.DataFrame, study: str, template: str
 
 def _shown(pieces: list[dict[str, Any]], least: float | None, most: float | None) -> list[dict[str, Any]]:
     """Pieces of evidence as texts, with where to draw them; `least`, `most`: what is expected of their intervals."""
-    ends = [piece[name] for piece in pieces for name in ("estimate", "low", "high")] + [least, most]
-    known = [value for value in map(_number, ends) if value is not None]
+    ends = [or_none(piece[name]) for piece in pieces for name in ("estimate", "low", "high")]
+    known = [value for value in (*ends, least, most) if value is not None]
     drawn = pieces[0]["unit"] != "word" and len(set(known)) > 1
     first, last = (min(known), max(known)) if known else (0.0, 0.0)
 
@@ -47,7 +47,7 @@ def _shown(pieces: list[dict[str, Any]], least: float | None, most: float | None
 
     found = []
     for piece in pieces:
-        estimate, low, high = (_number(piece[name]) for name in ("estimate", "low", "high"))
+        estimate, low, high = (or_none(piece[name]) for name in ("estimate", "low", "high"))
         shown = {name: piece[name] for name in ("evidence", "agrees")}
         shown |= {"note": None if pd.isna(piece["note"]) else piece["note"], "plot": None, "interval": ""}
         shown["estimate"] = _text(estimate, piece["unit"], "–")
@@ -63,10 +63,6 @@ def _shown(pieces: list[dict[str, Any]], least: float | None, most: float | None
             }
         found.append(shown)
     return found
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or pd.isna(value) or math.isinf(value) else float(value)
 
 
 def _text(value: float | None, unit: str, otherwise: str) -> str:

@@ -1,7 +1,7 @@
 """What calibration gains: quality of calibrated patterns minus that of magnitude with the same structure."""
 
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +27,8 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["n_levels"] == 1)]
     beside = {
-        name: _magnitude(name, rows[rows["pattern_a"] == name]["pattern_b"]) for name in rows["pattern_a"].unique()
+        name: patterns.magnitude(name, set(rows[rows["pattern_a"] == name]["pattern_b"]))
+        for name in rows["pattern_a"].unique()
     }
     rows = rows[[beside[row.pattern_a] == row.pattern_b for row in rows.itertuples()]]
     labels = {"model": model, "task": task} | (labels or {})
@@ -64,13 +65,6 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3)
     return figure
-
-
-def _magnitude(name: str, others: Collection[str]) -> str | None:
-    """The closest pattern of magnitude among those that a calibrated one was compared with."""
-    own = patterns.find(name)
-    peers = own.peers if own.needs == "calibration" else ()
-    return next((peer for peer in peers if peer in set(others) and patterns.find(peer).score == "magnitude"), None)
 
 
 def _shown(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:

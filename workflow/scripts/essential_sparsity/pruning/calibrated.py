@@ -27,6 +27,7 @@ from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import Matrix, matrices
 from essential_sparsity.pruning.spectrum import check, level_count
+from essential_sparsity.pruning.statistics import Statistics
 from essential_sparsity.pruning.thresholds import tie_hash
 from essential_sparsity.pruning.walking import Visit, walk
 
@@ -229,7 +230,7 @@ class Plan:
             self._keep(own, folder, identity, made)
         facts.take(vars(made))
 
-    def _prune_matrix(self, matrix: Matrix, statistics: "Statistics", sparsity: float, made: Facts) -> None:
+    def _prune_matrix(self, matrix: Matrix, statistics: Statistics, sparsity: float, made: Facts) -> None:
         unseen = matrix.name in made.unseen
         if self.pattern.score == "wanda" or unseen:
             norms = torch.ones(matrix.inputs, device=self.device) if unseen else statistics.norms(matrix)
@@ -293,7 +294,7 @@ class Plan:
             )
             Matrix(matrix.weight, whole, matrix.part, 0).rows().copy_(mask)
 
-    def _statistics(self, own: Sequence[Matrix]) -> "Statistics":
+    def _statistics(self, own: Sequence[Matrix]) -> Statistics:
         return Statistics(own, self.device, hessians=self.pattern.score == "sparsegpt")
 
     def _keep(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], made: Facts) -> None:
@@ -356,42 +357,6 @@ def _refuse_shared(model: PreTrainedModel, blocks: Mapping[str, torch.nn.Module]
                     f"{type(model).__name__}: its blocks {first} and {path} share weights, which have inputs in both. Use a pattern "
                     "without calibration for this model."
                 )
-
-
-class Statistics:
-    """The statistics of the inputs of some matrices: norms, or Hessians where the score needs them."""
-
-    def __init__(self, own: Sequence[Matrix], device: torch.device, hessians: bool):
-        kind = sparsegpt.Hessian if hessians else wanda.Norms
-        self.hessians = hessians
-        self.of = {matrix.name: kind(matrix.inputs, device) for matrix in own}
-        # inputs, held so that no others have their place in memory, and the place that they had: they may change in it
-        self.last, self.at, self.product = None, None, None
-
-    def add(self, matrix: Matrix, values: torch.Tensor) -> None:
-        """Take in (tokens, inputs) of a matrix; what several matrices share is multiplied once."""
-        if not self.hessians:
-            self.of[matrix.name].add(values)
-            return
-        if _place(values) != self.at:
-            wide = values.float()
-            self.last, self.at, self.product = values, _place(values), wide.T @ wide
-        self.of[matrix.name].add(values, self.product)
-
-    def tokens(self) -> dict[str, int]:
-        """Matrix -> how many tokens it saw."""
-        self.last = self.at = self.product = None
-        return {name: part.tokens for name, part in self.of.items()}
-
-    def norms(self, matrix: Matrix) -> torch.Tensor:
-        return self.of[matrix.name].found()
-
-    def hessian(self, matrix: Matrix) -> torch.Tensor:
-        return self.of.pop(matrix.name).found()
-
-
-def _place(values: torch.Tensor) -> tuple:
-    return values.data_ptr(), values.shape, values.stride(), values._version
 
 
 def restore_(model: PreTrainedModel, folder: str | Path, allow_pickle: bool = False) -> None:

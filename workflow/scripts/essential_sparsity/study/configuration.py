@@ -125,15 +125,11 @@ def with_parts(config: dict, said: Mapping[str, Any]) -> dict:
     Other keys of a part hold for the whole study or not at all: a calibration is added where the study chooses none for that type of
     model, and whatever else a part says must be what the study says (`said`: what it says itself, which wins). ConfigError.
     """
-    config = {**config}
-    parts = config.pop("parts", None)
-    if parts is None:
-        return config
+    if config.get("parts") is None:
+        return {key: value for key, value in config.items() if key != "parts"}
     check(config, load_schema("config"), "the configuration")
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
-        raise ConfigError(
-            f"parts: {parts!r:.60}; expected a list of configuration files, such as [config/language.yaml]."
-        )
+    config = {**config}
+    parts = config.pop("parts")
     grid = [*config["grid"]] if "grid" in said else []
     emergence = {key: [*config["emergence"][key]] for key in ("series", "mask_sparsities")}
     compare = [*config["knees"]["compare"]]

@@ -11,7 +11,7 @@ FEWEST = 2  # tasks: one task has a figure of its own
 
 
 def chosen(
-    panels: Mapping[str, Mapping[str, Any]],
+    panels: Mapping[str, Mapping[str, Any] | None] | None,
     curves: Mapping[tuple[str, str], Sequence[str]],
     models: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, Mapping[str, Any]],
@@ -23,7 +23,9 @@ def chosen(
     task also have a pattern of `beside`, where there is one.
     """
     found = {}
-    for name, wanted in panels.items():
+    for name, wanted in (panels or {}).items():
+        if wanted is None:  # switched off
+            continue
         lines, shown = set(), set()
         for (model, task), patterns in curves.items():
             values = {

@@ -14,6 +14,7 @@ from essential_sparsity.study.tsv import read_table, read_tables
 
 RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kMB]?)\b")
 NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)")
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
@@ -102,6 +103,12 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
     if repeated := sorted({value for value in values if values.count(value) > 1}):
         raise ConfigError(f"{where}, column values: {repeated[0]} stands there twice.")
     return found
+
+
+def amount(group: str) -> float:
+    """How much data the name of a group says (`100 % of the data`, `1B words`); NaN where it begins with no number."""
+    match = AMOUNT.match(group)
+    return float(match[1]) * FACTORS[match[2]] if match else float("nan")
 
 
 def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict]) -> None:

@@ -179,15 +179,7 @@ class Study:
     def calibrated(self) -> list[tuple[str, str]]:
         """(model, task) with a calibrated pattern beside a peer of magnitude, sorted."""
         return [
-            curve
-            for curve, names in self.patterns.items()
-            if any(
-                patterns.find(name).needs == "calibration"
-                and peer in names
-                and patterns.find(peer).score == "magnitude"
-                for name in names
-                for peer in patterns.find(name).peers
-            )
+            curve for curve, names in self.patterns.items() if any(patterns.magnitude(name, names) for name in names)
         ]
 
     @cached_property

@@ -1,0 +1,396 @@
+"""The evidence for claims: numbers with intervals, from the tables of a study."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from essential_sparsity import patterns
+from essential_sparsity.curves import comparisons
+from essential_sparsity.curves.intervals import ALPHA, percentiles
+from essential_sparsity.curves.knees import NOTHING_TO_LOSE
+
+Found = Mapping[str, pd.DataFrame]  # the tables of a study by name, `resamples` and `trajectory` among them
+CURVE = ["model", "task", "pattern", "metric"]
+ONE_SEED = "one seed: what another would give is not in the interval"
+ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
+WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
+
+
+@dataclass(frozen=True)
+class Known:
+    """What tables do not say: the type of each model, and how much data the name of a group says (a number, NaN for none)."""
+
+    types: Mapping[str, str]
+    amount: Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of evidence: a number and its 95 % interval, infinite where nothing was measured, or a word.
+
+    `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
+    `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge,
+    which is then no evidence; `at`: alpha -> its interval, from resamples.
+    """
+
+    name: str
+    estimate: float = math.nan
+    low: float = -math.inf
+    high: float = math.inf
+    word: str | None = None
+    limited: str | None = None
+    note: str | None = None
+    counted: bool = False
+    measured: bool = True
+    at: Callable[[float], tuple[float, float]] | None = None
+
+    def widened(self, pieces: int) -> tuple[float, float]:
+        """The interval that holds for so many pieces at once: by its resamples, else as if its ends were normal.
+
+        What lies between two levels is not noise: ends that are levels move by levels, where the resamples do. Without them nothing
+        is known around an unknown estimate.
+        """
+        if pieces == 1 or self.counted:
+            return self.low, self.high
+        if self.at is not None:
+            return self.at(ALPHA / pieces)
+        if math.isnan(self.estimate):
+            return -math.inf, math.inf
+        factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
+        return self.estimate - factor * (self.estimate - self.low), self.estimate + factor * (self.high - self.estimate)
+
+
+def gathered(claim: Mapping[str, Any], read: str, found: Found, known: Known, once: bool) -> Iterator[Piece]:
+    """The pieces of evidence of a claim, of its reading `read`; `once`: a pair says the same both ways round."""
+    frame = _readable(claim["table"], found, known)
+    for column, wanted in claim["where"].items():
+        frame = frame[frame[column].map(_matching(wanted)).astype(bool)]
+    if "pair" in frame and once:
+        frame = frame.drop_duplicates("pair")
+    if "levels" in claim:
+        low, high = claim["levels"]
+        columns = ("sparsity_from", "sparsity_to") if "sparsity_from" in frame else ("sparsity", "sparsity")
+        frame = frame[(frame[columns[0]] >= low - 1e-9) & (frame[columns[1]] <= high + 1e-9)]
+    yield from GATHERED[claim["table"]](claim, read, frame, found)
+
+
+def _readable(table: str, found: Found, known: Known) -> pd.DataFrame:
+    """A table as claims read it: pairs both ways, with the types of models and which group has more data."""
+    frame = both_ways(found[table]) if table in ("comparisons", "differences", "contrasts") else found[table]
+    for column in ("model", "model_a", "model_b"):
+        if column in frame:
+            frame = frame.assign(**{column.replace("model", "type"): frame[column].map(known.types)})
+    if table == "contrasts":
+        amounts = [frame[f"group_{side}"].map(known.amount) for side in "ab"]
+        frame = frame.assign(more_data=amounts[0] > amounts[1])
+    return frame
+
+
+def lacking(claim: Mapping[str, Any], found: Found, known: Known) -> str:
+    """Why a table has no evidence: what of the claim's `where` no row of it has, which a misspelt name is not either."""
+    frame = _readable(claim["table"], found, known)
+    gone = [
+        f"{column} {' or '.join(map(str, wanted if isinstance(wanted, list) else [wanted]))}"
+        for column, wanted in claim["where"].items()
+        if not frame[column].map(_matching(wanted)).any()
+    ]
+    if len(frame) and gone:
+        return f"no row of the table {claim['table']} has {', nor one '.join(gone)}"
+    return f"no row of the table {claim['table']} is evidence"
+
+
+def both_ways(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of pairs (columns ending in _a and _b), each as it is and with its two sides changed; `pair`: which row."""
+    frame = frame.reset_index(drop=True)
+    sides = [column[:-2] for column in frame if column.endswith("_a") and f"{column[:-2]}_b" in frame]
+    swap = {f"{name}_a": f"{name}_b" for name in sides} | {f"{name}_b": f"{name}_a" for name in sides}
+    other = frame.rename(columns=swap | {"low": "high", "high": "low"})
+    other = other.assign(**{name: -other[name].astype(float) for name in ("difference", "low", "high")})
+    return pd.concat([frame, other[frame.columns]]).rename_axis("pair").reset_index()
+
+
+def _matching(wanted: Any) -> Callable[[Any], bool]:
+    values = wanted if isinstance(wanted, list) else [wanted]
+
+    def matches(value: Any) -> bool:
+        return any(
+            isinstance(value, str) and fnmatchcase(value, one) if isinstance(one, str) else value == one
+            for one in values
+        )
+
+    return matches
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if pd.isna(value) else float(value)
+
+
+def _sides(found: Found) -> Callable[[tuple], comparisons.Side | None]:
+    """A function: curve -> its resamples, None where there are none."""
+    frame = found.get("resamples", pd.DataFrame())
+    rows = {tuple(row[name] for name in CURVE): row for row in frame.to_dict("records")}
+
+    def of_curve(curve: tuple) -> comparisons.Side | None:
+        side = comparisons.side(rows[curve]) if curve in rows else None
+        return None if side is None or side.gaps is None else side
+
+    return of_curve
+
+
+def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], comparisons.Side | None]) -> Piece:
+    """A reading of a row of the table `knees`."""
+    name = f"{row['model']}, {row['task']}, {row['pattern']}"
+    if read == "shape":  # no evidence: too few levels, or no drop whose shape it were
+        known = not pd.isna(row["evidence_hinge"]) and not row["no_drop"]
+        return Piece(name, word=None if pd.isna(row["shape"]) else row["shape"], measured=known)
+    low, high = (_number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
+    estimate = _number(row[read], math.nan)
+    if not row["n_replicates"] or (math.isnan(estimate) and (not row["no_drop"] or math.isnan(low))):
+        return Piece(name, measured=False)
+    low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
+    notes = [f"{row['n_missing']} runs missing"] if row["n_missing"] else []
+    notes += ["it does not drop"] if row["no_drop"] else []
+    side = sides(tuple(row[name] for name in CURVE)) if read == "essential_sparsity" else None
+    at = side and (lambda alpha: percentiles(side.gap, *side.gaps, alpha))
+    return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None, at=at)
+
+
+def _limit(knee: Mapping[str, Any]) -> str | None:
+    """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
+    return ONE_SEED if _drawn(knee) and knee["n_seeds_max"] == 1 else None
+
+
+def _drawn(knee: Mapping[str, Any]) -> bool:
+    """Whether a curve is drawn: by training, by a random mask, or by the texts that it is calibrated on."""
+    pattern = patterns.find(knee["pattern"])
+    return knee["protocol"] != "zero-shot" or pattern.score == "random" or pattern.needs == "calibration"
+
+
+def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    rows, sides = frame[frame["headline"]].sort_values(CURVE).to_dict("records"), _sides(found)
+    if "pairs" in claim:
+        yield from _paired([(row, _of_curve(row, read, sides)) for row in rows], claim["pairs"])
+    elif "groups" in claim:
+        yield from _grouped(rows, read, **claim["groups"])
+    else:
+        yield from (_of_curve(row, read, sides) for row in rows)
+
+
+def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Piece]:
+    """Each two curves that differ in one column (in the metric too, where that is the task): the larger less the smaller.
+
+    The interval is as wide as two intervals can make it: nothing is assumed about how they depend on each other.
+    """
+    others = [name for name in ("model", "task", "pattern") if name != column]
+    for (one, a), (other, b) in itertools.combinations(curves, 2):
+        if all(one[name] == other[name] for name in others):
+            if (math.isnan(b.estimate) and b.measured) or a.estimate < b.estimate:  # not a number: it does not drop
+                (one, a), (other, b) = (other, b), (one, a)
+            same = ", ".join(str(one[name]) for name in others)
+            name = f"{same}: {one[column]} less {other[column]}"
+            if not a.measured or not b.measured:
+                yield Piece(name, measured=False)
+                continue
+            more = {"limited": a.limited or b.limited, "note": a.note or b.note, "at": _less(a, b)}
+            yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, **more)
+
+
+def _less(a: Piece, b: Piece) -> Callable[[float], tuple[float, float]] | None:
+    """The interval of one piece less another at each alpha, where both have resamples."""
+    if a.at is None or b.at is None:
+        return None
+
+    def at(alpha: float) -> tuple[float, float]:
+        (low_a, high_a), (low_b, high_b) = a.at(alpha), b.at(alpha)
+        return low_a - high_b, high_a - low_b
+
+    return at
+
+
+def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], b: Sequence[str]) -> Iterator[Piece]:
+    """Models of one kind less those of another, by Welch's t interval: models are the sample, each with its mean over curves.
+
+    Ratios are compared as logarithms. Curves that are flat before their knee, or after it, have none: their models are sharper, or
+    less sharp, than the others' mean says, and the interval is open on that side. Nothing where a kind has fewer than two models.
+    """
+    log = read == "slope_ratio"
+    samples, flat = [], []
+    for kinds in (a, b):
+        of_model: dict[str, list[float]] = {}
+        before = after = 0
+        for row in rows:
+            value = _number(row[read], math.nan)
+            if row[column] not in kinds:
+                continue
+            if log and not value > 0:  # also: not a number
+                before += math.isnan(value) and _number(row["slope_after"], 0.0) < 0
+                after += value <= 0
+            elif not math.isnan(value):
+                of_model.setdefault(row["model"], []).append(math.log(value) if log else value)
+        samples.append(np.array([np.mean(values) for values in of_model.values()]))
+        flat.append((before, after))
+    if min(map(len, samples)) < 2:
+        return
+    estimate, low, high = _welch(*samples)
+    (before_a, after_a), (before_b, after_b) = flat
+    low, high = (-math.inf if after_a or before_b else low), (math.inf if before_a or after_b else high)
+    told = [f"{sum(ends)} curves {when} their knee" for ends, when in zip(zip(*flat, strict=True), WHEN, strict=True)]
+    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
+    note = "; ".join(part for part in told if not part.startswith("0 ")) or None
+    yield Piece(name, estimate, low, high, note=note)
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """The difference of two samples' means, two values or more each, and its 95 % interval (Welch's t)."""
+    variances = [sample.var(ddof=1) / len(sample) for sample in (a, b)]
+    error = math.sqrt(sum(variances))
+    freedom = (
+        sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, (a, b), strict=True)) if error else 1
+    )
+    estimate, half = float(a.mean() - b.mean()), float(student.ppf(1 - ALPHA / 2, freedom) * error)
+    return estimate, estimate - half, estimate + half
+
+
+def _limits(found: Found) -> dict[tuple, str | None]:
+    """Of each curve, why its interval does not say all."""
+    return {tuple(row[name] for name in CURVE): _limit(row) for row in found["knees"].to_dict("records")}
+
+
+def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    limits, sides = _limits(found), _sides(found)
+    headline = {tuple(row[name] for name in CURVE): row["headline"] for row in found["knees"].to_dict("records")}
+    for row in frame.sort_values(["task", "model_a", "model_b", "pattern_a", "pattern_b", "metric"]).to_dict("records"):
+        curves = [(row[f"model_{s}"], row["task"], row[f"pattern_{s}"], row["metric"]) for s in "ab"]
+        if not headline.get(curves[0]):
+            continue
+        same = row["pattern_a"] if row["between"] == "model" else row["model_a"]
+        name = f"{same}, {row['task']}: {row[row['between'] + '_a']} less {row[row['between'] + '_b']}"
+        if not row["n_replicates"]:
+            yield Piece(name, measured=False)
+            continue
+        limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
+        ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+        both = [sides(curve) for curve in curves]
+        at = partial(comparisons.ends, *both) if all(both) else None
+        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited, at=at)
+
+
+def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    """Of each pair of curves the ranges of levels, and the levels that lie in none of them; in tolerances of the task."""
+    knees = {tuple(row[name] for name in CURVE): row for row in found["knees"].to_dict("records")}
+    keys = ["model", "task", "metric", "pattern_a", "pattern_b"]
+    for key, rows in frame.groupby(keys, sort=True):
+        both = [knees.get((key[0], key[1], pattern, key[2])) for pattern in key[3:]]
+        known = [knee for knee in both if knee is not None]
+        if not known or not known[0]["headline"]:
+            continue
+        if any(NOTHING_TO_LOSE in str(knee["reason"]) for knee in known):
+            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}", measured=False)
+            continue
+        for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
+            low, high = (100 * row[f"sparsity_{end}"] for end in ("from", "to"))
+            levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
+            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+            numbers = (value / known[0]["epsilon"] for value in (row["difference"], *ends))
+            one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(_drawn, known)) else None
+            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
+
+
+def _widest(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Those whose levels no other row holds beside its own."""
+
+    def holds(row: Mapping, other: Mapping) -> bool:
+        inside = row["sparsity_from"] <= other["sparsity_from"] and other["sparsity_to"] <= row["sparsity_to"]
+        return inside and row["n_levels"] > other["n_levels"]
+
+    return [row for row in rows if not any(holds(other, row) for other in rows)]
+
+
+def _layers(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    """What of the pruned weights lies in the feed-forward layers, or how much larger their rate is than that of attention."""
+    for (model, pattern, sparsity), rows in frame.groupby(["model", "pattern", "sparsity"], sort=True):
+        counts = rows.groupby("sublayer")[["n", "pruned", "boundary"]].sum()
+        if not rows["pruned"].sum() or not {"mlp", "attention"} <= {*counts.index}:
+            continue
+        rates = counts["pruned"] / counts["n"]
+        value, bound = (counts[of]["mlp"] / counts["pruned"].sum() for of in ("pruned", "boundary"))
+        if read == "rate_of_mlp_less_attention":
+            value = rates["mlp"] - rates["attention"]
+            bound = (counts["boundary"] / counts["n"])[["mlp", "attention"]].sum()
+        note = f"these layers hold {counts['n']['mlp'] / counts['n'].sum():.3f} of the prunable weights"
+        note += f"; counted to ± {bound:.2g}, a bin of the spectrum" if bound else ""
+        yield Piece(
+            f"{model}, {pattern}, {100 * sparsity:g} %", value, value - bound, value + bound, note=note, counted=True
+        )
+
+
+def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    for row in frame[frame["scope"] == "model"].sort_values(["model_a", "sparsity"]).to_dict("records"):
+        if pd.isna(row[read]):
+            continue
+        masks = [
+            " ".join(filter(None, [row[f"pattern_{s}"], row[f"task_{s}"], f"seed {row[f'seed_{s}']}"])) for s in "ab"
+        ]
+        name = f"{row['model_a']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:g} %"
+        if row["model_b"] != row["model_a"]:
+            name = f"{row['model_a']} and {row['model_b']}: {masks[0]} and {masks[1]}, {100 * row['sparsity']:g} %"
+        yield Piece(name, *[float(row[read])] * 3, counted=True, note=f"chance {row[f'{read}_chance']:.3f}")
+
+
+def _abruptness(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    for row in frame.sort_values(["series", "training", "measure"]).to_dict("records"):
+        word = row["conclusion"] if row["conclusion"] in ("abrupt", "gradual", "nothing") else None
+        yield Piece(
+            f"{row['training']}, {row['measure']}",
+            _number(row["jump"], math.nan),
+            _number(row["jump_low"], -math.inf),
+            _number(row["jump_high"], math.inf),
+            word=word,
+            measured=word is not None,  # too few checkpoints
+        )
+
+
+def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
+    """Groups of trainings, with trainings as the sample (Welch), each with its mean over the checkpoints that all of them have.
+
+    The interval of the table itself is along the trainings that are there: it says nothing of others.
+    """
+    frame = frame[frame["tensor"] == "all"]
+    if frame.empty:
+        return
+    known = found["trajectory"]
+    known = known[(known["tensor"] == "all") & known["suspect"].isna()]
+    for row in frame.sort_values(["series", "measure", "group_a", "group_b"]).to_dict("records"):
+        name = f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
+        if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
+            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+            yield Piece(name, row["difference"], *ends, limited=ONE_TRAINING)
+            continue
+        part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
+        part = part[part["group"].isin([row["group_a"], row["group_b"]])]
+        values = part.pivot_table(index="position", columns=["group", "training"], values="value").dropna()
+        samples = [values.loc[:, values.columns.get_level_values(0) == row[f"group_{side}"]].mean() for side in "ab"]
+        if values.empty or min(map(len, samples)) < 2:
+            yield Piece(name, measured=False)
+            continue
+        yield Piece(name, *_welch(*(sample.to_numpy() for sample in samples)))
+
+
+GATHERED = {
+    "knees": _knees,
+    "comparisons": _comparisons,
+    "differences": _differences,
+    "layers": _layers,
+    "similarity": _similarity,
+    "abruptness": _abruptness,
+    "contrasts": _contrasts,
+}
