@@ -24,7 +24,7 @@ from essential_sparsity.checkpoints import prunable
 from essential_sparsity.pruning import calibrated, masks
 from essential_sparsity.pruning.walking import walk
 
-PATTERNS = ("wanda", "wanda-nm4", "sparsegpt", "sparsegpt-nm4")
+PATTERNS = ("passes", "rowwise", "wanda", "wanda-nm4", "sparsegpt", "sparsegpt-nm4")
 
 
 def main() -> None:
@@ -35,11 +35,11 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=8)
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--patterns", nargs="+", default=PATTERNS)
+    parser.add_argument("--patterns", nargs="+", default=PATTERNS, help="also `passes`, and `rowwise` of magnitude")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else f"processor, {torch.get_num_threads()} threads"
-    model = built(args)
+    model = built(args, device)
     ids = torch.randint(0, 1000, (args.sequences, args.length), generator=torch.Generator().manual_seed(0))
     size = max(1, 4096 // args.length)
     batches = [{"input_ids": ids[at : at + size]} for at in range(0, len(ids), size)]
@@ -56,28 +56,32 @@ def main() -> None:
         masks.plan("rowwise", prunable.prunable_parameters(model.to(device)), [0.5], 0).prune_(0.5)
         model.to("cpu")
 
-    table: list[tuple[str, Callable[[], None]]] = [("forward passes", passes), ("rowwise", magnitude)]
-    for pattern in args.patterns:
-        table.append((pattern, lambda pattern=pattern: calibrated.Plan(pattern, model, data, 0, device).prune_(0.5)))
-    for label, work in table:
+    for label in args.patterns:
+        work: Callable[[], object] = {"passes": passes, "rowwise": magnitude}.get(
+            label, lambda label=label: calibrated.Plan(label, model, data, 0, device).prune_(0.5)
+        )
         seconds, on_device, on_host = measured(work, device)
         print(f"{label:16}{seconds:8.1f}{seconds / args.layers:11.2f}{on_device:11.0f}{on_host:9.0f}", flush=True)
 
 
-def built(args: argparse.Namespace) -> transformers.PreTrainedModel:
-    """A model of this shape with few words, so that nothing but the blocks counts."""
+def built(args: argparse.Namespace, device: str) -> transformers.PreTrainedModel:
+    """A model of this shape with few words, so that nothing but the blocks counts; on the host, drawn on the device."""
     config = transformers.LlamaConfig(
         vocab_size=1000, hidden_size=args.width, intermediate_size=args.inner, num_hidden_layers=args.layers,
         num_attention_heads=args.width // 128, max_position_embeddings=args.length,
     )  # fmt: skip
     torch.set_default_dtype(getattr(torch, args.dtype))
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(config).eval()
+    with torch.device(device):
+        model = transformers.LlamaForCausalLM(config).eval()
     torch.set_default_dtype(torch.float32)
+    model.to("cpu")
+    if device == "cuda":
+        torch.cuda.empty_cache()
     return model
 
 
-def measured(work: Callable[[], None], device: str) -> tuple[float, float, float]:
+def measured(work: Callable[[], object], device: str) -> tuple[float, float, float]:
     """(seconds, most memory of the device in MB, most resident memory of the process meanwhile in MB)."""
     most, done = [0.0], threading.Event()
 

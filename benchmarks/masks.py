@@ -31,14 +31,15 @@ from essential_sparsity.pruning import masks
 
 LEVELS = [i / 10 for i in range(10)]
 BERT_BLOCK = [(768, 768)] * 4 + [(3072, 768), (768, 3072)]
+LLAMA_BLOCK = [(4096, 4096)] * 4 + [(11008, 4096)] * 2 + [(4096, 11008)]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def make_weights(blocks, dtype):
+def make_weights(blocks, dtype, block=BERT_BLOCK):
     generator = torch.Generator(DEVICE).manual_seed(0)
     weights = []
     for layer in range(blocks):
-        for i, shape in enumerate(BERT_BLOCK):
+        for i, shape in enumerate(block):
             values = (torch.randn(shape, generator=generator, device=DEVICE) * 0.04).to(dtype)
             weights.append((PrunableWeight(f"layer.{layer:03}.{i}", layer, str(i), "mlp", shape, 1), values))
     return weights

@@ -21,10 +21,21 @@ def loaded(name):
 
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(sys.modules, "masks", loaded("masks"))  # what it finds beside it as a program
+    for beside in ("masks", "device_jobs"):  # what it finds beside it as a program
+        patch.setitem(sys.modules, beside, loaded(beside))
     device = loaded("device")
 
-PARTS = {"card", "masks", "training", "sweep", "passes"}  # semi-structured layers are a card's alone
+PARTS = {
+    "card",
+    "masks",
+    "training",
+    "kinds",
+    "data",
+    "pretrain",
+    "sweep",
+    "passes",
+    "jobs",
+}  # semi-structured layers are a card's alone
 
 
 def test_all_parts_run_and_are_right(tmp_path, capsys):
@@ -33,7 +44,9 @@ def test_all_parts_run_and_are_right(tmp_path, capsys):
     assert found["failed"] == []
     assert {row["part"] for row in found["rows"]} == PARTS
     assert all(row["right"] for row in found["rows"])
-    assert "all equal the processor's, bit for bit" in (tmp_path / "device.md").read_text()
+    told = (tmp_path / "device.md").read_text()
+    assert "all equal the processor's, bit for bit" in told
+    assert "Kinds of tasks, dense and pruned (47 cases): scores as the processor's, the largest difference 0" in told
 
 
 def test_masks_that_differ_are_told_and_fail(tmp_path, monkeypatch):
@@ -64,8 +77,8 @@ def test_a_part_that_breaks_keeps_the_others_figures(tmp_path, monkeypatch, caps
         raise RuntimeError("CUDA error: something")
         yield
 
-    monkeypatch.setitem(device.PARTS, "training", broken)
-    monkeypatch.setitem(device.PARTS, "passes", broken)
+    for part in PARTS - {"card", "masks", "sweep"}:
+        monkeypatch.setitem(device.PARTS, part, broken)
     with pytest.raises(SystemExit, match="training: RuntimeError: CUDA error: something"):
         device.main(["--quick", "--out", str(tmp_path)])
     assert {row["part"] for row in json.loads((tmp_path / "device.json").read_text())["rows"]} == {

@@ -86,6 +86,29 @@ def trained(out, settings):
     return pretraining.train(objective, samples, collate, settings, out, lambda folder: None)
 
 
+def test_a_step_without_a_deterministic_form_is_tried_again_with_the_same_draws(tmp_path, monkeypatch, capsys):
+    original, steps = transformers.Trainer.training_step, []
+
+    def weights(name):
+        (tmp_path / name).mkdir()
+        trained(tmp_path / name, SETTINGS)
+        return load_file(tmp_path / name / "step-8" / "model.safetensors")
+
+    def uncertain(self, *args):
+        loss = original(self, *args)
+        steps.append(torch.get_deterministic_debug_mode())
+        if steps[-1] == 2:
+            raise RuntimeError("scatter does not have a deterministic implementation, but you set")
+        return loss
+
+    undisturbed = weights("one")
+    monkeypatch.setattr(transformers.Trainer, "training_step", uncertain)
+    found = weights("two")
+    assert steps == [2] + [1] * 8
+    assert all(torch.equal(found[name], value) for name, value in undisturbed.items())
+    assert capsys.readouterr().out.count("warning: scatter has no deterministic form here") == 1
+
+
 def test_smaller_fractions_are_part_of_larger_ones(tmp_path):
     data = texts(200)
     path = stored(data, tmp_path)

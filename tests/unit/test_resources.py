@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from essential_sparsity import patterns
 from essential_sparsity.study import configuration, needs, resources, study
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job
@@ -40,6 +41,44 @@ def test_expectations_are_within_a_factor_of_three_of_what_was_measured(row):
     assert row["seconds"] / 3 < 60 * need.minutes < 3 * row["seconds"]
     requested = resources.SAFE_MEMORY * need.host_mb
     assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + needs.START_MB
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sequences", "seconds"),
+    [("wanda", 128, 2.87), ("wanda-nm4", 128, 3.34), ("sparsegpt", 64, 6.4)],  # a block of 7B, docs/gpu.md
+)
+def test_pruning_with_data_is_within_a_factor_of_three_of_what_a_card_took(pattern, sequences, seconds):
+    card = needs.Device.of_row(benchmark.DEVICES["h200"])
+    model = {"parameters": 6_476_000_000, "dtype": "bfloat16", "type": "language"}
+    row = {"sequences": sequences, "length": 2048}
+    nothing, entry = needs.Need(0, False, 0), patterns.find(pattern)
+    found = [needs.with_calibration(nothing, model, {}, entry, row, levels, card, True, 4).minutes for levels in (1, 2)]
+    assert 32 * seconds / 3 < 60 * found[0] < 32 * seconds * 3
+    assert found[1] == pytest.approx(2 * found[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "items", "seconds"),
+    [
+        ({"parameters": 110_000_000, "dtype": "float32"}, "sst2", 4096, 4096 / 1620),  # of 68 tokens, docs/gpu.md
+        ({"parameters": 110_000_000, "dtype": "bfloat16"}, "sst2", 4096, 4096 / 1883),
+        ({"parameters": 6_738_000_000, "dtype": "bfloat16"}, "wikitext2", 16, 16 * 2048 / 30_650),
+    ],
+)
+def test_scoring_is_within_a_factor_of_three_of_what_a_card_took(model, task, items, seconds):
+    card = needs.Device.of_row(benchmark.DEVICES["h200"])
+    rows = asked("language").tasks if task == "sst2" else asked("vicuna").tasks
+    changes = {
+        "protocol": "zero-shot",
+        "n_train": None,
+        "n_eval": items,
+        "windows": items,
+        "mean_length": None,
+        "passes": None,
+    }
+    row = rows[task] | changes | {"max_length": 68 if task == "sst2" else None, "autocast": None}
+    found = needs.seconds(model | {"type": "language"}, row, card, True, 4)
+    assert seconds / 3 < found < 3 * seconds
 
 
 def test_a_pre_training_is_within_a_factor_of_three_of_what_was_measured():

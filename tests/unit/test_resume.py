@@ -1,5 +1,6 @@
 """A killed training goes on from its last checkpoint, and ends with the bits of one that was left alone."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -133,6 +134,20 @@ def test_wherever_it_was_stopped(folders, undisturbed, steps, often, tmp_path, c
     assert same(run(folders[case], case, work(tmp_path)), undisturbed[case])
     assert steps["steps"] == list(range(step, len(steps["steps"]) + step))
     assert steps["steps"][-1] == STEPS
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 8])
+def test_wherever_it_was_stopped_where_other_processes_make_the_batches(
+    folders, undisturbed, steps, often, tmp_path, monkeypatch, step
+):
+    """As on a GPU."""
+    original = finetuning.training_arguments
+    changed = {"dataloader_num_workers": 1}
+    monkeypatch.setattr(
+        finetuning, "training_arguments", lambda *a, **k: dataclasses.replace(original(*a, **k), **changed)
+    )
+    stop_at(step, steps, folders["texts"], place=work(tmp_path))
+    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
 
 
 def test_stopped_twice(folders, undisturbed, steps, often, tmp_path):

@@ -1,17 +1,20 @@
 """Fine-tuning holds its mask, follows the protocol, and repeats itself."""
 
+import dataclasses
 import os
 import types
 
+import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
 import transformers
 
+from essential_sparsity import tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.pruning import masks
 from essential_sparsity.tasks import text_classification
-from essential_sparsity.training import devices, finetuning
+from essential_sparsity.training import devices, exactness, finetuning
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 
@@ -135,10 +138,91 @@ def test_a_gpu_gets_autocast_pinned_memory_and_the_idle_threads(monkeypatch, thr
         for device in ("cuda", "cpu")
     )
     assert (gpu.bf16, gpu.fp16, gpu.dataloader_pin_memory, gpu._n_gpu) == (True, False, True, 1)
-    assert (gpu.dataloader_num_workers, gpu.dataloader_persistent_workers) == (workers, workers > 0)
+    assert gpu.dataloader_num_workers == workers
     assert (processor.bf16, processor.dataloader_pin_memory, processor.dataloader_num_workers) == (False, False, 0)
-    different = {"bf16", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers", "dataloader_persistent_workers"}
+    different = {"bf16", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers"}
     assert {key for key, value in vars(gpu).items() if vars(processor)[key] != value} <= different
+
+
+@pytest.fixture
+def arguments_with(monkeypatch):
+    """Lets trainings here run with arguments that only those on a GPU have."""
+    original = finetuning.training_arguments
+
+    def change(**changed):
+        monkeypatch.setattr(
+            finetuning, "training_arguments", lambda *a, **k: dataclasses.replace(original(*a, **k), **changed)
+        )
+
+    return change
+
+
+def test_a_model_that_was_trained_under_autocast_is_scored_in_float32(folder, prepared, arguments_with):
+    weights = []
+    for autocast in (False, True):
+        arguments_with(bf16=autocast)
+        model, held = pruned(folder, prepared)
+        train(model, prepared, held)
+        weights.append(state(model))
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "no autocast here"
+    clean, _ = pruned(folder, prepared)
+    clean.float().load_state_dict(weights[1])
+    found, expected = (
+        tasks.forward(each, prepared.inputs, prepared.collate, 8, "cpu", tasks.logits) for each in (model, clean)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_that_make_batches_change_no_bit(folder, prepared, arguments_with, count):
+    found = []
+    for workers in (0, count):
+        arguments_with(dataloader_num_workers=workers)
+        model, held = pruned(folder, prepared)
+        train(model, prepared, held, epochs=3)
+        found.append(state(model))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_training_is_strict_about_bits_and_what_was_asked_before_holds_again(folder, prepared, monkeypatch):
+    modes = []
+    monkeypatch.setattr(
+        finetuning.Watch,
+        "on_step_end",
+        lambda *_, **__: modes.append(torch.get_deterministic_debug_mode()),
+        raising=False,
+    )
+    exactness.ask()
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    assert set(modes) == {2}
+    assert torch.get_deterministic_debug_mode() == 1
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_an_operation_without_a_deterministic_form_is_said_once_and_changes_no_bit(
+    folder, prepared, monkeypatch, capsys
+):
+    """As torch raises it in the backward pass: the batch's dropout is drawn again as it was."""
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    undisturbed, original = state(model), transformers.Trainer.training_step
+
+    def certain(self, *args):
+        loss = original(self, *args)
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError(
+                "upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation, but you"
+            )
+        return loss
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", certain)
+    model, held = pruned(folder, prepared)
+    train(model, prepared, held)
+    told = capsys.readouterr().out
+    assert told.count("warning: upsample_bicubic2d_backward_out_cuda has no deterministic form here") == 1
+    assert all(torch.equal(undisturbed[name], value) for name, value in state(model).items())
 
 
 def test_models_are_loaded_with_the_fused_attention_of_torch(folder, prepared):

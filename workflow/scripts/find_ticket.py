@@ -20,7 +20,7 @@ from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job, lottery
 from essential_sparsity.tables import provenance
 from essential_sparsity.tasks import reading
-from essential_sparsity.training import devices, resume
+from essential_sparsity.training import devices, exactness, resume
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         job.check(args, dense)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    exactness.ask()
     done = work = None
     if args.work:
         done = finished.Finished.of_job(args.work, made_of(args), {"out": args.out, "digest": args.digest})

@@ -18,7 +18,7 @@ from essential_sparsity import cli, files, tables
 from essential_sparsity.acquire import sources
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.emergence import objectives, pretraining
-from essential_sparsity.training import devices
+from essential_sparsity.training import devices, exactness
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     device = devices.find(args.device)
     torch.set_num_threads(args.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    exactness.ask()
     with threadpool_limits(args.threads):
         run(args, args.manifest.parent, device)
 

@@ -21,7 +21,7 @@ from essential_sparsity import cli, files
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
 from essential_sparsity.tasks import reading
-from essential_sparsity.training import devices, resume
+from essential_sparsity.training import devices, exactness, resume
 
 TICKETS = "essential_sparsity.pruning.tickets"  # loaded by name: it decides the runs of tickets alone
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     device = devices.find(args.device)
     settings = json.loads(args.settings)
     torch.set_num_threads(settings["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    exactness.ask()
     read = [args.manifest, args.data, *filter(None, [args.calibration])]
     work = resume.Work.of_job(args.work / "training", args.code, *read) if args.work else None
     with threadpool_limits(settings["threads"]):

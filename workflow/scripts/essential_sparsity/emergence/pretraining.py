@@ -1,8 +1,8 @@
 """Pre-training from scratch with a checkpoint every n steps, taken up again where it was killed.
 
 `transformers.Trainer` trains (AdamW, linear warm-up and decay). Everything random about an item (which sample, which
-tokens are masked) follows from its place in the training, the rest from torch's generator, whose state is saved: on a
-processor a training that was killed ends with the bits that it would have had.
+tokens are masked) follows from its place in the training, the rest from torch's generator, whose state is saved: a
+training that was killed ends with the bits that it would have had.
 """
 
 import shutil
@@ -19,6 +19,7 @@ import transformers
 from essential_sparsity import files
 from essential_sparsity.emergence import corpus, objectives
 from essential_sparsity.emergence.corpus import PretrainingError
+from essential_sparsity.training import exactness
 from essential_sparsity.training.finetuning import seed32
 
 SPECIAL = {
@@ -106,6 +107,21 @@ def prepare(
     return make(), samples, torch.utils.data.default_collate
 
 
+class Trainer(transformers.Trainer):
+    """Tries a step again where an operation has no deterministic form (`exactness.give_in`)."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        state = exactness.random_state(self.args.device)
+        try:
+            return super().training_step(model, inputs, num_items_in_batch)
+        except RuntimeError as error:
+            if not exactness.give_in(error):
+                raise
+        model.zero_grad()
+        exactness.draw_from(state)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+
 class Keep(transformers.TrainerCallback):
     """Saves the backbone every n steps, each folder whole or absent, and marks states that can be resumed from."""
 
@@ -185,7 +201,7 @@ def train(
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = transformers.Trainer(
+    trainer = Trainer(
         model=objective,
         args=arguments,
         train_dataset=samples,
@@ -198,7 +214,8 @@ def train(
         transformers.set_seed(arguments.seed)
     else:
         print(f"resumed at step {resume.name.removeprefix('checkpoint-')}", flush=True)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with exactness.strict():
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     frame = pd.DataFrame([{name: entry[name] for name in ("step", "loss", "learning_rate")} for entry in log])
     if not np.isfinite(frame["loss"].to_numpy(float)).all():

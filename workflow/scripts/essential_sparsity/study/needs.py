@@ -36,8 +36,9 @@ HESSIANS, COLUMNS = 38, 10  # of SparseGPT: operations a token and width² of a 
 STEP = {True: 1e-4, False: 2.5e-4}  # seconds a column: its update
 START_SECONDS = 10  # imports
 READ = 2e8  # bytes of weights a second, checked and loaded
-MASKED = {True: 1e9, False: 1e8}  # weights a second that are ranked and masked: on a GPU, on a processor
-LAUNCH = {True: 2e-3, False: 4e-4}  # seconds a layer and batch at least, on a GPU: training, scoring
+MASKED = {True: 8e9, False: 1e8}  # weights a second that are ranked and masked: on a GPU, on a processor
+LAUNCH = {True: 4e-3, False: 8e-4}  # seconds a layer and batch at least, on a GPU: training, scoring
+MOVED = 3e9  # bytes a second between the machine and a GPU, from and to memory that is not pinned
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
 FITTED = 4e-6  # minutes to resample an item of a run
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
@@ -224,6 +225,10 @@ def with_calibration(
         solved = 4 * model["parameters"] * wide
         found += levels * (products + solved) / (device.operations["float32"] * cores)
         found += levels * COLUMNS * depth(model) * STEP[gpu]
+    if gpu:  # what blocks are given at each pass, and once what they answer; each block there and back
+        answers, blocks = 1 if once else levels, depth(model) / wide
+        moved = seen * wide * size * (answers + (1 if once else 2 * levels + (pattern.allocation == "owl")))
+        found += (blocks * moved + 2 * model["parameters"] * size * answers) / MOVED
     handed = 2 * seen * wide * size / 1e6
     block = (model["parameters"] * wide / depth(model) * size + 3 * 16 * wide**2 * 4) / 1e6
     host = need.host_mb + handed + (0 if gpu else block)

@@ -16,7 +16,7 @@ import transformers
 
 from essential_sparsity import errors, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.training import devices, memory, resume
+from essential_sparsity.training import devices, exactness, memory, resume
 
 LOOKED_AT = 32  # training rows whose loss says whether training diverged
 RISE = 2.0  # times their loss before training: more is no noise of a model that learns nothing
@@ -102,7 +102,9 @@ def train_(
         if progress:
             trainer.follow(stack.enter_context(progress))
         transformers.set_seed(arguments.seed)
+        stack.enter_context(exactness.strict())
         trainer.train(resume_from_checkpoint=progress and progress.checkpoint and str(progress.checkpoint))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would be scored under autocast too
     check_held(held)
     with torch.no_grad():
         for _, parameter, mask, _ in held:
@@ -150,26 +152,30 @@ class Trainer(transformers.Trainer):
         self.add_callback(progress)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """The gradient of the mean loss of a batch, tried again in twice as many parts when memory runs out."""
+        """The gradient of the mean loss of a batch, tried again in twice as many parts when memory runs out, and where an
+        operation has no deterministic form."""
         rows = rows_of(inputs)
-        generators = [torch, torch.cuda] if self.args.device.type == "cuda" else [torch]
-        states = [generator.get_rng_state() for generator in generators]
+        state = exactness.random_state(self.args.device)
         while True:
             try:
                 if self.parts == 1:
                     return super().training_step(model, inputs, num_items_in_batch)
                 return self._in_parts(model, inputs, rows)
             except RuntimeError as error:
-                if not memory.ran_out(error) or self.parts >= rows:
-                    raise
-            self.parts *= 2
-            if self.progress:
-                self.progress.parts = self.parts
-            print(f"Out of memory: batches of {rows} go through in {self.parts} parts from here.", flush=True)
+                if not exactness.give_in(error):
+                    if not memory.ran_out(error) or self.parts >= rows:
+                        raise
+                    self.cut(rows)
             model.zero_grad()
             memory.free()
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_rng_state(state)
+            exactness.draw_from(state)
+
+    def cut(self, rows: int) -> None:
+        """Let batches go through in twice as many parts from here."""
+        self.parts *= 2
+        if self.progress:
+            self.progress.parts = self.parts
+        print(f"Out of memory: batches of {rows} go through in {self.parts} parts from here.", flush=True)
 
     def _in_parts(self, model, inputs: Mapping[str, Any], rows: int) -> torch.Tensor:
         """As one batch, to rounding: each part's mean loss counts by its share of the batch's targets."""
@@ -316,8 +322,9 @@ def training_arguments(
         fp16=autocast == "fp16",
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
-        dataloader_num_workers=workers,  # the order of the batches is the same
-        dataloader_persistent_workers=workers > 0,
+        # Not persistent: these draw one number less from the generator that orders the batches, from the second epoch on. The
+        # same training would end with other bits where there are other workers, and where it goes on from a checkpoint.
+        dataloader_num_workers=workers,
         remove_unused_columns=False,
         save_strategy="no",
         eval_strategy="no",
