@@ -112,14 +112,14 @@ if workflow.is_main_process and not heads.dry(sys.argv[1:]):
     HEAD = heads.announce()
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 
-# Without conda or containers, jobs on nodes compute with the interpreter that runs Snakemake, here and there: `python` is
-# that one, whatever PATH says, and its versions are those that envs/requirements.txt pins, or no job starts.
+# Without conda or containers, jobs compute with the interpreter that runs Snakemake, here and on nodes: `python` is that
+# one, whatever PATH says, and its versions are those that envs/requirements.txt pins, or no job starts.
 PINS = Path(workflow.basedir) / "envs/requirements.txt"
 OWN_PYTHON = not workflow.deployment_settings.deployment_method
-if OWN_PYTHON and workflow.remote_exec:
+if OWN_PYTHON and (workflow.remote_exec or not environment.on_path()):
     environment.come_first()
-    if wrong := environment.differing(PINS):
-        raise WorkflowError(wrong)
+if OWN_PYTHON and workflow.remote_exec and (wrong := environment.differing(PINS)):
+    raise WorkflowError(wrong)
 
 
 def guard_interpreter():

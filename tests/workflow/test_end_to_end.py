@@ -138,6 +138,20 @@ def test_a_corrupt_run_file_is_named(minilm):
         minilm.snakemake("--quiet", "rules", "host")
 
 
+def test_an_environment_that_was_never_activated_computes_with_its_own_python(minilm, tmp_path, monkeypatch):
+    """`.venv/bin/snakemake …`, where `python` is another one, without the packages."""
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\nexit 9\n")
+    other.chmod(0o755)
+    folders = (str(tmp_path), "/usr/local/bin", "/usr/bin", "/bin")
+    monkeypatch.setattr(minilm, "environment", lambda: {**os.environ, "PATH": os.pathsep.join(folders)})
+    path = minilm.folder / f"{OUT}/figures/knees.csv"
+    kept = path.read_bytes()
+    path.unlink()
+    minilm.snakemake("--quiet", "rules", "host")
+    assert path.read_bytes() == kept
+
+
 def test_the_report_holds_every_figure_with_its_labels(minilm):
     minilm.snakemake("--report", f"{OUT}/report.html", "--quiet", "all")
     page = (minilm.folder / f"{OUT}/report.html").read_text()
