@@ -842,5 +842,22 @@ def test_tables_hold_and_the_page_escapes_what_users_type(tmp_path):
     assert "&lt;script&gt;" in page
     assert "&lt;b&gt;" in page
     assert page.count("<svg") == 2 + 0 + page.count('class="plot"><svg') - 2
+    assert ">word</th>" not in page, "what is a word has no number"
     assert "src=" not in page
     assert "http" not in page
+
+
+@pytest.mark.parametrize(("low", "high", "lines"), [(0.2, 0.6, 1), (0.2, math.nan, 1), (math.nan, math.nan, 0)])
+def test_a_number_whose_interval_is_unknown_is_drawn_as_a_point(low, high, lines):
+    piece = {"evidence": "a", "agrees": "neither", "note": None, "unit": "sparsity", "exact": False}
+    (shown,) = pages._shown([piece | {"estimate": 0.4, "low": low, "high": high}], 0.5, None)
+    assert (shown["plot"]["line"] is not None) == bool(lines)
+    assert bool(shown["interval"]) == bool(lines)
+
+
+def test_a_curve_of_uncertain_shape_says_so():
+    (claim,) = (claim for claim in SHIPPED if claim["claim"] == "sharp-drop")
+    curve = knee(shape=None, evidence_hinge=0.5, evidence_power=0.5)
+    row, evidence = judged(claim, {"knees": rows_of("knees", curve)})
+    assert row["because"].startswith("The evidence allows both: 0 of 1 for it")
+    assert [piece["note"] for piece in evidence] == ["no kind of shape has nine tenths of the evidence"]

@@ -125,7 +125,8 @@ def _because(
         told = (
             f"{agreed.count(FOR)} of {count} for it, {agreed.count(AGAINST)} against, {agreed.count(NEITHER)} neither"
         )
-        return f"The intervals allow both: {told}.{more}"
+        what = "evidence allows" if "word" in claim["expect"] else "intervals allow"
+        return f"The {what} both: {told}.{more}"
     side = "for" if verdict == SUPPORTED else "against"
     if decisive == count:
         return f"{'All' if count > 1 else 'The'} {count if count > 1 else 'one'} piece{'s' if count > 1 else ''} of evidence: {side} it.{more}"

@@ -151,7 +151,10 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
     name = f"{row['model']}, {row['task']}, {row['pattern']}"
     if read == "shape":  # no evidence: too few levels, or no drop whose shape it were
         known = not pd.isna(row["evidence_hinge"]) and not row["no_drop"]
-        return Piece(name, word=None if pd.isna(row["shape"]) else row["shape"], measured=known)
+        word = None if pd.isna(row["shape"]) else row["shape"]
+        return Piece(
+            name, word=word, measured=known, note=None if word else "no kind of shape has nine tenths of the evidence"
+        )
     low, high = (_number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
     estimate = _number(row[read], math.nan)
     if not row["n_replicates"] or (math.isnan(estimate) and (not row["no_drop"] or math.isnan(low))):

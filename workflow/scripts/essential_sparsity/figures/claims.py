@@ -57,8 +57,7 @@ def _shown(pieces: list[dict[str, Any]], least: float | None, most: float | None
             shown["plot"] = {
                 "band": [place(least, 0), place(most, WIDTH)],
                 "edges": [place(value, 0) for value in (least, most) if value is not None],
-                "low": place(low, 0),
-                "high": place(high, WIDTH),
+                "line": None if low is None and high is None else [place(low, 0), place(high, WIDTH)],
                 "at": None if estimate is None else place(estimate, 0),
             }
         found.append(shown)
