@@ -90,7 +90,7 @@ def prune(
     hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
     upper, damping = factor(hessian, name)
     left, inputs = rows.float().clone(), rows.shape[1]
-    mask = torch.zeros(left.shape, dtype=torch.bool, device=left.device)
+    mask, zero = torch.zeros(left.shape, dtype=torch.bool, device=left.device), left.new_zeros(())
     step = BLOCK if group is None else max(1, BLOCK // group) * group
     for start in range(0, inputs, step):
         end = min(start + step, inputs)
@@ -113,10 +113,9 @@ def prune(
                 mask[:, first:last] = smallest.of_groups(scored(i, i + group), group, count, there)
             if not update:
                 continue
-            gone = mask[:, start + i]
-            error = part[:, i].masked_fill(~gone, 0) / square[i, i]
-            part[:, i:] -= error[:, None] * square[i, i:]
-            errors_[:, i] = error
+            # three kernels a column: a GPU waits for their launches, not for what they compute
+            error = torch.div(torch.where(mask[:, start + i], part[:, i], zero), square[i, i], out=errors_[:, i])
+            part[:, i:].addr_(error, square[i, i:], alpha=-1)
         left[:, start:end] = part
         if update:
             left[:, end:] -= errors_ @ upper[start:end, end:]
