@@ -1,14 +1,18 @@
 """Blocks one after the other with the inputs of many batches: what they are given is what the model's own pass gives them."""
 
 import contextlib
+import copy
+import types
 
 import pytest
 import torch
 import transformers as hf
 from test_prunable_zoo import ZOO, build
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from essential_sparsity.checkpoints import prunable
+from essential_sparsity.pruning import walking
 from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.walking import walk
@@ -19,7 +23,7 @@ FAMILIES = [name for name in ZOO if not name.startswith(("t5", "switch", "whispe
 
 def model_of(name):
     torch.manual_seed(3)
-    found = build(ZOO[name][0], device="cpu").eval()
+    found = build(copy.deepcopy(ZOO[name][0]), device="cpu").eval()  # tests change its configuration
     for parameter in found.parameters():
         nn.init.normal_(parameter, std=0.3)
     return found
@@ -80,6 +84,74 @@ def test_every_block_gives_what_it_gives_in_the_forward_pass_bit_for_bit(name):
         in_order = [outputs[batch * times + time] for time in range(times) for batch in range(count)]
         for one, other in zip(found[path], in_order, strict=True):
             assert torch.equal(one, other)
+
+
+class OnCard(torch.Tensor):
+    """A tensor of another device: nothing can be computed with it outside of a block."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A GPU as `walk` sees one: blocks give what is on it. How often something was brought back to the host."""
+    original, back = walking.Visit.outputs, []
+
+    def on_host(value):
+        return tree_map(
+            lambda part: torch.Tensor.as_subclass(part, torch.Tensor) if type(part) is OnCard else part, value
+        )
+
+    def moved(value, device):
+        with torch._C.DisableTorchFunctionSubclass():
+            if device.type == "cpu":
+                back.append(1)
+            return on_host(value)
+
+    def outputs(self):
+        for answer in original(self):
+            with torch._C.DisableTorchFunctionSubclass():
+                answer = tree_map(
+                    lambda part: part.as_subclass(OnCard) if isinstance(part, torch.Tensor) else part, answer
+                )
+            yield answer
+
+    monkeypatch.setattr(walking, "_moved", moved)
+    monkeypatch.setattr(walking.Visit, "outputs", outputs)
+    monkeypatch.setattr(walking, "_room", lambda *_: True)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_: self)
+    return types.SimpleNamespace(back=back, on_host=on_host)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_blocks_hand_over_stays_on_a_gpu_where_the_model_computes_nothing_in_between(name, card):
+    model = model_of(name)
+    model.set_experts_implementation("eager")
+    batches, found = batches_of(model), {}
+    expected = recorded(model, batches)
+
+    def visit(seen):
+        with torch._C.DisableTorchFunctionSubclass():
+            found.setdefault(seen.path, []).extend(hidden(card.on_host(output)) for output in seen.outputs())
+
+    walk(model, batches, "cuda", visit, once=False)
+    for path, outputs in expected.items():
+        count, times = len(batches), len(outputs) // len(batches)
+        in_order = [outputs[batch * times + time] for time in range(times) for batch in range(count)]
+        for one, other in zip(found[path], in_order, strict=True):
+            assert torch.equal(one, other)
+    if name == "llama":  # the first batch of each block, and all at the last, before the norm
+        assert len(card.back) == len(found) - 1 + len(batches)
+
+
+@pytest.mark.parametrize(("free", "stays"), [(3 * 4 * 80 + 1, True), (3 * 4 * 80, False)])
+def test_only_where_it_has_room(monkeypatch, free, stays):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    answer = (torch.zeros(2, 5, dtype=torch.float64), None)
+    assert walking._room(answer, 4, torch.device("cuda")) is stays
+    assert not walking._room(answer, 4, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -3,7 +3,8 @@
 The model's own forward pass says what a block is given, whatever stands between blocks (merged patches, masks by type of
 layer, rotary tables): each batch has a thread of its own that runs it on the host, and waits at every block until all
 batches have come there. So positional and keyword arguments are those of the model, for any layout. Only one thread runs
-at any time, so the order of all operations, and with it every bit, is always the same.
+at any time, so the order of all operations, and with it every bit, is always the same. What a block hands over goes back to the host,
+where the model may compute with it; where the first batch shows that it does not, the others' stay on the device if it has room.
 """
 
 import threading
@@ -12,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
 from essential_sparsity.checkpoints.prunable import CheckpointError, blocks
+
+
+ROOM = 3  # times what all batches hand over has to be free on the device for it to stay there
 
 
 class _Left(BaseException):  # no `except Exception` of a model keeps a thread alive
@@ -37,6 +42,16 @@ class Visit:
             yield self._forward(*_moved(args, self._device), **_moved(kwargs, self._device))
 
 
+class _Computed(TorchDispatchMode):
+    """Whether anything was computed since `any` was set to False."""
+
+    any = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.any = True
+        return func(*args, **(kwargs or {}))
+
+
 class _Batch(threading.Thread):
     """One batch's way through the model: runs until it comes to a block or to its end, then waits to be told more."""
 
@@ -47,13 +62,13 @@ class _Batch(threading.Thread):
         self.at: str | None = None
         self.call: tuple[tuple, dict] = ((), {})
         self.answer: Any = None
-        self.left, self.error = False, None
+        self.left, self.error, self.computed = False, None, _Computed()
 
     def run(self) -> None:
         torch.set_num_threads(self.threads)  # of OpenMP, which counts them per thread
         self.goes.acquire()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.computed:
                 if not self.left:
                     self.model(**self.inputs)
         except _Left:
@@ -74,14 +89,15 @@ class _Batch(threading.Thread):
         answer, self.answer = self.answer, None
         return answer
 
-    def go(self, answer: Any = None) -> None:
-        """Let it run with a block's output until it waits again. Raises what went wrong in it."""
-        self.answer, self.call = answer, ((), {})
+    def go(self, answer: Any = None) -> bool:
+        """Let it run with a block's output until it waits again; whether it computed anything there. Raises what went wrong in it."""
+        self.answer, self.call, self.computed.any = answer, ((), {}), False
         del answer
         self.goes.release()
         self.waits.acquire()
         if self.error:
             raise self.error
+        return self.computed.any
 
     def leave(self) -> None:
         """End it where it waits."""
@@ -139,10 +155,13 @@ def walk(
             passed[path] += 1
             last = once and all(passed.values())
             going = threads[:1] if last else threads  # one is enough to see that no block comes again
-            outputs = seen.outputs()
-            for thread in going:
-                answer = _moved(next(outputs), torch.device("cpu"))
-                thread.go(answer)
+            stays = False
+            for thread, answer in zip(going, seen.outputs(), strict=False):
+                if thread is going[0]:
+                    room = _room(answer, len(going), device)
+                    stays = not thread.go(_moved(answer, torch.device("cpu"))) and room
+                else:
+                    thread.go(answer if stays else _moved(answer, torch.device("cpu")))
                 del answer
             block.to("cpu")
             if last and threads[0].at is not None:
@@ -157,6 +176,14 @@ def walk(
             block.__dict__.pop("forward", None)
         for thread in threads:
             thread.leave()
+
+
+def _room(answer: Any, batches: int, device: torch.device) -> bool:
+    """Whether a GPU has room for what all batches hand over, of which `answer` is one's."""
+    if device.type != "cuda":
+        return False
+    size = sum(part.nbytes for part in tree_leaves(answer) if isinstance(part, torch.Tensor))
+    return torch.cuda.mem_get_info(device)[0] > ROOM * batches * size
 
 
 def _shared(model: PreTrainedModel, path: str) -> CheckpointError:
