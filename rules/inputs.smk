@@ -32,7 +32,9 @@ def tokenizer_of(wildcards):
 
 def pretraining_settings(wildcards):
     """What a pre-training depends on, as JSON."""
-    row = STUDY.pretrainings[wildcards.pretraining]
+    row = dict(STUDY.pretrainings[wildcards.pretraining])
+    if row["weight_decay"] is None:  # as before there was such a column
+        del row["weight_decay"]
     return json.dumps(
         {key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True
     )

@@ -109,6 +109,21 @@ def test_a_step_without_a_deterministic_form_is_tried_again_with_the_same_draws(
     assert capsys.readouterr().out.count("warning: scatter has no deterministic form here") == 1
 
 
+def test_weight_decay_is_that_of_the_row_or_a_hundredth(tmp_path):
+    """In few steps the norm of the weights falls by the decay times the sum of the rates."""
+    found = {}
+    for given in (None, 0.01, 0.5):
+        settings = SETTINGS | {"weight_decay": given, "steps": 4, "checkpoint_every": 4, "warmup_steps": 0}
+        (tmp_path / str(given)).mkdir()
+        trained(tmp_path / str(given), settings)
+        found[given] = load_file(tmp_path / str(given) / "step-4" / "model.safetensors")
+    name = next(name for name in found[None] if name.endswith("layer.0.output.dense.weight"))
+    assert torch.equal(found[None][name], found[0.01][name])
+    ratio = found[0.5][name].norm() / found[0.01][name].norm()
+    rates = sum(1e-3 * (1 - step / 4) for step in range(4))
+    assert ratio == pytest.approx(1 - (0.5 - 0.01) * rates, abs=2e-4)
+
+
 def test_smaller_fractions_are_part_of_larger_ones(tmp_path):
     data = texts(200)
     path = stored(data, tmp_path)

@@ -29,7 +29,7 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-WEIGHT_DECAY = 0.01
+WEIGHT_DECAY = 0.01  # of AdamW, where the row does not say
 COMPLETE = "complete"  # the last file of a state that can be resumed from
 LOGS = 5  # of the loss, between two checkpoints
 
@@ -181,7 +181,7 @@ def train(
         learning_rate=settings["learning_rate"],
         warmup_steps=settings["warmup_steps"],
         lr_scheduler_type="linear",
-        weight_decay=WEIGHT_DECAY,
+        weight_decay=WEIGHT_DECAY if settings.get("weight_decay") is None else settings["weight_decay"],
         adam_epsilon=1e-8,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
