@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from essential_sparsity.checkpoints.prunable import CheckpointError, blocks
 
-
 ROOM = 3  # times what all batches hand over has to be free on the device for it to stay there
 
 
