@@ -360,14 +360,14 @@ def markdown(about, rows):
         ),
         ("data", "Patterns that are calibrated ({} cases)", "scores as the processor's, the largest difference {:.1g}"),
     ):
-        if alike := [row for row in rows if row["part"] == part]:
+        if alike := [row for row in rows if row["part"] == part and row["unit"] != device_jobs.SHARE]:
             wrong = [row["name"] for row in alike if not row["right"]]
-            most = max(row["value"] for row in alike if row["unit"] != "share that differs")
+            most = max(row["value"] for row in alike)
             told = f"differ in {', '.join(wrong)}" if wrong else same.format(most)
             lines += [f"{what.format(len(alike))}: {told}.", ""]
     lines += ["| part | measured | peer | |", "|---|---|---|---|"]
     for row in rows:
-        if row["part"] not in ("masks", "kinds", "data"):
+        if row["part"] not in ("masks", "kinds", "data") or row["unit"] == device_jobs.SHARE:
             peer = "" if row["peer"] is None else f"{row['peer']:.4g}"
             lines.append(
                 f"| {row['part']}: {row['name']} | {row['value']:.4g} {row['unit'].partition(';')[0]} | {peer}"

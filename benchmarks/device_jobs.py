@@ -2,7 +2,7 @@
 
 Parts of device.py. As a program, one job of `JOBS` in a process of its own, whose memory is then its own:
 
-    python benchmarks/device_jobs.py JOB [--quick]
+    python benchmarks/device_jobs.py JOB --folder MODEL [--quick]
 """
 
 import argparse
@@ -10,12 +10,14 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in a job
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 sys.path.insert(1, str(Path(__file__).parents[1] / "tests/unit"))
 
@@ -40,6 +42,7 @@ ALIKE, NEARLY = 1e-3, 0.05  # scores in float32; after steps whose rounding diff
 APART = (
     0.2  # of the weights that a small model's training ranks: AdamW makes as large a step of rounding as of a gradient
 )
+SHARE = "share that differs"
 MASKED = ["global", "layerwise", "nm4", "random"]
 CALIBRATED = ["wanda", "wanda-onepass", "owl-wanda", "sparsegpt", "sparsegpt-nm4"]
 CALIBRATION = {
@@ -141,7 +144,7 @@ def tickets_alike():
         ]
         count = sum(mask.numel() for mask in found[0].values())
         differ = sum(int((mask != found[1][name].cpu()).sum()) for name, mask in found[0].items())
-        yield "a ticket's masks", differ / count, "share that differs", APART, differ <= APART * count
+        yield "a ticket's masks", differ / count, SHARE, APART, differ <= APART * count
 
 
 def pretrainings(quick, rates):

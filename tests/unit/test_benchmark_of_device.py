@@ -46,7 +46,7 @@ def test_all_parts_run_and_are_right(tmp_path, capsys):
     assert all(row["right"] for row in found["rows"])
     told = (tmp_path / "device.md").read_text()
     assert "all equal the processor's, bit for bit" in told
-    assert "Kinds of tasks, dense and pruned (47 cases): scores as the processor's, the largest difference 0" in told
+    assert "Kinds of tasks, dense and pruned (46 cases): scores as the processor's, the largest difference 0" in told
 
 
 def test_masks_that_differ_are_told_and_fail(tmp_path, monkeypatch):

@@ -197,6 +197,13 @@ def test_program_writes_what_was_evaluated(job, folders, capsys):
     assert progress[1].startswith("tiny pairs global 0.500 seed 3: spearman")
 
 
+def test_program_asks_torch_to_be_exact(job, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(prune_eval.exactness, "ask", lambda: asked.append(1))
+    call(job, runs=str(tmp_path / "runs"), items=str(tmp_path / "items"))
+    assert asked
+
+
 def test_program_writes_the_same_bytes_again(job, tmp_path):
     call(job, runs=str(tmp_path / "runs1"), items=str(tmp_path / "items1"))
     call(job, runs=str(tmp_path / "runs2"), items=str(tmp_path / "items2"))

@@ -86,27 +86,43 @@ def trained(out, settings):
     return pretraining.train(objective, samples, collate, settings, out, lambda folder: None)
 
 
-def test_a_step_without_a_deterministic_form_is_tried_again_with_the_same_draws(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("objective", ["masked-lm", *VISION])
+def test_a_step_without_a_deterministic_form_is_tried_again_with_the_same_draws(
+    objective, tmp_path, monkeypatch, capsys
+):
+    """A self-distillation has moved its centre by then."""
     original, steps = transformers.Trainer.training_step, []
 
     def weights(name):
         (tmp_path / name).mkdir()
-        trained(tmp_path / name, SETTINGS)
-        return load_file(tmp_path / name / "step-8" / "model.safetensors")
+        trained(tmp_path / name, SETTINGS | {"objective": objective, "steps": 4})
+        return load_file(tmp_path / name / "step-4" / "model.safetensors")
 
     def uncertain(self, *args):
         loss = original(self, *args)
         steps.append(torch.get_deterministic_debug_mode())
-        if steps[-1] == 2:
+        if len(steps) == 2:  # the second step: the first has moved what there is to move
             raise RuntimeError("scatter does not have a deterministic implementation, but you set")
         return loss
 
     undisturbed = weights("one")
     monkeypatch.setattr(transformers.Trainer, "training_step", uncertain)
     found = weights("two")
-    assert steps == [2] + [1] * 8
+    assert steps == [2, 2, 1, 1, 1]
     assert all(torch.equal(found[name], value) for name, value in undisturbed.items())
     assert capsys.readouterr().out.count("warning: scatter has no deterministic form here") == 1
+
+
+def test_several_processes_do_not_try_a_step_again(tmp_path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(
+        pretraining.Keep, "on_step_begin", lambda *_, **__: modes.append(torch.get_deterministic_debug_mode())
+    )
+    objective, samples, collate = pretraining.prepare(
+        stored(images(), tmp_path), SETTINGS | {"objective": "supervised"}, None
+    )
+    pretraining.train(objective, samples, collate, SETTINGS, tmp_path, lambda folder: None, processes=2)
+    assert set(modes) == {0}
 
 
 def test_weight_decay_is_that_of_the_row_or_a_hundredth(tmp_path):

@@ -201,6 +201,39 @@ def test_training_is_strict_about_bits_and_what_was_asked_before_holds_again(fol
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_was_asked_before_a_training_holds_after_it_and_after_an_error(before):
+    torch.set_deterministic_debug_mode(before)
+    try:
+        with pytest.raises(KeyboardInterrupt), exactness.strict():
+            raise KeyboardInterrupt
+        assert torch.get_deterministic_debug_mode() == before
+    finally:
+        torch.set_deterministic_debug_mode(0)
+
+
+def test_only_an_operation_that_is_uncertain_is_given_in_to_and_once():
+    uncertain = RuntimeError("scatter does not have a deterministic implementation, but you set")
+    with exactness.strict():
+        assert not exactness.give_in(RuntimeError("CUDA error"))
+        assert exactness.give_in(uncertain)
+        assert not exactness.give_in(uncertain), "else a step would be tried again for ever"
+
+
+def test_a_model_has_its_own_forward_pass_again_after_an_error_too(folder, prepared, arguments_with, monkeypatch):
+    arguments_with(bf16=True)
+    model, held = pruned(folder, prepared)
+    own = model.forward
+
+    def fails(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning.Watch, "on_epoch_end", fails)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, prepared, held)
+    assert model.forward == own
+
+
 def test_an_operation_without_a_deterministic_form_is_said_once_and_changes_no_bit(
     folder, prepared, monkeypatch, capsys
 ):

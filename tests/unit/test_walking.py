@@ -89,8 +89,10 @@ def test_every_block_gives_what_it_gives_in_the_forward_pass_bit_for_bit(name):
 class OnCard(torch.Tensor):
     """A tensor of another device: nothing can be computed with it outside of a block."""
 
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError("Expected all tensors to be on the same device")
 
 
@@ -100,26 +102,27 @@ def card(monkeypatch):
     original, back = walking.Visit.outputs, []
 
     def on_host(value):
-        return tree_map(
-            lambda part: torch.Tensor.as_subclass(part, torch.Tensor) if type(part) is OnCard else part, value
-        )
+        return tree_map(lambda part: part.held if type(part) is OnCard else part, value)
 
     def moved(value, device):
-        with torch._C.DisableTorchFunctionSubclass():
-            if device.type == "cpu":
-                back.append(1)
-            return on_host(value)
+        if device.type == "cpu":
+            back.append(1)
+        return on_host(value)
+
+    def on_card(part):
+        if not isinstance(part, torch.Tensor):
+            return part
+        found = torch.Tensor._make_wrapper_subclass(OnCard, part.shape, dtype=part.dtype)
+        found.held = part
+        return found
 
     def outputs(self):
         for answer in original(self):
-            with torch._C.DisableTorchFunctionSubclass():
-                answer = tree_map(
-                    lambda part: part.as_subclass(OnCard) if isinstance(part, torch.Tensor) else part, answer
-                )
-            yield answer
+            yield tree_map(on_card, answer)
 
     monkeypatch.setattr(walking, "_moved", moved)
     monkeypatch.setattr(walking.Visit, "outputs", outputs)
+    monkeypatch.setattr(walking, "_elsewhere", lambda value: type(value) is OnCard)
     monkeypatch.setattr(walking, "_room", lambda *_: True)
     monkeypatch.setattr(nn.Module, "to", lambda self, *_: self)
     return types.SimpleNamespace(back=back, on_host=on_host)
@@ -133,8 +136,7 @@ def test_what_blocks_hand_over_stays_on_a_gpu_where_the_model_computes_nothing_i
     expected = recorded(model, batches)
 
     def visit(seen):
-        with torch._C.DisableTorchFunctionSubclass():
-            found.setdefault(seen.path, []).extend(hidden(card.on_host(output)) for output in seen.outputs())
+        found.setdefault(seen.path, []).extend(hidden(card.on_host(output)) for output in seen.outputs())
 
     walk(model, batches, "cuda", visit, once=False)
     for path, outputs in expected.items():
@@ -146,12 +148,42 @@ def test_what_blocks_hand_over_stays_on_a_gpu_where_the_model_computes_nothing_i
         assert len(card.back) == len(found) - 1 + len(batches)
 
 
-@pytest.mark.parametrize(("free", "stays"), [(3 * 4 * 80 + 1, True), (3 * 4 * 80, False)])
+def test_what_stayed_comes_back_where_the_model_needs_it_later(card):
+    """A model that adds what its first block gave to what its second one gives."""
+
+    model = model_of("llama")
+    first, second = model.base_model.layers
+    batches = batches_of(model)
+
+    def run(self, input_ids=None, **kwargs):
+        inputs = self.embed_tokens(input_ids)
+        tables = self.rotary_emb(inputs, torch.arange(inputs.shape[1])[None])
+        one = first(inputs, position_embeddings=tables)
+        two = second(one, position_embeddings=tables)
+        return two + one
+
+    model.base_model.forward = run.__get__(model.base_model)
+    with torch.no_grad():
+        expected = [model.base_model(**batch) for batch in batches]
+    ends = []
+    model.base_model.forward = lambda **given: ends.append(run(model.base_model, **given))
+    walk(model, batches, "cuda", lambda seen: None, once=False)
+    assert all(torch.equal(one, other) for one, other in zip(ends, expected, strict=True))
+
+
+def test_everything_comes_back_where_a_gpu_has_no_room(card, monkeypatch):
+    monkeypatch.setattr(walking, "_room", lambda *_: False)
+    model, seen = model_of("llama"), []
+    walk(model, batches_of(model), "cuda", lambda visit: seen.append(visit.path), once=False)
+    assert len(card.back) == len(seen) * len(batches_of(model))
+
+
+@pytest.mark.parametrize(("free", "stays"), [(3 * 4 * 80 + 7 + 1, True), (3 * 4 * 80 + 7, False)])
 def test_only_where_it_has_room(monkeypatch, free, stays):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
     answer = (torch.zeros(2, 5, dtype=torch.float64), None)
-    assert walking._room(answer, 4, torch.device("cuda")) is stays
-    assert not walking._room(answer, 4, torch.device("cpu"))
+    assert walking._room(answer, 4, torch.device("cuda"), 7) is stays
+    assert not walking._room(answer, 4, torch.device("cpu"), 7)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -5,6 +5,7 @@ tokens are masked) follows from its place in the training, the rest from torch's
 training that was killed ends with the bits that it would have had.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -111,14 +112,13 @@ class Trainer(transformers.Trainer):
     """Tries a step again where an operation has no deterministic form (`exactness.give_in`)."""
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        state = exactness.random_state(self.args.device)
+        before = exactness.Before(model, self.args.device)
         try:
             return super().training_step(model, inputs, num_items_in_batch)
         except RuntimeError as error:
             if not exactness.give_in(error):
                 raise
-        model.zero_grad()
-        exactness.draw_from(state)
+        before.restore()
         return super().training_step(model, inputs, num_items_in_batch)
 
 
@@ -214,7 +214,8 @@ def train(
         transformers.set_seed(arguments.seed)
     else:
         print(f"resumed at step {resume.name.removeprefix('checkpoint-')}", flush=True)
-    with exactness.strict():
+    # several processes cannot try a step again: their gradients are on the way to each other
+    with exactness.strict() if processes == 1 else contextlib.nullcontext():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     frame = pd.DataFrame([{name: entry[name] for name in ("step", "loss", "learning_rate")} for entry in log])

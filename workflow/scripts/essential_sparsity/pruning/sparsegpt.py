@@ -113,9 +113,9 @@ def prune(
                 mask[:, first:last] = smallest.of_groups(scored(i, i + group), group, count, there)
             if not update:
                 continue
-            # three kernels a column: a GPU waits for their launches, not for what they compute
+            # four kernels a column: a GPU waits for their launches, not for what they compute
             error = torch.div(torch.where(mask[:, start + i], part[:, i], zero), square[i, i], out=errors_[:, i])
-            part[:, i:].addr_(error, square[i, i:], alpha=-1)
+            part[:, i:] -= torch.outer(error, square[i, i:])  # not by addr_, which rounds as the layout has it
         left[:, start:end] = part
         if update:
             left[:, end:] -= errors_ @ upper[start:end, end:]

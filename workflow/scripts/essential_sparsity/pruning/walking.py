@@ -42,13 +42,19 @@ class Visit:
 
 
 class _Computed(TorchDispatchMode):
-    """Whether anything was computed since `any` was set to False."""
+    """Whether anything was computed since `any` was set to False; on the host, whatever is on the device of a block."""
 
     any = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.any = True
-        return func(*args, **(kwargs or {}))
+        self.any, given = True, (args, kwargs or {})
+        if any(map(_elsewhere, tree_leaves(given))):  # a model that comes back to what an earlier block gave
+            given = _moved(given, torch.device("cpu"))
+        return func(*given[0], **given[1])
+
+
+def _elsewhere(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
 
 
 class _Batch(threading.Thread):
@@ -131,6 +137,7 @@ def walk(
     here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
     originals = {path: block.forward for path, block in found.items()}
     experts = model.get_experts_implementation()
+    largest = max((sum(part.nbytes for part in block.parameters()) for block in found.values()), default=0)
 
     def replaced(path: str) -> Callable:
         return lambda *args, **kwargs: here[threading.get_ident()].arrive(path, args, kwargs)
@@ -154,10 +161,11 @@ def walk(
             passed[path] += 1
             last = once and all(passed.values())
             going = threads[:1] if last else threads  # one is enough to see that no block comes again
-            stays = False
-            for thread, answer in zip(going, seen.outputs(), strict=False):
+            stays, outputs = False, seen.outputs()
+            for thread in going:
+                answer = next(outputs)
                 if thread is going[0]:
-                    room = _room(answer, len(going), device)
+                    room = _room(answer, len(going), device, largest)
                     stays = not thread.go(_moved(answer, torch.device("cpu"))) and room
                 else:
                     thread.go(answer if stays else _moved(answer, torch.device("cpu")))
@@ -177,12 +185,12 @@ def walk(
             thread.leave()
 
 
-def _room(answer: Any, batches: int, device: torch.device) -> bool:
-    """Whether a GPU has room for what all batches hand over, of which `answer` is one's."""
+def _room(answer: Any, batches: int, device: torch.device, block: int) -> bool:
+    """Whether a GPU has room for what all batches hand over, of which `answer` is one's, beside a block of so many bytes."""
     if device.type != "cuda":
         return False
     size = sum(part.nbytes for part in tree_leaves(answer) if isinstance(part, torch.Tensor))
-    return torch.cuda.mem_get_info(device)[0] > ROOM * batches * size
+    return torch.cuda.mem_get_info(device)[0] > ROOM * batches * size + block
 
 
 def _shared(model: PreTrainedModel, path: str) -> CheckpointError:

@@ -35,12 +35,12 @@ def differing(requirements: Path) -> str:
 
 def on_path() -> bool:
     """Whether the folder of this interpreter is on PATH: that of an environment that was never activated is not."""
-    return str(Path(sys.executable).parent) in os.environ["PATH"].split(os.pathsep)
+    return str(Path(sys.executable).parent) in os.environ.get("PATH", "").split(os.pathsep)
 
 
 def come_first() -> None:
     """From now on `python`, for whatever this process starts, is its own interpreter."""
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def guard(python: str) -> str:

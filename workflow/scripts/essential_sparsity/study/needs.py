@@ -209,26 +209,25 @@ def with_calibration(
     gpu: bool,
     threads: int,
 ) -> Need:
-    """What an evaluation takes whose pattern is calibrated: two passes over the sequences a level (one in all where the dense
-    model is measured), and for SparseGPT the Hessians of all inputs, their factors, and a step a column.
+    """What an evaluation takes whose pattern is calibrated: two passes over the sequences a level (two in all where the dense
+    model is measured, two more for OWL), and for SparseGPT the Hessians of all inputs, their factors, and a step a column.
 
     Between blocks what they hand over is in the memory of the machine, before and after; a block is on the GPU alone.
     """
     seen = row["sequences"] * (row["length"] or tokens(task))
     stored, cores = PRECISION[model["dtype"] or "float32"], 1 if gpu else threads
     size, wide = BYTES[model["dtype"] or "float32"], width(model)
-    once = pattern.inputs == "dense"
-    passes = 2 * seen * model["parameters"] * (1 if once else 2 * levels + (pattern.allocation == "owl"))
+    once, owl = pattern.inputs == "dense", pattern.allocation == "owl"
+    walks = 1 if once else levels + owl  # through all blocks, each twice: to see its inputs, and for its answers
+    passes = 2 * seen * model["parameters"] * 2 * walks
     found = passes / (device.operations[stored] * cores)
     if pattern.score == "sparsegpt":
         products = HESSIANS * seen * depth(model) * wide
         solved = 4 * model["parameters"] * wide
         found += levels * (products + solved) / (device.operations["float32"] * cores)
         found += levels * COLUMNS * depth(model) * STEP[gpu]
-    if gpu:  # what blocks are given at each pass, and once what they answer; each block there and back
-        answers, blocks = 1 if once else levels, depth(model) / wide
-        moved = seen * wide * size * (answers + (1 if once else 2 * levels + (pattern.allocation == "owl")))
-        found += (blocks * moved + 2 * model["parameters"] * size * answers) / MOVED
+    if gpu:  # what blocks are given, twice, and what they answer; each block there and back
+        found += walks * (3 * seen * depth(model) + 2 * model["parameters"]) * size / MOVED
     handed = 2 * seen * wide * size / 1e6
     block = (model["parameters"] * wide / depth(model) * size + 3 * 16 * wide**2 * 4) / 1e6
     host = need.host_mb + handed + (0 if gpu else block)

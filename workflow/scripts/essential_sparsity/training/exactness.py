@@ -30,16 +30,27 @@ def strict() -> Iterator[None]:
         torch.set_deterministic_debug_mode(before)
 
 
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """Of the generators that a step of training draws from: the processor's, and the GPU's."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device.type == "cuda" else [])]
+class Before:
+    """What a step of training changes before its gradients are there: to be put back where it is tried again.
 
+    The generators that it draws from, the processor's and the GPU's; numbers that the model keeps beside its parameters (means
+    of a batch normalisation, the centre of a self-distillation).
+    """
 
-def draw_from(state: list[torch.Tensor]) -> None:
-    """Draw from here on as from the time of `random_state`."""
-    torch.set_rng_state(state[0])
-    for of_gpu in state[1:]:
-        torch.cuda.set_rng_state(of_gpu)
+    def __init__(self, model: torch.nn.Module, device: torch.device):
+        self.model, self.random = model, torch.get_rng_state()
+        self.of_gpu = torch.cuda.get_rng_state() if device.type == "cuda" else None
+        self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer.is_floating_point()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Gradients are gone too."""
+        self.model.zero_grad()
+        torch.set_rng_state(self.random)
+        if self.of_gpu is not None:
+            torch.cuda.set_rng_state(self.of_gpu)
+        for buffer, kept in self.buffers:
+            buffer.copy_(kept)
 
 
 def give_in(error: RuntimeError) -> bool:

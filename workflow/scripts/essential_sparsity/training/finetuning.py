@@ -103,8 +103,8 @@ def train_(
             trainer.follow(stack.enter_context(progress))
         transformers.set_seed(arguments.seed)
         stack.enter_context(exactness.strict())
+        stack.callback(unwrap, model)
         trainer.train(resume_from_checkpoint=progress and progress.checkpoint and str(progress.checkpoint))
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would be scored under autocast too
     check_held(held)
     with torch.no_grad():
         for _, parameter, mask, _ in held:
@@ -135,6 +135,12 @@ def identified(
     )
 
 
+def unwrap(model: transformers.PreTrainedModel) -> None:
+    """Give a model its own forward pass back: accelerate puts autocast around it for good, so it would be scored under it too."""
+    for name in ("forward", "_original_forward"):
+        model.__dict__.pop(name, None)
+
+
 class Trainer(transformers.Trainer):
     """Trains on batches of the configured size, cut into `parts` where memory asks for it.
 
@@ -155,7 +161,7 @@ class Trainer(transformers.Trainer):
         """The gradient of the mean loss of a batch, tried again in twice as many parts when memory runs out, and where an
         operation has no deterministic form."""
         rows = rows_of(inputs)
-        state = exactness.random_state(self.args.device)
+        before = exactness.Before(model, self.args.device)
         while True:
             try:
                 if self.parts == 1:
@@ -166,9 +172,8 @@ class Trainer(transformers.Trainer):
                     if not memory.ran_out(error) or self.parts >= rows:
                         raise
                     self.cut(rows)
-            model.zero_grad()
             memory.free()
-            exactness.draw_from(state)
+            before.restore()
 
     def cut(self, rows: int) -> None:
         """Let batches go through in twice as many parts from here."""
