@@ -147,10 +147,6 @@ def bits(model):
     return found.hexdigest()
 
 
-class Killed(Exception):
-    """A job that ends as if it was killed."""
-
-
 def training(quick, rates):
     settings = {
         "task": "reviews", "dataset": "reviews", "kind": "text-classification", "protocol": "finetune", "epochs": 2,
@@ -168,7 +164,7 @@ def training(quick, rates):
     def run(folder, work=None, stop=None):
         def count(self, args, state, control, **_):
             if state.global_step == stop:
-                raise Killed
+                raise device_jobs.Killed
 
         with (
             mock.patch.object(text_classification, "run", keep),
@@ -186,7 +182,7 @@ def training(quick, rates):
         try:
             run(folder, work, stop=steps // 2)
             yield "killed half-way", 0, "a training that was to be killed went on", 1, False
-        except Killed:
+        except device_jobs.Killed:
             pass
         again = run(folder, work)
         resumed = alone == kept["digest"] and outcome.items.equals(again.items)
@@ -205,9 +201,9 @@ def training(quick, rates):
 
 
 def sweep(quick, rates):
-    shape, large = mask_speed.BERT_BLOCK, (mask_speed.LLAMA_BLOCK, 32, torch.bfloat16)
+    shape, of_7b = mask_speed.BERT_BLOCK, (mask_speed.LLAMA_BLOCK, 32, torch.bfloat16)
     cases = [(shape, 1 if quick else 12, dtype) for dtype in (torch.float32, torch.bfloat16)]
-    for block, blocks, dtype in cases if quick or DEVICE == "cpu" else [*cases, large]:
+    for block, blocks, dtype in cases if quick or DEVICE == "cpu" else [*cases, of_7b]:
         weights = mask_speed.make_weights(blocks, dtype, block)
         count = sum(values.numel() for _, values in weights)
         size = sum(values.nbytes for _, values in weights)

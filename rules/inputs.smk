@@ -32,9 +32,7 @@ def tokenizer_of(wildcards):
 
 def pretraining_settings(wildcards):
     """What a pre-training depends on, as JSON."""
-    row = dict(STUDY.pretrainings[wildcards.pretraining])
-    if row["weight_decay"] is None:  # as before there was such a column
-        del row["weight_decay"]
+    row = STUDY.pretrainings[wildcards.pretraining]
     return json.dumps(
         {key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True
     )
