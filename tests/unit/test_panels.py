@@ -39,6 +39,19 @@ def test_shipped_figures_hold_the_curves_that_they_name():
         "tasks": ["a", "b"],
     }
     assert found["language-models"]["lines"] == [("opt", "global"), ("opt", "wanda")]
+    more = {("opt", task): ["dense", "global", "lth", "random"] for task in "ab"} | {("bert", "a"): ["dense", "global"]}
+    assert panels.chosen(SHIPPED, more, MODELS, TASKS)["tickets"] == {
+        "lines": [("opt", "global"), ("opt", "lth")],
+        "tasks": ["a", "b"],
+    }, "a model without tickets has no line among them"
+    pair = {(model, task): ["dense", "global"] for model in ("vit-base", "dino-base", "vit-large") for task in "cd"}
+    models = {model: {"type": "vision"} for model, _ in pair}
+    assert panels.chosen(SHIPPED, pair, models, TASKS)["objectives"]["lines"] == [
+        ("dino-base", "global"),
+        ("vit-base", "global"),
+    ]
+    alone = {("vit-base", task): ["dense", "global"] for task in "cd"}
+    assert list(panels.chosen(SHIPPED, alone, models, TASKS)) == ["vision"], "one model is no comparison of objectives"
 
 
 def test_names_of_models_and_tasks_choose_too():

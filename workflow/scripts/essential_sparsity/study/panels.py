@@ -18,6 +18,8 @@ def chosen(
 ) -> dict[str, dict[str, list]]:
     """Name of a figure -> its `lines`, (model, pattern), and its `tasks`, for those with two tasks or more.
 
+    One that would show what another before it shows is left out.
+
     `curves`: the patterns of each (model, task) of the grid. A curve is in a figure when type of model, protocol, model, task and
     pattern are among those that its entry names (those it does not name: all; `*` stands for any letters), and its model and
     task also have a pattern of `beside`, where there is one.
@@ -41,8 +43,9 @@ def chosen(
             own = [pattern for pattern in patterns if pattern != "dense" and _among(pattern, wanted.get("patterns"))]
             lines |= {(model, pattern) for pattern in own}
             shown |= {task} if own else set()
-        if len(shown) >= FEWEST:
-            found[name] = {"lines": sorted(lines), "tasks": sorted(shown)}
+        figure = {"lines": sorted(lines), "tasks": sorted(shown)}
+        if len(shown) >= FEWEST and figure not in found.values():
+            found[name] = figure
     return found
 
 
