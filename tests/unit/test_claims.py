@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tempfile
 from pathlib import Path
 
@@ -861,3 +862,14 @@ def test_a_curve_of_uncertain_shape_says_so():
     row, evidence = judged(claim, {"knees": rows_of("knees", curve)})
     assert row["because"].startswith("The evidence allows both: 0 of 1 for it")
     assert [piece["note"] for piece in evidence] == ["no kind of shape has nine tenths of the evidence"]
+
+
+def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():
+    page = (ROOT / "docs/paper.md").read_text()
+    shown = yaml.safe_load((ROOT / "config/config.yaml").read_text())["figures"]["panels"]
+    ours = {"random-far-below"}  # of the paper's code, not of its text
+    named = set(re.findall(r"`([a-z-]+)`", page))
+    assert {claim["claim"] for claim in SHIPPED} - ours <= named
+    assert all(f"panels/{name}.svg" in page for name in shown), "a figure without an experiment"
+    presets = re.findall(r"`([a-z-]+\.yaml)`", page)
+    assert len(presets) > 6 and all((ROOT / "config" / name).is_file() for name in presets)
