@@ -1,4 +1,8 @@
-"""A small hub on 127.0.0.1: the requests that the real client makes for whole repositories, and ways to break them."""
+"""A small hub on 127.0.0.1: the requests that the real client makes for whole repositories, and ways to break them.
+
+Like the large one, it keeps weights and tables apart (LFS): a tree names their SHA-256, and asking for one leads to another
+address, which answers to ranges. The other files are known by git's name of their bytes.
+"""
 
 import contextlib
 import functools
@@ -8,7 +12,7 @@ import json
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -20,8 +24,15 @@ class Hub:
     repositories: dict[tuple[str, str], dict] = field(default_factory=dict)
     cut: str = ""  # a file whose transfer breaks off after `cut_after` bytes
     cut_after: int = 0
+    cut_times: int = 10**9
+    served: dict[str, bytes] = field(default_factory=dict)  # file -> bytes that are sent in the place of its own
+    fault: "Callable[[Handler, str], bool] | None" = (
+        None  # answers a request (its path) in the hub's place, or says that it does not
+    )
     requests: list[str] = field(default_factory=list)
+    ranges: list[tuple[str, int]] = field(default_factory=list)  # (file, first byte) of each transfer
     url: str = ""
+    elsewhere: str = ""  # where large files lie: another host, as far as the client can tell
 
     def add(self, kind: str, name: str, files: dict[str, bytes], **branches: str) -> str:
         """Add a repository; returns its commit, that `main` and the given branches point to."""
@@ -40,6 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.hub.requests.append(f"{self.command} {self.path}")
         path = unquote(urlsplit(self.path).path)
+        if self.hub.fault and self.hub.fault(self, path):
+            return
         if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)", path):
             self.with_repository(*found.groups(), "main", self.revision)
         elif found := re.fullmatch(r"/api/(models|datasets)/(.+?)/(revision|tree)/([^/]+)", path):
@@ -48,6 +61,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
             kind, name, revision, file = found.groups()
             self.with_repository("datasets" if kind else "models", name, revision, functools.partial(self.file, file))
+        elif found := re.fullmatch(r"/lfs/(models|datasets)/([^/]+/[^/]+)/(.+)", path):
+            kind, name, file = found.groups()
+            self.content(file, self.hub.repositories[kind, name]["files"][file], {})
         else:
             self.error("EntryNotFound")
 
@@ -70,10 +86,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(json.dumps(about).encode())
 
     def tree(self, name, repository):
-        entries = [
-            {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            for file, content in repository["files"].items()
-        ]
+        entries = []
+        for file, content in repository["files"].items():
+            entry = {"type": "file", "path": file, "size": len(content), "oid": git_name(content)}
+            if is_large(file):
+                pointer = b"version 1 of a pointer"
+                entry |= {
+                    "oid": git_name(pointer),
+                    "lfs": {"oid": sha256(content), "size": len(content), "pointerSize": 22},
+                }
+            entries.append(entry)
         self.answer(json.dumps(entries).encode())
 
     def file(self, file, name, repository):
@@ -81,18 +103,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.error("EntryNotFound")
             return
-        etag = hashlib.sha1(content).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository["commit"], "Accept-Ranges": "bytes"}
+        headers = {"X-Repo-Commit": repository["commit"]}
+        if is_large(file):
+            kind = "datasets" if self.path.startswith("/datasets/") else "models"
+            headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
+            self.answer(b"", 302, {**headers, "Location": f"{self.hub.elsewhere}/lfs/{kind}/{name}/{file}"})
+        else:
+            self.content(file, content, headers)
+
+    def content(self, file, content, headers):
+        """The bytes of a file, or from where it is asked for."""
+        etag = sha256(content) if is_large(file) else git_name(content)
+        content = self.hub.served.get(file, content)
+        headers = {**headers, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         first = int(start[1]) if start else 0
         if start:
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        self.answer(
-            content[first:],
-            206 if start else 200,
-            headers,
-            self.hub.cut_after - first if file == self.hub.cut else None,
-        )
+        stop = None
+        if self.command == "GET":
+            self.hub.ranges.append((file, first))
+            if file == self.hub.cut and self.hub.cut_times > 0:
+                self.hub.cut_times -= 1
+                stop = self.hub.cut_after
+        self.answer(content[first:], 206 if start else 200, headers, stop)
 
     def error(self, code):
         self.answer(b"{}", 404, {"X-Error-Code": code})
@@ -116,6 +150,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def is_large(file: str) -> bool:
+    return file.endswith((".safetensors", ".bin", ".parquet", ".gguf"))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def git_name(content: bytes) -> str:
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
 def safetensors_of(content: bytes) -> dict:
     """What the hub says of a file of weights: how many values of each type it holds."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -131,6 +177,6 @@ def running(hub: Hub) -> Iterator[Hub]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, hub)) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+        hub.url, hub.elsewhere = (f"http://{host}:{server.server_port}" for host in ("127.0.0.1", "localhost"))
         yield hub
         server.shutdown()

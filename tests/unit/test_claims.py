@@ -872,4 +872,5 @@ def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():
     assert {claim["claim"] for claim in SHIPPED} - ours <= named
     assert all(f"panels/{name}.svg" in page for name in shown), "a figure without an experiment"
     presets = re.findall(r"`([a-z-]+\.yaml)`", page)
-    assert len(presets) > 6 and all((ROOT / "config" / name).is_file() for name in presets)
+    assert len(presets) > 6
+    assert all((ROOT / "config" / name).is_file() for name in presets)

@@ -5,11 +5,12 @@ python workflow/scripts/lock.py [--config config/my-study.yaml]
 
 import argparse
 import csv
+from functools import partial
 
 from huggingface_hub import HfApi
-from huggingface_hub import errors as hub_errors
 
-from essential_sparsity import cli, errors, files
+from essential_sparsity import cli, files
+from essential_sparsity.acquire import hub
 from essential_sparsity.study import configuration, revisions, study
 
 
@@ -24,12 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     missing = [key for kind, (rows, names) in wanted.items() for key in revisions.unlocked(rows, names, kind, locked)]
     api = HfApi()
     for kind, repository, revision in missing:
-        try:
-            locked[kind, repository, revision] = api.repo_info(repository, revision=revision, repo_type=kind).sha
-        except (hub_errors.HTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-            raise errors.UserError(
-                f"{repository} at {revision!r} could not be asked for its commit: {error}"
-            ) from error
+        with hub.told(repository, revision):
+            info = hub.asked(partial(api.repo_info, repository, revision=revision, repo_type=kind))
+        locked[kind, repository, revision] = info.sha
         print(f"{repository} {revision} {locked[kind, repository, revision]}", flush=True)
     with files.atomic(config["revisions"]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")

@@ -84,3 +84,14 @@ def rng(seed: int, purpose: str, name: str = ""):
     import numpy as np
 
     return np.random.default_rng(named_seed(seed, purpose, name))
+
+
+def names_under(folder: Path) -> list[str]:
+    """The files below a folder, in linked folders too; a link that leads nowhere is a name as well, and fails when read."""
+    found = []
+    for place, folders, there in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)
+        above = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if not f"{here}/".startswith(f"{above[name]}/")]  # else for ever
+        found += [Path(place, name).relative_to(folder).as_posix() for name in there]
+    return sorted(found)

@@ -48,16 +48,16 @@ def fetch_model(model: str, settings: dict[str, Any], work: Path) -> tuple[Path,
     """
     choose, convert = model_format(settings)
     fetched = sources.obtain(settings, work, choose)
-    folder, names, note = fetched.folder, fetched.names, ""
+    folder, names, known, note = fetched.folder, fetched.names, fetched.sha256, ""
     place = {"path": settings["id"], "hub": None, "package": "files"}[settings["source"]]
     if convert is not None:
         note = convert(folder / names[0], work / "files")
         folder = work / "files"
-        names = sorted(path.name for path in folder.iterdir())
+        names, known = sorted(path.name for path in folder.iterdir()), {}
         place = str(work.parent / "files") if settings["source"] == "path" else "files"
     elif settings["source"] == "package":
         folder = folder.rename(work / "files")
-    entries = sources.listing(folder, names)
+    entries = sources.listing(folder, names, known)
     weights = [entry for entry in entries if entry["path"].endswith((".safetensors", ".bin"))]
     return folder, {
         "manifest_version": sources.MANIFEST_VERSION,

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from essential_sparsity import files
-from essential_sparsity.acquire import conversion, formats, readers, reports
+from essential_sparsity.acquire import conversion, formats, hub, readers, reports
 from essential_sparsity.acquire.archives import SourceError
 from essential_sparsity.checkpoints import loading, stored
 
@@ -129,24 +129,14 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
 
 
 def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
     from transformers import AutoConfig
 
     try:
-        info = HfApi().model_info(place, files_metadata=True)
-    except errors.GatedRepoError as error:
-        raise SourceError(
-            f"{place} is gated: accept its terms on the hub, then log in with `hf auth login`."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"{place} is no file or folder here, and not on the hub, or private there. Correct it, or log in with `hf auth login`."
-        ) from error
-    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-        raise SourceError(
-            f"{place} is no file or folder here, and could not be looked up on the hub ({str(error).partition(chr(10))[0]}). "
-            "Correct the path, or run this where the hub can be reached."
-        ) from error
+        with hub.told(place):
+            info = hub.asked(lambda: HfApi().model_info(place, files_metadata=True))
+    except SourceError as error:
+        raise SourceError(f"{place} is no file or folder here, so it was looked up on the hub. {error}") from error
     used = conversion.transformers_files([file.rfilename for file in info.siblings], allow_pickle)
     config = _configuration(lambda: AutoConfig.from_pretrained(place, revision=info.sha), place)
     pickled = not any(name.endswith(".safetensors") for name in used)

@@ -6,19 +6,18 @@ unpacked as data; a path is used in place; a hub repository is downloaded at one
 """
 
 import contextlib
-import glob
-import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from essential_sparsity import files
-from essential_sparsity.acquire import archives
+from essential_sparsity.acquire import archives, hub
 from essential_sparsity.acquire.archives import Choose, SourceError
 
 MANIFEST_VERSION = 1
@@ -30,11 +29,13 @@ WHEEL_TARGET += [part for glibc in ("2_28", "2_24", "2_17") for part in ("--plat
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `obtain` provides: `names` relative to `folder`; the commit of a hub source; the package's table row."""
+    """What `obtain` provides: `names` relative to `folder`; of a hub source the commit, and the SHA-256 of each file as it was
+    compared with the hub's; the package's table row."""
 
     folder: Path
     names: list[str]
     revision: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
     package: dict[str, str] | None = None
 
 
@@ -69,10 +70,14 @@ def publish(work: Path, manifest: Path, record: dict[str, Any]) -> None:
     files.write_json(manifest, record)
 
 
-def listing(folder: Path, names: list[str]) -> list[dict[str, Any]]:
-    """The `files` of a manifest: path, sha256 and size (bytes) of each name under `folder`, sorted by path."""
+def listing(folder: Path, names: list[str], known: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
+    """The `files` of a manifest: path, sha256 (taken from `known`, or read) and size (bytes) of each name under `folder`, sorted by path."""
     return [
-        {"path": name, "sha256": files.sha256_file(folder / name), "size": (folder / name).stat().st_size}
+        {
+            "path": name,
+            "sha256": known.get(name) or files.sha256_file(folder / name),
+            "size": (folder / name).stat().st_size,
+        }
         for name in sorted(names)
     ]
 
@@ -90,7 +95,8 @@ def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str 
         return _from_path(Path(name).expanduser(), choose)
     if source == "hub":
         repo, _, inside = name.partition(":")
-        return _from_hub(repo, settings.get("revision"), repo_type, lambda names: choose(_inside(names, inside)))
+        chosen = hub.download(repo, settings.get("revision"), repo_type, lambda names: choose(_inside(names, inside)))
+        return Fetched(*chosen)
     raise SourceError(f"source is {source!r}; expected package, path or hub.")
 
 
@@ -102,18 +108,7 @@ def _from_path(path: Path, choose: Choose) -> Fetched:
         return Fetched(path.parent, choose([path.name]))
     if not path.is_dir():
         raise SourceError(f"{path} does not exist. Correct the column id: it is relative to the repository's root.")
-    return Fetched(path, choose(_names_under(path)))
-
-
-def _names_under(folder: Path) -> list[str]:
-    """The files below a folder, in linked folders too; a link that leads nowhere is a name as well, and fails when read."""
-    found = []
-    for place, folders, there in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)
-        above = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
-        folders[:] = [name for name in folders if not f"{here}/".startswith(f"{above[name]}/")]  # else for ever
-        found += [Path(place, name).relative_to(folder).as_posix() for name in there]
-    return sorted(found)
+    return Fetched(path, choose(files.names_under(path)))
 
 
 # ---- registry packages -----------------------------------------------------------------------------------------------
@@ -207,65 +202,6 @@ def _client_command(row: dict[str, str], folder: Path) -> list[str]:
 
 
 # ---- the hub ---------------------------------------------------------------------------------------------------------
-
-
-def _from_hub(repo: str, revision: str | None, repo_type: str, choose: Choose) -> Fetched:
-    """Download at one commit into the client's own cache; a branch or tag is resolved to its commit first.
-
-    Without network (HF_HUB_OFFLINE, or no route) the cache is used if it holds what is needed of the revision.
-    """
-    from huggingface_hub import errors, snapshot_download
-
-    if not revision:
-        raise SourceError(
-            f"{repo} has no revision. A hub repository can change at any time: put the commit into the column revision "
-            "(a branch or tag works too, and is resolved to its commit)."
-        )
-    try:
-        commit, names = _resolved(repo, revision, repo_type)
-        wanted = choose(sorted(names))
-        literal = [glob.escape(name) for name in wanted]
-        folder = snapshot_download(repo, revision=commit, repo_type=repo_type, allow_patterns=literal)
-    except errors.HFValidationError as error:
-        raise SourceError(f"{repo!r} is no id of the hub ({error}). Correct the column id: owner/name.") from error
-    except errors.GatedRepoError as error:
-        raise SourceError(f"{repo} is gated: accept its terms on the hub, then log in with `hf auth login`.") from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{repo} has no revision {revision!r}. Correct the column revision.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"{repo} is not on the hub, or is private. Correct the column id, or log in with `hf auth login`."
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise SourceError(
-            f"{repo} at {revision} is not complete in the local cache, and the hub cannot be reached. Fetch it where "
-            "there is a network, with the same HF_HOME and without HF_HUB_OFFLINE."
-        ) from error
-    except (errors.HTTPError, OSError) as error:  # the connection broke or the server failed, retries included
-        raise SourceError(
-            f"{repo} at {revision} could not be downloaded ({type(error).__name__}: {error}). Run again: files "
-            "that are complete are kept."
-        ) from error
-    return Fetched(Path(folder), wanted, revision=commit)
-
-
-def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, list[str]]:
-    """The commit of a revision and the names of its files; no file is downloaded."""
-    from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
-
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it would warn that no file is asked for
-    try:
-        known = Path(snapshot_download(repo, revision=revision, repo_type=repo_type, allow_patterns=[]))
-    finally:
-        logger.setLevel(level)
-    try:
-        return known.name, [
-            entry.path for entry in get_cached_repo_tree(repo, revision=known.name, repo_type=repo_type)
-        ]
-    except errors.CachedRepoTreeNotFoundError:  # offline, and the cache was filled file by file
-        return known.name, _names_under(known)
 
 
 def _inside(names: list[str], inside: str) -> list[str]:

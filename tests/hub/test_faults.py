@@ -1,0 +1,300 @@
+"""What a hub, a network or a cache does wrong: told in words of what to do, bounded in time, and nothing false is used."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from small_hub import Hub, git_name, running, sha256
+
+from essential_sparsity.acquire import hub as client
+from essential_sparsity.acquire.archives import SourceError
+
+MODEL = "team/model"
+WEIGHTS = bytes(range(256)) * 4000
+FILES = {"model.safetensors.part.bin": WEIGHTS, "config.json": b'{"a": 1}'}
+LARGE = "model.safetensors.part.bin"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub with one model, and the real client in this process with an empty cache of its own."""
+    from huggingface_hub import constants
+
+    with running(Hub()) as hub:
+        for name in [name for name in os.environ if name.upper().startswith(("HTTP", "ALL_PROXY"))]:
+            monkeypatch.delenv(name)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(client.time, "sleep", lambda seconds: hub.requests.append(f"slept {seconds:g}"))
+        hub.add("models", MODEL, FILES)
+        yield hub
+
+
+@pytest.fixture
+def offline(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    def switch(on: bool = True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", on)
+
+    return switch
+
+
+def download(revision="main", repo=MODEL):
+    return client.download(repo, revision, "model", lambda names: [name for name in names if name != "README.md"])
+
+
+def blob(tmp_path, content: bytes) -> Path:
+    name = sha256(content) if content == WEIGHTS else git_name(content)
+    return next((tmp_path / "cache").rglob(f"blobs/{name}"))
+
+
+def answering(status: int, times: int = 10**9, only: str = "/api/models", body=b"{}", **headers: str):
+    """A fault: the next `times` requests below `only` get this status."""
+    left = [times]
+
+    def fault(handler, path):
+        if not path.startswith(only) or left[0] == 0:
+            return False
+        left[0] -= 1
+        handler.answer(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+        return True
+
+    return fault
+
+
+def test_what_is_downloaded_has_the_digests_that_the_hub_names(hub):
+    folder, names, commit, digests = download()
+    assert names == sorted(FILES)
+    assert folder.name == commit
+    assert digests == {name: sha256(content) for name, content in FILES.items()}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bytes_that_are_not_those_of_the_hub_are_refused_at_the_first_fetch(hub, tmp_path, name):
+    wrong = bytearray(FILES[name])
+    wrong[5] ^= 1
+    hub.served[name] = bytes(wrong)
+    with pytest.raises(SourceError, match=rf"{name}.*the hub says.*Do not use it"):
+        download()
+    assert [file for file, _ in hub.ranges].count(name) == 2, "it may have been the network: once more, and no more"
+    del hub.served[name]
+    assert download()[3][name] == sha256(FILES[name]), "the next run ends well"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["a bit", "cut", "longer"])
+def test_a_damaged_file_of_the_cache_is_fetched_anew_and_without_network_it_is_refused(
+    hub, tmp_path, offline, name, damage
+):
+    download()
+    path, content = blob(tmp_path, FILES[name]), FILES[name]
+    damaged = {"a bit": content[:3] + b"\xff" + content[4:], "cut": content[:-3], "longer": content + b"0"}[damage]
+    path.write_bytes(damaged)
+    offline()
+    with pytest.raises(SourceError, match=rf"{name}: .*the hub says.*Delete .*fetch it where there is a network"):
+        download()
+    assert path.read_bytes() == damaged, "without network nothing is deleted"
+    offline(False)
+    hub.ranges.clear()
+    assert download()[3][name] == sha256(content)
+    assert [file for file, _ in hub.ranges] == [name], "that file alone"
+
+
+def test_a_transfer_that_breaks_off_goes_on_from_where_it_was(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(
+        constants, "DOWNLOAD_CHUNK_SIZE", 100_000
+    )  # what is not yet written is lost: 10 MB of a large file
+    hub.cut, hub.cut_after, hub.cut_times = LARGE, 300_000, 2
+    assert download()[3][LARGE] == sha256(WEIGHTS)
+    assert [first for file, first in hub.ranges if file == LARGE] == [0, 300_000, 600_000]
+
+
+def test_a_transfer_that_breaks_off_again_and_again_is_given_up_and_ends_well_the_next_time(hub):
+    hub.cut, hub.cut_after = LARGE, 0
+    with pytest.raises(SourceError, match="Run again: files that are complete are kept"):
+        download()
+    hub.cut = ""
+    hub.ranges.clear()
+    assert download()[3][LARGE] == sha256(WEIGHTS)
+    assert [file for file, _ in hub.ranges] == [LARGE], "the other file is there"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_hub_that_is_busy_is_asked_again(hub, status):
+    hub.fault = answering(status, times=2)
+    assert download()[1] == sorted(FILES)
+    assert [line for line in hub.requests if "slept" in line][:2] == ["slept 1", "slept 2"]
+
+
+def test_it_waits_as_long_as_the_hub_asks_for(hub):
+    hub.fault = answering(429, times=1, Retry_After="7")
+    download()
+    assert "slept 7" in hub.requests
+
+
+def test_a_date_to_wait_for_is_no_number_and_waits_as_without(hub):
+    hub.fault = answering(503, times=1, Retry_After="Wed, 21 Oct 2037 07:28:00 GMT")
+    download()
+    assert "slept 1" in hub.requests
+
+
+@pytest.mark.parametrize("only", ["/api/models", "/team/model/resolve", "/lfs"])
+def test_nobody_waits_for_a_day(hub, only):
+    hub.fault = answering(429, only=only, Retry_After="100000")
+    started = time.monotonic()
+    with pytest.raises(SourceError, match="asks to wait 100,000 s"):
+        download()
+    assert time.monotonic() - started < 20
+    assert not [line for line in hub.requests if "slept" in line and float(line.split()[1]) > client.LONGEST_WAIT_S]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "does not accept the login"),
+        (403, "refuses access"),
+        (404, "correct the column id, or HF_ENDPOINT"),
+        (418, "status 418"),
+        (429, "asked too often"),
+        (503, "fails for now: run again later"),
+    ],
+)
+def test_each_refusal_is_told_as_what_it_is(hub, status, said):
+    hub.fault = answering(status)
+    with pytest.raises(SourceError, match=said) as caught:
+        download()
+    assert MODEL in str(caught.value)
+    assert "cannot be reached" not in str(caught.value), "it was reached"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("GatedRepo", 403, "accept its terms on the hub"),
+        ("RepoNotFound", 404, "is not on the hub, or is private"),
+        ("RevisionNotFound", 404, "has no revision 'main'"),
+    ],
+)
+def test_the_hubs_own_words_are_understood(hub, code, status, said):
+    hub.fault = answering(status, X_Error_Code=code)
+    with pytest.raises(SourceError, match=said):
+        download()
+
+
+def test_a_login_page_of_the_network_is_no_hub(hub):
+    hub.fault = answering(200, only="/", body=b"<html>log in</html>", Content_Type="text/html; charset=utf-8")
+    with pytest.raises(SourceError, match="a web page where a hub answers with data"):
+        download()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"sha": 3}', b"\xff\xfe"])
+def test_an_answer_that_nobody_expects_is_told(hub, body):
+    hub.fault = answering(200, body=body)
+    with pytest.raises(SourceError, match=MODEL):
+        download()
+
+
+def test_a_file_without_what_a_hub_says_of_it_is_told(hub):
+    hub.fault = answering(200, only="/team/model/resolve", body=b"something")
+    with pytest.raises(SourceError, match="Commit"):
+        download()
+
+
+@pytest.mark.parametrize("where", ["/api/models", "/lfs"])
+def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(hub, monkeypatch, where):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(client, "SILENCE_S", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    real = time.time
+
+    def fault(handler, path):
+        if not path.startswith(where) or handler.command == "HEAD":
+            return False
+        end = real() + 2
+        while real() < end:
+            select_nothing()
+        return True
+
+    def select_nothing():
+        import select
+
+        select.select([], [], [], 0.1)
+
+    hub.fault = fault
+    started = time.monotonic()
+    with pytest.raises(SourceError, match=MODEL):
+        download()
+    assert time.monotonic() - started < 60
+
+
+def test_a_trickle_is_not_waited_for(hub, monkeypatch):
+    """A byte now and then keeps every time-out of a connection from striking."""
+    import select
+
+    monkeypatch.setattr(client, "SILENCE_S", 1)
+
+    def fault(handler, path):
+        if not path.startswith("/lfs") or handler.command == "HEAD":
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(WEIGHTS)))
+        handler.end_headers()
+        try:
+            for byte in WEIGHTS[:200]:
+                handler.wfile.write(bytes([byte]))
+                handler.wfile.flush()
+                select.select([], [], [], 0.1)
+        except OSError:  # the client has gone
+            handler.close_connection = True
+        return True
+
+    hub.fault = fault
+    started = time.monotonic()
+    with pytest.raises(SourceError, match="less than 1,024 a second"):
+        download()
+    assert time.monotonic() - started < 15
+
+
+def test_half_a_cache_without_network_says_where_to_fetch_the_rest(hub, tmp_path, offline):
+    _, _, commit, _ = download()
+    next((tmp_path / "cache").rglob(f"snapshots/*/{LARGE}")).unlink()
+    offline()
+    with pytest.raises(SourceError, match=r"not complete in the local cache.*Fetch it where there is a network"):
+        download(commit)
+
+
+def test_a_full_disk_is_called_so(hub, monkeypatch):
+    import errno
+
+    import huggingface_hub
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(SourceError, match=r"no space is left where the cache lies .*HF_HOME"):
+        download()
+
+
+def test_a_token_stands_in_no_message(hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_thisIsASecretOfNobody")
+    for status in (401, 403, 503):
+        hub.fault = answering(status)
+        with pytest.raises(SourceError) as caught:
+            download()
+        assert "SecretOfNobody" not in str(caught.value)
+    hub.fault = None
+    _, *rest = download()
+    said = capsys.readouterr()
+    assert "SecretOfNobody" not in json.dumps(list(map(str, rest))) + said.out + said.err
