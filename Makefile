@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Another study: `make demo CONFIG=config/my-study.yaml`, and so
-# run, tables (of what is there, when runs failed), refine, report, summary, estimate and lock.
+# run, fetch, tables (of what is there, when runs failed), refine, report, summary, estimate and lock.
 CONFIG ?=
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run tables refine report summary estimate test test-slurm lock lint
+.PHONY: demo study run fetch tables refine report summary estimate test test-slurm lock lint
 
 demo: refine report summary
 
@@ -37,6 +37,11 @@ study: $(INSTALLED)
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)
+
+# On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; goes on where it was stopped.
+fetch: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/estimate.py --downloads $(if $(CONFIG),--config $(CONFIG))
+	@$(SNAKEMAKE) -- fetch
 
 tables: $(INSTALLED)
 	@$(SNAKEMAKE) --config missing_runs=skip

@@ -1,7 +1,21 @@
 # Models and data -> small manifests. Local rules: compute nodes often have no network.
 localrules:
+    fetch,
     fetch_model,
     fetch_dataset,
+
+
+# All that a study reads from elsewhere, and nothing else: `make fetch`. Then it runs without a network.
+rule fetch:
+    input:
+        [
+            f"{STORE}/checkpoints/{model}/manifest.json"
+            for model in STUDY.named_models
+            if MODELS[model]["source"] != "pretraining"
+        ],
+        expand(
+            f"{STORE}/datasets/{{dataset}}/manifest.json", dataset=STUDY.used_datasets
+        ),
 
 
 rule fetch_model:

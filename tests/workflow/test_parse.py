@@ -196,7 +196,7 @@ def test_the_head_fetches_and_makes_light_tables_and_figures_and_nothing_else(wo
         jobs |= {rule.partition(":")[0]: rule for rule in re.split(r"^ *rule ", text, flags=re.MULTILINE)[1:]}
     assert local < jobs.keys()
     assert local == {
-        name for name in jobs if re.match("fetch_|tabulate_|collect_|plot_|choose_|check_|judge_|write_", name)
+        name for name in jobs if re.match("fetch|tabulate_|collect_|plot_|choose_|check_|judge_|write_", name)
     }
     for name, text in jobs.items():
         assert name in local or ("mem_mb=" in text and "runtime=" in text), name

@@ -12,11 +12,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--gpus", type=int, help="GPUs at once (default: those of the profile for SLURM); 0: processors"
     )
+    parser.add_argument("--downloads", action="store_true", help="only what is fetched, and how large it is")
     args = parser.parse_args(argv)
     config = configuration.read_config("config/config.yaml", *args.config)
     if args.gpus == 0:
         config["resources"]["gpu"] = 0
-    print("\n".join(estimate.lines(study.unlocked(config), args.gpus)))
+    asked = study.unlocked(config)
+    print("\n".join(estimate.to_fetch(asked) if args.downloads else estimate.lines(asked, args.gpus)))
 
 
 if __name__ == "__main__":

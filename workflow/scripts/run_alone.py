@@ -191,7 +191,8 @@ def main(argv: list[str] | None = None) -> None:
     if dry or config.get("missing_runs") == "skip":
         os.execv(sys.executable, [*snakemake, *arguments])
     failed, stopped = watched([*snakemake, *arguments])
-    if failed == 1 and not stopped:  # 1: Snakemake itself said so, and has given the folder free
+    # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
+    if failed == 1 and not stopped and "--" not in arguments:
         tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], study.folder(config["study"]))
     sys.exit(failed)
 

@@ -240,7 +240,7 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
     number, why = at_once(requests, asked)
     result += [
         "",
-        *by_size("to fetch", downloads(study)),
+        *to_fetch(study),
         "",
         *by_size("written", written(study, found, max(1, number // max(requests.gpus, 1)))),
     ]
@@ -293,6 +293,11 @@ def by_pattern(found: Sequence[Job], unit: str, per: int) -> list[str]:
         groups.setdefault(job.pattern or PRETRAINING, []).append(job)
     rows = [(name, f"{sum(job.levels for job in some):,}", *told(some, per)) for name, some in sorted(groups.items())]
     return aligned([("pattern", "levels", "jobs", "left", unit, "left"), *rows], left=(0,))
+
+
+def to_fetch(study: Study) -> list[str]:
+    """What is fetched, and how large it is."""
+    return by_size("to fetch", downloads(study))
 
 
 def by_size(title: str, found: Sequence[Stored]) -> list[str]:
