@@ -125,7 +125,7 @@ def _knee(chosen: Chosen) -> dict[str, Any] | None:
     known = found["essential_sparsity"]
     found["above"] = known is not None and chosen.row["sparsity"] > known + 1e-9
     names = [f"{name}{end}" for name in ("essential_sparsity", "bracket") for end in ("", "_low", "_high")]
-    shown = {name: grid.level(found[name]) for name in names if found.get(name) is not None}
+    shown = {name: None if found.get(name) is None else grid.level(found[name]) for name in names}
     return found | {"shown": shown}
 
 
