@@ -144,8 +144,10 @@ def _listing(folder: Path) -> dict[str, str]:
 def _whole(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its place on success and is deleted on any error; what a killed call left is deleted first."""
     part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
-    for left in (part, old):
-        shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
@@ -154,7 +156,9 @@ def _whole(target: Path) -> Iterator[Path]:
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
@@ -190,7 +194,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
         masks = {name: mask.to("cpu") for name, mask in plan.masks(sparsity)}
         level = plan.prune_(sparsity)
         if calibrated and not trained:
-            devices.place(model, device)
+            devices.place(model, device, int(chosen.study.models[row["model"]].get("gpus_per_job") or 1))
             again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
             devices.gather(model)
     weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
