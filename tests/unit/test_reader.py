@@ -173,7 +173,7 @@ def test_a_query_gives_the_same_in_every_way(number, kind, demo):
 
 def test_the_two_lines_of_a_notebook(demo):
     lines = next(code for code in re.findall(r"```python\n(.*?)```", READING, re.DOTALL) if ".plot(" in code)
-    first, second = lines.strip().splitlines()
+    first, second = filter(None, lines.splitlines())
     namespace = {}
     exec(first, namespace)
     assert eval(second, namespace)._repr_png_()
