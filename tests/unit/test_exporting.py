@@ -464,6 +464,28 @@ def test_the_licence_is_that_of_the_weights(said, expected, exports):
     del run.study.packages["p"]
 
 
+@pytest.mark.parametrize("source", ["hub", "package"])
+def test_the_card_links_to_a_source_on_the_hub_alone(source, exports, tmp_path):
+    run, made = exports[CASES[0]]
+    manifest = files.read_json(run.row["checkpoint"]) | {"source": source, "id": "owner/name", "revision": "4b1d" * 10}
+    if source == "package":
+        manifest |= {
+            "package": {"registry": "pypi", "name": "mine", "version": "1.2", "sha256": "a" * 64},
+            "revision": None,
+        }
+        run.study.packages["owner/name"] = [{"name": "mine", "licence": "My own (weights)"}]
+    level = exporting.Level(0.5, 1, 2)
+    card.write(tmp_path / "README.md", run, manifest, level, made.sizes, {"commit": None, "changed": None}, {}, None)
+    run.study.packages.pop("owner/name", None)
+    found = ModelCard.load(tmp_path / "README.md")
+    assert found.data.base_model == ("owner/name" if source == "hub" else None)
+    assert ("4b1d" * 10 in found.text) == (source == "hub")
+    assert (found.data.license, found.data.get("license_name")) == (
+        ("unknown", None) if source == "hub" else ("other", "my-own")
+    )
+    assert ("package mine 1.2 (pypi), SHA-256 " + "a" * 64 in found.text) == (source == "package")
+
+
 def test_the_program_says_what_it_wrote(exports, capsys):
     export_checkpoint.main(["--study", "small", "--model", "vit", "--pattern", "global", "--sparsity", "0.3"])
     said = capsys.readouterr().out

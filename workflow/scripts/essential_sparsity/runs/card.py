@@ -110,7 +110,7 @@ def _words(pattern: patterns.Pattern) -> str:
     """Which weights a pattern takes away."""
     score = SCORES.get(pattern.score, f"the weights of smallest score (`{pattern.score}`)")
     if pattern.structure == "nm":
-        return f"{score}, of every {pattern.group} consecutive inputs of an output as many"
+        return f"{score}, so many of every {pattern.group} consecutive inputs of an output"
     if pattern.score == "given":
         return score
     rows = ", alike of each output" if pattern.structure == "rows" else ""
