@@ -15,6 +15,7 @@ from essential_sparsity.study.study import CALIBRATING
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
 WINGS = [  # each imports only those after it
+    "reader",
     "figures",
     "emergence",
     "runs",

@@ -195,3 +195,22 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_tables(finished, tmp_
 def test_pandas_reads_the_tables_without_this_library(minilm):
     frame = pd.read_parquet(minilm.folder / f"{OUT}/tables/runs.parquet")
     assert {"model", "task", "pattern", "sparsity", "seed", "value"} <= set(frame.columns)
+
+
+def test_a_pruned_checkpoint_is_exported_and_loads_by_itself(minilm, tmp_path):
+    program = [sys.executable, "workflow/scripts/export_checkpoint.py"]
+    found = minilm.call(*program, "--model", "minilm", "--pattern", "nm4", "--sparsity", "0.5", "--task", "ws353")
+    place = minilm.folder / f"{OUT}/export/minilm-nm4-0.500"
+    assert f"{OUT}/export/minilm-nm4-0.500: minilm, nm4 at 0.500" in found.stdout
+    code = (
+        "import sys, transformers; m = transformers.AutoModel.from_pretrained(sys.argv[1]); print(m.num_parameters())"
+    )
+    bare = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(place)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    runs = pd.read_parquet(minilm.folder / f"{OUT}/tables/runs.parquet")
+    assert int(bare.stdout) == runs.loc[runs["model"] == "minilm", "n_total"].iloc[0]
+    value = runs.query("model == 'minilm' and pattern == 'nm4' and sparsity == 0.5 and metric == 'spearman'")[
+        "value"
+    ].iloc[0]
+    assert f"| 0.500 (this checkpoint) | {value:.6g} |" in (place / "README.md").read_text()

@@ -1,0 +1,536 @@
+"""An exported checkpoint is the model that was evaluated, for transformers alone; what cannot be that is refused."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_study
+import torch
+import transformers
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+
+import export_checkpoint
+from essential_sparsity import files, patterns, tables, tasks
+from essential_sparsity.checkpoints import loading, stored
+from essential_sparsity.pruning import tickets
+from essential_sparsity.pruning.matrices import matrices
+from essential_sparsity.runs import card, chosen, evaluation, exporting
+from essential_sparsity.study import configuration
+from essential_sparsity.tasks import reading
+from essential_sparsity.training import finetuning
+
+ROOT = Path(__file__).parents[2]
+COMMIT = {"commit": "c0ffee", "changed": []}
+CASES = [  # model, task, pattern, sparsity
+    ("bert", "pairs", "global", "0.5"),
+    ("bert", "pairs", "nm4", "0.75"),
+    ("bert", "moods", "lth", "0.5"),
+    ("llama", "ppl", "wanda", "0.5"),
+    ("llama", "ppl", "sparsegpt", "0.5"),
+    ("llama", "ppl", "sparsegpt-nm4", "0.5"),
+    ("gpt2", "ppl", "nm4", "0.5"),
+    ("mixtral", "ppl", "global", "0.5"),
+    ("mixtral", "ppl", "wanda", "0.5"),
+    ("vit", "shapes", "global", "0.5"),
+]
+BARE = """
+import json, sys
+import numpy, torch, transformers
+
+torch.set_num_threads(1)
+for folder, auto_class, out in json.loads(sys.argv[1]):
+    model = getattr(transformers, auto_class).from_pretrained(folder).eval()
+    given = {"pixel_values": torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)}
+    if model.main_input_name == "input_ids":
+        given = {"input_ids": torch.arange(4, 14)[None]}
+    with torch.inference_mode():
+        numpy.save(out, model(**given)[0].float().numpy())
+    print(next(model.parameters()).dtype)
+assert not any(name.startswith("essential_sparsity") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder of a finished study, in which programs run."""
+    folder = tmp_path_factory.mktemp("study")
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        small_study.make(folder)
+        yield folder
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(exact)
+
+
+@pytest.fixture(scope="module")
+def config(place):
+    return configuration.read_config(configuration.BASE, small_study.CONFIG)
+
+
+@pytest.fixture(scope="module")
+def exports(config):
+    """Case -> (its run, what was exported)."""
+    found = {}
+    for model, task, pattern, sparsity in CASES:
+        run = chosen.choose(config, model, pattern, sparsity, task, 0)
+        found[model, task, pattern, sparsity] = run, exporting.export(run, COMMIT)
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(exports, tmp_path_factory):
+    """Case -> (outputs, dtype) in a process that knows transformers and none of the workflow's modules."""
+    folder = tmp_path_factory.mktemp("outputs")
+    given = [
+        (str(made.folder.absolute()), auto_class(run), str(folder / f"{number}.npy"))
+        for number, (run, made) in enumerate(exports.values())
+    ]
+    command = [sys.executable, "-I", "-c", BARE, json.dumps(given)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    kinds = [line for line in done.stdout.splitlines() if line.startswith("torch.")]
+    return dict(zip(exports, zip([np.load(out) for *_, out in given], kinds, strict=True), strict=True))
+
+
+def auto_class(run):
+    settings = run.study.tasks[run.row["task"]]
+    return "AutoModel" if settings["protocol"] == "finetune" else tasks.auto_class(settings)
+
+
+def outputs(model):
+    given = {"pixel_values": torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)}
+    if model.main_input_name == "input_ids":
+        given = {"input_ids": torch.arange(4, 14)[None]}
+    with torch.inference_mode():
+        return model.eval()(**given)[0].float().numpy()
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """A function from a run to the outputs of the model that evaluation scores, or that it begins to train."""
+
+    def find(run):
+        row, found = run.row, []
+        calibration = run.study.calibration(row["model"], row["pattern"])
+        settings = json.loads(run.study.settings(row["task"], calibration))
+        settings |= {"allow_pickle": run.study.models[row["model"]]["allow_pickle"]}
+        kind = tasks.load(settings["kind"])
+        scored = kind.run
+        monkeypatch.setattr(kind, "run", lambda model, *args: found.append(outputs(model)) or scored(model, *args))
+        if settings["protocol"] == "finetune":
+            monkeypatch.setattr(
+                finetuning, "train_", lambda model, *args: found.append(outputs(model.base_model)) or False
+            )
+        given = None
+        if row["ticket"]:
+            given = {row["sparsity"]: tickets.read(Path(row["ticket"]).with_suffix(".safetensors"), {}).masks()}
+        torch.set_num_threads(settings["threads"])
+        list(
+            evaluation.evaluate(
+                loading.verified_folder(row["checkpoint"]),
+                data(row["dataset"]),
+                settings,
+                row["pattern"],
+                [row["sparsity"]],
+                row["seed"],
+                tickets=given,
+                calibration=data(row["calibration"]) if row["calibration"] else None,
+            )
+        )
+        torch.set_num_threads(1)
+        return found[0]
+
+    return find
+
+
+def data(manifest):
+    return reading.read(loading.verified_folder(manifest) / "data.parquet")
+
+
+def weights(folder, run):
+    model = loading.load_model(folder, auto_class(run), allow_new=("pooler.",), allow_pickle=True)
+    return {weight.name: (weight, tensor) for weight, tensor in loading.prunable_parameters(model)}
+
+
+def block(text, holding):
+    """The block of code of a card that holds some words."""
+    return next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if holding in code)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_transformers_alone_gives_what_the_evaluated_model_gives(case, exports, alone, evaluated):
+    run, _ = exports[case]
+    found, kind = alone[case]
+    assert np.array_equal(found, evaluated(run)), "other bits"
+    assert kind == f"torch.{run.found['dtype'].iloc[0]}"
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_masks_are_the_zeroed_weights_and_the_rest_is_the_source(case, exports):
+    """By the code that the card gives."""
+    run, made = exports[case]
+    text = ModelCard.load(made.folder / "README.md").text
+    namespace = {}
+    exec(block(text, "unpackbits").replace("path/to/this/folder", str(made.folder)), namespace)
+    source, written = (weights(folder, run) for folder in (loading.verified_folder(run.row["checkpoint"]), made.folder))
+    assert namespace["masks"].keys() == written.keys()
+    zeros = 0
+    for name, mask in namespace["masks"].items():
+        before, after = source[name][1], written[name][1]
+        assert not after[torch.from_numpy(mask)].any()
+        zeros += int(mask.sum())
+        if patterns.find(run.row["pattern"]).score != "sparsegpt":
+            assert torch.equal(before.masked_fill(torch.from_numpy(mask), 0), after)
+    assert zeros == run.found["k"].iloc[0]
+    if patterns.find(run.row["pattern"]).allocation == "all":
+        assert zeros == math.floor(run.row["sparsity"] * run.found["n_prunable"].iloc[0] + 0.5)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_tensors_have_the_names_and_types_of_the_source_and_all_but_the_prunable_its_bits(case, exports):
+    run, made = exports[case]
+    with (
+        stored.opened(loading.verified_folder(run.row["checkpoint"]), allow_pickle=True) as source,
+        stored.opened(made.folder) as written,
+    ):
+        assert {key: (e.dtype, e.shape) for key, e in source.entries.items()} == {
+            key: (e.dtype, e.shape) for key, e in written.entries.items()
+        }
+        pruned = {entry.key for part in source.parts for entry in part.entries}
+        for key in source.entries.keys() - pruned:
+            assert torch.equal(source.entries[key].read(), written.entries[key].read()), key
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "nm4" in case[2]], ids="-".join)
+def test_no_group_holds_more_than_the_pattern_says(case, exports):
+    run, made = exports[case]
+    keep = round(4 * (1 - run.row["sparsity"]))
+    for matrix in matrices(weights(made.folder, run).values()):
+        rows = matrix.rows()
+        for start in range(0, matrix.inputs // 4 * 4, 4):
+            assert int((rows[:, start : start + 4] != 0).sum(dim=1).max()) <= keep
+    exporting.check_groups(list(weights(made.folder, run).values()), 4, keep)
+    with pytest.raises(ValueError, match=rf"groups of 4 inputs hold more than {keep - 1} weights: this is no"):
+        exporting.check_groups(list(weights(made.folder, run).values()), 4, keep - 1)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_the_card_is_the_hubs_and_has_the_numbers_of_the_tables(case, exports):
+    run, made = exports[case]
+    found = ModelCard.load(made.folder / "README.md")
+    assert found.data.library_name == "transformers"
+    assert {"pruned", run.row["pattern"]} <= set(found.data.tags)
+    assert found.data.license == "unknown"  # a folder says none
+    rows = [line.strip("| ").split(" | ") for line in found.text.splitlines() if re.match(r"\| [01]\.[0-9]{3}", line)]
+    table = tables.read("results/small/tables/runs.parquet", "runs")
+    for row in rows:
+        own = table[(table["model"] == case[0]) & (table["task"] == case[1]) & (table["metric"] == run.metric)]
+        own = own[own["pattern"].isin([case[2], "dense"]) & (own["sparsity"] == float(row[0].split()[0]))]
+        assert row[1:] == [card.number(value) for value in own.sort_values("seed")["value"]]
+    assert [row[0] for row in rows if "this checkpoint" in row[0]] == [f"{run.level} (this checkpoint)"]
+    assert f"{run.found['k'].iloc[0]} of {run.found['n_prunable'].iloc[0]} prunable weights" in found.text
+    for name in ("weights_sha256", "data_sha256", "digest"):
+        assert run.found[name].iloc[0] in found.text
+    for count in made.sizes.values():
+        assert f"{count:,}" in found.text
+    assert "commit c0ffee" in found.text
+    assert ("fine-tuned weights are not kept" in found.text) == (case[1] == "moods")
+    assert ("2:4" in found.text) == (case[2] in ("nm4", "sparsegpt-nm4") and case[3] == "0.5")
+    assert ("No speed in any common runtime" in found.text) == ("2:4" not in found.text)
+
+
+def test_what_the_card_says_of_loading_works(exports):
+    for case in (CASES[0], CASES[3], CASES[-1]):
+        _, made = exports[case]
+        namespace = {}
+        code = block(ModelCard.load(made.folder / "README.md").text, "from_pretrained")
+        exec(code.replace("path/to/this/folder", str(made.folder)), namespace)
+        assert isinstance(namespace["model"], transformers.PreTrainedModel)
+
+
+def test_calibrated_runs_are_evaluated_once_more(exports):
+    for (_, _, pattern, _), (run, made) in exports.items():
+        again = re.search(
+            r"Evaluated once more when it was exported: (\S+)\.\n", (made.folder / "README.md").read_text()
+        )
+        assert bool(again) == (patterns.find(pattern).needs == "calibration")
+        assert not again or again[1] == card.number(run.value)
+
+
+def test_a_second_call_gives_the_same_bytes_and_readable_files(exports):
+    run, made = exports[CASES[1]]
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    assert exporting.export(run, COMMIT) == made
+    assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+    assert {path.stat().st_mode & 0o044 for path in made.folder.iterdir()} == {0o044}
+
+
+def test_an_export_that_ends_badly_leaves_the_one_before(exports, monkeypatch):
+    run, made = exports[CASES[1]]
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    beside = sorted(made.folder.parent.iterdir())
+    left = made.folder.with_name(f".{made.folder.name}.part")  # of a process that was killed
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    monkeypatch.setattr(exporting, "_verify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        exporting.export(run, COMMIT)
+    assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+    assert sorted(made.folder.parent.iterdir()) == beside
+    shutil.rmtree(made.folder)
+    with pytest.raises(KeyboardInterrupt):
+        exporting.export(run, COMMIT)
+    assert not made.folder.exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(beside[0].parents[3])
+    exporting.export(run, COMMIT)
+    assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+
+
+def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, tmp_path):
+    monkeypatch.setattr(exporting, "SHARD", 8_000)
+    run, made = exports[CASES[3]]
+    monkeypatch.setattr(exporting, "place", lambda _: tmp_path / "shards")
+    exporting.export(run, COMMIT)
+    assert len(list((tmp_path / "shards").glob("model-*-of-*.safetensors"))) == 2
+    one, other = weights(made.folder, run), weights(tmp_path / "shards", run)
+    assert all(torch.equal(one[name][1], other[name][1]) for name in one)
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "shards")
+
+
+def test_folders_that_are_not_its_own_are_left_alone(exports, config):
+    run, made = exports[CASES[0]]
+    other = chosen.choose(config, "bert", "global", "0.5", "moods", 0)
+    with pytest.raises(ValueError, match=r"holds the export of another run \(task pairs\)\. Move it away"):
+        exporting.export(other, COMMIT)
+    note = made.folder / "notes.txt"
+    note.write_text("mine")
+    with pytest.raises(ValueError, match=r"has been changed since it was exported \(notes\.txt\)"):
+        exporting.export(run, COMMIT)
+    assert note.read_text() == "mine"
+    note.unlink()
+    record = (made.folder / exporting.RECORD).read_bytes()
+    (made.folder / exporting.RECORD).unlink()
+    with pytest.raises(ValueError, match="was not written by an export: it has no"):
+        exporting.export(run, COMMIT)
+    (made.folder / exporting.RECORD).write_bytes(record)
+
+
+def test_a_pattern_whose_zeros_train_again_is_refused(config):
+    with pytest.raises(ValueError, match="'deletion' lets pruned weights train again"):
+        exporting.export(chosen.choose(config, "bert", "deletion", "0.5"), COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("k", 7), ("n_prunable", 9), ("calibration_drawn_sha256", "0" * 64), ("value", 9.5)]
+)
+def test_a_model_that_is_not_the_one_of_the_run_is_refused(column, value, exports):
+    run, _ = exports[CASES[3]]
+    other = chosen.Chosen(**{**vars(run), "found": run.found.assign(**{column: value})})
+    with pytest.raises(ValueError, match=rf"but the run in the tables has {value}: it is another model"):
+        exporting.export(other, COMMIT)
+
+
+# --- which run is meant
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "brt"}, r"no pruned run of the model 'brt'; did you mean 'bert'\? It has: bert, gpt2, llama, mixtral, vit\."),
+        ({"pattern": "wanda"}, r"model bert has no pruned run of the pattern 'wanda'.*It has: deletion, global, lth, nm4\."),
+        ({"pattern": "globl"}, r"unknown pattern 'globl'; did you mean 'global'\?"),
+        ({"task": "ppl"}, r"pattern global has no pruned run of the task 'ppl'.*It has: moods, pairs\."),
+        ({"sparsity": "0.4"}, r"was not measured at 0\.4\. Write essential or a level that was: moods: 0\.500; pairs: 0\.250, 0\.500, 0\.750\."),
+        ({"sparsity": "half"}, r"The sparsity is 'half': write essential or a level"),
+        ({"sparsity": "0.5"}, r"on several tasks\. Say whose curve is meant: TASK=moods, TASK=pairs\."),
+        ({"sparsity": "0.25", "seed": 5}, r"has no seed 5\. It has: 0, 1\."),
+        ({"pattern": "lth", "sparsity": "essential"}, r"has no essential sparsity \(moods: the dense model collapsed.*\)\. Write a level that was measured: 0\.500\."),
+    ],
+)  # fmt: skip
+def test_what_was_not_measured_is_refused_with_what_was(given, message, config):
+    with pytest.raises(ValueError, match=message):
+        chosen.choose(**{"config": config, "model": "bert", "pattern": "global", "sparsity": "0.5"} | given)
+
+
+def with_knees(**essential):
+    """The table of knees with these essential sparsities of bert under `global`, by task, for the length of a `with` block."""
+    path = Path("results/small/tables/knees.parquet")
+    before = path.read_bytes()
+
+    class Written:
+        def __enter__(self):
+            knees = tables.read(path, "knees")
+            own = (knees["model"] == "bert") & (knees["pattern"] == "global") & knees["headline"]
+            for task, value in essential.items():
+                rows = own & (knees["task"] == task)
+                knees.loc[rows, "essential_sparsity"] = value
+                knees.loc[rows, "reason"] = "it falls at once" if value is None else None
+            tables.write(knees, "knees", path)
+
+        def __exit__(self, *_):
+            path.write_bytes(before)
+
+    return Written()
+
+
+@pytest.mark.parametrize(("essential", "level"), [(0.25, "0.250"), (0.6, "0.500"), (0.5, "0.500"), (0.749, "0.500")])
+def test_essential_is_the_largest_measured_level_not_above_it(essential, level, config):
+    with with_knees(pairs=essential, moods=None):
+        found = chosen.choose(config, "bert", "global", "essential")
+    assert (found.row["task"], found.level) == ("pairs", level)
+    assert f"is {essential:.3f}; this checkpoint is pruned to {level}" in found.said[0]
+
+
+def test_of_several_tasks_with_a_knee_one_has_to_be_named(config):
+    with with_knees(pairs=0.6, moods=0.5):
+        with pytest.raises(
+            ValueError, match=r"on each of several tasks.*: TASK=moods \(0\.500\), TASK=pairs \(0\.600\)\."
+        ):
+            chosen.choose(config, "bert", "global", "essential")
+        assert chosen.choose(config, "bert", "global", "essential", "moods").level == "0.500"
+
+
+def test_a_knee_before_the_first_level_has_no_checkpoint(config):
+    with (
+        with_knees(pairs=0.1, moods=None),
+        pytest.raises(ValueError, match=r"is 0\.100, below the first level that was measured"),
+    ):
+        chosen.choose(config, "bert", "global", "essential")
+
+
+def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
+    place = Path("config/tasks.tsv")
+    before = place.read_text()
+    place.write_text(re.sub(r"^(pairs\t.*)\t8\t", r"\1\t9\t", before, flags=re.MULTILINE))
+    assert place.read_text() != before
+    with pytest.raises(ValueError, match="made of other settings than the configuration asks for now"):
+        chosen.choose(config, "bert", "nm4", "0.5")
+    place.write_text(before)
+    path = Path("results/store/datasets/pairs/manifest.json")
+    path.rename("away.json")
+    with pytest.raises(ValueError, match=r"datasets/pairs/manifest\.json is not there: the run was made of it"):
+        chosen.choose(config, "bert", "nm4", "0.5")
+    Path("away.json").rename(path)
+    fewer = config | {"grid": [block | {"seeds": [1]} for block in config["grid"][:1]]}
+    with pytest.raises(ValueError, match="does not ask for any more"):
+        chosen.choose(fewer, "bert", "nm4", "0.5", seed=0)
+
+
+def test_a_study_is_found_by_its_name(place):
+    assert chosen.configured("small", [])["study"] == "small"
+    assert chosen.configured(None, [])["study"] == "demo"
+    assert chosen.configured("demo", [])["grid"] == chosen.configured(None, [])["grid"]
+    with pytest.raises(
+        ValueError, match=r"No file of config/ has the study 'smal'; did you mean 'small'\? There are: "
+    ):
+        chosen.configured("smal", [])
+    with pytest.raises(ValueError, match="is the configuration of the study 'small', not of 'demo'"):
+        chosen.configured("demo", [small_study.CONFIG])
+    shutil.copy(small_study.CONFIG, "config/another.yaml")
+    with pytest.raises(ValueError, match="both have the study 'small': say which by CONFIG="):
+        chosen.configured("small", [])
+    Path("config/another.yaml").unlink()
+    with pytest.raises(
+        ValueError, match=r"results/demo/tables/runs\.parquet is not there: the study 'demo' has not been run"
+    ):
+        chosen.choose(chosen.configured("demo", []), "minilm", "global", "0.5")
+
+
+# --- what a licence is, and the program
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Apache-2.0", ("apache-2.0", "Apache-2.0")),
+        ("MIT (package), Apache-2.0 (weights)", ("apache-2.0", "Apache-2.0")),
+        ("My own", ("other", "My own")),
+        (None, ("unknown", "")),
+    ],
+)
+def test_the_licence_is_that_of_the_weights(said, expected, exports):
+    run, _ = exports[CASES[0]]
+    run.study.packages["p"] = [{"name": "other", "licence": "MIT"}, {"name": "mine", "licence": said}]
+    assert card._licence(run, {"id": "p", "package": {"name": "mine"}}) == expected
+    del run.study.packages["p"]
+
+
+@pytest.mark.parametrize("source", ["hub", "package"])
+def test_the_card_links_to_a_source_on_the_hub_alone(source, exports, tmp_path):
+    run, made = exports[CASES[0]]
+    manifest = files.read_json(run.row["checkpoint"]) | {"source": source, "id": "owner/name", "revision": "4b1d" * 10}
+    if source == "package":
+        manifest |= {
+            "package": {"registry": "pypi", "name": "mine", "version": "1.2", "sha256": "a" * 64},
+            "revision": None,
+        }
+        run.study.packages["owner/name"] = [{"name": "mine", "licence": "My own (weights)"}]
+    level = exporting.Level(0.5, 1, 2)
+    card.write(tmp_path / "README.md", run, manifest, level, made.sizes, {"commit": None, "changed": None}, {}, None)
+    run.study.packages.pop("owner/name", None)
+    found = ModelCard.load(tmp_path / "README.md")
+    assert found.data.base_model == ("owner/name" if source == "hub" else None)
+    assert ("4b1d" * 10 in found.text) == (source == "hub")
+    assert (found.data.license, found.data.get("license_name")) == (
+        ("unknown", None) if source == "hub" else ("other", "my-own")
+    )
+    assert ("package mine 1.2 (pypi), SHA-256 " + "a" * 64 in found.text) == (source == "package")
+
+
+def test_the_program_says_what_it_wrote(exports, capsys):
+    export_checkpoint.main(["--study", "small", "--model", "vit", "--pattern", "global", "--sparsity", "0.3"])
+    said = capsys.readouterr().out
+    assert "results/small/export/vit-global-0.300: vit, global at 0.300" in said
+    assert ModelCard.load("results/small/export/vit-global-0.300/README.md").data.tags[-1] == "global"
+    record = files.read_json("results/small/export/vit-global-0.300/essential-sparsity.json")
+    assert record["k"] == math.floor(0.3 * record["n"] + 0.5)
+
+
+def test_what_make_is_told_reaches_the_program(tmp_path):
+    for name in ("Makefile", "envs", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/.installed").touch()
+    (tmp_path / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    given = {
+        "STUDY": "a b",
+        "MODEL": "$(shell touch run)",
+        "SPARSITY": "essential",
+        "PATTERN": "x'",
+        "SEED": "1",
+        "TASK": "t",
+    }
+    told = [f"{name}={value}" for name, value in given.items()]
+    done = subprocess.run(["make", "-s", "export", *told], cwd=tmp_path, capture_output=True, text=True, check=True)
+    program, *words = done.stdout.splitlines()
+    assert program == "workflow/scripts/export_checkpoint.py"
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        f"--{name.lower()}": value for name, value in given.items()
+    }
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_are_read_by_the_workflow_too(exports):
+    run, made = exports[CASES[0]]
+    found = tickets.read(made.folder / "masks.safetensors", {"model": "bert", "sparsity": 0.5, "pattern": "global"})
+    assert sum(int(mask.sum()) for mask in found.masks().values()) == run.found["k"].iloc[0]
+    with safe_open(made.folder / "masks.safetensors", framework="numpy") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {np.dtype("uint8")}  # noqa: SIM118
+
+
+def test_a_seed_is_chosen_where_none_is_named(config):
+    found = chosen.choose(config, "bert", "nm4", "0.5")
+    assert (found.row["seed"], found.said) == (0, ["Of its seeds 0, 1 this is the run of 0."])
+    assert chosen.choose(config, "bert", "nm4", "0.5", seed=1).row["seed"] == 1
+    assert isinstance(found.curve, pd.DataFrame)
+    assert set(found.curve["pattern"]) == {"dense", "nm4"}

@@ -1,0 +1,201 @@
+"""Finished studies in a notebook: what the reader gives is what the tables hold, in every way that docs/reading.md shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import write_dictionary
+from essential_sparsity import codefiles, reader, tables
+from essential_sparsity.curves import knees
+from essential_sparsity.figures import curves
+from essential_sparsity.tables import dictionary
+
+ROOT = Path(__file__).parents[2]
+READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"```python (pandas|duckdb|polars)\n(.*?)```", READING, re.DOTALL)
+SCALES = {"ws353": "spearman", "probe": "accuracy", "ppl": "perplexity"}
+
+
+def a_run(model, task, pattern, sparsity, seed, metric, value):
+    """A row of table `runs`, with what it takes."""
+    row = {name: value_of(field) for name, field in codefiles.described("runs")["columns"].items()}
+    told = {"model": model, "task": task, "pattern": pattern, "sparsity": sparsity, "seed": seed, "metric": metric}
+    return row | told | {"value": value, "n_items": 100, "sparsity_actual": sparsity + 1e-4 * (pattern == "nm4")}
+
+
+def value_of(field):
+    if field.get("nullable"):
+        return None
+    return {"text": "x", "whole number": 1, "number": 0.5, "yes or no": True}[field["type"]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the study `demo`: three tasks, two patterns, two seeds of one."""
+    folder = tmp_path_factory.mktemp("place")
+    rows = []
+    draw = np.random.default_rng(3)
+    for task, metric in SCALES.items():
+        for pattern, seeds in (("dense", (0, 1)), ("global", (0, 1)), ("nm4", (0,))):
+            for sparsity in (0.0,) if pattern == "dense" else (0.25, 0.5, 0.75):
+                for seed in seeds:
+                    value = 17 + 40 * sparsity**3 if metric == "perplexity" else 0.8 - 0.6 * sparsity**3
+                    value += draw.normal(0, 0.001) * (pattern != "dense")
+                    rows.append(a_run("minilm", task, pattern, sparsity, seed, metric, value))
+    runs = pd.DataFrame(rows)
+    tables.write(runs, "runs", folder / "results/demo/tables/runs.parquet")
+    tables.write(
+        knees.table(runs.assign(protocol="zero-shot", collapsed=None))[0],
+        "knees",
+        folder / "results/demo/tables/knees.parquet",
+    )
+    return folder
+
+
+@pytest.fixture
+def demo(place, monkeypatch):
+    monkeypatch.chdir(place)
+    return reader.read("demo")
+
+
+def test_tables_are_what_was_written(demo):
+    assert demo.names() == ["knees", "runs"]
+    pd.testing.assert_frame_equal(demo.runs, tables.read("results/demo/tables/runs.parquet", "runs"))
+    pd.testing.assert_frame_equal(demo["runs"], demo.runs)
+    frame = demo.runs
+    frame["value"] = 0.0
+    assert demo.runs["value"].max() > 0, "a frame is a copy"
+    assert "knees" in dir(demo)
+    assert repr(demo) == "demo: knees, runs"
+
+
+@pytest.mark.parametrize("task", list(SCALES))
+def test_a_curve_is_the_mean_over_seeds_on_the_fitted_scale(demo, task):
+    found = demo.curve(model="minilm", task=task, pattern="global")
+    assert found["sparsity"].tolist() == [0, 0.25, 0.5, 0.75]
+    assert found["n_seeds"].tolist() == [2, 2, 2, 2]
+    runs = demo.runs[(demo.runs["task"] == task) & demo.runs["pattern"].isin(["dense", "global"])]
+    values = runs.groupby("sparsity")["value"]
+    mean = values.apply(lambda own: np.exp(np.log(own).mean())) if task == "ppl" else values.mean()
+    np.testing.assert_allclose(found["value"], mean)
+    np.testing.assert_allclose(found["low"], values.min())
+    np.testing.assert_allclose(found["high"], values.max())
+    assert demo.curve("minilm", task, "nm4")["n_seeds"].tolist() == [1, 1, 1, 1], "dense over the curve's seeds"
+
+
+def test_a_knee_is_the_row_of_the_table(demo):
+    own = demo.knees[(demo.knees["task"] == "ws353") & (demo.knees["pattern"] == "global")].iloc[0]
+    assert demo.knee("minilm", "ws353", "global").equals(own)
+
+
+def test_a_plot_is_the_figure_of_the_study_of_that_pattern(demo, monkeypatch, tmp_path):
+    seen, curve = [], curves.curve
+    monkeypatch.setattr(curves, "curve", lambda *given: seen.append(given) or curve(*given))
+    drawn = demo.plot(model="minilm", task="ws353", pattern="global")
+    runs, knees, *_ = seen[0]
+    assert set(runs["pattern"]) == {"dense", "global"}
+    assert set(knees["pattern"]) == {"global"}
+    assert drawn._repr_png_().startswith(b"\x89PNG")
+    drawn.save(tmp_path / "a.svg")
+    assert "global" in [text.get_text().split()[0] for text in drawn.figure.legends[0].get_texts()]
+    demo.plot("minilm", "ppl").save(tmp_path / "b.png")
+    assert set(seen[1][0]["pattern"]) == {"dense", "global", "nm4"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda demo: reader.read("dem"), r"the study 'dem' has not been run; did you mean 'demo'\? There are: demo\."),
+        (lambda demo: reader.read("store"), "has not been run"),
+        (lambda demo: demo["run"], r"is not there; did you mean 'runs'\? This study has: knees, runs\."),
+        (lambda demo: demo.curve("minlm", "ws353", "global"), r"no model 'minlm'; did you mean 'minilm'\?"),
+        (lambda demo: demo.plot("minilm", "ws353", "random"), r"no pattern 'random'\. It has: global, nm4\."),
+        (lambda demo: demo.plot("minilm", "mnli"), r"no task 'mnli'\. It has: ppl, probe, ws353\."),
+        (lambda demo: demo.curve("minilm", "ppl", "nm4", "accuracy"), r"no metric 'accuracy'\. It has: perplexity\."),
+        (lambda demo: demo.knee("minilm", "ppl", "random"), r"the table of knees has no pattern 'random'\."),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(demo, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(demo)
+    with pytest.raises(AttributeError, match="'layers' is no table of this study, which has: knees, runs"):
+        demo.layers  # noqa: B018
+
+
+def test_a_table_of_another_version_is_refused_by_name(place, tmp_path):
+    target = tmp_path / "results/old/tables/runs.parquet"
+    target.parent.mkdir(parents=True)
+    table = pq.read_table(place / "results/demo/tables/runs.parquet")
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"version": b"1"}), target)
+    with pytest.raises(ValueError, match=r"runs\.parquet is version 1 of the table 'runs', but version \d+ is read"):
+        reader.read("old", tmp_path).runs  # noqa: B018
+
+
+def test_reading_imports_nothing_that_draws_or_computes():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import essential_sparsity.reader; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "workflow/scripts")], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "matplotlib", "scipy"} & set(done.stdout.split())
+
+
+# --- docs/reading.md
+
+
+def test_there_are_five_questions_each_in_three_ways():
+    assert [kind for kind, _ in QUERIES] == ["pandas", "duckdb", "polars"] * 5
+
+
+def answer(kind, code, demo):
+    modules = {"pandas": None, "duckdb": "duckdb", "polars": "polars"}
+    module = modules[kind] and pytest.importorskip(modules[kind])
+    namespace = {"demo": demo, "duckdb": module, "pl": module}
+    exec(code, namespace)
+    found = namespace["answer"]
+    return found.to_pandas() if kind == "polars" else found
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("kind", ["duckdb", "polars"])
+def test_a_query_gives_the_same_in_every_way(number, kind, demo):
+    expected = answer("pandas", dict(QUERIES[3 * number : 3 * number + 3])["pandas"], demo).reset_index(drop=True)
+    found = answer(kind, dict(QUERIES[3 * number : 3 * number + 3])[kind], demo).reset_index(drop=True)
+    assert len(expected)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_column_type=False, rtol=1e-9)
+
+
+def test_the_two_lines_of_a_notebook(demo):
+    lines = next(code for code in re.findall(r"```python\n(.*?)```", READING, re.DOTALL) if ".plot(" in code)
+    first, second = filter(None, lines.splitlines())
+    namespace = {}
+    exec(first, namespace)
+    assert eval(second, namespace)._repr_png_()
+
+
+# --- docs/tables.md
+
+
+def test_the_dictionary_is_what_the_program_writes(tmp_path):
+    write_dictionary.main(["--out", str(tmp_path / "tables.md")])
+    written = (tmp_path / "tables.md").read_bytes()
+    assert written == (ROOT / "docs/tables.md").read_bytes(), "run python workflow/scripts/write_dictionary.py"
+
+
+def test_the_dictionary_has_every_column_and_says_where_every_table_lies():
+    text = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
+    by_itself = set()
+    for path in (ROOT / "workflow/schemas/tables").glob("*.yaml"):
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        part = text.partition(f"\n## {path.stem}\n")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == list(said["columns"])
+        assert f"- Version: {said['version']}\n" in part
+        by_itself |= {path.stem} if said["asked"] == "never" else set()
+        assert said["asked"] == "never" or said["asked"] in dictionary.ASKED
+    assert by_itself == dictionary.PLACES.keys()

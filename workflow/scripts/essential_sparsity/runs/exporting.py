@@ -1,0 +1,405 @@
+"""The pruned checkpoint of a run as a folder that transformers alone loads: weights with zeros, masks, tokenizer, model card.
+
+The model is pruned by the functions that evaluation uses, and held against the run in the tables: as many weights, the same calibration,
+for calibrated patterns the same score. Only the prunable tensors of the checkpoint's files are replaced; every other tensor, heads included,
+is the source's, in its type. What was written is loaded again and compared with what was pruned, bit for bit.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import transformers
+from huggingface_hub import split_state_dict_into_shards_factory
+from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits
+from transformers import AutoConfig
+
+from essential_sparsity import errors, files, patterns, tasks
+from essential_sparsity.checkpoints import loading, stored
+from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.pruning import tickets
+from essential_sparsity.pruning.masks import Level
+from essential_sparsity.pruning.matrices import matrices
+from essential_sparsity.runs import card, evaluation
+from essential_sparsity.runs.chosen import Chosen
+from essential_sparsity.study.study import STORE
+from essential_sparsity.tasks import reading
+from essential_sparsity.training import devices, exactness, finetuning
+
+RECORD, MASKS, CARD = "essential-sparsity.json", "masks.safetensors", "README.md"
+WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
+SHARD = 5_000_000_000  # bytes of a file of weights at most
+BLOCK = 1 << 26  # bytes that are compressed at a time
+COMPRESSION = 3  # level of zstd: its default
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A model as the run had it when it was evaluated, or where it is fine-tuned, before training.
+
+    `weights`: its prunable tensors; `masks`: True where pruned; both by names of the base model. `state`: digest of every stored tensor by
+    name. `options`: of its configuration, beside those of the checkpoint. `again`: the headline metric, evaluated once more; None where it
+    is not.
+    """
+
+    level: Level
+    weights: dict[str, torch.Tensor]
+    masks: dict[str, torch.Tensor]
+    dtype: torch.dtype
+    state: dict[str, str]
+    options: dict[str, Any]
+    again: float | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where it lies, and bytes: `dense` and `pruned` files of weights, each also under zstd, and `masks`."""
+
+    folder: Path
+    sizes: dict[str, int]
+
+
+def place(chosen: Chosen) -> Path:
+    """The folder that a run is exported to."""
+    return Path(chosen.study.folder) / f"export/{chosen.row['model']}-{chosen.row['pattern']}-{chosen.level}"
+
+
+def export(chosen: Chosen, commit: Mapping[str, Any]) -> Exported:
+    """Write the checkpoint of a run, whole or not at all; the same run gives the same bytes. `commit`: of the workflow.
+
+    Raises UserError for runs whose model cannot be had again from what is stored, where that is not what was evaluated, and where the
+    folder holds anything but an export of the same run.
+    """
+    target, row = place(chosen), chosen.row
+    _refuse(chosen)
+    _check_target(target, _key(row))
+    manifest = files.read_json(row["checkpoint"])
+    folder = loading.verified_folder(row["checkpoint"])
+    pruned = _prune(chosen, folder, manifest)
+    _compare(chosen, pruned)
+    with _whole(target) as part:
+        _write_weights(part, folder, chosen, pruned)
+        _write_side_files(part, folder, manifest, pruned.dtype)
+        tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
+        _verify(part, chosen, pruned, manifest["new"])
+        sizes = _sizes(folder, part, manifest)
+        card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again)
+        made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
+        record = {"key": _key(row), "sizes": sizes, "k": pruned.level.k, "n": pruned.level.n, "run": made, **commit}
+        files.write_json(part / RECORD, record | {"files": _listing(part)})
+    return Exported(target, sizes)
+
+
+def _key(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("model", "task", "pattern", "sparsity", "seed")}
+
+
+def _refuse(chosen: Chosen) -> None:
+    """What was evaluated under some patterns is no sparse model."""
+    pattern = patterns.find(chosen.row["pattern"])
+    if not pattern.held:
+        raise errors.UserError(
+            f"The pattern {pattern.name!r} lets pruned weights train again: what was evaluated is no sparse model, and trained weights are "
+            "not kept. The set that it starts from is that of the pattern 'global': export that."
+        )
+
+
+def _check_target(target: Path, key: Mapping[str, Any]) -> None:
+    """A folder that is there is an export of the same run, as it was written. UserError."""
+    if not target.exists():
+        return
+    elsewhere = "Move it away or delete it, and export again."
+    if not (target / RECORD).is_file():
+        raise errors.UserError(f"{target} was not written by an export: it has no {RECORD}. {elsewhere}")
+    record = files.read_json(target / RECORD)
+    if record.get("key") != key:
+        told = ", ".join(f"{name} {value}" for name, value in record.get("key", {}).items() if value != key[name])
+        raise errors.UserError(f"{target} holds the export of another run ({told}). {elsewhere}")
+    found = _listing(target)
+    if changed := sorted({name for name in {*found, *record["files"]} if found.get(name) != record["files"].get(name)}):
+        raise errors.UserError(f"{target} has been changed since it was exported ({files.some(changed)}). {elsewhere}")
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file but the record."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
+    return {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in found}
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place on success and is deleted on any error; what a killed call left is deleted first."""
+    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if target.exists():
+            target.rename(old)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
+    """The model of the run: loaded, its inputs prepared and its pattern applied as `evaluation.evaluate` does it."""
+    row, seed, sparsity = chosen.row, int(chosen.row["seed"]), float(chosen.row["sparsity"])
+    pattern, calibration = row["pattern"], chosen.study.calibration(row["model"], row["pattern"])
+    settings = json.loads(chosen.study.settings(row["task"], calibration))
+    settings |= {"task": row["task"], "metrics": None, "allow_unused": tuple(manifest.get("allow_unused", ()))}
+    settings |= {"allow_pickle": bool(chosen.study.models[row["model"]]["allow_pickle"])}
+    torch.set_num_threads(settings["threads"])
+    exactness.ask()
+    calibrated = patterns.find(pattern).needs == "calibration"
+    # masks of other patterns have the same bits on every device
+    device = devices.find(chosen.study.given["resources"]["device"]) if calibrated else "cpu"
+    with threadpool_limits(settings["threads"]):
+        task, data = tasks.load(settings["kind"]), _data(row["dataset"])
+        prepared = task.prepare(folder, data, settings, seed, Path(STORE) / "tokens" / row["task"])
+        auto_class, load = tasks.auto_class(settings), loading.permissions(settings)
+        trained, again = settings["protocol"] == "finetune", None
+        if trained:
+            model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+        else:
+            model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
+        if calibrated:
+            calibrating = importlib.import_module(evaluation.CALIBRATING)
+            texts = calibrating.documents(data, prepared)
+            drawn = calibrating.draw(settings["calibration"], folder, _data(row["calibration"]), prepared, texts, seed)
+            made = importlib.import_module(evaluation.CALIBRATED).Plan
+            plan = made(pattern, model=model, calibration=drawn, seed=seed, device=device, remember=True)
+        else:
+            measured = evaluation.statistics(model, pattern, seed)
+            plan = evaluation.make_plan(model, pattern, [sparsity], seed, _tickets(row, manifest), measured)
+        masks = {name: mask.to("cpu") for name, mask in plan.masks(sparsity)}
+        level = plan.prune_(sparsity)
+        if calibrated and not trained:
+            devices.place(model, device, int(chosen.study.models[row["model"]].get("gpus_per_job") or 1))
+            again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
+            devices.gather(model)
+    weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
+    options = {} if trained else dict(prepared.model_options)
+    return Pruned(level, weights, masks, next(iter(weights.values())).dtype, _state(model, trained), options, again)
+
+
+def _data(manifest: str) -> Any:
+    return reading.read(loading.verified_folder(manifest) / "data.parquet")
+
+
+def _tickets(row: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[float, dict[str, torch.Tensor]] | None:
+    if not row["ticket"]:
+        return None
+    path = Path(row["ticket"]).with_suffix(".safetensors")
+    own = _key(row) | {"weights_sha256": manifest["weights_sha256"]}
+    return {
+        row["sparsity"]: tickets.read(path, {name: value for name, value in own.items() if name != "pattern"}).masks()
+    }
+
+
+def _state(model: transformers.PreTrainedModel, base: bool) -> dict[str, str]:
+    """SHA-256 of each tensor, by name in the base model (`base`: of that alone) or in the head."""
+    prefix = "" if base else f"{model.base_model_prefix}."
+    found = (model.base_model if base else model).state_dict()
+    return {name.removeprefix(prefix): _sha256(tensor) for name, tensor in found.items()}
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy()).hexdigest()
+
+
+def _compare(chosen: Chosen, pruned: Pruned) -> None:
+    """The model is the one that the run evaluated, as far as its row says. UserError."""
+    run, level = chosen.found.iloc[0], pruned.level
+    told = {"k": (level.k, run["k"]), "n_prunable": (level.n, run["n_prunable"])}
+    if drawn := level.calibration.get("calibration_drawn_sha256"):
+        told["calibration_drawn_sha256"] = (drawn, run["calibration_drawn_sha256"])
+    value, metric = chosen.value, METRICS[chosen.metric]
+    if pruned.again is not None and value is not None:
+        apart = abs(metric.quality(pruned.again) - metric.quality(value))
+        if apart > metric.epsilon:
+            told[chosen.metric] = (pruned.again, value)
+    for name, (found, expected) in told.items():
+        if found != expected:
+            raise errors.UserError(
+                f"Pruned again, the model has {name} = {found}, but the run in the tables has {expected}: it is another model. The code, a "
+                "library or the machine has changed since. Delete the run's file and run the study again, then export."
+            )
+
+
+def _write_weights(part: Path, folder: Path, chosen: Chosen, pruned: Pruned) -> None:
+    """The checkpoint's tensors under their own names and in their own types, the prunable ones replaced; shards of at most SHARD bytes."""
+    allow_pickle = bool(chosen.study.models[chosen.row["model"]]["allow_pickle"])
+    with stored.opened(folder, allow_pickle=allow_pickle) as checkpoint:
+        replaced = _replaced(checkpoint, pruned.weights)
+        split = split_state_dict_into_shards_factory(
+            checkpoint.entries,
+            get_storage_size=_bytes,
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=SHARD,
+        )
+        for name, keys in split.filename_to_tensors.items():
+            tensors = {key: replaced[key] if key in replaced else checkpoint.entries[key].read() for key in keys}
+            # tied tensors of a pickle share their memory, which safetensors refuses
+            tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+            with files.atomic(part / name) as temporary:  # safetensors alone would make it private
+                save_file(tensors, temporary, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        files.write_json(part / "model.safetensors.index.json", index)
+
+
+def _bytes(entry: stored.Entry) -> int:
+    bits = re.search(r"\d+", entry.dtype)
+    return math.prod(entry.shape) * (int(bits[0]) // 8 if bits else 1)
+
+
+def _replaced(checkpoint: stored.Stored, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Key in the files -> tensor to store, of all prunable tensors. UserError where the stored type cannot hold the pruned weights."""
+    found = {}
+    for part in checkpoint.parts:
+        own = {
+            target: weights[name]
+            for target in part.targets
+            if (name := target.removeprefix(checkpoint.prefix)) in weights
+        }
+        for entry, tensor in _as_stored(part, own, checkpoint):
+            kept = tensor.to(stored.DTYPES[entry.dtype])
+            if not torch.equal(kept.to(tensor.dtype), tensor):
+                raise errors.UserError(
+                    f"{entry.key} is stored as {entry.dtype}, which cannot hold its pruned weights as they were evaluated "
+                    f"({str(tensor.dtype).removeprefix('torch.')}). A pattern that leaves weights as they are can be exported."
+                )
+            found[entry.key] = kept
+    return found
+
+
+def _as_stored(
+    part: stored.Part, weights: Mapping[str, torch.Tensor], checkpoint: stored.Stored
+) -> Iterator[tuple[stored.Entry, torch.Tensor]]:
+    """Each stored tensor of a part with its weights, by those of the tensors in memory that it makes.
+
+    Where they take more than another name (experts are merged into a stack), numbers of places are converted in the place of weights,
+    as loading converts these: each number ends where the weight of that place belongs. UserError for other conversions.
+    """
+    if part.converter is None:
+        yield part.entries[0], weights[part.targets[0]]
+        return
+    ends = list(accumulate((math.prod(entry.shape) for entry in part.entries), initial=0))
+    numbered = {
+        id(entry.read): partial(_places, start, entry.shape) for start, entry in zip(ends, part.entries, strict=False)
+    }
+    reads = part.converter.collected_tensors
+    for source in reads:
+        reads[source] = [numbered[id(read)] for read in reads[source]]
+    made = part.tensors(checkpoint.model)
+    places = torch.cat([values.reshape(-1) for values in made.values()])
+    if made.keys() != weights.keys() or len(places) != ends[-1] or len(places.unique()) != ends[-1]:
+        raise errors.UserError(
+            f"{files.some([entry.key for entry in part.entries], 2)} become {files.some(sorted(made), 2)} in memory in a way that cannot "
+            "be turned round: this architecture is evaluated, but cannot be exported."
+        )
+    flat = torch.empty_like(places, dtype=next(iter(weights.values())).dtype)
+    flat[places] = torch.cat([weights[name].reshape(-1) for name in made])
+    for start, entry in zip(ends, part.entries, strict=False):
+        yield entry, flat[start : start + math.prod(entry.shape)].view(entry.shape)
+
+
+def _places(start: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.arange(start, start + math.prod(shape)).view(shape)
+
+
+def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Configuration, tokenizer and image processor, as they are; config.json names the type of the weights that were evaluated."""
+    for name in (entry["path"] for entry in manifest["files"] if not WEIGHTS.fullmatch(entry["path"])):
+        if name in (RECORD, MASKS, CARD):
+            raise errors.UserError(f"{folder / name} has the name of a file that an export writes: rename it.")
+        shutil.copyfile(folder / name, part / name)
+    if AutoConfig.from_pretrained(str(part), local_files_only=True).dtype != dtype:
+        settings = files.read_json(part / "config.json")
+        settings.pop("torch_dtype", None)
+        files.write_json(part / "config.json", settings | {"dtype": str(dtype).removeprefix("torch.")})
+
+
+def _verify(part: Path, chosen: Chosen, pruned: Pruned, new: list[str]) -> None:
+    """What was written loads as the model that was pruned, bit for bit, and is as sparse as its pattern says, group by group.
+
+    `new`: parameters that the checkpoint does not hold. RuntimeError: that would be a fault of this program.
+    """
+    settings = json.loads(chosen.study.settings(chosen.row["task"]))
+    trained = settings["protocol"] == "finetune"
+    auto_class = "AutoModel" if trained else tasks.auto_class(settings)
+    unused = chosen.study.models[chosen.row["model"]].get("allow_unused") or ()
+    model = loading.load_model(part, auto_class, allow_new=("pooler.",), allow_unused=unused, **pruned.options)
+    found = _state(model, trained)
+    wrong = [name for name in found.keys() & pruned.state.keys() if found[name] != pruned.state[name]]
+    if (wrong := sorted(set(wrong) - set(new))) or not pruned.weights.keys() <= found.keys():
+        raise RuntimeError(f"{part}: {files.some(wrong)} are not the tensors that were pruned: please report this")
+    written = loading.prunable_parameters(model)
+    for weight, tensor in written:
+        if bool(tensor[pruned.masks[weight.name]].any()):
+            raise RuntimeError(f"{part}: {weight.name} has weights where its mask has zeros: please report this")
+    if group := pruned.level.group:
+        check_groups(written, group, pruned.level.keep)
+
+
+def check_groups(weights: list[tuple[PrunableWeight, torch.Tensor]], group: int, keep: int) -> None:
+    """No whole group of consecutive inputs of an output holds more than `keep` weights. UserError names the first matrix with one."""
+    for matrix in matrices(weights):
+        rows = matrix.rows()[:, : matrix.inputs // group * group]
+        held = rows.reshape(len(rows), -1, group).count_nonzero(dim=-1)
+        if wrong := int((held > keep).sum()):
+            raise errors.UserError(
+                f"{matrix.name}: {wrong} groups of {group} inputs hold more than {keep} weights: this is no {keep}:{group} checkpoint."
+            )
+
+
+def _sizes(folder: Path, part: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of the weights before and after, each as they are and under zstd, and of the masks."""
+    names = [entry["path"] for entry in manifest["files"] if re.fullmatch(r".*\.(safetensors|bin)", entry["path"])]
+    before = [folder / name for name in names]
+    after = sorted(path for path in part.glob("model*.safetensors"))
+    found = {}
+    for what, paths in (("dense", before), ("pruned", after)):
+        found[what] = sum(path.stat().st_size for path in paths)
+        found[f"{what}_zstd"] = sum(map(_compressed, paths))
+    return found | {"masks": (part / MASKS).stat().st_size}
+
+
+def _compressed(path: Path) -> int:
+    """Bytes of a file under zstd, block by block."""
+    codec = pa.Codec("zstd", compression_level=COMPRESSION)
+    with open(path, "rb") as handle:
+        return sum(codec.compress(block).size for block in iter(lambda: handle.read(BLOCK), b""))
+
+
+def lines(chosen: Chosen, made: Exported) -> list[str]:
+    """What was exported, for a person."""
+    size = {name: f"{count / 1e6:,.1f} MB" for name, count in made.sizes.items()}
+    found = [
+        f"{made.folder}: {chosen.row['model']}, {chosen.row['pattern']} at {chosen.level}, {int(chosen.found['k'].iloc[0]):,} weights pruned",
+        f"weights {size['pruned']}, under zstd {size['pruned_zstd']} (before pruning {size['dense_zstd']}); masks {size['masks']}",
+    ]
+    if chosen.study.tasks[chosen.row["task"]]["protocol"] == "finetune":
+        found.append("Fine-tuned weights are not kept: these are the pre-trained weights under the mask of the run.")
+    return found
