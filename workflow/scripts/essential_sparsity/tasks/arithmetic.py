@@ -33,6 +33,7 @@ KIND = {
     },
     "columns": ["n_train", "n_eval", "max_length"],
     "metrics": ["answer_accuracy"],
+    "cost": {"head": 16_000_000},
 }
 TOLERANCE = 1e-4
 PLACES = "places"  # beside the tokens of a text
