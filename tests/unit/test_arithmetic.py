@@ -609,6 +609,27 @@ def test_a_ticket_is_found_with_it(folder):
     assert all(name.startswith("encoder.layer.") for name in masks)
 
 
+def test_it_is_pruned_by_calibrated_patterns_as_well(folder):
+    """What is measured is the encoder's inputs alone."""
+    draw = np.random.default_rng(0)
+    texts = pd.DataFrame(
+        {"item": [f"c{i:03d}" for i in range(90)], "text": [" ".join(draw.choice(WORDS, 20)) for _ in range(90)]}
+    )
+    row = {
+        "calibration": "tiny",
+        "dataset": "texts",
+        "split": None,
+        "sequences": 6,
+        "length": 8,
+        "sampling": "joined",
+        "seed": 0,
+    }
+    settings = SETTINGS | {"epochs": 1, "calibration": row}
+    ((level, outcome),) = evaluation.evaluate(folder, problems(), settings, "wanda", [0.5], 0, calibration=texts)
+    assert level.k == level.n // 2
+    assert outcome.collapsed is None
+
+
 def test_the_head_has_a_rate_of_its_own_that_decays_alike(folder, monkeypatch):
     seen = []
 
