@@ -168,7 +168,7 @@ def test_a_missing_table(study):
             "tasks.tsv",
             "\ttext-similarity\t",
             "\ttext-similarty\t",
-            r"'ws353', column kind: there is no kind 'text-similarty'; did you mean 'text-similarity'\? Known: image-cl",
+            r"'ws353', column kind: there is no kind 'text-similarty'; did you mean 'text-similarity'\? Known: arithmetic, image-cl",
         ),
         (
             "tasks.tsv",
@@ -210,9 +210,9 @@ def test_a_missing_table(study):
         ),
         (
             "tasks.tsv",
-            "\tcut_prompts\tmean_length\tpasses\n",
-            "\tcut_prompts\tmean_length\tpasses\tallow_code\nmine\tMine\tlm-eval\tzero-shot\tmine\thub\ta/b\tmain\tlm-eval"
-            "\t\t\t\t\t\t\t64\t\t\t\t\t1\t\t\t\t\t\tmmlu\t5\t\t\t\ttrue\n",
+            "\tcut_prompts\tmean_length\tpasses\thead_learning_rate\n",
+            "\tcut_prompts\tmean_length\tpasses\thead_learning_rate\tallow_code\nmine\tMine\tlm-eval\tzero-shot\tmine\thub\ta/b\tmain\tlm-eval"
+            "\t\t\t\t\t\t\t64\t\t\t\t\t1\t\t\t\t\t\tmmlu\t5\t\t\t\t\ttrue\n",
             r"'mine', column allow_code: true, but only a suite of lm-eval in a folder of yours",
         ),
         ("tasks.tsv", "\t392702\t", "\t\t", r"'mnli', column minutes_per_level: blank, but without n_train the time"),

@@ -63,7 +63,7 @@ def extend(tmp_path, monkeypatch):
 
 
 def test_the_kinds_of_the_package_are_good():
-    assert len(tsv.known_kinds()) == 7
+    assert len(tsv.known_kinds()) == 8
     for name, kind in kinds.declared().items():
         module = tasks.load(name)
         assert callable(module.prepare)

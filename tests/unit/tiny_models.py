@@ -1,6 +1,7 @@
 """Tiny random models with a tokenizer of their own, saved as checkpoint folders, and data to match."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ WORDS = ["good", "bad", "film", "plot", "actor", "slow", "fast", "long", "short"
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
-def save_tokenizer(folder: Path, special: bool = True, padding: bool = True) -> None:
+def save_tokenizer(folder: Path, special: bool = True, padding: bool = True, words: Sequence[str] = WORDS) -> None:
     """A word-level tokenizer; `special` frames texts and pairs as BERT does, `padding` False leaves an end token alone."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if special:
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -32,10 +33,16 @@ def save_tokenizer(folder: Path, special: bool = True, padding: bool = True) -> 
     ).save_pretrained(folder)
 
 
-def save_bert(folder: Path, dtype: torch.dtype = torch.float32, auto_class: str = "AutoModel", **options) -> Path:
+def save_bert(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    auto_class: str = "AutoModel",
+    words: Sequence[str] = WORDS,
+    **options,
+) -> Path:
     torch.manual_seed(7)
     config = transformers.BertConfig(
-        vocab_size=16,
+        vocab_size=len(SPECIAL) + len(words),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -45,7 +52,7 @@ def save_bert(folder: Path, dtype: torch.dtype = torch.float32, auto_class: str 
         **options,
     )
     getattr(transformers, auto_class).from_config(config).to(dtype).save_pretrained(folder)
-    save_tokenizer(folder)
+    save_tokenizer(folder, words=words)
     return folder
 
 

@@ -79,6 +79,7 @@ METRICS = {  # in the order of `headline`
         Metric("accuracy_social_sciences", "Accuracy, social sciences", higher_is_better=True, group="social_sciences"),
         Metric("accuracy_other", "Accuracy, other subjects", higher_is_better=True, group="other"),
         Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
+        Metric("answer_accuracy", "Accuracy of answers", higher_is_better=True),
         Metric("token_f1", "F1 of answers", higher_is_better=True),
         Metric("exact_match", "Exact match", higher_is_better=True, item_column="second_score"),
         Metric(

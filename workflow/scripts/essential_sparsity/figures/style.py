@@ -34,7 +34,15 @@ STYLES = {name: (entry.colour, entry.marker) for name, entry in patterns.PATTERN
 STYLES |= patterns.STYLES
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 SIMILARITY_LIMITS = (0, 1.03)  # of cosine and overlap
-PERCENT = {"accuracy", "normalised_accuracy", "masked_accuracy", "f1", "token_f1", "exact_match"}  # shown times 100
+PERCENT = {
+    "accuracy",
+    "normalised_accuracy",
+    "masked_accuracy",
+    "answer_accuracy",
+    "f1",
+    "token_f1",
+    "exact_match",
+}  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
 RC = {
     "font.size": 7,

@@ -79,7 +79,7 @@ def evaluate(
             importlib.import_module(CALIBRATED).Plan, pattern, calibration=drawn, seed=seed, device=device
         )
     if settings["protocol"] == "finetune":
-        pristine = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+        pristine = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, prepared.head, **load)
         measured = None
         for sparsity in sparsities:
             model = copy.deepcopy(pristine) if len(sparsities) > 1 else pristine

@@ -179,7 +179,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
         auto_class, load = tasks.auto_class(settings), loading.permissions(settings)
         trained, again = settings["protocol"] == "finetune", None
         if trained:
-            model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, **load)
+            model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, prepared.head, **load)
         else:
             model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
         if calibrated:

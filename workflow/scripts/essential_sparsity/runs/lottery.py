@@ -45,7 +45,9 @@ def ticket(
     """
     prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, seed, cache)
     load = loading.permissions(settings)
-    model = finetuning.load_trainable(folder, tasks.auto_class(settings), seed, prepared.model_options, **load)
+    model = finetuning.load_trainable(
+        folder, tasks.auto_class(settings), seed, prepared.model_options, prepared.head, **load
+    )
     previous = {name: mask.to(device) for name, mask in previous.items()}
     apply_(loading.prunable_parameters(model.to(device)), previous)
     diverged = finetuning.train_(model, prepared.train, prepared.collate, settings, seed, previous, device, work)

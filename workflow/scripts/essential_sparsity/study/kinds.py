@@ -54,11 +54,13 @@ class Cost:
 
     `passes`: of the model over each evaluated item: a number, or the column that says it (blank there: one a token).
     `scored_at_once`: items of an evaluation batch. `language_logits`: the logits of all words are held for each token.
+    `head`: weights of a head that count beside the model's own.
     """
 
     passes: int | str = 1
     scored_at_once: int = 32
     language_logits: bool = False
+    head: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _protocols(value: Any, where: str) -> dict[str, Protocol]:
 
 
 def _cost(value: Any, where: str) -> Cost:
-    keys = {"passes": _passes, "scored_at_once": _number, "language_logits": _flag}
+    keys = {"passes": _passes, "scored_at_once": _number, "language_logits": _flag, "head": _number}
     return Cost(**_record(Cost, keys, value, where))
 
 

@@ -125,7 +125,9 @@ def multiplied(model: Mapping[str, Any], logits: bool) -> float:
 def seconds(model: Mapping[str, Any], task: Mapping[str, Any], device: Device, gpu: bool, threads: int) -> float:
     """Of one level: six operations a weight and trained token, two a scored one, attention, decoding, masks."""
     cost, mean = kinds.declared()[task["kind"]].cost, mean_tokens(task)
-    forward = mean * (2 * multiplied(model, cost.language_logits) + 4 * mean * depth(model))  # operations of an item
+    forward = mean * (
+        2 * (multiplied(model, cost.language_logits) + cost.head) + 4 * mean * depth(model)
+    )  # operations of an item
     stored, layers = PRECISION[model["dtype"] or "float32"], depth(model) / width(model)
     trained, scored = trained_items(task), scored_items(task)
     used = stored if not trained else PRECISION[task["autocast"] or "float32"] if gpu else "float32"
@@ -157,7 +159,7 @@ def memory(model: Mapping[str, Any], task: Mapping[str, Any], batch: int | None,
         at_once = (batch or task["batch_size"]) * longest
         kept = at_once * depth(model) * ACTIVATION * (0.6 if gpu and task["autocast"] else 1)
         probabilities = 0 if gpu else at_once * longest * depth(model) / 64 * PROBABILITY
-        result = max(result, kept + probabilities) + model["parameters"] * TRAINED
+        result = max(result, kept + probabilities) + (model["parameters"] + cost.head) * TRAINED
     return result / 1e6
 
 

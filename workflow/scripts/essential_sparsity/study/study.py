@@ -61,6 +61,7 @@ RUN_SETTINGS = [
     "autocast",
     "gradient_checkpointing",
 ]
+LATER_SETTINGS = ["head_learning_rate"]  # columns that came later: a row that leaves them blank is what it was before
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,7 @@ class Study:
     def _settings(self, task: str, calibration: str | None) -> str:
         row = self.tasks[task]
         found = {key: row[key] for key in RUN_SETTINGS}
+        found |= {key: row[key] for key in LATER_SETTINGS if row[key] is not None}
         kind = kinds.declared()[
             row["kind"]
         ]  # a declaration is no code: the part of it that decides numbers stands here

@@ -44,8 +44,8 @@ class Outcome:
     `item` (id), `score` (classification: 1.0 or 0.0; perplexity: summed negative log-likelihood in nats; similarity: the
     model's own similarity or rating, the same for all items of a collapsed one; question answering: F1), `second_score`
     (question answering: 1.0 for an exact match; masked tokens: how many are predicted; else NaN), `prediction`
-    (classification: index of the predicted label, -1 for none; else NaN), `target` (similarity: the human rating;
-    classification: index of the right label; else NaN), `weight` (perplexity, masked tokens: predicted tokens; else 1) and
+    (classification: index of the predicted label, -1 for none; arithmetic: the value of the predicted expression, NaN for none;
+    else NaN), `target` (similarity: the human rating; classification: index of the right label; arithmetic: the answer; else NaN), `weight` (perplexity, masked tokens: predicted tokens; else 1) and
     `group` (suites: the part that the item belongs to; else None): from these every metric can be taken anew. `counts`:
     items behind each metric that is not one of all items. `collapsed`: in a few words, why the values are those of a model
     that no longer tells the items apart, or gives no numbers; None where it does.
@@ -63,8 +63,9 @@ class Prepared:
 
     `inputs[i]` belongs to `items[i]` and `targets[i]` (label index, human rating, or predicted tokens); `train` holds
     the training subset in the same form with its labels inside. `collate` turns a list of inputs into a batch of
-    tensors; `model_options` are passed on to the model's configuration when it is loaded. `reference` is whatever else
-    the kind's own `run` needs.
+    tensors; `model_options` are passed on to the model's configuration when it is loaded. `head`: where transformers has no
+    class for what is fine-tuned, puts a new head on the base model, and returns both as one model (`base_model` in it is the
+    one that was given). `reference` is whatever else the kind's own `run` needs.
     """
 
     items: list[str]
@@ -74,6 +75,7 @@ class Prepared:
     train: Sequence[Mapping[str, Any]] = ()
     train_targets: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     model_options: dict[str, Any] = field(default_factory=dict)
+    head: Callable[[transformers.PreTrainedModel], transformers.PreTrainedModel] | None = None
     reference: Any = None
 
 

@@ -27,14 +27,23 @@ class TrainingError(errors.UserError):
 
 
 def load_trainable(
-    folder: str | Path, auto_class: str, seed: int, options: Mapping[str, Any], **load: Any
+    folder: str | Path,
+    auto_class: str,
+    seed: int,
+    options: Mapping[str, Any],
+    head: Callable[[transformers.PreTrainedModel], transformers.PreTrainedModel] | None = None,
+    **load: Any,
 ) -> transformers.PreTrainedModel:
     """The pre-trained model in its stored dtype under a new head, initialised by the seed.
 
     Only the head (and a pooler, which some pre-trained checkpoints lack) may be new. A classifier that the checkpoint
-    brings is replaced too: its labels are another task's.
+    brings is replaced too: its labels are another task's. `head`: puts a head of the kind's own (`tasks.Prepared`) on a base model.
     """
     transformers.set_seed(seed32(seed, "head"))
+    if head:
+        base = loading.load_model(folder, auto_class, allow_new=("pooler.",), **options, **load)
+        transformers.set_seed(seed32(seed, "head"))  # whether or not a pooler was drawn
+        return head(base).eval()
     allow_new = new_parts(folder, auto_class)
     model = loading.load_model(folder, auto_class, allow_new=allow_new, **options, **load)
     for name, part in model.named_children():
@@ -67,7 +76,8 @@ def train_(
     """Fine-tune `model` in place, in float32, on `rows` (dicts with `labels`), holding `masks`.
 
     `masks`: prunable weight name -> bool tensor of its shape, True where pruned; the weights are already zero there.
-    Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only).
+    Settings: `epochs`, `learning_rate`, `batch_size`, optionally `autocast` (bf16 or fp16, used on CUDA only) and
+    `head_learning_rate`, of all that stands beside the base model.
     `gradient_checkpointing`: activations are computed again in the backward pass instead of being kept.
     `work`: where checkpoints are kept, and what decides `rows`, the weights of `model` and the code; a training that was
     killed goes on from the last one.
@@ -96,7 +106,12 @@ def train_(
             stack.callback(hook.remove)
         arguments = training_arguments(settings, seed, device, str(folder), texts="input_ids" in rows[0])
         trainer = Trainer(
-            model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Watch(held)]
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=collate,
+            callbacks=[Watch(held)],
+            optimizers=(optimizer(model, settings, arguments), None),
         )
         trainer.remove_callback(transformers.PrinterCallback)
         if progress:
@@ -110,6 +125,20 @@ def train_(
         for _, parameter, mask, _ in held:
             parameter.masked_fill_(mask, 0)
     return not (finite(model) and mean_loss(model, rows, collate, device) <= RISE * before)
+
+
+def optimizer(
+    model: transformers.PreTrainedModel, settings: Mapping[str, Any], arguments: transformers.TrainingArguments
+) -> torch.optim.Optimizer | None:
+    """That of the protocol with a rate of its own for the head, where the settings have one; None: the Trainer makes it."""
+    if settings.get("head_learning_rate") is None:
+        return None
+    base = list(model.base_model.parameters())
+    known = set(map(id, base))
+    head = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    made, options = transformers.Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    groups = [{"params": base}, {"params": head, "lr": float(settings["head_learning_rate"])}]
+    return made(groups, **options, weight_decay=arguments.weight_decay)
 
 
 def identified(
