@@ -88,17 +88,20 @@ def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace
 
 @pytest.mark.parametrize(("preset", "tickets", "pretrained"), [("paper", 105, 5), ("paper-small", 14, 6)])
 def test_the_paper_is_one_study_of_parts(workspace, preset, tickets, pretrained):
-    """Once its models' commits are known and BookCorpus is there."""
+    """Once its models' commits are known, and BookCorpus and the word problems are there."""
     head = "kind\trepository\trevision\tcommit"
     deit = f"model\tfacebook/deit-base-patch16-224\tmain\t{1:040d}"
-    texts = workspace.folder / "data/bookcorpus/texts.parquet"
-    texts.parent.mkdir(parents=True)
-    texts.write_bytes(b"one")
+    folds = [f"cv_{name}/fold{number}" for name in ("mawps", "asdiv-a") for number in range(5)]
+    there = ["bookcorpus/texts.parquet", *(f"arithmetic/{fold}/dev.csv" for fold in (*folds, "mawps-asdiv-a_svamp"))]
+    data = workspace.folder / "data"
+    for name in there:
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_bytes(b"one")
     try:
         with workspace.edit("config/revisions.tsv", head, f"{head}\n{deit}"):
             planned = workspace.planned("--configfile", f"config/{preset}.yaml")
     finally:
-        shutil.rmtree(texts.parent)
+        shutil.rmtree(data)
     assert (planned["find_ticket"], planned["pretrain"]) == (tickets, pretrained)
     for rule in ("judge_claims", "write_claims", "measure_series", "collect_similarity", "measure_differences"):
         assert planned[rule] == 1, rule
