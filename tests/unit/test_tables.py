@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -431,3 +432,29 @@ def test_a_file_that_is_no_benchmark_is_named(text, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"tiny.tsv is not a Snakemake benchmark file"):
         costs.table([path], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.set_column(
+            table.schema.get_field_index("value"), table.schema.field("value"), [pa.array([0.5] * len(table))]
+        ),
+        lambda table: table.slice(1),
+        lambda table: pa.concat_tables([table.slice(1), table.slice(0, 1)]),
+    ],
+    ids=["a value", "a row less", "another order"],
+)
+def test_rows_that_were_changed_afterwards_are_noticed(tmp_path, change):
+    """By a tool that keeps all that is said of the table."""
+    path = tmp_path / "a.parquet"
+    tables.write(run_rows(), "runs", path)
+    table = pq.read_table(path)
+    pq.write_table(table, path)
+    assert len(tables.read(path, "runs")) == len(table), "stored otherwise, the same rows"
+    pq.write_table(change(table), path)
+    with pytest.raises(ValueError, match=r"a.parquet: its rows are not those that were written"):
+        tables.read(path, "runs")
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, tables.DIGEST: b""}), path)
+    with pytest.raises(ValueError, match=r"its rows are not those that were written"):
+        tables.read(path, "runs")

@@ -3,9 +3,12 @@
 What a table holds (columns, types, units, key, version) stands in workflow/schemas/tables/{name}.yaml, one file per
 table, so that a change to one table is no change to the code that the expensive jobs depend on. It is checked on every
 write and every read: a wrong frame or a damaged file stops the job that made or met it. Rows are sorted by the key and
-nothing that varies between runs is added: the same frame gives the same bytes.
+nothing that varies between runs is added: the same frame gives the same bytes. Each file carries a digest of its rows, so that a
+value that was changed afterwards is noticed, by whatever means it was.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,8 @@ from essential_sparsity import errors, files
 FOLDER = Path(__file__).parents[3] / "schemas" / "tables"
 TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
 BATCH = 500  # files collected at a time: a small table in memory is mostly its own schema
+DIGEST = b"rows_sha256"  # in the metadata of a file
+PART = 1 << 16  # rows that are turned into text at a time
 WORDS = {kind: word for word, kind in TYPES.items()}
 
 
@@ -80,6 +85,7 @@ def write(frame: pd.DataFrame, name: str, path: str | os.PathLike) -> None:
     if repeated.any():
         raise ValueError(f"Table {name!r}: more than one row with the key {_row(frame, name, repeated.idxmax())}.")
     table = table.sort_by([(column, "ascending") for column in keys])
+    table = table.replace_schema_metadata({**table.schema.metadata, DIGEST: digest(table)})
     with files.atomic(path) as temporary:
         # snappy, no statistics: a run is a file of a few rows, and collecting ten thousand of them should take seconds
         pq.write_table(table, temporary, compression="snappy", write_statistics=False, version="2.6")
@@ -88,10 +94,18 @@ def write(frame: pd.DataFrame, name: str, path: str | os.PathLike) -> None:
 def read(path: str | os.PathLike, name: str) -> pd.DataFrame:
     """Read a file written by `write`; nullable integers come back as pandas `Int64`, other nulls as NaN.
 
-    Raises ValueError naming the file when it is not Parquet, is cut short, or holds another table or version, and
-    FileNotFoundError when it is not there.
+    Raises UserError naming the file when it is not Parquet, is cut short, holds another table or version or rows that were
+    changed after they were written, and FileNotFoundError when it is not there.
     """
     return _frame(_read(path, name))
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of the names and values of a table's columns in the order of its rows, however they are stored."""
+    found = hashlib.sha256()
+    for start in range(0, max(table.num_rows, 1), PART):
+        found.update(json.dumps(table.slice(start, PART).to_pydict()).encode())
+    return found.hexdigest()
 
 
 def collect(paths: Iterable[str | os.PathLike], name: str) -> pd.DataFrame:
@@ -172,10 +186,15 @@ def _read(path: str | os.PathLike, name: str) -> pa.Table:
             table = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise errors.UserError(f"{path} is not a whole Parquet file ({str(error).strip()}). {again}") from error
-    if table.schema.equals(expected, check_metadata=True):
-        return table
+    told = dict(table.schema.metadata or {})
+    written = told.pop(DIGEST, b"").decode()
+    table = table.replace_schema_metadata(told)
     # what is said of a column may be reworded; what it is may not
     if _meant(table.schema) == _meant(expected):
+        if written != digest(table):
+            raise errors.UserError(
+                f"{path}: its rows are not those that were written (SHA-256): it was changed or damaged afterwards. {again}"
+            )
         return table.cast(expected)
     found = {entry.decode(): value.decode() for entry, value in (table.schema.metadata or {}).items()}
     if found.get("table") != name:

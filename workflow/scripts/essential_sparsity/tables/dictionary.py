@@ -23,8 +23,8 @@ PLACES = {  # tables that are no table of a study's folder `tables` -> where the
 HEAD = """# The tables
 
 Written from `workflow/schemas/tables/*.yaml` by `python workflow/scripts/write_dictionary.py`: edit those. Every table is Parquet. Its version and
-the unit and meaning of each column stand in its metadata too. A table of another version is refused by name when it is read
-([reading.md](reading.md)).
+the unit and meaning of each column stand in its metadata too, and a SHA-256 of its rows. A table of another version, or with rows that were
+changed after it was written, is refused by name when it is read ([reading.md](reading.md)).
 
 *Key*: the columns that together identify a row, in whose order rows are sorted. Types: text, number (float64), whole number (int64), yes or no.
 """
