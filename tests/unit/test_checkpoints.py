@@ -456,6 +456,20 @@ def test_verified_folder_notices_every_kind_of_damage(bert):
     verified_folder(path)
 
 
+def test_a_manifest_that_no_longer_lists_what_was_fetched_verifies_nothing(bert):
+    path = manifest(bert)
+    content = files.read_json(path) | {"weights_sha256": loading.weights_sha256(files.read_json(path)["files"])}
+    files.write_json(path, content)
+    verified_folder(path)
+    config = [entry for entry in content["files"] if entry["path"] == "config.json"]
+    for changed in ({"files": []}, {"files": config}, {"weights_sha256": "0" * 64}):
+        files.write_json(path, content | changed)
+        with pytest.raises(
+            CheckpointError, match=r"manifest.json was changed: it does not list .* Delete .* and run again"
+        ):
+            verified_folder(path)
+
+
 def test_verified_folder_of_a_hub_model_is_found_in_the_cache(tmp_path, bert, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -112,7 +112,7 @@ def job(tmp_path_factory):
     data.mkdir(parents=True)
     tiny.reviews().to_parquet(data / "data.parquet", index=False)
     common = {"manifest_version": 1, "source": "path", "id": "tiny", "revision": None, "package": None}
-    described = loading.describe(model) | {"model": "tiny", "folder": str(model), "weights_sha256": "0" * 64}
+    described = loading.describe(model) | {"model": "tiny", "folder": str(model)}
     for path, folder, said in (
         (root / "model.json", model, described),
         (root / "data" / "manifest.json", data, {"dataset": "tiny", "folder": "files"}),
@@ -120,7 +120,7 @@ def job(tmp_path_factory):
         listed = [
             {"path": p.name, "sha256": files.sha256_file(p), "size": p.stat().st_size} for p in sorted(folder.iterdir())
         ]
-        files.write_json(path, common | said | {"files": listed})
+        files.write_json(path, common | said | {"files": listed, "weights_sha256": loading.weights_sha256(listed)})
     return types.SimpleNamespace(root=root, model=model)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from essential_sparsity import files
 from essential_sparsity.acquire import sources
 from essential_sparsity.acquire.sources import Choose, SourceError
+from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.loading import quiet
 
 SIDE_FILES = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)")  # configuration and tokenizer, not in sub-folders
@@ -58,7 +59,6 @@ def fetch_model(model: str, settings: dict[str, Any], work: Path) -> tuple[Path,
     elif settings["source"] == "package":
         folder = folder.rename(work / "files")
     entries = sources.listing(folder, names, known)
-    weights = [entry for entry in entries if entry["path"].endswith((".safetensors", ".bin"))]
     return folder, {
         "manifest_version": sources.MANIFEST_VERSION,
         "model": model,
@@ -68,7 +68,7 @@ def fetch_model(model: str, settings: dict[str, Any], work: Path) -> tuple[Path,
         "package": fetched.package,
         "folder": place,
         "files": entries,
-        "weights_sha256": files.sha256_text("".join(sorted(f"{e['sha256']}  {e['path']}\n" for e in weights))),
+        "weights_sha256": loading.weights_sha256(entries),
         "format": settings["format"],
         "note": note,
     }

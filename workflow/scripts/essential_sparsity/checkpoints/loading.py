@@ -41,6 +41,7 @@ __all__ = [
     "permissions",
     "prunable_parameters",
     "verified_folder",
+    "weights_sha256",
 ]
 
 
@@ -52,6 +53,11 @@ def verified_folder(manifest_path: str | Path) -> Path:
     manifest_path = Path(manifest_path)
     manifest = files.read_json(manifest_path)
     folder = _folder(manifest, manifest_path)
+    listed = weights_sha256(manifest["files"])
+    if not manifest["files"] or manifest.get("weights_sha256", listed) != listed:  # those of data name none
+        raise CheckpointError(
+            f"{manifest_path} was changed: it does not list the files that were fetched. Delete {manifest_path.parent} and run again."
+        )
     for entry in manifest["files"]:
         path = folder / entry["path"]
         again = f"Delete {manifest_path.parent} and run again to fetch it anew."
@@ -65,6 +71,12 @@ def verified_folder(manifest_path: str | Path) -> Path:
         if verified.sha256_file(path) != entry["sha256"]:
             raise CheckpointError(f"{path} does not have the SHA-256 that {manifest_path} lists. {again}")
     return folder
+
+
+def weights_sha256(entries: Iterable[Mapping[str, Any]]) -> str:
+    """One digest of all files of weights among those of a manifest (`path`, `sha256`)."""
+    weights = [entry for entry in entries if entry["path"].endswith((".safetensors", ".bin"))]
+    return files.sha256_text("".join(sorted(f"{entry['sha256']}  {entry['path']}\n" for entry in weights)))
 
 
 def _folder(manifest: dict, manifest_path: Path) -> Path:
