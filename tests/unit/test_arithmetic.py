@@ -18,7 +18,7 @@ import yaml
 from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, lottery, smoke
-from essential_sparsity.study import study
+from essential_sparsity.study import kinds, needs, study, tsv
 from essential_sparsity.tasks import TaskError, _expressions, _tree, arithmetic
 from essential_sparsity.training import finetuning, resume
 
@@ -684,6 +684,20 @@ def test_a_column_that_is_left_blank_runs_nothing_again(tmp_path, monkeypatch):
     assert set(blank) == {*study.RUN_SETTINGS, "auto_class", "scored_at_once", "threads"}
     assert given == blank | {"head_learning_rate": 1e-3}
     assert not {*study.RUN_SETTINGS} & {*study.LATER_SETTINGS}
+
+
+def test_what_is_trained_above_the_encoder_counts_in_what_a_job_asks_for(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (model,) = (row for row in tsv.read_table("config/models.tsv", "models", "model") if row["model"] == "minilm")
+    (task,) = (row for row in tsv.read_table("config/tasks.tsv", "tasks", "task") if row["task"] == "word-problems")
+    core = needs.Device("core", {"float32": 1e10}, None)
+    known = kinds.declared()
+    alone = dataclasses.replace(known["arithmetic"], cost=kinds.Cost())
+    with_head = needs.of_run(model, task, 1, core, 0, 1)
+    monkeypatch.setattr(kinds, "declared", lambda: known | {"arithmetic": alone})
+    without = needs.of_run(model, task, 1, core, 0, 1)
+    assert with_head.host_mb - without.host_mb == pytest.approx(known["arithmetic"].cost.head * needs.TRAINED / 1e6)
+    assert with_head.minutes > 1.5 * without.minutes
 
 
 def test_the_committed_problems_are_those_that_the_program_writes(tmp_path):
