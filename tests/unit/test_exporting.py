@@ -295,6 +295,27 @@ def test_an_export_that_ends_badly_leaves_the_one_before(exports, monkeypatch):
     assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
 
 
+def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch):
+    run, made = exports[CASES[0]]
+    other = chosen.choose(config, "bert", "global", "0.5", "moods", 0)
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    beside = sorted(made.folder.parent.iterdir())
+    verify, told = exporting._verify, []
+
+    def meanwhile(*given):
+        for second in (run, other):
+            with pytest.raises(ValueError, match=r"Another export to .*bert-global-0\.500 is at work") as caught:
+                exporting.export(second, COMMIT)
+            told.append(caught)
+        verify(*given)
+
+    monkeypatch.setattr(exporting, "_verify", meanwhile)
+    assert exporting.export(run, COMMIT) == made
+    assert len(told) == 2
+    assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+    assert sorted(made.folder.parent.iterdir()) == beside
+
+
 def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, tmp_path):
     monkeypatch.setattr(exporting, "SHARD", 8_000)
     run, made = exports[CASES[3]]
