@@ -302,6 +302,7 @@ def test_a_file_without_what_a_hub_says_of_it_is_told(hub):
         download()
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("where", ["/api/models", "/lfs"])
 def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(hub, monkeypatch, where):
     from huggingface_hub import constants
@@ -330,8 +331,10 @@ def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(hub, monkeypatch, wh
     assert time.monotonic() - started < 60
 
 
-def test_a_trickle_is_not_waited_for(hub, monkeypatch):
-    """A byte now and then keeps every time-out of a connection from striking."""
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("first", [1, 500_000])
+def test_a_trickle_is_not_waited_for(hub, monkeypatch, first):
+    """A byte now and then keeps every time-out of a connection from striking, however fast it began."""
     import select
 
     monkeypatch.setattr(client, "SILENCE_S", 1)
@@ -343,7 +346,8 @@ def test_a_trickle_is_not_waited_for(hub, monkeypatch):
         handler.send_header("Content-Length", str(len(WEIGHTS)))
         handler.end_headers()
         try:
-            for byte in WEIGHTS[:200]:
+            handler.wfile.write(WEIGHTS[:first])
+            for byte in WEIGHTS[first : first + 200]:
                 handler.wfile.write(bytes([byte]))
                 handler.wfile.flush()
                 select.select([], [], [], 0.1)
