@@ -295,6 +295,23 @@ def test_an_export_that_ends_badly_leaves_the_one_before(exports, monkeypatch):
     assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
 
 
+def test_what_a_killed_call_had_put_aside_comes_back(tmp_path):
+    target, old = tmp_path / "export", tmp_path / ".export.old"
+    old.mkdir()
+    (old / "README.md").write_text("the one before")
+    with pytest.raises(KeyboardInterrupt), exporting._whole(target):
+        assert (target / "README.md").read_text() == "the one before"
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_lock_that_a_killed_call_left_keeps_nobody_waiting(tmp_path):
+    (tmp_path / ".export.lock").touch()
+    with exporting._alone(tmp_path / "export"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch):
     run, made = exports[CASES[0]]
     other = chosen.choose(config, "bert", "global", "0.5", "moods", 0)
