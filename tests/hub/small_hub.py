@@ -90,10 +90,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for file, content in repository["files"].items():
             entry = {"type": "file", "path": file, "size": len(content), "oid": git_name(content)}
             if is_large(file):
-                pointer = b"version 1 of a pointer"
+                spec = "https://git-lfs.github.com/spec/v1"
+                pointer = f"version {spec}\noid sha256:{sha256(content)}\nsize {len(content)}\n".encode()
                 entry |= {
                     "oid": git_name(pointer),
-                    "lfs": {"oid": sha256(content), "size": len(content), "pointerSize": 22},
+                    "lfs": {"oid": sha256(content), "size": len(content), "pointerSize": len(pointer)},
                 }
             entries.append(entry)
         self.answer(json.dumps(entries).encode())

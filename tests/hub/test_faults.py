@@ -30,7 +30,7 @@ def hub(tmp_path, monkeypatch):
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(client.time, "sleep", lambda seconds: hub.requests.append(f"slept {seconds:g}"))
         hub.add("models", MODEL, FILES)
@@ -106,6 +106,98 @@ def test_a_damaged_file_of_the_cache_is_fetched_anew_and_without_network_it_is_r
     hub.ranges.clear()
     assert download()[3][name] == sha256(content)
     assert [file for file, _ in hub.ranges] == [name], "that file alone"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cache_without_links_is_compared_with_the_list_of_files(hub, offline, name):
+    """As on a file system that has none, or after a copy that follows them."""
+    folder = download()[0]
+    for path in list(folder.iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    offline()
+    assert download()[3] == {name: sha256(content) for name, content in FILES.items()}
+    (folder / name).write_bytes(FILES[name].replace(b"a", b"b"))
+    with pytest.raises(
+        SourceError, match=rf"{name}: git's name of its bytes is .*, and the hub says .*Delete .*{name}"
+    ):
+        download()
+    offline(False)
+    assert download()[3][name] == sha256(FILES[name])
+
+
+def test_what_links_of_the_cache_lead_to_may_be_a_link_itself(hub, tmp_path):
+    """The client keeps blobs that several caches share in a store, under other names."""
+    download()
+    path = blob(tmp_path, WEIGHTS)
+    path.rename(tmp_path / ("0" * 64))
+    path.symlink_to(tmp_path / ("0" * 64))
+    hub.ranges.clear()
+    assert download()[3][LARGE] == sha256(WEIGHTS)
+    assert not hub.ranges
+
+
+def test_names_of_every_kind_are_files_as_others(hub):
+    files = {"ü ö [1].bin": b"abc", "none.bin": b"", "none.txt": b"", "a#b?c%20d.txt": b"x", "b/c/*.txt": b"y"}
+    files |= {"a" * 40: b"1", "b" * 64: b"2"}
+    hub.add("models", "team/odd", files)
+    folder, names, _, digests = download(repo="team/odd")
+    assert names == sorted(files)
+    assert digests == {name: sha256(content) for name, content in files.items()}
+    (folder / ("a" * 40)).unlink()
+    (folder / ("a" * 40)).write_bytes(b"1")  # its own name, no digest
+    assert download(repo="team/odd")[3] == digests
+
+
+def test_every_transfer_is_one_that_is_watched(hub):
+    """Where a hub offers the client another way (Xet), which has its own connections."""
+    content, ways = hub.repositories["models", MODEL]["files"][LARGE], []
+
+    def fault(handler, path):
+        if "/xet" in path or "xet" in handler.headers.get("Authorization", ""):
+            ways.append(path)
+        if not path.endswith(f"/{LARGE}") or path.startswith("/lfs"):
+            return False
+        told = {"X-Repo-Commit": hub.repositories["models", MODEL]["commit"], "X-Linked-Etag": f'"{sha256(content)}"'}
+        told |= {"X-Xet-Hash": "0" * 64, "X-Linked-Size": str(len(content))}
+        told |= {"Link": f'<{hub.url}/xet-read-token>; rel="xet-auth"'}
+        handler.answer(b"", 302, told | {"Location": f"{hub.elsewhere}/lfs/models/{MODEL}/{LARGE}"})
+        return True
+
+    hub.fault = fault
+    assert download()[3][LARGE] == sha256(WEIGHTS)
+    assert (LARGE, 0) in hub.ranges
+    assert not ways
+
+
+@pytest.mark.parametrize("where", ["choose", "comparing"])
+def test_a_fault_of_this_code_is_no_fault_of_a_hub(hub, monkeypatch, where):
+    def wrong(*_):
+        raise KeyError("a fault of this code")
+
+    if where == "comparing":
+        monkeypatch.setattr(client, "_compared", wrong)
+    with pytest.raises(KeyError, match="a fault of this code"):
+        client.download(MODEL, "main", "model", wrong if where == "choose" else sorted)
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://hub.example", "http://[::1", "http://hub.example:port"])
+def test_an_address_that_is_none_is_told(hub, monkeypatch, endpoint):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    with pytest.raises(SourceError, match=MODEL):
+        download()
+
+
+@pytest.mark.parametrize("proxy", ["ftp://me:secretOfNobody@proxy.example", "socks5://me:secretOfNobody@proxy.example"])
+def test_a_proxy_that_is_none_is_told_without_its_password(hub, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(SourceError, match="a proxy of the environment") as caught:
+        download()
+    assert "secretOfNobody" not in str(caught.value)
 
 
 def test_a_transfer_that_breaks_off_goes_on_from_where_it_was(hub, monkeypatch):
@@ -210,6 +302,7 @@ def test_a_file_without_what_a_hub_says_of_it_is_told(hub):
         download()
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("where", ["/api/models", "/lfs"])
 def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(hub, monkeypatch, where):
     from huggingface_hub import constants
@@ -238,8 +331,10 @@ def test_a_hub_that_says_nothing_is_not_waited_for_for_ever(hub, monkeypatch, wh
     assert time.monotonic() - started < 60
 
 
-def test_a_trickle_is_not_waited_for(hub, monkeypatch):
-    """A byte now and then keeps every time-out of a connection from striking."""
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("first", [1, 500_000])
+def test_a_trickle_is_not_waited_for(hub, monkeypatch, first):
+    """A byte now and then keeps every time-out of a connection from striking, however fast it began."""
     import select
 
     monkeypatch.setattr(client, "SILENCE_S", 1)
@@ -251,7 +346,8 @@ def test_a_trickle_is_not_waited_for(hub, monkeypatch):
         handler.send_header("Content-Length", str(len(WEIGHTS)))
         handler.end_headers()
         try:
-            for byte in WEIGHTS[:200]:
+            handler.wfile.write(WEIGHTS[:first])
+            for byte in WEIGHTS[first : first + 200]:
                 handler.wfile.write(bytes([byte]))
                 handler.wfile.flush()
                 select.select([], [], [], 0.1)

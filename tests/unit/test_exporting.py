@@ -1,5 +1,6 @@
 """An exported checkpoint is the model that was evaluated, for transformers alone; what cannot be that is refused."""
 
+import contextlib
 import json
 import math
 import re
@@ -293,6 +294,44 @@ def test_an_export_that_ends_badly_leaves_the_one_before(exports, monkeypatch):
     monkeypatch.chdir(beside[0].parents[3])
     exporting.export(run, COMMIT)
     assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+
+
+def test_what_a_killed_call_had_put_aside_comes_back(tmp_path):
+    target, old = tmp_path / "export", tmp_path / ".export.old"
+    old.mkdir()
+    (old / "README.md").write_text("the one before")
+    with contextlib.suppress(KeyboardInterrupt), exporting._whole(target):
+        assert (target / "README.md").read_text() == "the one before"
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_a_lock_that_a_killed_call_left_keeps_nobody_waiting(tmp_path):
+    (tmp_path / ".export.lock").touch()
+    with exporting._alone(tmp_path / "export"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch):
+    run, made = exports[CASES[0]]
+    other = chosen.choose(config, "bert", "global", "0.5", "moods", 0)
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    beside = sorted(made.folder.parent.iterdir())
+    verify, told = exporting._verify, []
+
+    def meanwhile(*given):
+        for second in (run, other):
+            with pytest.raises(ValueError, match=r"Another export to .*bert-global-0\.500 is at work") as caught:
+                exporting.export(second, COMMIT)
+            told.append(caught)
+        verify(*given)
+
+    monkeypatch.setattr(exporting, "_verify", meanwhile)
+    assert exporting.export(run, COMMIT) == made
+    assert len(told) == 2
+    assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
+    assert sorted(made.folder.parent.iterdir()) == beside
 
 
 def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, tmp_path):

@@ -32,6 +32,8 @@ lines = [line for line in open("{queue}").read().splitlines() if line.split("|")
 open("{queue}", "w").write("\\n".join(lines))
 """
 
+ROOT = Path(__file__).parents[2]
+
 
 class Folder:
     """A folder in which Snakemake was killed, and the queue of a stand-in for SLURM."""
@@ -288,3 +290,10 @@ def test_the_record_of_a_head_ends_with_it_unless_it_is_killed_or_leaves_jobs(fo
     assert {head.alive() for head in found} == {False}
     run_alone.clear()
     assert folder.left == []
+
+
+def test_the_programs_of_rules_are_jobs_and_those_that_a_person_calls_are_none():
+    rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")])
+    for path in ROOT.glob("workflow/scripts/*.py"):
+        is_job = bool(run_alone.JOB.fullmatch(f"workflow/scripts/{path.name}"))
+        assert is_job == (f'program("{path.stem}")' in rules), path.name

@@ -1,6 +1,8 @@
 """Finished studies in a notebook: what the reader gives is what the tables hold, in every way that docs/reading.md shows."""
 
+import itertools
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from scipy import stats
 
 import write_dictionary
-from essential_sparsity import codefiles, reader, tables
+from essential_sparsity import codefiles, files, reader, tables
 from essential_sparsity.curves import knees
 from essential_sparsity.figures import curves
 from essential_sparsity.tables import dictionary
@@ -20,7 +23,11 @@ from essential_sparsity.tables import dictionary
 ROOT = Path(__file__).parents[2]
 READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```python (pandas|duckdb|polars)\n(.*?)```", READING, re.DOTALL)
-SCALES = {"ws353": "spearman", "probe": "accuracy", "ppl": "perplexity"}
+SCALES = {"ws353": "spearman", "reviews-probe": "accuracy", "wiki-ppl": "perplexity"}
+SEEDS = {"dense": (0, 1), "global": (0, 1), "random": (0, 1), "nm4": (0,)}
+LEVELS = (0.25, 0.5, 0.75)
+NOT_ASKED = 0.9  # a level of the jobs that the study does not ask for
+N_ITEMS = 40
 
 
 def a_run(model, task, pattern, sparsity, seed, metric, value):
@@ -36,26 +43,60 @@ def value_of(field):
     return {"text": "x", "whole number": 1, "number": 0.5, "yes or no": True}[field["type"]]
 
 
+def evaluated(task, pattern, sparsity, seed, draw):
+    """Rows of table `items`: ratings with ties for ws353; else right where the item's number is above a bar that rises with the sparsity."""
+    number = np.arange(N_ITEMS)
+    target = number // 2 * 1.0
+    noise = draw.normal(0, 1 + 20 * sparsity * (1 + (pattern == "random")), N_ITEMS)
+    scores = {"ws353": np.round(target + noise), "reviews-probe": (number >= 4 + 40 * sparsity**2 + seed) * 1.0}
+    told = {"model": "minilm", "task": task, "pattern": pattern, "sparsity": sparsity, "seed": seed}
+    items = pd.DataFrame({"item": [f"{one:04d}" for one in number], "score": scores.get(task, 1.0 * number)})
+    return items.assign(**told, target=target, second_score=None, prediction=None, weight=1.0, group=None)
+
+
+def laid_out(rows):
+    """Table `layers`: two matrices in each of three blocks, of which the second is emptied first and the first never by half."""
+    block = rows["layer"]
+    pruned = (block != 0) * np.minimum(100, 100 * rows["sparsity"] + 20 * (block == 1)).astype(int)
+    rates = {"n": 100, "pruned": pruned, "rate": pruned / 100, "share": 0.0, "boundary": 0}
+    return rows.assign(**rates, role=rows["tensor"], sublayer="mlp")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the study `demo`: three tasks, two patterns, two seeds of one."""
+    """A folder with the study `demo`: three tasks, three patterns, two seeds of two; files of items have a level more than the study."""
     folder = tmp_path_factory.mktemp("place")
-    rows = []
+    rows, grid = [], []
     draw = np.random.default_rng(3)
     for task, metric in SCALES.items():
-        for pattern, seeds in (("dense", (0, 1)), ("global", (0, 1)), ("nm4", (0,))):
-            for sparsity in (0.0,) if pattern == "dense" else (0.25, 0.5, 0.75):
-                for seed in seeds:
-                    value = 17 + 40 * sparsity**3 if metric == "perplexity" else 0.8 - 0.6 * sparsity**3
-                    value += draw.normal(0, 0.001) * (pattern != "dense")
-                    rows.append(a_run("minilm", task, pattern, sparsity, seed, metric, value))
+        for pattern, seed in ((pattern, seed) for pattern, seeds in SEEDS.items() for seed in seeds):
+            levels = (0.0,) if pattern == "dense" else LEVELS
+            job = f"minilm/{task}/{pattern}/{'+'.join(f'{level:.3f}' for level in levels)}/seed{seed}"
+            items = f"results/store/items/{job}.parquet"
+            beside = () if pattern == "dense" else (NOT_ASKED,)
+            found = pd.concat([evaluated(task, pattern, level, seed, draw) for level in levels + beside])
+            tables.write(found, "items", folder / items)
+            for sparsity in levels:
+                value = 17 + 40 * sparsity**3 if metric == "perplexity" else 0.8 - 0.6 * sparsity**3
+                value += draw.normal(0, 0.001) * (pattern != "dense")
+                run = a_run("minilm", task, pattern, sparsity, seed, metric, value)
+                rows.append(run | {"items_sha256": files.sha256_file(folder / items)})
+                key = {name: run[name] for name in ("model", "task", "pattern", "sparsity", "seed")}
+                told = {name: value_of(field) for name, field in codefiles.described("grid")["columns"].items()}
+                grid.append(told | key | {"items": items, "job": job})
     runs = pd.DataFrame(rows)
-    tables.write(runs, "runs", folder / "results/demo/tables/runs.parquet")
-    tables.write(
-        knees.table(runs.assign(protocol="zero-shot", collapsed=None))[0],
-        "knees",
-        folder / "results/demo/tables/knees.parquet",
-    )
+    study = folder / "results/demo"
+    tables.write(runs, "runs", study / "tables/runs.parquet")
+    tables.write(pd.DataFrame(grid), "grid", study / "grid.parquet")
+    found = knees.table(runs.assign(protocol="zero-shot", collapsed=None))[0]
+    within = found["essential_sparsity"].notna() & (found["task"] != "ws353")
+    found["essential_sparsity_low"] = found["bracket_low"].where(within)
+    tables.write(found, "knees", study / "tables/knees.parquet")
+    matrices = itertools.product(["minilm"], ["global", "random"], LEVELS, range(3), ["up", "down"])
+    columns = ["model", "pattern", "sparsity", "layer", "tensor"]
+    layers = pd.DataFrame(list(matrices), columns=columns)
+    layers["tensor"] = layers["layer"].astype(str) + layers["tensor"]
+    tables.write(laid_out(layers), "layers", study / "tables/layers.parquet")
     return folder
 
 
@@ -66,14 +107,14 @@ def demo(place, monkeypatch):
 
 
 def test_tables_are_what_was_written(demo):
-    assert demo.names() == ["knees", "runs"]
+    assert demo.names() == ["knees", "layers", "runs"]
     pd.testing.assert_frame_equal(demo.runs, tables.read("results/demo/tables/runs.parquet", "runs"))
     pd.testing.assert_frame_equal(demo["runs"], demo.runs)
     frame = demo.runs
     frame["value"] = 0.0
     assert demo.runs["value"].max() > 0, "a frame is a copy"
     assert "knees" in dir(demo)
-    assert repr(demo) == "demo: knees, runs"
+    assert repr(demo) == "demo: knees, layers, runs"
 
 
 @pytest.mark.parametrize("task", list(SCALES))
@@ -83,7 +124,7 @@ def test_a_curve_is_the_mean_over_seeds_on_the_fitted_scale(demo, task):
     assert found["n_seeds"].tolist() == [2, 2, 2, 2]
     runs = demo.runs[(demo.runs["task"] == task) & demo.runs["pattern"].isin(["dense", "global"])]
     values = runs.groupby("sparsity")["value"]
-    mean = values.apply(lambda own: np.exp(np.log(own).mean())) if task == "ppl" else values.mean()
+    mean = values.apply(lambda own: np.exp(np.log(own).mean())) if task == "wiki-ppl" else values.mean()
     np.testing.assert_allclose(found["value"], mean)
     np.testing.assert_allclose(found["low"], values.min())
     np.testing.assert_allclose(found["high"], values.max())
@@ -105,8 +146,8 @@ def test_a_plot_is_the_figure_of_the_study_of_that_pattern(demo, monkeypatch, tm
     assert drawn._repr_png_().startswith(b"\x89PNG")
     drawn.save(tmp_path / "a.svg")
     assert "global" in [text.get_text().split()[0] for text in drawn.figure.legends[0].get_texts()]
-    demo.plot("minilm", "ppl").save(tmp_path / "b.png")
-    assert set(seen[1][0]["pattern"]) == {"dense", "global", "nm4"}
+    demo.plot("minilm", "wiki-ppl").save(tmp_path / "b.png")
+    assert set(seen[1][0]["pattern"]) == {"dense", "global", "nm4", "random"}
 
 
 @pytest.mark.parametrize(
@@ -114,19 +155,22 @@ def test_a_plot_is_the_figure_of_the_study_of_that_pattern(demo, monkeypatch, tm
     [
         (lambda demo: reader.read("dem"), r"the study 'dem' has not been run; did you mean 'demo'\? There are: demo\."),
         (lambda demo: reader.read("store"), "has not been run"),
-        (lambda demo: demo["run"], r"is not there; did you mean 'runs'\? This study has: knees, runs\."),
+        (lambda demo: demo["run"], r"is not there; did you mean 'runs'\? This study has: knees, layers, runs\."),
         (lambda demo: demo.curve("minlm", "ws353", "global"), r"no model 'minlm'; did you mean 'minilm'\?"),
-        (lambda demo: demo.plot("minilm", "ws353", "random"), r"no pattern 'random'\. It has: global, nm4\."),
-        (lambda demo: demo.plot("minilm", "mnli"), r"no task 'mnli'\. It has: ppl, probe, ws353\."),
-        (lambda demo: demo.curve("minilm", "ppl", "nm4", "accuracy"), r"no metric 'accuracy'\. It has: perplexity\."),
-        (lambda demo: demo.knee("minilm", "ppl", "random"), r"the table of knees has no pattern 'random'\."),
+        (lambda demo: demo.plot("minilm", "ws353", "lth"), r"no pattern 'lth'\. It has: global, nm4, random\."),
+        (lambda demo: demo.plot("minilm", "mnli"), r"no task 'mnli'\. It has: reviews-probe, wiki-ppl, ws353\."),
+        (
+            lambda demo: demo.curve("minilm", "wiki-ppl", "nm4", "accuracy"),
+            r"no metric 'accuracy'\. It has: perplexity\.",
+        ),
+        (lambda demo: demo.knee("minilm", "wiki-ppl", "lth"), r"the table of knees has no pattern 'lth'\."),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(demo, call, message):
     with pytest.raises(ValueError, match=message):
         call(demo)
-    with pytest.raises(AttributeError, match="'layers' is no table of this study, which has: knees, runs"):
-        demo.layers  # noqa: B018
+    with pytest.raises(AttributeError, match="'costs' is no table of this study, which has: knees, layers, runs"):
+        demo.costs  # noqa: B018
 
 
 def test_a_table_of_another_version_is_refused_by_name(place, tmp_path):
@@ -146,6 +190,19 @@ def test_reading_imports_nothing_that_draws_or_computes():
     assert not {"torch", "transformers", "matplotlib", "scipy"} & set(done.stdout.split())
 
 
+def test_items_are_those_of_the_study_from_files_that_are_whole(place, tmp_path):
+    shutil.copytree(place, tmp_path / "copy")
+    found = reader.read("demo", tmp_path / "copy").items("minilm", "ws353")
+    assert set(found["sparsity"]) == {0.0, *LEVELS}
+    assert len(found) == N_ITEMS * (2 + 5 * len(LEVELS))
+    other = tmp_path / "copy/results/store/items/minilm/ws353/dense/0.000/seed0.parquet"
+    tables.write(tables.read(other, "items").assign(score=0.0), "items", other)
+    with pytest.raises(ValueError, match=r"dense/0\.000/seed0\.parquet does not hold the items that its runs"):
+        reader.read("demo", tmp_path / "copy").items("minilm", "ws353")
+    with pytest.raises(ValueError, match="has no task 'ws354'; did you mean 'ws353'"):
+        reader.read("demo", place).items("minilm", "ws354")
+
+
 # --- docs/reading.md
 
 
@@ -156,7 +213,7 @@ def test_there_are_five_questions_each_in_three_ways():
 def answer(kind, code, demo):
     modules = {"pandas": None, "duckdb": "duckdb", "polars": "polars"}
     module = modules[kind] and pytest.importorskip(modules[kind])
-    namespace = {"demo": demo, "duckdb": module, "pl": module}
+    namespace = {"demo": demo, "pd": pd, "duckdb": module, "pl": module}
     exec(code, namespace)
     found = namespace["answer"]
     return found.to_pandas() if kind == "polars" else found
@@ -169,6 +226,49 @@ def test_a_query_gives_the_same_in_every_way(number, kind, demo):
     found = answer(kind, dict(QUERIES[3 * number : 3 * number + 3])[kind], demo).reset_index(drop=True)
     assert len(expected)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_column_type=False, rtol=1e-9)
+
+
+def in_pandas(number, demo):
+    return answer("pandas", QUERIES[3 * number][1], demo).reset_index(drop=True)
+
+
+def test_the_knees_are_one_a_task_with_their_intervals(demo):
+    found = in_pandas(1, demo).set_index("task")
+    assert set(found.index) == set(SCALES)
+    assert found["essential_sparsity_low"].notna().to_dict() == {
+        "ws353": False,
+        "reviews-probe": True,
+        "wiki-ppl": True,
+    }
+
+
+def test_the_layer_that_goes_first_is_the_one_that_reaches_half_at_the_lowest_level(demo):
+    assert in_pandas(2, demo).to_numpy().tolist() == [[1, 0.5, 0.7], [2, 0.5, 0.5]]
+
+
+def test_the_paired_test_is_of_rho(demo):
+    items = demo.items("minilm", "ws353")
+    items = items[items["sparsity"] == 0.5]
+    rho = {
+        pattern: np.mean([stats.spearmanr(own["score"], own["target"])[0] for _, own in runs.groupby("seed")])
+        for pattern, runs in items.groupby("pattern")
+    }
+    found = in_pandas(3, demo).iloc[0]
+    np.testing.assert_allclose(found["difference"], rho["global"] - rho["random"], atol=0.01)  # ties
+    assert found["low"] < found["difference"] < found["high"]
+    assert found["n_items"] == N_ITEMS, "seeds are no further items"
+
+
+def test_items_flip_at_the_first_level_that_gets_them_wrong_of_those_that_dense_got_right(demo):
+    found = in_pandas(4, demo)
+    expected = {
+        (seed, f"{item:04d}"): next(level for level in LEVELS if item < 4 + 40 * level**2 + seed)
+        for seed in (0, 1)
+        for item in range(4 + seed, N_ITEMS)
+        if item < 4 + 40 * LEVELS[-1] ** 2 + seed
+    }
+    assert found.set_index(["seed", "item"])["sparsity"].to_dict() == expected
+    assert found["sparsity"].is_monotonic_increasing
 
 
 def test_the_two_lines_of_a_notebook(demo):

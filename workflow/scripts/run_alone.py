@@ -29,7 +29,9 @@ from essential_sparsity.study import configuration, heads, study
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
 # the programs of rules, not those that a person calls
-JOB = re.compile(r"workflow/scripts/(?!(estimate|lock|new_study|print_\w+|refine|report|run_alone)\.py)\w+\.py")
+JOB = re.compile(
+    r"workflow/scripts/(?!(estimate|export_checkpoint|lock|new_study|print_\w+|refine|report|run_alone|write_dictionary)\.py)\w+\.py"
+)
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
 GRACE = 5  # seconds that the system has for ending what was killed with its run

@@ -102,6 +102,18 @@ class Results:
             knees = knees[knees[column] == value]
         return knees[knees["headline"]].iloc[0]
 
+    def items(self, model: str, task: str) -> pd.DataFrame:
+        """The evaluated items behind the runs of a model and task, the dense ones too: rows of table `items`, of the levels in the study alone.
+
+        Raises UserError listing what there is, or naming a file that is not the one that its runs were written with.
+        """
+        from essential_sparsity.tables import runs
+
+        own = self._of(model, task, None)
+        grid = tables.read(self.folder / "grid.parquet", "grid")
+        grid["items"] = [str(self.folder.parents[1] / path) for path in grid["items"]]
+        return runs.items(grid)(own).merge(own[runs.KEY].drop_duplicates(), on=runs.KEY)
+
     def plot(self, model: str, task: str, pattern: str | None = None) -> Drawing:
         """The curve of a pattern (default: of all) with its essential sparsity and interval, as the study's figures show it. UserError."""
         from essential_sparsity.figures import curves

@@ -9,11 +9,11 @@ import errno
 import functools
 import glob
 import hashlib
-import json
 import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,20 +60,33 @@ def download(repo: str, revision: str | None, repo_type: str, choose: Choose) ->
         folder = Path(
             asked(lambda: snapshot_download(repo, revision=commit, repo_type=repo_type, allow_patterns=literal))
         )
-        digests = {
-            name: _verified(folder, name, known[name], functools.partial(_anew, repo, name, commit, repo_type))
-            for name in wanted
-        }
+    digests = {
+        name: _verified(folder, name, known[name], functools.partial(_anew, folder, repo, name, commit, repo_type))
+        for name in wanted
+    }
     return folder, wanted, commit, digests
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a hub's list of files says of one, None where there is no list: `size` in bytes; `blob`, git's name of what git keeps of it."""
+
+    size: int | None = None
+    blob: str | None = None
+
+
+class _Unreadable(Exception):
+    """The client failed with an error that it has no name for, its cause."""
 
 
 @contextlib.contextmanager
 def told(repo: str, revision: str | None = None) -> Iterator[None]:
     """What fails inside says as SourceError what is wrong with `repo` at `revision`, and what to do."""
-    from huggingface_hub import errors, set_client_factory
+    from huggingface_hub import constants, errors, set_client_factory
 
     place = f"{repo} at {revision}" if revision else repo
     set_client_factory(_client)
+    constants.HF_HUB_DISABLE_XET = True  # another way of transfer, whose waits have no end that is set here
     try:
         yield
     except errors.HFValidationError as error:
@@ -88,20 +101,26 @@ def told(repo: str, revision: str | None = None) -> Iterator[None]:
         ) from error
     except (errors.HTTPError, OSError) as error:
         raise SourceError(_words(place, error)) from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, AssertionError) as error:
+    except _Unreadable as unnamed:
+        error = unnamed.__cause__
         raise SourceError(
-            f"{place}: the hub's answer cannot be read ({type(error).__name__}: {error}). A proxy or a login page of the network may "
-            "stand in between, or HF_ENDPOINT may name no hub."
+            f"{place}: the hub cannot be asked, or its answer not be read ({type(error).__name__}: {str(error).partition(chr(10))[0]}). A "
+            "login page of the network may stand in between, or HF_ENDPOINT or a proxy of the environment (HTTPS_PROXY, ALL_PROXY) be wrong."
         ) from error
 
 
 def asked(question: Callable[[], T]) -> T:
-    """What `question` returns, asked again where a hub is busy or fails for now: TRIES times, as long apart as it says."""
+    """What `question`, the client's own, returns, asked again where a hub is busy or fails for now: TRIES times, as long apart as it says."""
+    from httpx2 import InvalidURL
     from huggingface_hub import errors
+
+    unnamed = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, InvalidURL)
 
     for number in range(TRIES):
         try:
             return question()
+        except (SourceError, errors.HFValidationError):
+            raise
         except (errors.HTTPError, OSError) as error:
             answer = _answer(error)
             if answer is None or answer.status_code not in AGAIN or number == TRIES - 1:
@@ -109,6 +128,8 @@ def asked(question: Callable[[], T]) -> T:
             wait = _wait(answer) or 2**number
             print(f"The hub answered {answer.status_code}; asked again in {wait:.0f} s.", flush=True)
             time.sleep(wait)
+        except unnamed as error:
+            raise _Unreadable from error
     raise AssertionError("the last try raises or returns")
 
 
@@ -146,8 +167,8 @@ def _words(place: str, error: Exception) -> str:
     )
 
 
-def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, dict[str, int | None]]:
-    """The commit of a revision and its files, with the size of each (bytes) where it is known; no file is downloaded."""
+def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, dict[str, Said]]:
+    """The commit of a revision and its files, with what the hub says of each; no file is downloaded."""
     from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
 
     logger = logging.getLogger("huggingface_hub")
@@ -159,29 +180,31 @@ def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, dict[str, 
         logger.setLevel(level)
     try:
         tree = get_cached_repo_tree(repo, revision=known.name, repo_type=repo_type)
-        return known.name, {entry.path: entry.size for entry in tree}
     except errors.CachedRepoTreeNotFoundError:  # offline, and the cache was filled file by file
-        return known.name, dict.fromkeys(files.names_under(known))
+        return known.name, dict.fromkeys(files.names_under(known), Said())
+    return known.name, {entry.path: Said(entry.size, entry.blob_id) for entry in tree}
 
 
 # ---- the bytes -------------------------------------------------------------------------------------------------------
 
 
-def _anew(repo: str, name: str, commit: str, repo_type: str) -> None:
+def _anew(folder: Path, repo: str, name: str, commit: str, repo_type: str) -> None:
     from huggingface_hub import hf_hub_download
 
     print(f"warning: {name} of {repo} in the cache is not what the hub says it is; it is fetched anew.", flush=True)
-    asked(lambda: hf_hub_download(repo, name, revision=commit, repo_type=repo_type, force_download=True))
+    (folder / name).unlink()  # where it is no link, the client would leave it
+    with told(repo, commit):
+        asked(lambda: hf_hub_download(repo, name, revision=commit, repo_type=repo_type, force_download=True))
 
 
-def _verified(folder: Path, name: str, size: int | None, anew: Callable[[], None]) -> str:
+def _verified(folder: Path, name: str, said: Said, anew: Callable[[], None]) -> str:
     """The SHA-256 of a file of the cache, which is what the hub says it is; otherwise after it was fetched `anew`. SourceError."""
     from huggingface_hub import constants
 
-    wrong, digest = _compared(folder / name, size)
+    wrong, digest = _compared(folder / name, said)
     if wrong and not constants.HF_HUB_OFFLINE:
         anew()
-        wrong, digest = _compared(folder / name, size)
+        wrong, digest = _compared(folder / name, said)
     if wrong:
         raise SourceError(
             f"{name}: {wrong}. It is not used. "
@@ -195,29 +218,32 @@ def _verified(folder: Path, name: str, size: int | None, anew: Callable[[], None
     return digest
 
 
-def _compared(path: Path, size: int | None) -> tuple[str, str]:
+def _compared(path: Path, said: Said) -> tuple[str, str]:
     """How a file of the cache differs from what the hub says of it, in words ('' where it does not), and its SHA-256.
 
-    `size`: bytes, None where it is not known. The client names the bytes that it keeps as the hub does: large files by their
-    SHA-256, the others as git names them. Where the cache lies on a file system without links, there is no such name, and the size
-    alone is compared.
+    The client names the bytes that it keeps as the hub does: large files by their SHA-256, the others as git names them, and links to
+    them. Where the cache lies on a file system without links, or was copied without, git's name of the file counts, or of the pointer
+    that git keeps of a large one (git-lfs, docs/spec.md).
     """
-    digest, name = files.sha256_file(path), path.resolve().name
-    if size is not None and (found := path.stat().st_size) != size:
-        return f"it has {found:,} bytes, of the {size:,} that the hub says", digest
-    if re.fullmatch("[0-9a-f]{64}", name) and name != digest:
-        return f"its SHA-256 is {digest}, and the hub says {name}", digest
-    if re.fullmatch("[0-9a-f]{40}", name) and name != (found := _git_name(path)):
-        return f"git's name of its bytes is {found}, and the hub says {name}", digest
-    return "", digest
-
-
-def _git_name(path: Path) -> str:
-    """git's SHA-1 of a file's bytes as a blob."""
-    found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    digest, size, name = files.sha256_file(path), path.stat().st_size, path.readlink().name if path.is_symlink() else ""
+    if said.size is not None and size != said.size:
+        return f"it has {size:,} bytes, of the {said.size:,} that the hub says", digest
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return "" if name == digest else f"its SHA-256 is {digest}, and the hub says {name}", digest
+    named = name if re.fullmatch("[0-9a-f]{40}", name) else said.blob
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {size}\n".encode()
+    if named is None or named == _git_name(len(pointer), [pointer]):
+        return "", digest
     with open(path, "rb") as handle:
-        while part := handle.read(CHUNK):
-            found.update(part)
+        found = _git_name(size, iter(lambda: handle.read(CHUNK), b""))
+    return "" if found == named else f"git's name of its bytes is {found}, and the hub says {named}", digest
+
+
+def _git_name(size: int, parts: Iterable[bytes]) -> str:
+    """git's SHA-1 of bytes as a blob."""
+    found = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    for part in parts:
+        found.update(part)
     return found.hexdigest()
 
 

@@ -6,10 +6,12 @@ is the source's, in its type. What was written is loaded again and compared with
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -86,12 +88,12 @@ def export(chosen: Chosen, commit: Mapping[str, Any]) -> Exported:
     """
     target, row = place(chosen), chosen.row
     _refuse(chosen)
-    _check_target(target, _key(row))
-    manifest = files.read_json(row["checkpoint"])
-    folder = loading.verified_folder(row["checkpoint"])
-    pruned = _prune(chosen, folder, manifest)
-    _compare(chosen, pruned)
-    with _whole(target) as part:
+    with _alone(target), _whole(target) as part:
+        _check_target(target, _key(row))
+        manifest = files.read_json(row["checkpoint"])
+        folder = loading.verified_folder(row["checkpoint"])
+        pruned = _prune(chosen, folder, manifest)
+        _compare(chosen, pruned)
         _write_weights(part, folder, chosen, pruned)
         _write_side_files(part, folder, manifest, pruned.dtype)
         tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
@@ -138,6 +140,28 @@ def _listing(folder: Path) -> dict[str, str]:
     """SHA-256 of every file but the record."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
     return {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in found}
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """UserError where another call is at work on the same folder. The system frees the lock of one that was killed.
+
+    On a file system without locks nobody is refused.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat())  # or it has just ended
+        except OSError as error:
+            mine = not isinstance(error, BlockingIOError)
+        if not mine:
+            raise errors.UserError(f"Another export to {target} is at work. Wait until it ends, then export again.")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
