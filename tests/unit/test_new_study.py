@@ -178,17 +178,17 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
         Path(f"mine/{name}/config.json").write_text(json.dumps(config))
     Path("mine/bare/tokenizer.json").unlink()
     Path("mine/adapter/config.json").rename("mine/adapter/adapter_config.json")
-    before = {path: path.read_bytes() for path in Path("config").iterdir()}
+    before = {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))}
     with pytest.raises(ValueError, match=re.escape(message)):
         call(*options)
-    assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
+    assert {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))} == before
 
 
 def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(place):
     call("mine/bert", "--data", table({"text": WORDS, "label": MOODS}))
-    before = {path: path.read_bytes() for path in Path("config").iterdir()}
+    before = {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))}
     call("mine/bert", "--data", "mine/texts.csv")
-    assert {path: path.read_bytes() for path in Path("config").iterdir()} == before
+    assert {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))} == before
     models = Path("config/models.tsv")
     models.write_text(models.read_text().replace("\nbert\tbert\t", "\nbert\tMy own words\t"))
     assert "My own words" in models.read_text()
