@@ -438,7 +438,7 @@ def test_a_file_that_is_no_benchmark_is_named(text, tmp_path):
     "change",
     [
         lambda table: table.set_column(
-            table.schema.get_field_index("value"), table.schema.field("value"), [pa.array([0.5] * len(table))]
+            table.schema.get_field_index("value"), table.schema.field("value"), [pa.array([0.25] * len(table))]
         ),
         lambda table: table.slice(1),
         lambda table: pa.concat_tables([table.slice(1), table.slice(0, 1)]),
