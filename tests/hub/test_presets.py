@@ -262,7 +262,11 @@ LOOKED_AT = {  # what make study is told of a repository: whether it takes it, a
     "google-bert/bert-base-uncased": ([], True, "bert-base-uncased: of type encoder"),
     "facebook/opt-125m": (["--allow-pickle", "true", "--name", "my-opt"], True, "my-opt: of type decoder"),
     "facebook/opt-350m": ([], False, "only as a pickle (pytorch_model.bin), which can run code"),
-    "team/nothing": ([], False, "team/nothing is no file or folder here, and not on the hub, or private there."),
+    "team/nothing": (
+        [],
+        False,
+        "team/nothing is no file or folder here, so it was looked up on the hub. team/nothing is not on the hub, or is private.",
+    ),
     "team/empty": ([], False, "There is no config.json among README.md"),
 }
 
