@@ -615,16 +615,7 @@ def test_it_is_pruned_by_calibrated_patterns_as_well(folder):
     texts = pd.DataFrame(
         {"item": [f"c{i:03d}" for i in range(90)], "text": [" ".join(draw.choice(WORDS, 20)) for _ in range(90)]}
     )
-    row = {
-        "calibration": "tiny",
-        "dataset": "texts",
-        "split": None,
-        "sequences": 6,
-        "length": 8,
-        "sampling": "joined",
-        "seed": 0,
-    }
-    settings = SETTINGS | {"epochs": 1, "calibration": row}
+    settings = SETTINGS | {"epochs": 1, "calibration": tiny.CALIBRATION}
     ((level, outcome),) = evaluation.evaluate(folder, problems(), settings, "wanda", [0.5], 0, calibration=texts)
     assert level.k == level.n // 2
     assert outcome.collapsed is None

@@ -18,15 +18,7 @@ from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import TaskError, calibrating
 from essential_sparsity.training import resume
 
-ROW = {
-    "calibration": "tiny",
-    "dataset": "texts",
-    "split": None,
-    "sequences": 6,
-    "length": 8,
-    "sampling": "joined",
-    "seed": 0,
-}
+ROW = tiny.CALIBRATION
 WORDS = [word for word in tiny.WORDS if word not in ("good", "bad")]
 
 

@@ -573,3 +573,12 @@ def test_a_seed_is_chosen_where_none_is_named(config):
     assert chosen.choose(config, "bert", "nm4", "0.5", seed=1).row["seed"] == 1
     assert isinstance(found.curve, pd.DataFrame)
     assert set(found.curve["pattern"]) == {"dense", "nm4"}
+
+
+def test_what_a_card_says_of_speed_was_measured():
+    """The numbers of the template are those of the page that the script on the card wrote."""
+    said = (ROOT / "workflow/report/model_card.md.jinja").read_text()
+    measured = (ROOT / "docs/gpu.md").read_text()
+    rows = re.findall(r"[0-9]+ / [0-9]+ / [0-9]+", " ".join(said.split()))
+    assert len(rows) == 3
+    assert all(row in measured for row in rows)

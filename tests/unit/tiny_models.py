@@ -14,6 +14,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 WORDS = ["good", "bad", "film", "plot", "actor", "slow", "fast", "long", "short", "dull", "bright", "story"]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
+CALIBRATION = {
+    "calibration": "tiny",
+    "dataset": "texts",
+    "split": None,
+    "sequences": 6,
+    "length": 8,
+    "sampling": "joined",
+    "seed": 0,
+}  # a row of the table of calibrations, as a run has it
+
 
 def save_tokenizer(folder: Path, special: bool = True, padding: bool = True, words: Sequence[str] = WORDS) -> None:
     """A word-level tokenizer; `special` frames texts and pairs as BERT does, `padding` False leaves an end token alone."""

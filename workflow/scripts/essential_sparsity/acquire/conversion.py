@@ -18,7 +18,6 @@ from essential_sparsity import files
 from essential_sparsity.acquire import sources
 from essential_sparsity.acquire.sources import Choose, SourceError
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.checkpoints.loading import quiet
 
 SIDE_FILES = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)")  # configuration and tokenizer, not in sub-folders
 WEIGHTS = {  # the names that transformers loads from: one file, or an index with its shards
@@ -145,7 +144,7 @@ def convert_gguf(path: Path, folder: Path) -> str:
     source, name = path.parent, path.name
     weights: Counter[str] = Counter()
     # transformers parses the file anew for the configuration, the weights and the tokenizer: once is enough
-    with quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
+    with loading.quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
         for tensor in opened_gguf(path).tensors:
             weights[tensor.tensor_type.name] += int(tensor.n_elements)
         try:
@@ -199,9 +198,9 @@ def convert_dinov2(path: Path, folder: Path) -> str:
     files.write_json(folder / "preprocessor_config.json", DINOV2_PREPROCESSING)
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in sorted(state.items())}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with quiet():
-        _, loading = Dinov2Model.from_pretrained(folder, output_loading_info=True)
-    wrong = {kind: sorted(map(str, loading[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    with loading.quiet():
+        _, info = Dinov2Model.from_pretrained(folder, output_loading_info=True)
+    wrong = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
         told = "; ".join(f"{kind}: {files.some(names)}" for kind, names in wrong.items() if names)
         raise SourceError(f"{path.name} does not hold what transformers calls DINOv2 ({told}).")
