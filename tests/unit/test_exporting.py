@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 import export_checkpoint
 from essential_sparsity import files, patterns, tables, tasks
-from essential_sparsity.checkpoints import loading, stored
+from essential_sparsity.checkpoints import loading, rewriting, stored
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.runs import card, chosen, evaluation, exporting
@@ -335,7 +335,7 @@ def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch)
 
 
 def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, tmp_path):
-    monkeypatch.setattr(exporting, "SHARD", 8_000)
+    monkeypatch.setattr(rewriting, "SHARD", 8_000)
     run, made = exports[CASES[3]]
     monkeypatch.setattr(exporting, "place", lambda _: tmp_path / "shards")
     exporting.export(run, COMMIT)

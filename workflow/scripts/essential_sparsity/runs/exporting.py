@@ -10,27 +10,22 @@ import fcntl
 import hashlib
 import importlib
 import json
-import math
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 import transformers
-from huggingface_hub import split_state_dict_into_shards_factory
-from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits
 from transformers import AutoConfig
 
 from essential_sparsity import errors, files, patterns, tasks
-from essential_sparsity.checkpoints import loading, stored
+from essential_sparsity.checkpoints import loading, rewriting
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.pruning import tickets
@@ -44,7 +39,6 @@ from essential_sparsity.training import devices, exactness, finetuning
 
 RECORD, MASKS, CARD = "essential-sparsity.json", "masks.safetensors", "README.md"
 WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
-SHARD = 5_000_000_000  # bytes of a file of weights at most
 BLOCK = 1 << 26  # bytes that are compressed at a time
 COMPRESSION = 3  # level of zstd: its default
 
@@ -94,7 +88,8 @@ def export(chosen: Chosen, commit: Mapping[str, Any]) -> Exported:
         folder = loading.verified_folder(row["checkpoint"])
         pruned = _prune(chosen, folder, manifest)
         _compare(chosen, pruned)
-        _write_weights(part, folder, chosen, pruned)
+        allow_pickle = bool(chosen.study.models[row["model"]]["allow_pickle"])
+        rewriting.rewrite(folder, part, pruned.weights, allow_pickle)
         _write_side_files(part, folder, manifest, pruned.dtype)
         tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
         _verify(part, chosen, pruned, manifest["new"])
@@ -269,88 +264,6 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
                 f"Pruned again, the model has {name} = {found}, but the run in the tables has {expected}: it is another model. The code, a "
                 "library or the machine has changed since. Delete the run's file and run the study again, then export."
             )
-
-
-def _write_weights(part: Path, folder: Path, chosen: Chosen, pruned: Pruned) -> None:
-    """The checkpoint's tensors under their own names and in their own types, the prunable ones replaced; shards of at most SHARD bytes."""
-    allow_pickle = bool(chosen.study.models[chosen.row["model"]]["allow_pickle"])
-    with stored.opened(folder, allow_pickle=allow_pickle) as checkpoint:
-        replaced = _replaced(checkpoint, pruned.weights)
-        split = split_state_dict_into_shards_factory(
-            checkpoint.entries,
-            get_storage_size=_bytes,
-            filename_pattern="model{suffix}.safetensors",
-            max_shard_size=SHARD,
-        )
-        for name, keys in split.filename_to_tensors.items():
-            tensors = {key: replaced[key] if key in replaced else checkpoint.entries[key].read() for key in keys}
-            # tied tensors of a pickle share their memory, which safetensors refuses
-            tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-            with files.atomic(part / name) as temporary:  # safetensors alone would make it private
-                save_file(tensors, temporary, metadata={"format": "pt"})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        files.write_json(part / "model.safetensors.index.json", index)
-
-
-def _bytes(entry: stored.Entry) -> int:
-    bits = re.search(r"\d+", entry.dtype)
-    return math.prod(entry.shape) * (int(bits[0]) // 8 if bits else 1)
-
-
-def _replaced(checkpoint: stored.Stored, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Key in the files -> tensor to store, of all prunable tensors. UserError where the stored type cannot hold the pruned weights."""
-    found = {}
-    for part in checkpoint.parts:
-        own = {
-            target: weights[name]
-            for target in part.targets
-            if (name := target.removeprefix(checkpoint.prefix)) in weights
-        }
-        for entry, tensor in _as_stored(part, own, checkpoint):
-            kept = tensor.to(stored.DTYPES[entry.dtype])
-            if not torch.equal(kept.to(tensor.dtype), tensor):
-                raise errors.UserError(
-                    f"{entry.key} is stored as {entry.dtype}, which cannot hold its pruned weights as they were evaluated "
-                    f"({str(tensor.dtype).removeprefix('torch.')}). A pattern that leaves weights as they are can be exported."
-                )
-            found[entry.key] = kept
-    return found
-
-
-def _as_stored(
-    part: stored.Part, weights: Mapping[str, torch.Tensor], checkpoint: stored.Stored
-) -> Iterator[tuple[stored.Entry, torch.Tensor]]:
-    """Each stored tensor of a part with its weights, by those of the tensors in memory that it makes.
-
-    Where they take more than another name (experts are merged into a stack), numbers of places are converted in the place of weights,
-    as loading converts these: each number ends where the weight of that place belongs. UserError for other conversions.
-    """
-    if part.converter is None:
-        yield part.entries[0], weights[part.targets[0]]
-        return
-    ends = list(accumulate((math.prod(entry.shape) for entry in part.entries), initial=0))
-    numbered = {
-        id(entry.read): partial(_places, start, entry.shape) for start, entry in zip(ends, part.entries, strict=False)
-    }
-    reads = part.converter.collected_tensors
-    for source in reads:
-        reads[source] = [numbered[id(read)] for read in reads[source]]
-    made = part.tensors(checkpoint.model)
-    places = torch.cat([values.reshape(-1) for values in made.values()])
-    if made.keys() != weights.keys() or len(places) != ends[-1] or len(places.unique()) != ends[-1]:
-        raise errors.UserError(
-            f"{files.some([entry.key for entry in part.entries], 2)} become {files.some(sorted(made), 2)} in memory in a way that cannot "
-            "be turned round: this architecture is evaluated, but cannot be exported."
-        )
-    flat = torch.empty_like(places, dtype=next(iter(weights.values())).dtype)
-    flat[places] = torch.cat([weights[name].reshape(-1) for name in made])
-    for start, entry in zip(ends, part.entries, strict=False):
-        yield entry, flat[start : start + math.prod(entry.shape)].view(entry.shape)
-
-
-def _places(start: int, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.arange(start, start + math.prod(shape)).view(shape)
 
 
 def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dtype: torch.dtype) -> None:
