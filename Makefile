@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run fetch tables refine report summary estimate export test test-slurm lock lint
+.PHONY: demo study run fetch tables refine report summary estimate export docs test test-slurm lock lint
 
 demo: refine report summary
 
@@ -67,6 +67,10 @@ report: $(INSTALLED)
 
 summary: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/print_summary.py $(if $(CONFIG),--config $(CONFIG))
+
+# The pages of README.md, docs/ and config/ as a site, in `site/`.
+docs: $(INSTALLED)
+	@$(BIN)/sphinx-build -q -W --keep-going -c docs . site
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -211,9 +213,7 @@ def test_there_are_five_questions_each_in_three_ways():
 
 
 def answer(kind, code, demo):
-    modules = {"pandas": None, "duckdb": "duckdb", "polars": "polars"}
-    module = modules[kind] and pytest.importorskip(modules[kind])
-    namespace = {"demo": demo, "pd": pd, "duckdb": module, "pl": module}
+    namespace = {"demo": demo, "pd": pd, "duckdb": duckdb, "pl": polars}
     exec(code, namespace)
     found = namespace["answer"]
     return found.to_pandas() if kind == "polars" else found
