@@ -1,15 +1,46 @@
 # The study that the configuration asks for, the wildcards' values, and the code that each rule depends on.
+import io
 import json
 import os
 import re
+import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 from snakemake import jobs
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import SharedFSUsage
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow/scripts"))
+UNPACKED = Path(
+    ".snakemake/modules/essential-sparsity"
+)  # always the same: programs are parameters of rules
+
+
+def repository(rules):
+    """The folder of this repository, given that of its rules: not where the first Snakefile lies, where another workflow
+    uses this one as a module. Of a git host, where Snakemake reads single files, all of it is unpacked: rules call its programs.
+    """
+    if rules.is_local:
+        return Path(rules.get_path_or_uri(secret_free=True)).parent
+    repo = rules.hosted_repo.repo
+    commit = repo.commit(rules.ref).hexsha
+    known = UNPACKED / ".commit"
+    if not known.is_file() or known.read_text() != commit:
+        beside = UNPACKED.with_name(f"{UNPACKED.name}.{os.getpid()}")
+        archive = repo.git.archive(
+            commit, stdout_as_string=False, strip_newline_in_stdout=False
+        )
+        with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+            found.extractall(beside, filter="data")
+        (beside / ".commit").write_text(commit)
+        shutil.rmtree(UNPACKED, ignore_errors=True)
+        beside.rename(UNPACKED)
+    return UNPACKED.resolve()
+
+
+ROOT = repository(workflow.current_basedir)
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
     attempts,
@@ -115,7 +146,7 @@ if workflow.is_main_process and not heads.dry(sys.argv[1:]):
 # Without conda or containers, jobs compute with the interpreter that runs Snakemake. On nodes `python` is that one, whatever
 # PATH says, here it is where PATH does not name its folder at all (an environment that was never activated); its versions are
 # those that envs/requirements.txt pins, or no job starts.
-PINS = Path(workflow.basedir) / "envs/requirements.txt"
+PINS = ROOT / "envs/requirements.txt"
 OWN_PYTHON = not workflow.deployment_settings.deployment_method
 if OWN_PYTHON and (workflow.remote_exec or not environment.on_path()):
     environment.come_first()
@@ -133,8 +164,8 @@ def guard_interpreter():
 
 
 def program(name):
-    """The file of a program."""
-    return f"workflow/scripts/{name}.py"
+    """The file of a program, from the working directory."""
+    return os.path.relpath(ROOT / f"workflow/scripts/{name}.py")
 
 
 def code(name):

@@ -82,8 +82,16 @@ def crate(
 
 
 def commit_of(root: Path) -> dict[str, Any]:
-    """The commit of the workflow in a folder (`commit`) and the files of it that differ (`changed`); null where git does not know."""
+    """The commit of the workflow in a folder (`commit`) and the files of it that differ (`changed`); null where nothing says it.
+
+    Where another workflow uses this one from a git host, it was unpacked from a commit (`rules/common.smk`), inside a
+    repository that is not its own.
+    """
+    if (unpacked := root / ".commit").is_file():
+        return {"commit": unpacked.read_text(), "changed": None}
     try:
+        if Path(_git(root, "rev-parse", "--show-toplevel").strip()) != root.resolve():
+            return {"commit": None, "changed": None}
         commit = _git(root, "rev-parse", "HEAD").strip()
         changed = _git(root, "status", "--porcelain", "--untracked-files=no").splitlines()
     except (OSError, subprocess.CalledProcessError):
