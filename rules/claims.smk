@@ -1,9 +1,4 @@
 # What the study says of claims about it: tables, and a page.
-localrules:
-    judge_claims,
-    write_claims,
-
-
 CLAIMS_PAGE = [f"{OUT}/claims.html"] if STUDY.claims else []
 
 
@@ -24,8 +19,9 @@ rule judge_claims:
         evidence=f"{OUT}/tables/evidence.parquet",
     log:
         f"{OUT}/logs/judge_claims.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("judge_claims"),
         code=code("judge_claims"),
@@ -44,7 +40,7 @@ rule write_claims:
     input:
         claims=f"{OUT}/tables/claims.parquet",
         evidence=f"{OUT}/tables/evidence.parquet",
-        template="workflow/report/claims.html.jinja",
+        template=own("workflow/report/claims.html.jinja"),
     output:
         page=report(
             f"{OUT}/claims.html",
@@ -54,8 +50,9 @@ rule write_claims:
         ),
     log:
         f"{OUT}/logs/write_claims.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("write_claims"),
         code=code("write_claims"),

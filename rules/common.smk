@@ -40,6 +40,11 @@ def repository(rules):
 
 
 ROOT = repository(workflow.current_basedir)
+if workflow.modifier.path_modifier.prefix:
+    raise WorkflowError(
+        "The module essential-sparsity cannot have a prefix: its programs find runs by the paths in grid.parquet. Leave `prefix:` out; "
+        "all that it writes lies under results/."
+    )
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
@@ -163,9 +168,19 @@ def guard_interpreter():
         given.precommand = " && ".join(filter(None, [given.precommand, guard]))
 
 
+def own(path):
+    """A file of this repository, from the working directory."""
+    return os.path.relpath(ROOT / path)
+
+
 def program(name):
-    """The file of a program, from the working directory."""
-    return os.path.relpath(ROOT / f"workflow/scripts/{name}.py")
+    """The file of a program."""
+    return own(f"workflow/scripts/{name}.py")
+
+
+def conda_file(name):
+    """The conda environment of a role: a file of this machine, wherever the rules come from."""
+    return str(ROOT / f"envs/{name}.yaml")
 
 
 def code(name):

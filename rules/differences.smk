@@ -1,9 +1,4 @@
 # What lottery tickets gain over one-shot masks, and patterns over their peers of magnitude.
-localrules:
-    plot_difference,
-    plot_gain,
-
-
 DIFFERENCE_FIGURES = [
     f"{OUT}/figures/differences/{model}/{task}.svg"
     for model, task in iterations.beside_one_shot(STUDY.jobs)
@@ -25,7 +20,7 @@ rule measure_differences:
     benchmark:
         f"{OUT}/benchmarks/measure_differences/all.tsv"
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
         runtime=at_most("max_minutes", 20 + 10 * len({*STUDY.chained, *STUDY.peered})),
@@ -48,8 +43,9 @@ rule plot_difference:
         ),
     log:
         f"{OUT}/logs/plot_difference/{{model}}/{{task}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_difference"),
         code=code("plot_difference"),
@@ -74,8 +70,9 @@ rule plot_gain:
         ),
     log:
         f"{OUT}/logs/plot_gain/{{model}}/{{task}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_gain"),
         code=code("plot_gain"),

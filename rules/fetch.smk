@@ -1,10 +1,4 @@
 # Models and data -> small manifests. Local rules: compute nodes often have no network.
-localrules:
-    fetch,
-    fetch_model,
-    fetch_dataset,
-
-
 # All that a study reads from elsewhere, and nothing else: `make fetch`. Then it runs without a network.
 rule fetch:
     input:
@@ -16,6 +10,7 @@ rule fetch:
         expand(
             f"{STORE}/datasets/{{dataset}}/manifest.json", dataset=STUDY.used_datasets
         ),
+    localrule: True
 
 
 rule fetch_model:
@@ -29,8 +24,9 @@ rule fetch_model:
         f"{STORE}/benchmarks/fetch_model/{{model}}.tsv"
     wildcard_constraints:
         model=one_of(model for model in MODELS if model not in MEASURED),
+    localrule: True
     conda:
-        "../envs/fetch.yaml"
+        conda_file("fetch")
     params:
         program=program("fetch_model"),
         code=code("fetch_model"),
@@ -55,8 +51,9 @@ rule fetch_dataset:
         f"{STORE}/logs/fetch_dataset/{{dataset}}.log",
     benchmark:
         f"{STORE}/benchmarks/fetch_dataset/{{dataset}}.tsv"
+    localrule: True
     conda:
-        "../envs/fetch.yaml"
+        conda_file("fetch")
     params:
         program=program("fetch_dataset"),
         code=code("fetch_dataset"),

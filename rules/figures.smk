@@ -1,12 +1,4 @@
 # Figures, each with its place in the report.
-localrules:
-    plot_curve,
-    plot_models,
-    plot_panels,
-    plot_layers,
-    tabulate_knees,
-
-
 CURVE_FIGURES = [
     f"{OUT}/figures/curves/{model}/{task}.svg" for model, task in STUDY.curves
 ]
@@ -39,8 +31,9 @@ rule plot_curve:
         ),
     log:
         f"{OUT}/logs/plot_curve/{{model}}/{{task}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_curve"),
         code=code("plot_curve"),
@@ -67,8 +60,9 @@ rule plot_models:
         ),
     log:
         f"{OUT}/logs/plot_models/{{task}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_models"),
         code=code("plot_models"),
@@ -104,8 +98,9 @@ rule plot_panels:
         f"{OUT}/logs/plot_panels/{{shown}}.log",
     wildcard_constraints:
         shown=one_of(PANELS),
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_panels"),
         code=code("plot_panels"),
@@ -150,8 +145,9 @@ rule plot_layers:
         ),
     log:
         f"{OUT}/logs/plot_layers/{{model}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_layers"),
         code=code("plot_layers"),
@@ -176,8 +172,9 @@ rule tabulate_knees:
         ),
     log:
         f"{OUT}/logs/tabulate_knees.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("tabulate_knees"),
         code=code("tabulate_knees"),

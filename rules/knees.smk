@@ -1,9 +1,4 @@
 # The dedicated analysis rules: from the runs and their items to the essential sparsity of each curve, with intervals.
-localrules:
-    collect_knees,
-    choose_levels,
-
-
 CURVE = f"{OUT}/curves/{{model}}/{{task}}"
 CURVE_TABLES = [
     f"{OUT}/curves/{model}/{task}/{table}.parquet"
@@ -26,7 +21,7 @@ rule fit_knees:
     benchmark:
         f"{OUT}/benchmarks/fit_knees/{{model}}/{{task}}.tsv"
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     resources:
         mem_mb=at_most("max_mem_mb", knees_mem_mb),
         runtime=at_most("max_minutes", knees_minutes),
@@ -56,8 +51,9 @@ rule collect_knees:
         comparisons=f"{OUT}/tables/comparisons.parquet",
     log:
         f"{OUT}/logs/collect_knees.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("collect_knees"),
         code=code("collect_knees"),
@@ -80,8 +76,9 @@ rule choose_levels:
         levels=f"{OUT}/next_round.json",
     log:
         f"{OUT}/logs/choose_levels.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("choose_levels"),
         code=code("choose_levels"),

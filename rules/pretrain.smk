@@ -14,7 +14,7 @@ rule train_tokenizer:
     wildcard_constraints:
         size="[0-9]+",
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: CONFIG["resources"]["threads"]
     resources:
         mem_mb=at_most("max_mem_mb", 8000),
@@ -38,7 +38,7 @@ rule pretrain:
     benchmark:
         f"{STORE}/benchmarks/pretrain/{{pretraining}}.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: CONFIG["resources"]["threads"]
     resources:
         gpu=REQUESTS.gpus,
@@ -82,7 +82,7 @@ for made, models in STUDY.measured_only.items():
         benchmark:
             f"{STORE}/benchmarks/measure_pretraining/{made}.tsv"
         conda:
-            "../envs/evaluate.yaml"
+            conda_file("evaluate")
         threads: 2
         resources:
             mem_mb=at_most("max_mem_mb", 4000),

@@ -22,7 +22,7 @@ rule prune_eval:
     benchmark:
         f"{STORE}/benchmarks/prune_eval/{RUN}.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: CONFIG["resources"]["threads"]
     resources:
         gpu=run_gpus,
@@ -64,7 +64,7 @@ rule find_ticket:
     wildcard_constraints:
         sparsity=r"[0-9]\.[0-9]{3}",
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: CONFIG["resources"]["threads"]
     resources:
         gpu=run_gpus,

@@ -1,10 +1,4 @@
 # How alike masks are: of one-shot pruning and lottery tickets, and of neighbouring checkpoints of a series.
-localrules:
-    collect_similarity,
-    plot_similarity,
-    plot_neighbours,
-
-
 SIMILARITY_FIGURES = [
     *expand(f"{OUT}/figures/similarity/{{model}}.svg", model=STUDY.chained_models),
     *expand(
@@ -34,7 +28,7 @@ rule compare_tickets:
     benchmark:
         f"{OUT}/benchmarks/compare_tickets/all.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: 2
     resources:
         mem_mb=at_most(
@@ -72,7 +66,7 @@ rule compare_checkpoints:
     benchmark:
         f"{OUT}/benchmarks/compare_checkpoints/{{training}}.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: 2
     resources:
         mem_mb=at_most(
@@ -112,8 +106,9 @@ rule collect_similarity:
         table=f"{OUT}/tables/similarity.parquet",
     log:
         f"{OUT}/logs/collect_similarity.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("collect_similarity"),
         code=code("collect_similarity"),
@@ -135,8 +130,9 @@ rule plot_similarity:
         ),
     log:
         f"{OUT}/logs/plot_similarity/{{model}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_similarity"),
         code=code("plot_similarity"),
@@ -163,8 +159,9 @@ rule plot_neighbours:
         ),
     log:
         f"{OUT}/logs/plot_neighbours/{{series}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_neighbours"),
         code=code("plot_neighbours"),

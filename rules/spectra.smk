@@ -12,7 +12,7 @@ rule measure_spectrum:
     wildcard_constraints:
         model=one_of(model for model in MODELS if model not in MEASURED),
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     threads: 2
     resources:
         mem_mb=at_most("max_mem_mb", 4000),

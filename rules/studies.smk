@@ -1,10 +1,4 @@
 # Studies along series of checkpoints: how sparse, how abruptly, and how groups differ.
-localrules:
-    tabulate_series,
-    plot_trajectory,
-    plot_distributions,
-
-
 SERIES_FIGURES = expand(
     f"{OUT}/figures/{{shown}}/{{series}}.svg",
     shown=["trajectory", "distributions"],
@@ -18,8 +12,9 @@ rule tabulate_series:
         table=f"{OUT}/series/{{training}}.parquet",
     log:
         f"{OUT}/logs/tabulate_series/{{training}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("tabulate_series"),
         code=code("tabulate_series"),
@@ -54,7 +49,7 @@ rule measure_series:
     benchmark:
         f"{OUT}/benchmarks/measure_series/all.tsv"
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
         runtime=at_most("max_minutes", 10 + len(STUDY.members) / 4),
@@ -86,8 +81,9 @@ rule plot_trajectory:
         ),
     log:
         f"{OUT}/logs/plot_trajectory/{{series}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_trajectory"),
         code=code("plot_trajectory"),
@@ -116,8 +112,9 @@ rule plot_distributions:
         ),
     log:
         f"{OUT}/logs/plot_distributions/{{series}}.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("plot_distributions"),
         code=code("plot_distributions"),

@@ -1,19 +1,12 @@
 # The grid and its runs -> tables of the study. Programs read the grid from its table: 10,000 paths are no argument.
-localrules:
-    tabulate_grid,
-    collect_runs,
-    collect_costs,
-    check_references,
-    write_provenance,
-
-
 rule tabulate_grid:
     output:
         grid=f"{OUT}/grid.parquet",
     log:
         f"{OUT}/logs/tabulate_grid.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("tabulate_grid"),
         code=code("tabulate_grid"),
@@ -34,8 +27,9 @@ rule collect_runs:
         missing_runs=f"{OUT}/tables/missing_runs.parquet",
     log:
         f"{OUT}/logs/collect_runs.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("collect_runs"),
         code=code("collect_runs"),
@@ -61,8 +55,9 @@ rule collect_costs:
         table=f"{OUT}/tables/costs.parquet",
     log:
         f"{OUT}/logs/collect_costs.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("collect_costs"),
         code=code("collect_costs"),
@@ -83,8 +78,9 @@ rule check_references:
         table=f"{OUT}/tables/references.parquet",
     log:
         f"{OUT}/logs/check_references.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("check_references"),
         code=code("check_references"),
@@ -111,7 +107,7 @@ rule count_layers:
     benchmark:
         f"{OUT}/benchmarks/count_layers/all.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        conda_file("evaluate")
     resources:
         mem_mb=at_most("max_mem_mb", 4000),
         runtime=at_most("max_minutes", 10 + len(STUDY.used_models)),
@@ -148,8 +144,9 @@ rule write_provenance:
         crate=f"{OUT}/ro-crate-metadata.json",
     log:
         f"{OUT}/logs/write_provenance.log",
+    localrule: True
     conda:
-        "../envs/analyse.yaml"
+        conda_file("analyse")
     params:
         program=program("write_provenance"),
         code=code("write_provenance"),

@@ -18,7 +18,7 @@ import yaml
 from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, lottery, smoke
-from essential_sparsity.study import kinds, needs, study, tsv
+from essential_sparsity.study import deciding, kinds, needs, study, tsv
 from essential_sparsity.tasks import TaskError, _expressions, _tree, arithmetic
 from essential_sparsity.training import finetuning, resume
 
@@ -672,9 +672,9 @@ def test_a_column_that_is_left_blank_runs_nothing_again(tmp_path, monkeypatch):
     """Rows of before are what they were: the same keys, and no other."""
     monkeypatch.chdir(ROOT)
     blank, given = settings_of(tmp_path), settings_of(tmp_path, head_learning_rate="1e-3")
-    assert set(blank) == {*study.RUN_SETTINGS, "auto_class", "scored_at_once", "threads"}
+    assert set(blank) == {*deciding.RUN_SETTINGS, "auto_class", "scored_at_once", "threads"}
     assert given == blank | {"head_learning_rate": 1e-3}
-    assert not {*study.RUN_SETTINGS} & {*study.LATER_SETTINGS}
+    assert not {*deciding.RUN_SETTINGS} & {*deciding.LATER_SETTINGS}
 
 
 def test_what_is_trained_above_the_encoder_counts_in_what_a_job_asks_for(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import kinds
-from essential_sparsity.study.study import CALIBRATING
+from essential_sparsity.study.deciding import CALIBRATING
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"

@@ -4,7 +4,6 @@ Runs, checkpoints and data lie in the store, shared by all studies and found by 
 `results/{study}/`. Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from essential_sparsity.study import (
     calibrations,
     claims,
     configuration,
+    deciding,
     grid,
     iterations,
     kinds,
@@ -31,37 +31,6 @@ from essential_sparsity.study.configuration import ConfigError
 RESULTS = "results"
 STORE = f"{RESULTS}/store"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-SOURCE = ("source", "id", "revision", "format", "columns", "content")
-# The code of patterns that are calibrated, which is loaded by name; and the columns of a calibration that numbers depend on,
-# beside the content of its data set.
-CALIBRATING = ("essential_sparsity.pruning.calibrated", "essential_sparsity.tasks.calibrating")
-CALIBRATED_BY = ("calibration", "dataset", "split", "sequences", "length", "sampling", "seed")
-IDLE = ("resources", "missing_runs", "mixed_runs", "dense_check", "refine")  # added levels are those of rounds.json
-# The columns of a task that its numbers depend on; `metrics` chooses among numbers that are there.
-RUN_SETTINGS = [
-    "dataset",
-    "kind",
-    "protocol",
-    "eval_split",
-    "held_out",
-    "n_train",
-    "n_eval",
-    "epochs",
-    "learning_rate",
-    "batch_size",
-    "max_length",
-    "context",
-    "windows",
-    "positions",
-    "suite",
-    "shots",
-    "cut_prompts",
-    "allow_code",
-    "image_size",
-    "autocast",
-    "gradient_checkpointing",
-]
-LATER_SETTINGS = ["head_learning_rate"]  # columns that came later: a row that leaves them blank is what it was before
 
 
 @dataclass(frozen=True)
@@ -289,9 +258,8 @@ class Study:
         return [name for name in codefiles.tables() if asked[codefiles.described(name)["asked"]]]
 
     def deciding(self) -> str:
-        """The configuration without the keys that decide no number (IDLE; `resources` but for threads), as JSON."""
-        said = {key: value for key, value in self.given.items() if key not in IDLE}
-        return json.dumps(said | {"resources": {"threads": self.given["resources"]["threads"]}}, sort_keys=True)
+        """The configuration without the keys that decide no number, as JSON."""
+        return deciding.of_study(self.given)
 
     @cached_property
     def measured_only(self) -> dict[str, list[str]]:
@@ -318,13 +286,7 @@ class Study:
 
     def source(self, row: Mapping[str, Any]) -> str:
         """What fetching a table's row depends on, as JSON."""
-        settings = {key: row.get(key) for key in SOURCE}
-        if row["source"] == "pretraining":
-            settings |= {"source": "path", "id": f"{STORE}/pretraining/{row['id']}/step-{row['value']}"}
-        if row.get("allow_unused"):
-            settings["allow_unused"] = row["allow_unused"]
-        settings["packages"] = self.packages[row["id"]] if row["source"] == "package" else []
-        return json.dumps(settings, sort_keys=True)
+        return deciding.source(row, self.packages, STORE)
 
     @cached_property
     def _known(self) -> dict[tuple[str, ...], str]:
@@ -332,40 +294,20 @@ class Study:
         return {}
 
     def settings(self, task: str, calibration: str | None = None) -> str:
-        """What the numbers of a task's runs depend on beside their keys, as JSON; `calibration`: the row they are calibrated on."""
+        """`deciding.settings` of a task; `calibration`: the id of the row that it is calibrated on."""
         key = (task, calibration or "")
-        return self._known.get(key) or self._known.setdefault(key, self._settings(task, calibration))
-
-    def _settings(self, task: str, calibration: str | None) -> str:
-        row = self.tasks[task]
-        found = {key: row[key] for key in RUN_SETTINGS}
-        found |= {key: row[key] for key in LATER_SETTINGS if row[key] is not None}
-        kind = kinds.declared()[
-            row["kind"]
-        ]  # a declaration is no code: the part of it that decides numbers stands here
-        found["auto_class"] = kind.protocols[row["protocol"]].auto_class
-        found["scored_at_once"] = kind.cost.scored_at_once
-        if calibration:
-            by_name = {given["calibration"]: given for given in self.calibrations.values()}
-            found["calibration"] = {key: by_name[calibration][key] for key in CALIBRATED_BY}
-        return json.dumps(found | {"threads": self.given["resources"]["threads"]}, sort_keys=True)
+        if key not in self._known:
+            by_name = {row["calibration"]: row for row in self.calibrations.values()}
+            row = by_name[calibration] if calibration else None
+            self._known[key] = deciding.settings(self.tasks[task], row, self.given["resources"]["threads"])
+        return self._known[key]
 
     def code(self, program: str, task: str, pattern: str = "") -> str:
-        """Digest of the code that a job of `prune_eval` or `find_ticket` uses: that of its kind and pattern included."""
+        """`deciding.code` of a job."""
         key = (program, task, pattern)
-        return self._known.get(key) or self._known.setdefault(key, self._code(*key))
-
-    def _code(self, program: str, task: str, pattern: str) -> str:
-        modules = [codefiles.task_module(self.tasks[task]["kind"])]
-        if not pattern:
-            return codefiles.digest(program, *modules)
-        parts = patterns.find(pattern)
-        modules += parts.modules
-        if iterations.found_by_training(pattern):
-            modules.append("essential_sparsity.pruning.tickets")
-        if parts.needs == "calibration":
-            modules += CALIBRATING
-        return files.sha256_text(json.dumps([codefiles.digest(program, *modules), patterns.essence(parts)]))
+        if key not in self._known:
+            self._known[key] = deciding.code(program, self.tasks[task]["kind"], pattern)
+        return self._known[key]
 
     def rows(self, jobs: Sequence[grid.Job] | None = None) -> list[dict[str, Any]]:
         """The grid, or some jobs of it, as rows of table `grid`: a run each, with its files and what it must have been made of."""

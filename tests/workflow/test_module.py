@@ -1,0 +1,117 @@
+"""Another workflow uses this one as a module, from a clone beside it or from a git host, and reads its tables."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from workspace import ROOT, TINY, Workspace
+
+USING = """
+configfile: "config/config.yaml"
+
+
+module essential_sparsity:
+    snakefile:
+        {snakefile}
+    config:
+        config
+
+
+use rule * from essential_sparsity
+
+
+rule said:
+    default_target: True
+    input:
+        "results/mine/tables/knees.parquet",
+    output:
+        "said.txt",
+    shell:
+        "python -c 'import sys, pandas; print(*pandas.read_parquet(sys.argv[1]).pattern)' {{input}} > {{output}}"
+"""
+
+
+@pytest.fixture
+def using(tmp_path):
+    """A folder as `snakedeploy deploy-workflow` leaves it: the configuration, and a Snakefile that names the workflow."""
+    workspace = Workspace(tmp_path / "using")
+    for path in workspace.folder.iterdir():
+        if path.name != "config":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (workspace.folder / "workflow").mkdir()
+    workspace.configure(
+        study="mine", references=None, grid=[TINY | {"patterns": ["global"], "sparsities": [0.3], "seeds": [0]}]
+    )
+    return workspace
+
+
+def uses(workspace, snakefile: str) -> None:
+    (workspace.folder / "workflow/Snakefile").write_text(USING.format(snakefile=snakefile))
+
+
+def test_from_a_clone_it_runs_once_and_its_tables_are_read(using):
+    clone = Workspace(using.folder.with_name("clone"))
+    uses(using, '"../../clone/Snakefile"')
+    planned = using.planned()
+    assert (planned["said"], planned["prune_eval"], planned["fetch_model"]) == (1, 2, 1)
+    using.snakemake("--quiet", "all")
+    assert (using.folder / "said.txt").read_text() == "global\n"
+    assert not (clone.folder / "results").exists()
+    assert using.planned() == {}
+    assert "rule all:" in using.snakemake("--dry-run", "--", "all"), "its own target is there beside"
+    path = using.folder / "workflow/Snakefile"
+    path.write_text(path.read_text().replace("config:", 'prefix: "there"\n    config:'))
+    assert "cannot have a prefix" in using.snakemake("--dry-run", check=False)
+
+
+@pytest.fixture
+def hosted(tmp_path, monkeypatch):
+    """This working tree as a repository that Snakemake takes for one of a git host."""
+    copy, bare = Workspace(tmp_path / "copy").folder, tmp_path / "hosted.git"
+    for name, value in {"AUTHOR": "a", "COMMITTER": "a"}.items():
+        monkeypatch.setenv(f"GIT_{name}_NAME", value)
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", f"{value}@example.org")
+    for command in ("init -q", "add .", "commit -q -m one", "tag v1", f"clone -q --bare . {bare}"):
+        subprocess.run(["git", *command.split()], cwd=copy, check=True)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{bare}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/someone/essential-sparsity")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return copy
+
+
+def test_from_a_git_host_all_of_it_is_unpacked_because_rules_call_its_programs(using, hosted):
+    uses(using, 'github("someone/essential-sparsity", path="Snakefile", tag="v1")')
+    using.snakemake("--quiet", "all", "--", "results/mine/grid.parquet")
+    unpacked = using.folder / ".snakemake/modules/essential-sparsity"
+    commit = subprocess.run(["git", "rev-parse", "v1"], cwd=hosted, check=True, capture_output=True, text=True).stdout
+    assert (unpacked / ".commit").read_text() == commit.strip()
+    assert (unpacked / "workflow/scripts/prune_eval.py").is_file()
+    planned = using.planned()
+    assert planned["prune_eval"] == 2
+    assert "tabulate_grid" not in planned
+    (unpacked / ".commit").write_text("another one")
+    assert using.planned() == planned, "unpacked anew, at the same place"
+    assert (unpacked / ".commit").read_text() == commit.strip()
+
+
+def test_provenance_names_the_commit_that_was_unpacked_not_the_repository_around_it(using, hosted, tmp_path):
+    asked = [
+        sys.executable,
+        "-c",
+        "from essential_sparsity.tables import crate; print(crate.commit_of(crate.Path('.')))",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
+
+    def said(folder):
+        return eval(
+            subprocess.run(asked, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+        )
+
+    inside = hosted / "workflow"
+    assert said(hosted)["changed"] == []
+    assert said(inside) == {"commit": None, "changed": None}, "a folder of another repository"
+    (inside / ".commit").write_text("0123")
+    assert said(inside) == {"commit": "0123", "changed": None}
