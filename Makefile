@@ -29,7 +29,7 @@ $(INSTALLED): envs/requirements.txt
 # Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
 # its recipes: nothing that a user types is put into a shell line. Each is there as it was typed: make would expand what
 # begins with a dollar sign, and run a $(shell ...).
-TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED,$(if $(filter command,$(origin $(option))),$(option)))
+TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN,$(if $(filter command,$(origin $(option))),$(option)))
 $(foreach option,$(TYPED),$(eval override export $(option) := $$(value $(option))))
 
 OPTIONS = $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")

@@ -378,6 +378,78 @@ def test_a_model_that_is_not_the_one_of_the_run_is_refused(column, value, export
         exporting.export(other, COMMIT)
 
 
+# --- trained once more
+
+TRAINED = ("bert", "moods", "lth", "0.5")
+
+
+@pytest.fixture(scope="module")
+def trained(config):
+    run = chosen.choose(config, *(TRAINED[0], TRAINED[2], TRAINED[3], TRAINED[1]), 0)
+    return run, exporting.export(run, COMMIT, train=True)
+
+
+def test_transformers_alone_gives_what_the_trained_model_gives(trained, monkeypatch, tmp_path):
+    """Whole, with its head and labels, after the same training."""
+    run, made = trained
+    kind, found = tasks.load("text-classification"), []
+    scored = kind.run
+    monkeypatch.setattr(kind, "run", lambda model, *args: found.append(outputs(model)) or scored(model, *args))
+    settings = json.loads(run.study.settings(run.row["task"])) | {"allow_pickle": True}
+    given = {run.row["sparsity"]: tickets.read(Path(run.row["ticket"]).with_suffix(".safetensors"), {}).masks()}
+    folder, row = loading.verified_folder(run.row["checkpoint"]), run.row
+    level = evaluation.evaluate(folder, data(row["dataset"]), settings, "lth", [0.5], row["seed"], tickets=given)
+    list(level)
+    asked = [(str(made.folder.absolute()), "AutoModelForSequenceClassification", str(tmp_path / "out.npy"))]
+    command = [sys.executable, "-I", "-c", BARE, json.dumps(asked)]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), found[0])
+    told = files.read_json(made.folder / "config.json")
+    assert len(told["id2label"]) == found[0].shape[1]
+    assert str(Path.cwd()) not in (made.folder / "config.json").read_text(), "no path of this machine"
+    before = loading.load_model(folder, "AutoModel", allow_new=("pooler.",), allow_pickle=True)
+    after = loading.load_model(made.folder, "AutoModelForSequenceClassification").base_model
+    assert not torch.equal(before.embeddings.word_embeddings.weight, after.embeddings.word_embeddings.weight)
+
+
+def test_its_masks_hold_and_its_card_and_the_program_say_what_it_is(trained, capsys):
+    run, made = trained
+    text = (made.folder / "README.md").read_text()
+    assert "trained once more for this folder" in text
+    assert "not kept" not in text
+    assert "AutoModelForSequenceClassification.from_pretrained" in text
+    assert made.folder.name == "bert-lth-0.500-moods-trained"
+    assert made.folder != exporting.place(run)
+    model = loading.load_model(made.folder, "AutoModelForSequenceClassification")
+    zeros = sum(int((tensor == 0).sum()) for _, tensor in loading.prunable_parameters(model))
+    assert zeros >= run.found["k"].iloc[0]
+    named = ["--study", "small", "--model", "bert", "--pattern", "lth", "--sparsity", "0.5", "--task", "moods"]
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    export_checkpoint.main([*named, "--train", "true"])
+    assert "Trained once more, it scores what the run scored" in capsys.readouterr().out
+    again = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    for name in before.keys() - {exporting.RECORD, exporting.CARD}:
+        assert again[name] == before[name], name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"value": 0.123}, "but the run in the tables has 0.123"), ({"device": "cuda"}, "trained on cuda, and this machine computes on cpu")],
+)  # fmt: skip
+def test_a_training_that_would_be_or_was_another_one_is_refused(change, message, trained):
+    run, made = trained
+    other = chosen.Chosen(**{**vars(run), "found": run.found.assign(**change)})
+    with pytest.raises(ValueError, match=message):
+        exporting.export(other, COMMIT, train=True)
+    assert made.folder.is_dir()
+
+
+def test_what_trains_nothing_is_not_trained_again(exports):
+    run, _ = exports[CASES[3]]
+    with pytest.raises(ValueError, match=r"'ppl' trains no model \(protocol zero-shot\)"):
+        exporting.export(run, COMMIT, train=True)
+
+
 # --- which run is meant
 
 
@@ -548,6 +620,7 @@ def test_what_make_is_told_reaches_the_program(tmp_path):
         "PATTERN": "x'",
         "SEED": "1",
         "TASK": "t",
+        "TRAIN": "true",
     }
     told = [f"{name}={value}" for name, value in given.items()]
     done = subprocess.run(["make", "-s", "export", *told], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -25,12 +25,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sparsity", required=True, help="a level that was measured, or essential")
     parser.add_argument("--task", help="whose curve is meant, where the model has several")
     parser.add_argument("--seed", type=int, help="which run, where there are several (default: the first seed)")
+    parser.add_argument(
+        "--train", choices=["true"], help="runs that fine-tune: train once more, and write the trained model"
+    )
     args = parser.parse_args(argv)
     config = chosen.configured(args.study, args.config)
     run = chosen.choose(config, args.model, args.pattern, args.sparsity, args.task, args.seed)
     print(*run.said, sep="\n", end="\n" if run.said else "")
-    made = exporting.export(run, crate.commit_of(Path(__file__).parents[2]))
-    print("\n".join(exporting.lines(run, made)))
+    train = args.train is not None
+    made = exporting.export(run, crate.commit_of(Path(__file__).parents[2]), train)
+    print("\n".join(exporting.lines(run, made, train)))
 
 
 if __name__ == "__main__":

@@ -49,11 +49,12 @@ def write(
     commit: Mapping[str, Any],
     options: Mapping[str, Any],
     again: float | None,
+    train: bool = False,
 ) -> None:
     """Write the card of a run's checkpoint.
 
     `manifest`: of the checkpoint that was pruned; `sizes`: bytes, as `exporting.Exported` has them; `commit`: of the workflow; `options`: of
-    the model's configuration when it was evaluated; `again`: the headline metric at the export.
+    the model's configuration when it was evaluated; `again`: the headline metric at the export; `train`: the weights are those after fine-tuning.
     """
     run, row = chosen.found.iloc[0], chosen.row
     settings, model = chosen.study.tasks[row["task"]], chosen.study.models[row["model"]]
@@ -79,9 +80,10 @@ def write(
         level_text=chosen.level,
         said=chosen.said,
         trained=trained,
+        after=train,
         protocol=settings["protocol"],
         settings=settings,
-        auto_class="AutoModel" if trained else tasks.auto_class(settings),
+        auto_class="AutoModel" if trained and not train else tasks.auto_class(settings),
         options="".join(f", {name}={value!r}" for name, value in sorted(options.items())),
         vision=model["type"] == "vision",
         processor=any(entry["path"] == "preprocessor_config.json" for entry in manifest["files"]),

@@ -3,6 +3,9 @@
 The model is pruned by the functions that evaluation uses, and held against the run in the tables: as many weights, the same calibration,
 for calibrated patterns the same score. Only the prunable tensors of the checkpoint's files are replaced; every other tensor, heads included,
 is the source's, in its type. What was written is loaded again and compared with what was pruned, bit for bit.
+
+Runs that fine-tune keep no weights. Their export is the pre-trained model under the run's mask, or, where `train` asks for it, the
+model trained once more, which must score what the run scored.
 """
 
 import contextlib
@@ -45,11 +48,11 @@ COMPRESSION = 3  # level of zstd: its default
 
 @dataclass(frozen=True)
 class Pruned:
-    """A model as the run had it when it was evaluated, or where it is fine-tuned, before training.
+    """A model as the run had it when it was evaluated, or where it is fine-tuned and not trained again, before training.
 
     `weights`: its prunable tensors; `masks`: True where pruned; both by names of the base model. `state`: digest of every stored tensor by
     name. `options`: of its configuration, beside those of the checkpoint. `again`: the headline metric, evaluated once more; None where it
-    is not.
+    is not. `trained`: the whole model, after training; None where it is not trained.
     """
 
     level: Level
@@ -59,6 +62,7 @@ class Pruned:
     state: dict[str, str]
     options: dict[str, Any]
     again: float | None
+    trained: transformers.PreTrainedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -69,32 +73,43 @@ class Exported:
     sizes: dict[str, int]
 
 
-def place(chosen: Chosen) -> Path:
+def place(chosen: Chosen, train: bool = False) -> Path:
     """The folder that a run is exported to."""
-    return Path(chosen.study.folder) / f"export/{chosen.row['model']}-{chosen.row['pattern']}-{chosen.level}"
+    row = chosen.row
+    name = f"{row['model']}-{row['pattern']}-{chosen.level}"
+    return (
+        Path(chosen.study.folder) / f"export/{name}-{row['task']}-trained"
+        if train
+        else Path(chosen.study.folder) / f"export/{name}"
+    )
 
 
-def export(chosen: Chosen, commit: Mapping[str, Any]) -> Exported:
-    """Write the checkpoint of a run, whole or not at all; the same run gives the same bytes. `commit`: of the workflow.
+def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Exported:
+    """Write the checkpoint of a run, whole or not at all; the same run gives the same bytes. `commit`: of the workflow; `train`: fine-tune
+    once more, which takes as long as the run did.
 
     Raises UserError for runs whose model cannot be had again from what is stored, where that is not what was evaluated, and where the
     folder holds anything but an export of the same run.
     """
-    target, row = place(chosen), chosen.row
-    _refuse(chosen)
+    target, row = place(chosen, train), chosen.row
+    _refuse(chosen, train)
     with _alone(target), _whole(target) as part:
         _check_target(target, _key(row))
         manifest = files.read_json(row["checkpoint"])
         folder = loading.verified_folder(row["checkpoint"])
-        pruned = _prune(chosen, folder, manifest)
+        pruned = _prune(chosen, folder, manifest, train)
         _compare(chosen, pruned)
-        allow_pickle = bool(chosen.study.models[row["model"]]["allow_pickle"])
-        rewriting.rewrite(folder, part, pruned.weights, allow_pickle)
         _write_side_files(part, folder, manifest, pruned.dtype)
+        if pruned.trained is not None:
+            pruned.trained.config._name_or_path = ""  # a path of this machine
+            pruned.trained.save_pretrained(part)
+        else:
+            allow_pickle = bool(chosen.study.models[row["model"]]["allow_pickle"])
+            rewriting.rewrite(folder, part, pruned.weights, allow_pickle)
         tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
         _verify(part, chosen, pruned, manifest["new"])
         sizes = _sizes(folder, part, manifest)
-        card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again)
+        card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again, train)
         made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
         record = {"key": _key(row), "sizes": sizes, "k": pruned.level.k, "n": pruned.level.n, "run": made, **commit}
         files.write_json(part / RECORD, record | {"files": _listing(part)})
@@ -105,9 +120,13 @@ def _key(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("model", "task", "pattern", "sparsity", "seed")}
 
 
-def _refuse(chosen: Chosen) -> None:
-    """What was evaluated under some patterns is no sparse model."""
-    pattern = patterns.find(chosen.row["pattern"])
+def _refuse(chosen: Chosen, train: bool) -> None:
+    """What was evaluated under some patterns is no sparse model, and not every run trains."""
+    pattern, task = patterns.find(chosen.row["pattern"]), chosen.study.tasks[chosen.row["task"]]
+    if train and task["protocol"] != "finetune":
+        raise errors.UserError(
+            f"The task {chosen.row['task']!r} trains no model (protocol {task['protocol']}). Leave TRAIN out (without make: --train)."
+        )
     if not pattern.held:
         raise errors.UserError(
             f"The pattern {pattern.name!r} lets pruned weights train again: what was evaluated is no sparse model, and trained weights are "
@@ -180,8 +199,8 @@ def _whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
-    """The model of the run: loaded, its inputs prepared and its pattern applied as `evaluation.evaluate` does it."""
+def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: bool = False) -> Pruned:
+    """The model of the run: loaded, its inputs prepared and its pattern applied (and trained) as `evaluation.evaluate` does it."""
     row, seed, sparsity = chosen.row, int(chosen.row["seed"]), float(chosen.row["sparsity"])
     pattern, calibration = row["pattern"], chosen.study.calibration(row["model"], row["pattern"])
     settings = json.loads(chosen.study.settings(row["task"], calibration))
@@ -191,12 +210,22 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
     exactness.ask()
     calibrated = patterns.find(pattern).needs == "calibration"
     # masks of other patterns have the same bits on every device
-    device = devices.find(chosen.study.given["resources"]["device"]) if calibrated else "cpu"
+    device = devices.find(chosen.study.given["resources"]["device"]) if calibrated or train else "cpu"
+    if train and device != (ran := chosen.found["device"].iloc[0]):
+        raise errors.UserError(
+            f"The run was trained on {ran}, and this machine computes on {device}: trained here, the model would be another one. Export it "
+            "on a machine like that of the run, or with `resources: {device: " + ran + "}`."
+        )
     with threadpool_limits(settings["threads"]):
         task, data = tasks.load(settings["kind"]), _data(row["dataset"])
         prepared = task.prepare(folder, data, settings, seed, Path(STORE) / "tokens" / row["task"])
         auto_class, load = tasks.auto_class(settings), loading.permissions(settings)
         trained, again = settings["protocol"] == "finetune", None
+        if train and prepared.head:
+            raise errors.UserError(
+                f"What is trained on {row['task']!r} has a head of this project's own (kind {settings['kind']}), which transformers alone "
+                "cannot load. Leave TRAIN out (without make: --train): then the encoder is exported, as it was before training."
+            )
         if trained:
             model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, prepared.head, **load)
         else:
@@ -216,9 +245,15 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any]) -> Pruned:
             devices.place(model, device, int(chosen.study.models[row["model"]].get("gpus_per_job") or 1))
             again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
             devices.gather(model)
+        if train:
+            held = {name: mask.to(device) for name, mask in masks.items()}
+            finetuning.train_(model.to(device), prepared.train, prepared.collate, settings, seed, held, device)
+            again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
+            model.to("cpu")
     weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
     options = {} if trained else dict(prepared.model_options)
-    return Pruned(level, weights, masks, next(iter(weights.values())).dtype, _state(model, trained), options, again)
+    dtype, state = next(iter(weights.values())).dtype, _state(model, trained and not train)
+    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None)
 
 
 def _data(manifest: str) -> Any:
@@ -254,7 +289,9 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
     if drawn := level.calibration.get("calibration_drawn_sha256"):
         told["calibration_drawn_sha256"] = (drawn, run["calibration_drawn_sha256"])
     value, metric = chosen.value, METRICS[chosen.metric]
-    if pruned.again is not None and value is not None:
+    if pruned.trained is not None:
+        told[chosen.metric] = (pruned.again, value)
+    elif pruned.again is not None and value is not None:
         apart = abs(metric.quality(pruned.again) - metric.quality(value))
         if apart > metric.epsilon:
             told[chosen.metric] = (pruned.again, value)
@@ -284,11 +321,11 @@ def _verify(part: Path, chosen: Chosen, pruned: Pruned, new: list[str]) -> None:
     `new`: parameters that the checkpoint does not hold. RuntimeError: that would be a fault of this program.
     """
     settings = json.loads(chosen.study.settings(chosen.row["task"]))
-    trained = settings["protocol"] == "finetune"
-    auto_class = "AutoModel" if trained else tasks.auto_class(settings)
+    base = settings["protocol"] == "finetune" and pruned.trained is None
+    auto_class = "AutoModel" if base else tasks.auto_class(settings)
     unused = chosen.study.models[chosen.row["model"]].get("allow_unused") or ()
     model = loading.load_model(part, auto_class, allow_new=("pooler.",), allow_unused=unused, **pruned.options)
-    found = _state(model, trained)
+    found = _state(model, base)
     wrong = [name for name in found.keys() & pruned.state.keys() if found[name] != pruned.state[name]]
     if (wrong := sorted(set(wrong) - set(new))) or not pruned.weights.keys() <= found.keys():
         raise RuntimeError(f"{part}: {files.some(wrong)} are not the tensors that were pruned: please report this")
@@ -330,13 +367,17 @@ def _compressed(path: Path) -> int:
         return sum(codec.compress(block).size for block in iter(lambda: handle.read(BLOCK), b""))
 
 
-def lines(chosen: Chosen, made: Exported) -> list[str]:
+def lines(chosen: Chosen, made: Exported, train: bool = False) -> list[str]:
     """What was exported, for a person."""
     size = {name: f"{count / 1e6:,.1f} MB" for name, count in made.sizes.items()}
     found = [
         f"{made.folder}: {chosen.row['model']}, {chosen.row['pattern']} at {chosen.level}, {int(chosen.found['k'].iloc[0]):,} weights pruned",
         f"weights {size['pruned']}, under zstd {size['pruned_zstd']} (before pruning {size['dense_zstd']}); masks {size['masks']}",
     ]
-    if chosen.study.tasks[chosen.row["task"]]["protocol"] == "finetune":
-        found.append("Fine-tuned weights are not kept: these are the pre-trained weights under the mask of the run.")
+    if train:
+        found.append(f"Trained once more, it scores what the run scored ({chosen.metric} {card.number(chosen.value)}).")
+    elif chosen.study.tasks[chosen.row["task"]]["protocol"] == "finetune":
+        found.append(
+            "Fine-tuned weights are not kept: these are the pre-trained weights under the mask of the run. TRAIN=true trains them once more."
+        )
     return found
