@@ -20,6 +20,9 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save
+from small_hub import Hub
+
+from essential_sparsity.study import tsv
 
 Files = dict[str, bytes]
 ABOUT = {"README.md": b"about", ".gitattributes": b"*.bin filter=lfs"}  # what a repository holds besides
@@ -649,3 +652,16 @@ DATA: dict[str, Callable[[], Files]] = {  # data set of config/tasks.tsv or cali
     "arc-challenge": lambda: school("ARC-Challenge", "question", ["ABCD", "1234", "ABCDE"]),
     "openbookqa": lambda: school("main", "question_stem", ["ABCD"]),
 }  # fmt: skip
+
+
+def offer(hub: Hub, folder: Path, model: str, task: str) -> None:
+    """Have the hub serve the stand-ins of a model and of a task's data, at the commits that the tables in `folder` name."""
+    for table, key, name, kind, made in (
+        ("models", "model", model, "models", lambda: MODELS[model]().files),
+        ("tasks", "task", task, "datasets", DATA[task]),
+    ):
+        row = next(row for row in tsv.read_table(str(folder / f"config/{table}.tsv"), table, key) if row[key] == name)
+        repository = row["id"].partition(":")[0]
+        hub.add(kind, repository, made())
+        hub.repositories[kind, repository]["commit"] = row["revision"]
+        hub.repositories[kind, repository]["refs"].add(row["revision"])

@@ -8,14 +8,8 @@ import presets
 from small_hub import Hub, running
 from workspace import STORE, Workspace
 
-from essential_sparsity.study import tsv
-
 MODEL, TASK = "opt-125m", "wikitext2"
 NO_NETWORK = ["unshare", "--net", "--map-root-user"]  # a network name space without a route, not even to itself
-
-
-def row(workspace: Workspace, table: str, key: str, name: str) -> dict:
-    return next(row for row in tsv.read_table(workspace.folder / f"config/{table}.tsv", table, key) if row[key] == name)
 
 
 def test_a_study_is_fetched_first_and_runs_without_a_network(tmp_path, monkeypatch):
@@ -29,14 +23,7 @@ def test_a_study_is_fetched_first_and_runs_without_a_network(tmp_path, monkeypat
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     with running(Hub()) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        for kind, given, files in (
-            ("models", row(workspace, "models", "model", MODEL), presets.MODELS[MODEL]().files),
-            ("datasets", row(workspace, "tasks", "task", TASK), presets.DATA[TASK]()),
-        ):
-            repository = given["id"].partition(":")[0]
-            hub.add(kind, repository, files)
-            hub.repositories[kind, repository]["commit"] = given["revision"]
-            hub.repositories[kind, repository]["refs"].add(given["revision"])
+        presets.offer(hub, workspace.folder, MODEL, TASK)
         hub.fault = lambda handler, path: path.startswith("/lfs") and not handler.answer(b"", 404)
         failed = workspace.call(*run, "--", "fetch", check=False)
         assert failed.returncode

@@ -56,7 +56,7 @@ def request(record: dict[str, str]) -> dict[str, str]:
 class Study(Workspace):
     """A copy of a study whose jobs meet with the misfortunes of faults/sitecustomize.py."""
 
-    def __init__(self, folder: Path, finished: Workspace):
+    def __init__(self, folder: Path, finished: Workspace | None = None):
         super().__init__(folder, finished)
         self.faults = folder / "faults"
         self.faults.mkdir()

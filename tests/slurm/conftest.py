@@ -13,7 +13,13 @@ def undisturbed(tmp_path_factory) -> Workspace:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a test that is ended stops what it has started
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed") / "study")
     workspace.configure_tiny()
-    # the GPUs of this cluster are names: jobs ask for them and compute on processors
+    settle(workspace)
+    workspace.snakemake("--quiet", "all")
+    return workspace
+
+
+def settle(workspace: Workspace) -> None:
+    """The GPUs of this cluster are names: jobs ask for them and compute on processors."""
     workspace.configure(resources={"gpu": 1, "device": "cpu", "threads": 1})
     profile = workspace.folder / "slurm/profile.v9+.yaml"
     asking = profile.read_text().replace(
@@ -21,8 +27,14 @@ def undisturbed(tmp_path_factory) -> Workspace:
     )
     assert asking != profile.read_text()
     profile.write_text(asking)
-    workspace.snakemake("--quiet", "all")
-    return workspace
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    study = Study(tmp_path / "fresh")
+    settle(study)
+    yield study
+    study.close()
 
 
 @pytest.fixture
