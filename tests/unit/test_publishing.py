@@ -65,6 +65,13 @@ def finish() -> None:
         "reason": f"ended on {socket.gethostname()} of {getpass.getuser()} in {Path.cwd()}",
     }
     tables.write(lost[[*runs.KEY, "run"]].assign(**said), "missing_runs", f"{place}/missing_runs.parquet")
+    items = f"{study.STORE}/items/bert/pairs/global/0.250/seed0.parquet"  # which has a level more than the study
+    more = tables.read(items, "items")
+    tables.write(pd.concat([more, more.assign(sparsity=0.9)]), "items", items)
+    of_file = (
+        (found["pattern"] == "global") & (found["sparsity"] == 0.25) & (found["seed"] == 0) & (found["task"] == "pairs")
+    )
+    found.loc[of_file, "items_sha256"] = files.sha256_file(items)
     tables.write(found[~(found[list(LOST)] == pd.Series(LOST)).all(axis=1)], "runs", f"{place}/runs.parquet")
     costs = {"rule": "prune_eval", "name": socket.gethostname(), "wall_s": 1.0}
     costs |= dict.fromkeys(("model", "task", "pattern", "levels", "seed", "cpu_s", "max_rss_mb"))
@@ -334,6 +341,16 @@ def of_fewer_runs() -> None:
     provenance(study.read(config()))
 
 
+def of_more_runs() -> None:
+    rewritten("runs", lambda found: pd.concat([found, found.tail(1).assign(seed=9)]))
+    provenance(study.read(config()))
+
+
+def with_a_page_that_tells_of_the_machine() -> None:
+    Path("results/small/claims.html").write_text(f"<p>as {Path.cwd()}/notes.txt says</p>")
+    provenance(study.read(config()))
+
+
 REFUSED = {
     "a table lacks": (lambda: Path("results/small/tables/layers.parquet").unlink(), r"layers\.parquet: the study 'small' is not finished"),
     "no provenance": (lambda: Path("results/small/ro-crate-metadata.json").unlink(), "is not finished. Run it first"),
@@ -343,6 +360,8 @@ REFUSED = {
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
     "other items": (with_changed_items, "does not hold the items that its runs were written with"),
     "items are gone": (lambda: shutil.rmtree(Path(study.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),
+    "a page": (with_a_page_that_tells_of_the_machine, r"claims\.html, its text, names a folder of this machine"),
+    "too many runs": (of_more_runs, r"have 1 runs that its configuration does not ask for \(gpt2, ppl, nm4, 0\.5, 9"),
     "too few runs": (of_fewer_runs, r"have \d+ runs too few \(bert, pairs, nm4"),
 }  # fmt: skip
 
