@@ -405,6 +405,13 @@ def test_texts_are_no_identifiers(names):
         publishing._refuse_texts(pd.DataFrame({"task": "moods", "item": names}))
 
 
+@pytest.mark.usefixtures("study_again")
+def test_the_items_of_every_task_are_looked_at(monkeypatch):
+    monkeypatch.setattr(publishing, "LONGEST", 8)  # window000000 has more
+    with pytest.raises(ValueError, match=r"The task ppl names its items by what looks like their text \('window0"):
+        publish()
+
+
 def test_titles_and_file_names_are_identifiers():
     names = [
         "The Emergence of Essential Sparsity in Large Pre-trained Models: The Weights that Matter",
@@ -452,6 +459,24 @@ def test_what_only_looks_so_goes_out(tmp_path, monkeypatch):
         "the square/root/of it; tests/home/x; https://vm.org/homes; /rooted; hf_token; hf_hub_download"
     )
     traces.refuse(tmp_path)
+
+
+def test_what_make_is_told_reaches_the_program(tmp_path):
+    for name in ("Makefile", "envs", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/.installed").touch()
+    (tmp_path / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    given = {"STUDY": "a b", "REPO": "$(shell touch run)", "PRIVATE": "false'", "LICENSE": "`touch run`"}
+    told = [f"{name}={value}" for name, value in given.items()]
+    done = subprocess.run(["make", "-s", "publish", *told], cwd=tmp_path, capture_output=True, text=True, check=True)
+    program, *words = done.stdout.splitlines()
+    assert program == "workflow/scripts/publish_study.py"
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        f"--{name.lower()}": value for name, value in given.items()
+    }
+    assert not (tmp_path / "run").exists()
 
 
 # ---- to a hub, by its own client --------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
         schema = file.schema_arrow
         yield (
             "its metadata",
-            f"{schema.to_string(show_field_metadata=True, show_schema_metadata=True, truncate_metadata=False)}",
+            schema.to_string(show_field_metadata=True, show_schema_metadata=True, truncate_metadata=False),
         )
         for field in schema:
             if str(field.type) in ("string", "large_string"):
