@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,9 +15,9 @@ SHORTEST = 4  # letters of a host name that is looked for
 COMMON = ("localhost",)
 
 
-def refuse(folder: Path, extra: Iterable[str] = ()) -> None:
-    """UserError where a file below `folder` names a folder of this machine, the machine, or a token; `extra`: more words that are looked for."""
-    words = _words(extra)
+def refuse(folder: Path) -> None:
+    """UserError where a file below `folder` names a folder of this machine, a path from a root, the machine, or a token."""
+    words = _words()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         for place, text in _texts(path):
             for what, word in words.items():
@@ -40,11 +40,11 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def _words(extra: Iterable[str]) -> dict[str, re.Pattern]:
+def _words() -> dict[str, re.Pattern]:
     """What is looked for, by what it is."""
-    places = {str(place) for place in (Path.cwd(), Path.cwd().resolve(), Path.home(), *extra)} - {"/"}
+    places = {str(place) for place in (Path.cwd(), Path.cwd().resolve(), Path.home())} - {"/"}
     found = {"a folder of this machine": _any(places)}
-    found["a home folder"] = re.compile(r"(?<![\w.])/(home|Users)/[\w.-]+")
+    found["a path from the root"] = re.compile(r"(?<![\w.:/<-])/[\w.-]+/[\w.-]+")
     found["a token"] = re.compile(r"(?<!\w)hf_[A-Za-z0-9]{16,}")
     host = socket.gethostname()
     if len(host) >= SHORTEST and host not in COMMON:
