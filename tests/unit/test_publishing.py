@@ -255,6 +255,9 @@ def test_the_crate_names_what_is_in_the_folder_by_content(made):
 def test_a_second_call_gives_the_same_bytes_and_leaves_nothing_beside(made):
     before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
     beside = sorted(FOLDER.parent.iterdir())
+    for name in (".publish.part", ".publish.cache"):  # of a call that was killed
+        (FOLDER.parent / name).mkdir()
+        (FOLDER.parent / name / "half").write_text("half")
     assert publish() == made
     assert {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()} == before
     assert sorted(FOLDER.parent.iterdir()) == beside

@@ -6,7 +6,6 @@ need. What was written is read again by `datasets`, as others will, and compared
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +178,11 @@ def _verify(part: Path, packed: Mapping[str, list[Path]]) -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    with tempfile.TemporaryDirectory(dir=part.parent, prefix=".publish.") as cache:
+    cache = part.with_suffix(".cache")
+    shutil.rmtree(cache, ignore_errors=True)  # of a call that was killed
+    try:
         for name, paths in packed.items():
-            found = datasets.load_dataset(str(part), name, split="train", cache_dir=cache).data.table
+            found = datasets.load_dataset(str(part), name, split="train", cache_dir=str(cache)).data.table
             start = 0
             for path in paths:
                 written = pq.read_table(path)
@@ -193,6 +194,8 @@ def _verify(part: Path, packed: Mapping[str, list[Path]]) -> None:
                 raise RuntimeError(
                     f"{part}: `datasets` reads other rows of {name} than were written: please report this"
                 )
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def lines(made: Published) -> list[str]:
