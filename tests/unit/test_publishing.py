@@ -234,7 +234,13 @@ def test_no_byte_that_goes_out_tells_of_the_machine(place, made):
     told = "\n".join(publishing.lines(made))
     assert all(
         words in told
-        for words in ("1 of the study's", "are missing", "Left out: costs", "Left out: report.html", "quote logs")
+        for words in (
+            "1 of the study's",
+            "are missing",
+            "Left out: costs",
+            "Left out: report.html",
+            "reasons quote logs",
+        )
     )
 
 

@@ -70,10 +70,13 @@ def publish(config: dict[str, Any], licence: str, commit: Mapping[str, Any]) -> 
         _verify(part, {name: paths for name, paths in packed.items() if rows[name]})
         folders.seal(part, {"key": _key(found), "rows": rows})
         size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
-    left = [f"Left out: {name} ({why})." for name, why in LEFT_OUT.items()]
-    if len(found.missing):
-        left.append("Of the missing runs their keys alone: their reasons quote logs.")
-    return Published(target, rows, len(packed["items"]), size, [*found.said, *left, *said])
+    told = []
+    if count := len(found.missing):
+        told = [
+            f"{count:,} of the study's {count + len(found.grid):,} runs are missing; of these, keys alone: reasons quote logs."
+        ]
+    told += [*found.said, *(f"Left out: {name} ({why})." for name, why in LEFT_OUT.items()), *said]
+    return Published(target, rows, len(packed["items"]), size, told)
 
 
 def _key(found: Settled) -> dict[str, Any]:

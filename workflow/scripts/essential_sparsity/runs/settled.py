@@ -60,8 +60,6 @@ def read(config: dict[str, Any]) -> Settled:
     rows = pd.DataFrame(asked.rows()).astype(dict.fromkeys(("calibration", "ticket"), object))
     grid = _tabulated(asked.name, rows, found["runs"], found["missing_runs"])
     told = _compared(grid, found["runs"]) + _mixed(found["runs"])
-    if count := len(found["missing_runs"]):
-        told.insert(0, f"{count:,} of the study's {len(rows):,} runs are missing.")
     return Settled(asked, grid, found["runs"], found["knees"], found["missing_runs"], said, names, told)
 
 
