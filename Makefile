@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Another study: `make demo CONFIG=config/my-study.yaml`, and so
-# run, fetch, tables (of what is there, when runs failed), refine, report, summary, estimate, lock and export.
+# run, fetch, tables (of what is there, when runs failed), refine, report, summary, estimate, lock, export and publish.
 CONFIG ?=
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run fetch tables refine report summary estimate export docs test test-slurm lock lint
+.PHONY: demo study run fetch tables refine report summary estimate export publish docs test test-slurm lock lint
 
 demo: refine report summary
 
@@ -29,7 +29,7 @@ $(INSTALLED): envs/requirements.txt
 # Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
 # its recipes: nothing that a user types is put into a shell line. Each is there as it was typed: make would expand what
 # begins with a dollar sign, and run a $(shell ...).
-TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN,$(if $(filter command,$(origin $(option))),$(option)))
+TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE,$(if $(filter command,$(origin $(option))),$(option)))
 $(foreach option,$(TYPED),$(eval override export $(option) := $$(value $(option))))
 
 OPTIONS = $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")
@@ -40,6 +40,10 @@ study: $(INSTALLED)
 # The pruned checkpoint of a run, as transformers loads it: `make export STUDY=demo MODEL=minilm PATTERN=global SPARSITY=essential TASK=ws353`.
 export: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/export_checkpoint.py $(if $(CONFIG),--config $(CONFIG)) $(OPTIONS)
+
+# A finished study as a folder that `datasets` loads, and on a hub where one is named: `make publish STUDY=demo REPO=owner/name`.
+publish: $(INSTALLED)
+	@$(BIN)/python workflow/scripts/publish_study.py $(if $(CONFIG),--config $(CONFIG)) $(OPTIONS)
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)

@@ -12,7 +12,15 @@ html_title = project
 html_copy_source = False
 html_extra_path = ["site"]  # index.html, which leads to the first page
 CONTENTS = {
-    "Use": ["docs/adding", "docs/module", "docs/cluster", "docs/rerunning", "docs/exporting", "config/README"],
+    "Use": [
+        "docs/adding",
+        "docs/module",
+        "docs/cluster",
+        "docs/rerunning",
+        "docs/exporting",
+        "docs/sharing",
+        "config/README",
+    ],
     "Results": ["docs/studies", "docs/numbers", "docs/reading", "docs/tables", "docs/paper", "docs/emergence"],
     "Machines": ["docs/resources", "docs/gpu", "docs/memory", "docs/engines", "docs/scale", "tests/slurm/README"],
     "Project": ["docs/architecture", "CONTRIBUTING", "SECURITY", "CHANGELOG"],

@@ -2,8 +2,11 @@
 
 Like the large one, it keeps weights and tables apart (LFS): a tree names their SHA-256, and asking for one leads to another
 address, which answers to ranges. The other files are known by git's name of their bytes.
+
+It is written to as well: repositories are made, bytes of large files arrive one by one, and a commit has all of its files or is none.
 """
 
+import base64
 import contextlib
 import functools
 import hashlib
@@ -14,7 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Hub:
     )
     requests: list[str] = field(default_factory=list)
     ranges: list[tuple[str, int]] = field(default_factory=list)  # (file, first byte) of each transfer
+    token: str = ""  # that may write, and may see what is private; empty: whoever asks
+    uploaded: dict[str, bytes] = field(default_factory=dict)  # SHA-256 -> large files that came, in a commit or not
     url: str = ""
     elsewhere: str = ""  # where large files lie: another host, as far as the client can tell
 
@@ -38,6 +43,7 @@ class Hub:
         """Add a repository; returns its commit, that `main` and the given branches point to."""
         commit = hashlib.sha1(name.encode()).hexdigest()
         self.repositories[kind, name] = {"commit": commit, "files": files, "refs": {"main", commit, *branches}}
+        self.repositories[kind, name]["private"] = False
         return commit
 
 
@@ -58,6 +64,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/api/(models|datasets)/(.+?)/(revision|tree)/([^/]+)", path):
             kind, name, what, revision = found.groups()
             self.with_repository(kind, name, revision, getattr(self, what))
+        elif found := re.fullmatch(r"/api/(datasets)/([^/]+/[^/]+)/tree/([^/]+)/(.+)", path):
+            *place, folder = found.groups()
+            self.with_repository(*place, functools.partial(self.below, folder))
         elif found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
             kind, name, revision, file = found.groups()
             self.with_repository("datasets" if kind else "models", name, revision, functools.partial(self.file, file))
@@ -69,9 +78,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self):
+        self.hub.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = unquote(urlsplit(self.path).path)
+        if not (self.hub.fault and self.hub.fault(self, path)):
+            written_to(self, path, body)
+
+    do_PUT = do_POST
+
+    def known(self) -> bool:
+        """Whether who asks may write."""
+        return not self.hub.token or self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+
     def with_repository(self, kind, name, revision, answer):
         repository = self.hub.repositories.get((kind, name))
-        if repository is None:
+        if repository is None or (repository["private"] and not self.known()):
             self.error("RepoNotFound")
         elif revision not in repository["refs"]:
             self.error("RevisionNotFound")
@@ -80,24 +102,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def revision(self, name, repository):
         siblings = [{"rfilename": file, "size": len(content)} for file, content in repository["files"].items()]
-        about = {"id": name, "sha": repository["commit"], "siblings": siblings}
+        about = {"id": name, "sha": repository["commit"], "siblings": siblings, "private": repository["private"]}
         if "model.safetensors" in repository["files"]:
             about["safetensors"] = safetensors_of(repository["files"]["model.safetensors"])
         self.answer(json.dumps(about).encode())
 
     def tree(self, name, repository):
-        entries = []
-        for file, content in repository["files"].items():
-            entry = {"type": "file", "path": file, "size": len(content), "oid": git_name(content)}
-            if is_large(file):
-                spec = "https://git-lfs.github.com/spec/v1"
-                pointer = f"version {spec}\noid sha256:{sha256(content)}\nsize {len(content)}\n".encode()
-                entry |= {
-                    "oid": git_name(pointer),
-                    "lfs": {"oid": sha256(content), "size": len(content), "pointerSize": len(pointer)},
-                }
-            entries.append(entry)
-        self.answer(json.dumps(entries).encode())
+        self.answer(json.dumps([entry_of(*each) for each in repository["files"].items()]).encode())
+
+    def below(self, folder, name, repository):
+        """The files right in a folder of the repository."""
+        found = [entry_of(*each) for each in repository["files"].items() if each[0].rpartition("/")[0] == folder]
+        self.answer(json.dumps(found).encode())
 
     def file(self, file, name, repository):
         content = repository["files"].get(file)
@@ -141,7 +157,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body if stop is None else body[: max(stop, 0)])
             if stop is not None:
                 self.wfile.flush()
@@ -151,8 +167,122 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def written_to(handler: Handler, path: str, body: bytes) -> None:
+    """Answer a request that writes, or asks how to."""
+    hub = handler.hub
+    if path == "/api/validate-yaml":
+        say(handler, {"errors": [], "warnings": []})
+    elif found := re.fullmatch(r"/upload/([0-9a-f]{64})", path):  # its address is the permission
+        right = sha256(body) == found[1]
+        if right:
+            hub.uploaded[found[1]] = body
+        say(handler, {}, 200 if right else 400)
+    elif found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/paths-info/([^/]+)", path):
+        handler.with_repository(*found.groups(), lambda _, repository: paths(handler, repository, body))
+    elif not handler.known():
+        say(handler, {"error": "Invalid credentials in Authorization header"}, 401)
+    elif path == "/api/repos/create":
+        created(handler, json.loads(body))
+    elif found := re.fullmatch(r"/datasets/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+        asked = json.loads(body)["objects"]
+        actions = {
+            one["oid"]: {
+                "upload": {"href": f"{hub.elsewhere}/upload/{one['oid']}"},
+                "verify": {"href": f"{hub.url}/verify"},
+            }
+            for one in asked
+        }
+        objects = [one if one["oid"] in hub.uploaded else one | {"actions": actions[one["oid"]]} for one in asked]
+        say(handler, {"transfer": "basic", "objects": objects})
+    elif path == "/verify":
+        said = json.loads(body)
+        say(handler, {}, 200 if len(hub.uploaded.get(said["oid"], b"")) == said["size"] else 404)
+    elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/preupload/main", path):
+        handler.with_repository(
+            "datasets", found[1], "main", lambda _, repository: preupload(handler, repository, body)
+        )
+    elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/commit/main", path):
+        handler.with_repository(
+            "datasets", found[1], "main", lambda name, repository: committed(handler, name, repository, body)
+        )
+    else:
+        handler.error("EntryNotFound")
+
+
+def say(handler: Handler, what: object, status: int = 200) -> None:
+    handler.answer(json.dumps(what).encode(), status)
+
+
+def created(handler: Handler, said: dict) -> None:
+    """A repository, with the one file that the large hub begins with."""
+    hub, name = handler.hub, f"{said['organization']}/{said['name']}"
+    key = f"{said['type']}s", name
+    there = key in hub.repositories
+    if not there:
+        hub.add(*key, {".gitattributes": b"*.parquet filter=lfs\n"})
+        hub.repositories[key]["private"] = said.get("visibility") == "private"
+    say(handler, {"url": f"{hub.url}/{key[0]}/{name}", "id": name}, 409 if there else 200)
+
+
+def preupload(handler: Handler, repository: dict, body: bytes) -> None:
+    """How each file is to come, and what is there under its name."""
+    found = []
+    for one in json.loads(body)["files"]:
+        entry = {
+            "path": one["path"],
+            "uploadMode": "lfs" if is_large(one["path"]) else "regular",
+            "shouldIgnore": False,
+        }
+        if (content := repository["files"].get(one["path"])) is not None:
+            entry["oid"] = sha256(content) if is_large(one["path"]) else git_name(content)
+        found.append(entry)
+    say(handler, {"files": found})
+
+
+def committed(handler: Handler, name: str, repository: dict, body: bytes) -> None:
+    """All that a commit says, or nothing of it."""
+    hub, files = handler.hub, dict(repository["files"])
+    for line in map(json.loads, body.splitlines()):
+        said = line["value"]
+        if line["key"] == "file":
+            files[said["path"]] = base64.b64decode(said["content"])
+        elif line["key"] == "lfsFile":
+            if said["oid"] not in hub.uploaded:
+                say(handler, {"error": f"{said['path']} has not come"}, 400)
+                return
+            files[said["path"]] = hub.uploaded[said["oid"]]
+        elif line["key"] == "deletedFile":
+            del files[said["path"]]
+    commit = hashlib.sha1(repository["commit"].encode() + body).hexdigest()
+    repository |= {"commit": commit, "files": files, "refs": {"main", commit}}
+    say(handler, {"commitUrl": f"{hub.url}/datasets/{name}/commit/{commit}", "commitOid": commit})
+
+
+def paths(handler: Handler, repository: dict, body: bytes) -> None:
+    """What a tree says of some files and folders."""
+    asked = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
+    found = [entry_of(file, repository["files"][file]) for file in asked if file in repository["files"]]
+    found += [
+        {"type": "directory", "path": path, "oid": git_name(path.encode())}
+        for path in asked
+        if any(file.startswith(f"{path}/") for file in repository["files"])
+    ]
+    say(handler, found)
+
+
 def is_large(file: str) -> bool:
     return file.endswith((".safetensors", ".bin", ".parquet", ".gguf"))
+
+
+def entry_of(file: str, content: bytes) -> dict:
+    """What a tree says of a file."""
+    entry = {"type": "file", "path": file, "size": len(content), "oid": git_name(content)}
+    if is_large(file):
+        spec = "https://git-lfs.github.com/spec/v1"
+        pointer = f"version {spec}\noid sha256:{sha256(content)}\nsize {len(content)}\n".encode()
+        lfs = {"oid": sha256(content), "size": len(content), "pointerSize": len(pointer)}
+        entry |= {"oid": git_name(pointer), "lfs": lfs}
+    return entry
 
 
 def sha256(content: bytes) -> str:

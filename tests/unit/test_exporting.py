@@ -23,7 +23,7 @@ from essential_sparsity import files, patterns, tables, tasks
 from essential_sparsity.checkpoints import loading, rewriting, stored
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.matrices import matrices
-from essential_sparsity.runs import card, chosen, evaluation, exporting
+from essential_sparsity.runs import card, chosen, evaluation, exporting, folders
 from essential_sparsity.study import configuration
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import finetuning
@@ -300,7 +300,7 @@ def test_what_a_killed_call_had_put_aside_comes_back(tmp_path):
     target, old = tmp_path / "export", tmp_path / ".export.old"
     old.mkdir()
     (old / "README.md").write_text("the one before")
-    with contextlib.suppress(KeyboardInterrupt), exporting._whole(target):
+    with contextlib.suppress(KeyboardInterrupt), folders.whole(target):
         assert (target / "README.md").read_text() == "the one before"
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
@@ -308,7 +308,7 @@ def test_what_a_killed_call_had_put_aside_comes_back(tmp_path):
 
 def test_a_lock_that_a_killed_call_left_keeps_nobody_waiting(tmp_path):
     (tmp_path / ".export.lock").touch()
-    with exporting._alone(tmp_path / "export"):
+    with folders.alone(tmp_path / "export"):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -322,7 +322,7 @@ def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch)
 
     def meanwhile(*given):
         for second in (run, other):
-            with pytest.raises(ValueError, match=r"Another export to .*bert-global-0\.500 is at work") as caught:
+            with pytest.raises(ValueError, match=r"Another call that writes .*bert-global-0\.500 is at work") as caught:
                 exporting.export(second, COMMIT)
             told.append(caught)
         verify(*given)
@@ -348,19 +348,19 @@ def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, t
 def test_folders_that_are_not_its_own_are_left_alone(exports, config):
     run, made = exports[CASES[0]]
     other = chosen.choose(config, "bert", "global", "0.5", "moods", 0)
-    with pytest.raises(ValueError, match=r"holds the export of another run \(task pairs\)\. Move it away"):
+    with pytest.raises(ValueError, match=r"was written of something else \(task pairs\)\. Move it away"):
         exporting.export(other, COMMIT)
     note = made.folder / "notes.txt"
     note.write_text("mine")
-    with pytest.raises(ValueError, match=r"has been changed since it was exported \(notes\.txt\)"):
+    with pytest.raises(ValueError, match=r"has been changed since it was written \(notes\.txt\)"):
         exporting.export(run, COMMIT)
     assert note.read_text() == "mine"
     note.unlink()
-    record = (made.folder / exporting.RECORD).read_bytes()
-    (made.folder / exporting.RECORD).unlink()
-    with pytest.raises(ValueError, match="was not written by an export: it has no"):
+    record = (made.folder / folders.RECORD).read_bytes()
+    (made.folder / folders.RECORD).unlink()
+    with pytest.raises(ValueError, match="was not written by this command: it has no"):
         exporting.export(run, COMMIT)
-    (made.folder / exporting.RECORD).write_bytes(record)
+    (made.folder / folders.RECORD).write_bytes(record)
 
 
 def test_a_pattern_whose_zeros_train_again_is_refused(config):
@@ -428,7 +428,7 @@ def test_its_masks_hold_and_its_card_and_the_program_say_what_it_is(trained, cap
     export_checkpoint.main([*named, "--train", "true"])
     assert "Trained once more, it scores what the run scored" in capsys.readouterr().out
     again = {path.name: path.read_bytes() for path in made.folder.iterdir()}
-    for name in before.keys() - {exporting.RECORD, exporting.CARD}:
+    for name in before.keys() - {folders.RECORD, exporting.CARD}:
         assert again[name] == before[name], name
 
 

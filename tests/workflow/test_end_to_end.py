@@ -214,3 +214,14 @@ def test_a_pruned_checkpoint_is_exported_and_loads_by_itself(minilm, tmp_path):
         "value"
     ].iloc[0]
     assert f"| 0.500 (this checkpoint) | {value:.6g} |" in (place / "README.md").read_text()
+
+
+def test_a_study_that_snakemake_finished_is_published_as_it_is(minilm):
+    said = minilm.call(sys.executable, "workflow/scripts/publish_study.py").stdout
+    place = minilm.folder / f"{OUT}/publish"
+    assert f"{OUT}/publish: " in said
+    assert "missing" not in said
+    for path in (place / "tables").glob("[!m]*.parquet"):
+        assert path.read_bytes() == (minilm.folder / f"{OUT}/tables/{path.name}").read_bytes()
+    assert (place / "claims.html").read_bytes() == (minilm.folder / f"{OUT}/claims.html").read_bytes()
+    assert str(minilm.folder) not in (place / "ro-crate-metadata.json").read_text()

@@ -43,8 +43,9 @@ class Results:
     of one version. Frames are the reader's own copies.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: str | Path):
+        """`folder`: of a study, or one that `make publish` wrote."""
+        self.folder = Path(folder)
         self._read: dict[str, pd.DataFrame] = {}
 
     def __repr__(self) -> str:
@@ -110,6 +111,11 @@ class Results:
         from essential_sparsity.tables import runs
 
         own = self._of(model, task, None)
+        if published := sorted((self.folder / "items").glob("*.parquet")):
+            parts = (tables.read(path, "items") for path in published)
+            return pd.concat(
+                [part[(part["model"] == model) & (part["task"] == task)] for part in parts], ignore_index=True
+            )
         grid = tables.read(self.folder / "grid.parquet", "grid")
         grid["items"] = [str(self.folder.parents[1] / path) for path in grid["items"]]
         return runs.items(grid)(own).merge(own[runs.KEY].drop_duplicates(), on=runs.KEY)

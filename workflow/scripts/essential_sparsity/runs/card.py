@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from essential_sparsity import patterns, tasks
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.pruning.masks import Level
+from essential_sparsity.runs import sources
 from essential_sparsity.runs.chosen import Chosen
 from essential_sparsity.study import grid
 
@@ -93,7 +94,7 @@ def write(
         levels=_levels(chosen),
         again=None if again is None else number(again),
         sizes=sizes,
-        source=_source(manifest),
+        source=sources.source(manifest),
         revision=manifest["revision"],
         note=manifest["note"],
         weights_sha256=manifest["weights_sha256"],
@@ -144,18 +145,9 @@ def _levels(chosen: Chosen) -> list[dict[str, Any]]:
     ]
 
 
-def _source(manifest: Mapping[str, Any]) -> str:
-    """Where the checkpoint that was pruned is from."""
-    if package := manifest.get("package"):
-        return f"package {package['name']} {package['version']} ({package['registry']}), SHA-256 {package['sha256']}"
-    return f"{manifest['id']} of the Hugging Face hub" if manifest["source"] == "hub" else Path(manifest["id"]).name
-
-
 def _licence(chosen: Chosen, manifest: Mapping[str, Any]) -> tuple[str, str]:
     """The licence of the weights as the hub writes it, and as the packages table does."""
-    package = manifest.get("package") or {}
-    rows = chosen.study.packages.get(manifest["id"], []) if package else []
-    said = next((row["licence"] for row in rows if row["name"] == package["name"] and row["licence"]), None)
+    said = sources.licence(chosen.study.packages, manifest)
     if said is None:
         return "unknown", ""
     parts = [part.strip() for part in said.split(",")]

@@ -8,15 +8,12 @@ Runs that fine-tune keep no weights. Their export is the pre-trained model under
 model trained once more, which must score what the run scored.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import importlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +31,13 @@ from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import matrices
-from essential_sparsity.runs import card, evaluation
+from essential_sparsity.runs import card, evaluation, folders
 from essential_sparsity.runs.chosen import Chosen
 from essential_sparsity.study.study import STORE
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, exactness, finetuning
 
-RECORD, MASKS, CARD = "essential-sparsity.json", "masks.safetensors", "README.md"
+MASKS, CARD = "masks.safetensors", "README.md"
 WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
 BLOCK = 1 << 26  # bytes that are compressed at a time
 COMPRESSION = 3  # level of zstd: its default
@@ -93,8 +90,8 @@ def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Ex
     """
     target, row = place(chosen, train), chosen.row
     _refuse(chosen, train)
-    with _alone(target), _whole(target) as part:
-        _check_target(target, _key(row))
+    with folders.alone(target), folders.whole(target) as part:
+        folders.check(target, _key(row))
         manifest = files.read_json(row["checkpoint"])
         folder = loading.verified_folder(row["checkpoint"])
         pruned = _prune(chosen, folder, manifest, train)
@@ -112,7 +109,7 @@ def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Ex
         card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again, train)
         made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
         record = {"key": _key(row), "sizes": sizes, "k": pruned.level.k, "n": pruned.level.n, "run": made, **commit}
-        files.write_json(part / RECORD, record | {"files": _listing(part)})
+        folders.seal(part, record)
     return Exported(target, sizes)
 
 
@@ -132,71 +129,6 @@ def _refuse(chosen: Chosen, train: bool) -> None:
             f"The pattern {pattern.name!r} lets pruned weights train again: what was evaluated is no sparse model, and trained weights are "
             "not kept. The set that it starts from is that of the pattern 'global': export that."
         )
-
-
-def _check_target(target: Path, key: Mapping[str, Any]) -> None:
-    """A folder that is there is an export of the same run, as it was written. UserError."""
-    if not target.exists():
-        return
-    elsewhere = "Move it away or delete it, and export again."
-    if not (target / RECORD).is_file():
-        raise errors.UserError(f"{target} was not written by an export: it has no {RECORD}. {elsewhere}")
-    record = files.read_json(target / RECORD)
-    if record.get("key") != key:
-        told = ", ".join(f"{name} {value}" for name, value in record.get("key", {}).items() if value != key[name])
-        raise errors.UserError(f"{target} holds the export of another run ({told}). {elsewhere}")
-    found = _listing(target)
-    if changed := sorted({name for name in {*found, *record["files"]} if found.get(name) != record["files"].get(name)}):
-        raise errors.UserError(f"{target} has been changed since it was exported ({files.some(changed)}). {elsewhere}")
-
-
-def _listing(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the record."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
-    return {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in found}
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """UserError where another call is at work on the same folder. The system frees the lock of one that was killed.
-
-    On a file system without locks nobody is refused.
-    """
-    path = target.with_name(f".{target.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat())  # or it has just ended
-        except OSError as error:
-            mine = not isinstance(error, BlockingIOError)
-        if not mine:
-            raise errors.UserError(f"Another export to {target} is at work. Wait until it ends, then export again.")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place on success and is deleted on any error; what a killed call left is deleted first."""
-    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    if old.exists() and not target.exists():
-        old.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if target.exists():
-            target.rename(old)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: bool = False) -> Pruned:
@@ -306,7 +238,7 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
 def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dtype: torch.dtype) -> None:
     """Configuration, tokenizer and image processor, as they are; config.json names the type of the weights that were evaluated."""
     for name in (entry["path"] for entry in manifest["files"] if not WEIGHTS.fullmatch(entry["path"])):
-        if name in (RECORD, MASKS, CARD):
+        if name in (folders.RECORD, MASKS, CARD):
             raise errors.UserError(f"{folder / name} has the name of a file that an export writes: rename it.")
         shutil.copyfile(folder / name, part / name)
     if AutoConfig.from_pretrained(str(part), local_files_only=True).dtype != dtype:

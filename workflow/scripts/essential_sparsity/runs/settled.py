@@ -1,0 +1,123 @@
+"""The tables of a finished study, all of one call and of what its configuration asks for now; anything else is refused."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from essential_sparsity import errors, files, tables
+from essential_sparsity.study import study
+from essential_sparsity.tables import crate, runs
+
+AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A study with its tables `runs`, `knees` and `missing_runs`.
+
+    `grid`: rows of table `grid` of the runs that are tabulated; `crate`: what its RO-Crate says; `names`: its tables; `said`: what a
+    person is told, as sentences.
+    """
+
+    study: study.Study
+    grid: pd.DataFrame
+    runs: pd.DataFrame
+    knees: pd.DataFrame
+    missing: pd.DataFrame
+    crate: dict[str, Any]
+    names: list[str]
+    said: list[str]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.study.folder)
+
+    def path(self, table: str) -> Path:
+        """The file of a table."""
+        return self.folder / f"tables/{table}.parquet"
+
+
+def read(config: dict[str, Any]) -> Settled:
+    """The study of a configuration. UserError says what is not there, damaged, or of another call or configuration."""
+    asked = study.read(config)
+    folder, names = Path(asked.folder), sorted(asked.tables())
+    lacking = [
+        name for name in (*(f"tables/{name}.parquet" for name in names), crate.NAME) if not (folder / name).is_file()
+    ]
+    if lacking:
+        raise errors.UserError(
+            f"{folder} has no {files.some(lacking)}: the study {asked.name!r} is not finished. Run it first, or `make tables` for what is there."
+        )
+    found = {name: tables.read(folder / f"tables/{name}.parquet", name) for name in names}
+    said = files.read_json(folder / crate.NAME)
+    _refuse_other_call(folder, names, said)
+    _refuse_other_configuration(asked, said)
+    rows = pd.DataFrame(asked.rows()).astype(dict.fromkeys(("calibration", "ticket"), object))
+    grid = _tabulated(asked.name, rows, found["runs"], found["missing_runs"])
+    told = _compared(grid, found["runs"]) + _mixed(found["runs"])
+    return Settled(asked, grid, found["runs"], found["knees"], found["missing_runs"], said, names, told)
+
+
+def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) -> None:
+    """Every table is the one that the provenance of the study was written of."""
+    listed = {entity["@id"]: entity.get("sha256") for entity in said["@graph"]}
+    paths = [f"tables/{name}.parquet" for name in names]
+    if other := [path for path in paths if listed.get(path) != files.sha256_file(folder / path)]:
+        raise errors.UserError(
+            f"{files.some([f'{folder}/{path}' for path in other])}: not the tables that {folder / crate.NAME} was written of. They are of "
+            f"different calls, or copied. {AGAIN}"
+        )
+
+
+def _refuse_other_configuration(asked: study.Study, said: Mapping[str, Any]) -> None:
+    entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
+    then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())
+    if other := sorted(name for name in {*then, *now} if then.get(name) != now.get(name)):
+        raise errors.UserError(
+            f"The tables of the study {asked.name!r} were made with another configuration ({', '.join(other)}) than it has now. {AGAIN} Or "
+            "name the configuration that it was run with: CONFIG=… (without make: --config)."
+        )
+
+
+def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the grid whose runs are in the tables; all others are told as missing."""
+    asked, there, lost = (pd.MultiIndex.from_frame(frame[runs.KEY]) for frame in (rows, found, missing))
+    told = [(there.union(lost).unique().difference(asked), "that its configuration does not ask for")]
+    told += [(asked.difference(there.union(lost)), "too few")]
+    for other, what in told:
+        if len(other):
+            first = ", ".join(map(str, other[0]))
+            raise errors.UserError(
+                f"The tables of the study {name!r} have {len(other):,} runs {what} ({first}, …). {AGAIN}"
+            )
+    return rows[asked.isin(there)]
+
+
+def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """Other code is told; other settings, weights, data, calibrations and tickets are refused, and so is what cannot be compared."""
+    for column in ("checkpoint", "dataset", "calibration", "ticket", "items"):
+        for path in grid[column].dropna().unique():
+            if not os.path.isfile(path):
+                raise errors.UserError(f"{path} is not there: runs of the tables were made of it, or with it. {AGAIN}")
+    joined = runs.beside(grid, found)
+    joined = joined.assign(why=runs.differing(joined))
+    other = {what for why in joined["why"].unique() for what in why.split(", ") if what}
+    if other - {"code"}:
+        stale = joined[~joined["why"].isin(["", "code"])]
+        raise errors.UserError(
+            f"{stale['run'].nunique():,} runs of the tables were made of other {' and '.join(sorted(other - {'code'}))} than the configuration "
+            f"asks for now, such as {stale['run'].iloc[0]}. {AGAIN}"
+        )
+    return ["The code that evaluates has changed since some runs were computed."] if other else []
+
+
+def _mixed(found: pd.DataFrame) -> list[str]:
+    """What a configuration allows with `mixed_runs: warn` is told."""
+    counts = found.groupby(["model", "task"])[list(runs.MIXED)].nunique()
+    curves = [" on ".join(key) for key in counts.index[(counts > 1).any(axis=1)]]
+    return [f"Several versions of libraries or types of device computed {files.some(curves)}."] if curves else []
