@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
@@ -142,11 +143,21 @@ def _parquet(path: Path) -> pa.Table:
             raise bomb(path.name, most)
         pieces, held = [], 0
         for piece in file.iter_batches(PIECE):
-            held += piece.nbytes
+            held += piece.nbytes + sum(map(_spelt_out, piece.columns))
             if held > most:
                 raise bomb(path.name, most)
             pieces.append(piece)
         return pa.Table.from_batches(pieces, file.schema_arrow)
+
+
+def _spelt_out(column: pa.Array) -> int:
+    """Bytes of the texts of a column that names them by their numbers in a dictionary; 0 of another column."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    kind = column.type.value_type
+    if not any(known(kind) for known in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
+        return 0
+    return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
 
 
 def arrow(path: Path) -> pd.DataFrame:
