@@ -22,7 +22,11 @@ SECTIONS = {  # what is attacked -> the files of its tests, and which tests of t
         "tests/unit/test_hostile_labels.py": "",
         "tests/unit/test_figures.py": "as_they_stand",
     },
-    "Hubs and networks": {"tests/hub/test_broken_hub.py": "", "tests/hub/test_offline.py": ""},
+    "Hubs and networks": {
+        "tests/hub/test_broken_hub.py": "",
+        "tests/hub/test_at_once.py": "",
+        "tests/hub/test_offline.py": "",
+    },
     "Altered or damaged results": {
         "tests/unit/test_tables.py": "damaged|garbage|stale|changed|other_weights",
         "tests/unit/test_checkpoints.py": "damage|no_longer_lists",

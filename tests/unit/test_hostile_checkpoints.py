@@ -221,6 +221,18 @@ def test_a_pickle_that_is_allowed(attempts, models, tmp_path, name):
     ended.check_refused("pytorch_model.bin|lacks|config.json")
 
 
+@pytest.mark.parametrize(
+    "name", ["a thousand million layers", "lists two hundred thousand deep", "no heads", "an index of nothing"]
+)
+def test_a_model_that_is_looked_at_for_a_new_study(attempts, models, tmp_path, name):
+    """Refused as when it is fetched, before a study is written"""
+    kind, change, words = {**CONFIGURATIONS, **WEIGHTS}[name]
+    shutil.copytree(models / kind, tmp_path / "work/m")
+    change(tmp_path / "work/m")
+    ended = attempts.call("essential_sparsity.acquire.looking:checkpoint", "m", folder=tmp_path / "work")
+    ended.check_refused(words)
+
+
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 
