@@ -262,13 +262,14 @@ def _backbone(path: Path) -> dict[str, np.ndarray]:
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
-        if outside := [item.name for item in graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]:
-            raise SourceError(
-                f"{path.name} keeps {files.some(outside)} in other files. Save it as one file, with onnx.save."
-            )
-        arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        outside = [item.name for item in graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]
+        arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer if not outside}
     except (ValueError, DecodeError) as error:
         raise SourceError(f"{path.name} cannot be read as ONNX ({error}).") from error
+    if outside:
+        raise SourceError(
+            f"{path.name} keeps {files.some(outside)} in other files. Save it as one file, with onnx.save."
+        )
     state = {name.removeprefix("backbone."): array for name, array in arrays.items() if name.startswith("backbone.")}
     for node in graph.node:
         matrix = next((name for name in node.input if name in arrays), None)

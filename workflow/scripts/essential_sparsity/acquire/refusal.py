@@ -22,10 +22,20 @@ def reading(problem: str, then: str = FETCH_AGAIN) -> Iterator[None]:
     except (errors.UserError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError as error:
-        raise SourceError(f"{problem} (it asks for more memory than there is). {then}") from error
+        raise SourceError(
+            f"{problem} (it asks for more memory than there is). Use a machine with more, if it is as large as it should be."
+        ) from error
     except BaseException as error:  # what a library in Rust raises is no Exception
         if isinstance(error, OSError) and error.errno in OF_MACHINE:
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = f"{type(error).__name__}: {lines[0][:200].rstrip('.:')}" if lines else type(error).__name__
-        raise SourceError(f"{problem} ({why}). {then}") from error
+        raise SourceError(f"{problem} ({_why(error)}). {then}") from error
+
+
+def _why(error: BaseException) -> str:
+    """The first sentence of what a library says, with the kind of its error."""
+    said = ""
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        said = f"{said} {line}".strip()
+        if not line.endswith(":"):
+            break
+    return f"{type(error).__name__}: {said[:200].rstrip('.:')}" if said else type(error).__name__

@@ -102,7 +102,7 @@ def bounded(where: object, tensors: int) -> Iterator[None]:
 
     made, most = (
         0,
-        16 * tensors + 2 * MANY,
+        16 * tensors + MANY,
     )  # a layer of one tensor has several parts; those of several layers may share one
 
     def count(*_: object) -> None:
@@ -171,7 +171,8 @@ def _tensors(path: Path) -> int:
             raise
         # torch's own words are that it will likely succeed where code may run
         raise SourceError(
-            f"{path} cannot be read as plain weights: it is damaged, or calls code when it is opened, which is never done here. {FETCH_AGAIN}"
+            f"{path} cannot be read as plain weights: it is damaged, or calls code when it is opened, which is never done here. Fetch it "
+            "again, or use a revision with safetensors."
         ) from error
     if not isinstance(state, dict):
         raise SourceError(
