@@ -30,6 +30,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     tiny.save_bert(folder / "bert")
     tiny.save_vision(folder / "swin", "Swin")
+    tiny.save_llama(folder / "llama")
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(7)
     transformers.Qwen2Model(
@@ -306,18 +307,18 @@ def test_a_tokenizer_that_brings_what_is_never_used(attempts, models, tmp_path, 
     assert json.loads((work / "out/manifest.json").read_text())["tokenizer"]["tokens"] == 16
 
 
-def test_a_tokenizer_of_code_alone(attempts, models, tmp_path):
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_tokenizer_of_code_alone(attempts, models, tmp_path, kind):
     """Nobody is asked whether the code may run: the model is used without its tokenizer"""
 
     def change(folder):
-        configured(model_type="bert")(folder)
         (folder / "tokenizer.json").unlink()
         (folder / "own.py").write_bytes(CODE)
         (folder / "tokenizer_config.json").write_text(
             json.dumps({"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}})
         )
 
-    _, ended = attempted(attempts, models, tmp_path, "bert", change)
+    _, ended = attempted(attempts, models, tmp_path, kind, change)
     ended.check_passed("Tasks on texts are refused")
     assert "[y/N]" not in ended.said
 
@@ -384,7 +385,7 @@ GGUF = {
     "a thousand million blocks": (number(b"llama.block_count", 1, 10**9), "llama.block_count is 1,000,000,000"),
     "one block more than are stored": (number(b"llama.block_count", 1, 2), "lacks .* tensors"),
     "nine thousand blocks": (number(b"llama.block_count", 1, 9_000), "x.gguf"),
-    "a vocabulary of four thousand million": (number(b"llama.vocab_size", 34, 4 * 10**9), "x.gguf"),
+    "a vocabulary of four thousand million": (number(b"llama.vocab_size", 34, 4 * 10**9), "describes a model of 128,0"),
     "vectors of four thousand million": (number(b"llama.embedding_length", 32, 4 * 10**9), "x.gguf"),
     "no heads": (number(b"llama.attention.head_count", 2, 0), "x.gguf"),
     "an array of 2^31 numbers": (raw(gguf_of(field(b"a", 9, array(4, 1 << 31)))), "x.gguf is no whole GGUF file"),

@@ -113,7 +113,7 @@ class _Entries:
         if isinstance(handle, zipfile.ZipFile):
             found = [(info.filename, info, info.file_size) for info in handle.infolist() if not info.is_dir()]
         else:
-            found = [(info.name.removeprefix("./"), info, info.size) for info in _members(handle, archive)]
+            found = [(info.name.removeprefix("./"), info, info.size) for info in handle if not info.isdir()]
         if sum(size for *_, size in found) > (most := most_bytes(archive.stat().st_size)):
             raise bomb(archive.name, most)
         self.members = {name: info for name, info, _ in found}
@@ -130,17 +130,6 @@ class _Entries:
         if isinstance(self.handle, zipfile.ZipFile):
             return self.handle.open(self.members[name])
         return self.handle.extractfile(self.members[name])
-
-
-def _members(handle: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar that are no folders, until they become too many bytes: each is unpacked to find the next."""
-    most, size = most_bytes(archive.stat().st_size), 0
-    for info in handle:
-        size += max(info.size, 0)
-        if size > most:
-            raise bomb(archive.name, most)
-        if not info.isdir():
-            yield info
 
 
 @contextlib.contextmanager
