@@ -48,7 +48,7 @@ publish: $(INSTALLED)
 run: $(INSTALLED)
 	@$(SNAKEMAKE)
 
-# On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; goes on where it was stopped.
+# On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; files that are complete are kept when it is stopped.
 fetch: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/estimate.py --downloads $(if $(CONFIG),--config $(CONFIG))
 	@$(SNAKEMAKE) -- fetch

@@ -23,7 +23,7 @@ CONTENTS = {
     ],
     "Results": ["docs/studies", "docs/numbers", "docs/reading", "docs/tables", "docs/paper", "docs/emergence"],
     "Machines": ["docs/resources", "docs/gpu", "docs/memory", "docs/engines", "docs/scale", "tests/slurm/README"],
-    "Project": ["docs/architecture", "CONTRIBUTING", "SECURITY", "CHANGELOG"],
+    "Project": ["docs/architecture", "CONTRIBUTING", "SECURITY", "docs/security", "CHANGELOG"],
 }
 
 

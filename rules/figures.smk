@@ -157,7 +157,7 @@ rule plot_layers:
         "Drawing where the pruned weights of {wildcards.model} sit"
     shell:
         "python {params.program} --layers {input.layers} --model {wildcards.model} --pattern global "
-        "--sparsity {params.sparsity} --label {params.label:q} --out {output.figure} 2>&1 | tee {log}"
+        "--sparsity {params.sparsity} --label={params.label:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule tabulate_knees:

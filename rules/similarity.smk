@@ -141,7 +141,7 @@ rule plot_similarity:
         "Drawing how alike the masks of {wildcards.model} are"
     shell:
         "python {params.program} --similarity {input.similarity} --model {wildcards.model} "
-        "--label {params.label:q} --out {output.figure} 2>&1 | tee {log}"
+        "--label={params.label:q} --out {output.figure} 2>&1 | tee {log}"
 
 
 rule plot_neighbours:

@@ -366,8 +366,32 @@ def test_half_a_cache_without_network_says_where_to_fetch_the_rest(hub, tmp_path
     _, _, commit, _ = download()
     next((tmp_path / "cache").rglob(f"snapshots/*/{LARGE}")).unlink()
     offline()
-    with pytest.raises(SourceError, match=r"not complete in the local cache.*Fetch it where there is a network"):
+    with pytest.raises(
+        SourceError, match=r"not complete in the local cache.*HF_HUB_OFFLINE is set. Fetch it where there is a network"
+    ):
         download(commit)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "way"),
+    [
+        (None, r"http://127.0.0.1:9, without a proxy\)"),
+        ("http://me:secretOfNobody@127.0.0.1:9", r"http://127.0.0.1:9, through the proxy 127.0.0.1:9\)"),
+    ],
+    ids=["directly", "through a proxy with a password"],
+)
+def test_a_hub_that_cannot_be_reached_is_named_with_the_proxy(hub, monkeypatch, proxy, way):
+    """Both by their machine alone"""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    if proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(SourceError, match=f"the hub cannot be reached \\({way}") as caught:
+        download()
+    assert "secretOfNobody" not in str(caught.value)
 
 
 def test_a_full_disk_is_called_so(hub, monkeypatch):

@@ -10,3 +10,13 @@ def _torch_as_it_was():
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
+def attempts(tmp_path_factory):
+    """Programs in processes of their own, for what strangers bring (`hostile.py`)."""
+    import hostile
+
+    started = hostile.Attempts(tmp_path_factory.mktemp("attempts"))
+    yield started
+    started.close()

@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import write_attacks
 import yaml
 
 import essential_sparsity
@@ -46,3 +47,7 @@ def test_links_between_pages_lead_somewhere():
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_the_page_of_attacks_is_that_of_the_tests():
+    assert (ROOT / "docs/security.md").read_text() == write_attacks.text(), "run python tests/write_attacks.py"

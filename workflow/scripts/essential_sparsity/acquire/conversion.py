@@ -15,7 +15,8 @@ from unittest.mock import patch
 import numpy as np
 
 from essential_sparsity import files
-from essential_sparsity.acquire import sources
+from essential_sparsity.acquire import sources, untrusted
+from essential_sparsity.acquire.refusal import FETCH_AGAIN, reading
 from essential_sparsity.acquire.sources import Choose, SourceError
 from essential_sparsity.checkpoints import loading
 
@@ -24,6 +25,7 @@ WEIGHTS = {  # the names that transformers loads from: one file, or an index wit
     "safetensors": ("model.safetensors", re.compile(r"model-\d+-of-\d+\.safetensors")),
     "pickle": ("pytorch_model.bin", re.compile(r"pytorch_model-\d+-of-\d+\.bin")),
 }
+OTHER_CHECKPOINT = "Use the checkpoint that it was made from."
 DINOV2_PREPROCESSING = {  # as its publishers state it; mean and standard deviation per channel are ImageNet's
     "image_processor_type": "BitImageProcessor",
     "do_convert_rgb": True,
@@ -139,22 +141,27 @@ def convert_gguf(path: Path, folder: Path) -> str:
     """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it. SourceError."""
     import gguf
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source, name = path.parent, path.name
     weights: Counter[str] = Counter()
-    # transformers parses the file anew for the configuration, the weights and the tokenizer: once is enough
-    with loading.quiet(), patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
-        for tensor in opened_gguf(path).tensors:
+    shared = cache(opened_gguf)  # transformers parses the file anew for each part: once is enough
+    with loading.quiet(), untrusted.unasked(), patch.object(gguf, "GGUFReader", shared):
+        tensors = shared(str(path)).tensors
+        for tensor in tensors:
             weights[tensor.tensor_type.name] += int(tensor.n_elements)
-        try:
-            loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        with reading(f"{name} is a GGUF file that transformers cannot read", OTHER_CHECKPOINT):
+            config = AutoConfig.from_pretrained(source, gguf_file=name)
+            _check_room(path, config, tensors)
+            loaded, info = AutoModelForCausalLM.from_pretrained(
+                source, gguf_file=name, dtype=torch.float32, output_loading_info=True
+            )
+            if missing := sorted(info["missing_keys"]):
+                raise SourceError(
+                    f"{path} lacks {len(missing)} tensors of the model that its header describes ({files.some(missing)}); they would be "
+                    f"random. {OTHER_CHECKPOINT}"
+                )
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        except (ValueError, KeyError, NotImplementedError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise SourceError(
-                f"{name} is a GGUF file that transformers cannot read ({first}). Use the checkpoint that it was made from."
-            ) from error
         config = loaded.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -171,14 +178,44 @@ def convert_gguf(path: Path, folder: Path) -> str:
     return f"{bits[1]}-bit GGUF ({stored}), dequantised to float32" if bits else f"GGUF ({stored}) as float32"
 
 
-def opened_gguf(path: Path) -> Any:
-    """A reader of a GGUF file. Raises SourceError where it is none, or not whole."""
-    import gguf
+def opened_gguf(path: str | Path) -> Any:
+    """A reader of a GGUF file. Raises SourceError where it is none, not whole, or says what it does not hold."""
+    from gguf.gguf_reader import GGUFReader  # not gguf.GGUFReader, which this function stands in for
 
-    try:
-        return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise SourceError(f"{path} is no whole GGUF file ({error}). Fetch it again.") from error
+    class Whole(GGUFReader):
+        """Its parent reads nothing where a file ends, as often as a header says."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None) -> np.ndarray:
+            found = super()._get(offset, dtype, count, override_order)
+            if len(found) < count:
+                raise ValueError(f"it ends at byte {len(self.data):,}, before what its header says")
+            return found
+
+    with reading(f"{path} is no whole GGUF file", "Fetch it again."):
+        reader = Whole(path)
+        numbers = {
+            name: field.contents()
+            for name, field in reader.fields.items()
+            if len(field.data) == 1 and name.partition(".")[0] not in ("GGUF", "tokenizer")
+        }
+    untrusted.check_counts(path, numbers, len(reader.tensors))
+    if not reader.tensors:
+        raise SourceError(f"{path} is no whole GGUF file: it holds no tensor. Fetch it again.")
+    return reader
+
+
+def _check_room(path: Path, config: Any, tensors: list[Any]) -> None:
+    """Refuse a header that asks for a model of far more weights than the file holds, before one is made."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"), untrusted.bounded(path, len(tensors)):
+        asked = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+    there = sum(int(tensor.n_elements) for tensor in tensors)
+    if asked > 2 * there + untrusted.MANY:
+        raise SourceError(
+            f"{path} describes a model of {asked:,} weights, but holds {there:,}. It is damaged, or was made to mislead. {OTHER_CHECKPOINT}"
+        )
 
 
 def convert_dinov2(path: Path, folder: Path) -> str:
@@ -192,9 +229,19 @@ def convert_dinov2(path: Path, folder: Path) -> str:
     from safetensors.torch import save_file
     from transformers import Dinov2Model
 
-    state = _backbone(path)
+    with reading(
+        f"{path.name} is no graph with a DINOv2 backbone", "Use a graph of DINOv2 as its publishers exported it."
+    ):
+        state = _backbone(path)
+        config = _dinov2_config(state, path)
+        with torch.device("meta"), untrusted.bounded(path, len(state)):
+            expected = {name: tuple(tensor.shape) for name, tensor in Dinov2Model(config).state_dict().items()}
+    if wrong := sorted(name for name in state if name in expected and state[name].shape != expected[name]):
+        raise SourceError(
+            f"{path.name}: {wrong[0]} has the shape {state[wrong[0]].shape}, where DINOv2 has {expected[wrong[0]]}. {FETCH_AGAIN}"
+        )
     folder.mkdir(parents=True)
-    _dinov2_config(state, path).save_pretrained(folder)
+    config.save_pretrained(folder)
     files.write_json(folder / "preprocessor_config.json", DINOV2_PREPROCESSING)
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in sorted(state.items())}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -215,9 +262,14 @@ def _backbone(path: Path) -> dict[str, np.ndarray]:
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
-        arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        outside = [item.name for item in graph.initializer if item.data_location == onnx.TensorProto.EXTERNAL]
+        arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer if not outside}
     except (ValueError, DecodeError) as error:
         raise SourceError(f"{path.name} cannot be read as ONNX ({error}).") from error
+    if outside:
+        raise SourceError(
+            f"{path.name} keeps {files.some(outside)} in other files. Save it as one file, with onnx.save."
+        )
     state = {name.removeprefix("backbone."): array for name, array in arrays.items() if name.startswith("backbone.")}
     for node in graph.node:
         matrix = next((name for name in node.input if name in arrays), None)

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from essential_sparsity import files
-from essential_sparsity.acquire import conversion, sources
+from essential_sparsity.acquire import conversion, sources, untrusted
+from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.checkpoints import loading, vocabulary
 from essential_sparsity.checkpoints.prunable import CheckpointError
+from essential_sparsity.errors import UserError
 
 
 def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, Any]:
@@ -19,10 +21,15 @@ def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, 
         folder, record = conversion.fetch_model(model, dict(settings), work)
         record["allow_unused"] = [name for name in (settings.get("allow_unused") or "").split(",") if name]
         try:
-            record |= loading.describe(
-                folder, allow_pickle=bool(settings.get("allow_pickle")), allow_unused=record["allow_unused"]
-            )
-        except CheckpointError as error:
+            tensors = untrusted.check_model(folder, [entry["path"] for entry in record["files"]])
+            with (
+                reading(f"{folder / 'config.json'} describes no model that can be built"),
+                untrusted.bounded(folder / "config.json", tensors),
+            ):
+                record |= loading.describe(
+                    folder, allow_pickle=bool(settings.get("allow_pickle")), allow_unused=record["allow_unused"]
+                )
+        except UserError as error:
             if settings["source"] != "package":
                 raise
             raise CheckpointError(
@@ -36,8 +43,10 @@ def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, 
 def tokenizer_of(folder: Path) -> dict[str, Any] | None:
     """What the manifest says of the tokenizer; None where there is none that tasks on text can use, and why is printed."""
     try:
-        return vocabulary.describe(folder)
-    except CheckpointError as error:
+        untrusted.check_tokenizer(folder)
+        with untrusted.unasked(), reading(f"The tokenizer in {folder} cannot be read"):
+            return vocabulary.describe(folder)
+    except UserError as error:
         print(f"warning: {error} Tasks on texts are refused.", flush=True)
         return None
 

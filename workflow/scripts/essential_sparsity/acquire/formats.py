@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from essential_sparsity import files
 from essential_sparsity.acquire import pictures, readers, reports, sources, splits
+from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
@@ -40,12 +41,10 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
     if inside and all(file.startswith(f"{inside}/") for file in names):
         folder, names = folder / inside, [file.removeprefix(f"{inside}/") for file in names]
-    try:
+    with reading(
+        f"{files.some(names)} of {dataset} cannot be read as {name}", "Correct the file, or the column format."
+    ):
         frame = readers.READERS[name](folder, names)
-    except SourceError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, EOFError, OSError) as error:
-        raise SourceError(f"{files.some(names)} of {dataset} cannot be read as {name} ({error!r}).") from error
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     frame = renamed(frame, settings.get("columns"), dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation

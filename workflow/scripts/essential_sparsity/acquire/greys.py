@@ -1,6 +1,5 @@
 """Pictures that are published as numbers -> encoded images: tables of grey values, JSON lists, IDX files."""
 
-import gzip
 import io
 import json
 import re
@@ -13,7 +12,7 @@ from PIL import Image
 
 from essential_sparsity import files
 from essential_sparsity.acquire import splits, texts
-from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire.archives import SourceError, gunzipped
 from essential_sparsity.acquire.frames import joined
 
 TABLES = (".csv", ".csv.gz")  # suffixes of a table of grey values
@@ -140,7 +139,7 @@ def idx(folder: Path, names: list[str]) -> pd.DataFrame:
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX array: two zero bytes, the type (8: unsigned byte), the rank, the sizes (big-endian int32), the values."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    data = gunzipped(path) if path.suffix.lower() == ".gz" else path.read_bytes()
     if data[:3] != b"\0\0\x08":
         raise SourceError(f"{path.name} is not an IDX file of unsigned bytes.")
     shape = np.frombuffer(data, ">i4", count=data[3], offset=4)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from essential_sparsity import files
 from essential_sparsity.acquire.archives import Choose, SourceError
@@ -157,14 +159,28 @@ def _words(place: str, error: Exception) -> str:
     if isinstance(error.__cause__, errors.FileMetadataError):  # an answer without what a hub says of a file
         error = error.__cause__
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({_way()})"
         return (
-            f"{place} is not complete in the local cache, and the hub cannot be reached. Fetch it where there is a network, with "
+            f"{place} is not complete in the local cache ({constants.HF_HUB_CACHE}), and {why}. Fetch it where there is a network, with "
             "the same HF_HOME and without HF_HUB_OFFLINE."
         )
     return (
         f"{place} could not be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Run again: files that are "
         "complete are kept."
     )
+
+
+def _way() -> str:
+    """Where the hub is asked, and through which proxy of the environment; of both only the machine, since a password may stand before it."""
+    from huggingface_hub import constants
+
+    at = urlsplit(constants.ENDPOINT)
+    known = getproxies()
+    proxy = known.get(at.scheme) or known.get("all")
+    host = at.netloc.rpartition("@")[2]
+    if not proxy or proxy_bypass(host):
+        return f"{at.scheme}://{host}, without a proxy"
+    return f"{at.scheme}://{host}, through the proxy {urlsplit(proxy).netloc.rpartition('@')[2] or 'that the environment names'}"
 
 
 def _resolved(repo: str, revision: str, repo_type: str) -> tuple[str, dict[str, Said]]:

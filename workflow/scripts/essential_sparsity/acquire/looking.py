@@ -5,19 +5,20 @@ Nothing is downloaded of a hub's weights, and no weight is read: types come from
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from essential_sparsity import files
-from essential_sparsity.acquire import conversion, formats, hub, readers, reports
-from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire import conversion, formats, hub, readers, reports, untrusted
+from essential_sparsity.acquire.refusal import SourceError, reading
 from essential_sparsity.checkpoints import loading, stored
 
+T = TypeVar("T")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
 # what columns are called -> what tasks call them; of several that are there the first counts
 TEXTS = ("text", "sentence", "content", "review", "document", "body", "comment")
@@ -114,11 +115,13 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     used = conversion.transformers_files(names, allow_pickle)
     from transformers import AutoConfig
 
+    tensors = untrusted.check_model(path, untrusted.regular(path, used))
     config = _configuration(lambda: AutoConfig.from_pretrained(path, local_files_only=True), place)
     row["type"] = type_ or kind_of(config)
     weights = [name for name in used if name.endswith((".safetensors", ".bin"))]
     pickled = weights[0].endswith(".bin")
-    facts = loading.describe(path, allow_pickle=pickled)
+    with reading(f"{path / 'config.json'} describes no model that can be built"), untrusted.bounded(path, tensors):
+        facts = loading.describe(path, allow_pickle=pickled)
     parameters = sum(facts["stored"].values())
     row |= {"format": "transformers", "parameters": parameters, "allow_pickle": pickled}
     said = [
@@ -130,7 +133,7 @@ def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
 
 def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     from huggingface_hub import HfApi
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     try:
         with hub.told(place):
@@ -138,6 +141,8 @@ def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     except SourceError as error:
         raise SourceError(f"{place} is no file or folder here, so it was looked up on the hub. {error}") from error
     used = conversion.transformers_files([file.rfilename for file in info.siblings], allow_pickle)
+    said, _ = _configuration(lambda: PreTrainedConfig.get_config_dict(place, revision=info.sha), place)
+    untrusted.check_counts(f"{place}: config.json", said, 0)
     config = _configuration(lambda: AutoConfig.from_pretrained(place, revision=info.sha), place)
     pickled = not any(name.endswith(".safetensors") for name in used)
     weights = [
@@ -172,13 +177,13 @@ def _most(config) -> dict[str, int]:
     return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
-def _configuration(read, place: str):
-    try:
-        return read()
-    except (ValueError, OSError, KeyError) as error:
-        raise SourceError(
-            f"{place}: transformers cannot build this model from its config.json ({stored.reason(error)})."
-        ) from error
+def _configuration(read: Callable[[], T], place: str) -> T:
+    problem = f"{place}: transformers cannot build this model from its config.json"
+    with reading(problem):
+        try:
+            return read()
+        except (ValueError, OSError, KeyError) as error:
+            raise SourceError(f"{problem} ({stored.reason(error)}).") from error
 
 
 def kind_of(config) -> str:

@@ -9,16 +9,17 @@ from essential_sparsity.acquire.archives import SourceError
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
 PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow starts a program for it
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # formats of one picture, or of several frames or pages
 
 
 def opened(encoded: bytes, name: str) -> Image.Image:
     """The image of these bytes, its header checked, not decoded. Raises SourceError, by the name, for what has no one look."""
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         frames = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
     except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        why = "no image that Pillow knows, or cut short" if isinstance(error, UnidentifiedImageError) else error
+        why = f"no image of {', '.join(FORMATS)}, or cut short" if isinstance(error, UnidentifiedImageError) else error
         raise SourceError(f"{name} cannot be decoded ({why}). Save it again, or take it out.") from error
     if frames > 1:
         raise SourceError(

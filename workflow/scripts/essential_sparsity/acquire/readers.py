@@ -2,8 +2,8 @@
 
 A reader takes the folder of the data and the names below it that hold them, and opens each by its literal name. Its column
 `item` is a text that stays with a row whatever the order of rows: the source's own id, or the place in its file. Labels are
-text or categories, images the bytes of an image file. From a malformed file come SourceError, or the KeyError, IndexError,
-TypeError, ValueError or EOFError of parsing it.
+text or categories, images the bytes of an image file. From a malformed file comes SourceError, or what a library raises
+(`refusal.reading` names the file).
 """
 
 import json
@@ -15,17 +15,23 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
 from essential_sparsity.acquire import greys, splits, texts
-from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire.archives import SourceError, bomb, most_bytes
 from essential_sparsity.acquire.frames import concatenated, joined
+from essential_sparsity.acquire.refusal import reading
 
 Reader = Callable[[Path, list[str]], pd.DataFrame]
 DEFINITION = ".yaml"  # of tasks of lm-eval
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
 NO_SIDE = "a rating between -1 and 1 takes no side"
+PIECE = 1024  # rows of a Parquet file that are read at once
+PARQUET_ALWAYS = 1 << 30  # bytes that any Parquet file may become
+ROWS = 1 << 24  # that any Parquet file may have
+ROWS_OF_BYTE = 4  # that a byte of one may stand for
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
 
 
@@ -126,25 +132,44 @@ def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
 
 def parquet(path: Path) -> pd.DataFrame:
     """A Parquet file as a frame of numbers, text, categories and bytes."""
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path.name} is not readable as parquet ({error}).") from error
-    return plain(table, path.name)
+    return plain(_parquet(path), path.name)
+
+
+def _parquet(path: Path) -> pa.Table:
+    """The table of a Parquet file, read in pieces until it becomes out of all proportion. Raises SourceError."""
+    most = max(most_bytes(path.stat().st_size), PARQUET_ALWAYS)
+    with reading(f"{path.name} is not readable as parquet"), pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > max(ROWS, path.stat().st_size * ROWS_OF_BYTE):
+            raise bomb(path.name, most)
+        pieces, held = [], 0
+        for piece in file.iter_batches(PIECE):
+            held += piece.nbytes + sum(map(_spelt_out, piece.columns))
+            if held > most:
+                raise bomb(path.name, most)
+            pieces.append(piece)
+        return pa.Table.from_batches(pieces, file.schema_arrow)
+
+
+def _spelt_out(column: pa.Array) -> int:
+    """Bytes of the texts of a column that names them by their numbers in a dictionary; 0 of another column."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    kind = column.type.value_type
+    if not any(known(kind) for known in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
+        return 0
+    return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
 
 
 def arrow(path: Path) -> pd.DataFrame:
     """An Arrow file or stream, as `save_to_disk` of the `datasets` library writes them; as `parquet`."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            try:
-                table = pa.ipc.open_stream(source).read_all()
-            except pa.ArrowInvalid:
-                source.seek(0)
-                table = pa.ipc.open_file(source).read_all()
-            return plain(table, path.name)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path.name} is not readable as arrow ({error}).") from error
+    with reading(f"{path.name} is not readable as arrow"), pa.memory_map(str(path)) as source:
+        try:
+            table = pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)  # places outside of the file are read where they point
+        return plain(table, path.name)
 
 
 def plain(table: pa.Table, name: str) -> pd.DataFrame:
@@ -200,7 +225,7 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
         name = re.sub(r"-[0-9]{5}-of-[0-9]{5}.*$", "", path.name.split(".")[0])
         suffix = path.suffix.lower()
         if suffix == ".parquet":
-            rows = pq.ParquetFile(path).read().to_pylist()
+            rows = _parquet(path).to_pylist()
         elif is_definition(path.name):
             name, rows = "yaml", [texts.text_of(path)]
         else:

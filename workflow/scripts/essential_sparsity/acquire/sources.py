@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from essential_sparsity import files
-from essential_sparsity.acquire import archives, hub
+from essential_sparsity.acquire import archives, hub, untrusted
 from essential_sparsity.acquire.archives import Choose, SourceError
 
 MANIFEST_VERSION = 1
@@ -104,11 +104,10 @@ def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str 
 
 
 def _from_path(path: Path, choose: Choose) -> Fetched:
-    if path.is_file():
-        return Fetched(path.parent, choose([path.name]))
-    if not path.is_dir():
+    if not path.exists():
         raise SourceError(f"{path} does not exist. Correct the column id: it is relative to the repository's root.")
-    return Fetched(path, choose(files.names_under(path)))
+    folder, names = (path, files.names_under(path)) if path.is_dir() else (path.parent, [path.name])
+    return Fetched(folder, untrusted.regular(folder, choose(names)))
 
 
 # ---- registry packages -----------------------------------------------------------------------------------------------

@@ -7,12 +7,10 @@ UTF-8, with or without a byte-order mark, perhaps in gzip. Cells stay the text t
 
 import contextlib
 import csv
-import gzip
 import io
 import json
 import re
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,22 +20,19 @@ import pandas as pd
 import pyarrow as pa
 
 from essential_sparsity import files
-from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire.archives import SourceError, gunzipped
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 LFS_POINTER = b"version https://git-lfs"
 SAVE_AS_UTF8 = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
+CELLS = 1 << 24  # of any table
+CELLS_OF_BYTE = 16  # of a table whose objects lack most keys
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writes a cell
 
 
 def text_of(path: Path) -> str:
     """The text of a file, unpacked where its name ends in `.gz`, without its byte-order mark. Raises SourceError."""
-    data = path.read_bytes()
-    if path.name.lower().endswith(".gz"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{path.name} cannot be unpacked with gzip ({error}).") from error
+    data = gunzipped(path) if path.name.lower().endswith(".gz") else path.read_bytes()
     if data.startswith(LFS_POINTER):
         raise SourceError(f"{path.name} is a pointer of Git LFS, not the data. Fetch them with `git lfs pull`.")
     if data.startswith(UTF16) or b"\0" in data:
@@ -142,6 +137,11 @@ def records(path: Path) -> pd.DataFrame:
     """A `.json` or `.jsonl` file of objects, with a column for every key; what an object lacks is null. SourceError."""
     rows = objects(path)
     names = dict.fromkeys(name for _, row in rows for name in row)
+    if len(names) * len(rows) > max(CELLS, CELLS_OF_BYTE * path.stat().st_size):
+        raise SourceError(
+            f"{path.name} holds {len(rows):,} objects with {len(names):,} keys in all, hardly one of them in two objects; the format json "
+            "expects the same keys in each. Write what differs from object to object as a value."
+        )
     columns = {}
     for name in names:
         values = [row.get(name) for _, row in rows]
@@ -194,3 +194,7 @@ def _parsed(text: str, name: str, place: str) -> Any:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise SourceError(f"{name}{place}: not readable as json ({error}).") from error
+    except RecursionError as error:
+        raise SourceError(
+            f"{name}{place}: not readable as json: lists or objects lie too deep in each other."
+        ) from error

@@ -14,6 +14,7 @@ from essential_sparsity.study.configuration import ConfigError, check, hint, loa
 
 SOURCE = ("source", "id", "revision", "format", "columns")  # of a data set: where its rows come from
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def parse_cell(text: str, types: list[str]) -> Any:
@@ -78,6 +79,11 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
                 f"{path}, line {number}: {len(cells)} cells under {len(header)} columns; columns are separated by single tabs."
             )
         cells += [""] * (len(header) - len(cells))
+        if unseen := [place for place, cell in enumerate(cells) if UNSEEN.search(cell.strip())]:
+            raise ConfigError(
+                f"{path}, line {number}, column {header[unseen[0]]}: {cells[unseen[0]][:60]!a} holds a character that nobody sees: one that "
+                "controls a terminal, or turns the text after it around. Type the cell anew."
+            )
         row = dict.fromkeys(properties)
         row |= {column: parse_cell(cell, types[column]) for column, cell in zip(header, cells, strict=True)}
         check(row, schema, f"{path}, line {number}", "column")

@@ -150,14 +150,16 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
         return IMAGENET_MEAN, IMAGENET_STD
     try:
         with quiet():
-            processor = _processor_class(Path(folder) / stored[0]).from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            known = _processor_class(Path(folder) / stored[0])
+            processor = known.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        normal = bool(getattr(processor, "do_normalize", False))
+        values = [getattr(processor, name, None) for name in ("image_mean", "image_std")]
+        mean, std = (np.ravel(value).astype(np.float64) if normal else np.ravel(value) for value in values)
+    except Exception as error:  # whatever a stranger's file leads its readers to
         raise TaskError(
             f"{folder}: transformers cannot read the image processor of {', '.join(stored)} ({error})."
         ) from error
     odd = [option for option in UNUSUAL if getattr(processor, option, None)]
-    mean, std = (np.ravel(getattr(processor, name, None)) for name in ("image_mean", "image_std"))
-    normal = bool(getattr(processor, "do_normalize", False))
     if odd or (normal and not (mean.size in (1, 3) and std.size in (1, 3) and np.all(std.astype(float) > 0))):
         raise TaskError(
             f"{folder}: the image processor of {', '.join(stored)} asks for what is not done here "
