@@ -7,6 +7,14 @@ localrules:
     write_provenance,
 
 
+MANIFESTS = there(
+    [
+        *(f"{STORE}/checkpoints/{name}/manifest.json" for name in STUDY.named_models),
+        *(f"{STORE}/datasets/{name}/manifest.json" for name in STUDY.used_datasets),
+    ]
+)
+
+
 rule tabulate_grid:
     output:
         grid=f"{OUT}/grid.parquet",
@@ -131,19 +139,9 @@ rule write_provenance:
         results=[
             *(f"{OUT}/tables/{table}.parquet" for table in study_tables()),
             *([f"{OUT}/claims.html"] if STUDY.claims else []),
+            f"{OUT}/explorer.html",
         ],
-        manifests=there(
-            [
-                *(
-                    f"{STORE}/checkpoints/{name}/manifest.json"
-                    for name in STUDY.named_models
-                ),
-                *(
-                    f"{STORE}/datasets/{name}/manifest.json"
-                    for name in STUDY.used_datasets
-                ),
-            ]
-        ),
+        manifests=MANIFESTS,
     output:
         crate=f"{OUT}/ro-crate-metadata.json",
     log:

@@ -766,7 +766,6 @@
     said.focus();
   });
   const restored = () => { state = parse(); render(); };
-  addEventListener("popstate", restored);
   addEventListener("hashchange", restored);
   scheme.addEventListener("change", render);
   const print = (now) => {

@@ -10,7 +10,9 @@ from essential_sparsity.figures import explorer
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grid", required=True, help="table of the grid; the manifests and items that it names are read")
+    parser.add_argument(
+        "--grid", required=True, help="table of the grid; the manifests and items that it names are read"
+    )
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="tables of the study that are shown")
     parser.add_argument("--study", required=True, help="name of the study, for the title")
     parser.add_argument(

@@ -12,7 +12,7 @@ def marks(items: pd.DataFrame) -> pd.DataFrame | None:
     for column in ("score", "second_score"):
         values = items[column].astype("float64")
         if len(items) and values.isin([0, 1]).all():
-            return items.assign(mark=values).pivot(index="item", columns="sparsity", values="mark")
+            return items.assign(mark=values).pivot_table(index="item", columns="sparsity", values="mark")
     return None
 
 
@@ -25,4 +25,6 @@ def first_wrong(found: pd.DataFrame) -> pd.Series:
     wrong = right == 0
     turned = wrong[wrong.any(axis=1)]
     order = pd.DataFrame({"sparsity": turned.idxmax(axis=1).astype("float64"), "stays": -turned.sum(axis=1)})
-    return order.rename_axis("item").reset_index().sort_values(["sparsity", "stays", "item"]).set_index("item")["sparsity"]
+    return (
+        order.rename_axis("item").reset_index().sort_values(["sparsity", "stays", "item"]).set_index("item")["sparsity"]
+    )

@@ -85,7 +85,9 @@ def curves(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     """
     means = level_means(runs)
     if means.empty:
-        return pd.DataFrame(columns=[*CURVE, "metric", "headline", "sparsity", "value", "low", "high", "n_seeds", "notes"])
+        return pd.DataFrame(
+            columns=[*CURVE, "metric", "headline", "sparsity", "value", "low", "high", "n_seeds", "notes"]
+        )
     key = ["model", "task", "metric", "pattern", "sparsity"]
     means = means.merge(_noted(runs), on=["model", "task", "pattern", "sparsity"], how="left")
     rows = []
@@ -96,7 +98,10 @@ def curves(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
         rows.append(
             {"model": model, "task": task, "pattern": pattern, "metric": metric}
             | {"sparsity": own["sparsity"].tolist(), "value": own["quality"].map(value).tolist()}
-            | {"low": [low for low, _ in ends] if several else None, "high": [high for _, high in ends] if several else None}
+            | {
+                "low": [low for low, _ in ends] if several else None,
+                "high": [high for _, high in ends] if several else None,
+            }
             | {"n_seeds": own["n_seeds"].tolist()}
             | {"notes": {str(place): note for place, note in enumerate(own["note"]) if isinstance(note, str)} or None}
         )
@@ -118,7 +123,11 @@ def _noted(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for values, own in told.groupby(key, sort=True):
         collapsed = own.dropna(subset="collapsed").drop_duplicates("seed")
-        notes = [f"{int(own['keep'].iloc[0])} of every {int(own['group'].iloc[0])} kept"] if own["group"].notna().all() else []
+        notes = (
+            [f"{int(own['keep'].iloc[0])} of every {int(own['group'].iloc[0])} kept"]
+            if own["group"].notna().all()
+            else []
+        )
         if len(collapsed):
             seeds = own["seed"].nunique()
             notes.append(
@@ -134,7 +143,9 @@ def _within(
     """The first rows whose sizes come to no more than `most`; what is left out is said."""
     kept = frame[sizes.cumsum() <= most]
     if gone := len(frame) - len(kept):
-        left_out.append(f"{gone:,} of {len(frame):,} {what} are not on this page, which has bounds: tables/{table}.parquet has all.")
+        left_out.append(
+            f"{gone:,} of {len(frame):,} {what} are not on this page, which has bounds: tables/{table}.parquet has all."
+        )
     return kept.reset_index(drop=True)
 
 
@@ -159,13 +170,11 @@ def _limit(knee: Mapping[str, Any]) -> float | None:
 
 def _said(knee: Mapping[str, Any]) -> str:
     """`52.1 % (95 % interval 30–70 %)`; the levels that hold it where there is no interval; why there is none."""
-    if pd.isna(knee["essential_sparsity"]):
-        text = str(knee["reason"]).partition(":")[0]
-    else:
-        text = summary.essential(knee)
+    none = pd.isna(knee["essential_sparsity"])
+    text = str(knee["reason"]).partition(":")[0] if none else summary.essential(knee)
     if pd.notna(knee["essential_sparsity_low"]):
         return f"{text} (95 % interval {summary.interval(knee['essential_sparsity_low'], knee['essential_sparsity_high'])})"
-    if pd.notna(knee["essential_sparsity"]) and not summary.coarse(knee):
+    if not none and not summary.coarse(knee):
         return f"{text} (between {summary.interval(knee['bracket_low'], knee['bracket_high'])})"
     return text
 
@@ -191,7 +200,9 @@ def layers(table: pd.DataFrame, left_out: list[str]) -> dict[str, Any]:
     for model, own in table.groupby("model", sort=True):
         roles = own.sort_values(["sublayer", "layer"], kind="stable").drop_duplicates("role")
         grids = {
-            key: level.pivot_table(index="role", columns="layer", values=["n", "pruned"], aggfunc="sum").reindex(roles["role"])
+            key: level.pivot_table(index="role", columns="layer", values=["n", "pruned"], aggfunc="sum").reindex(
+                roles["role"]
+            )
             for key, level in own.groupby(["pattern", "sparsity"], sort=True)
         }
         one = next(iter(grids.values()))["n"]
@@ -268,7 +279,9 @@ def items(
             | {"items": shown.index.tolist(), "marks": [_digits(marks.loc[item]) for item in shown.index]}
         )
     if unread:
-        left_out.append(f"The items of {unread:,} curves were not read for this page, which has bounds: results/store/items has all.")
+        left_out.append(
+            f"The items of {unread:,} curves were not read for this page, which has bounds: results/store/items has all."
+        )
     return found, none
 
 

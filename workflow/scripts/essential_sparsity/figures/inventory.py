@@ -18,7 +18,9 @@ ABSENT = {  # tables that not every study has -> what it would take
 }
 
 
-def inventory(found: Mapping[str, pd.DataFrame], grid: pd.DataFrame, labels: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+def inventory(
+    found: Mapping[str, pd.DataFrame], grid: pd.DataFrame, labels: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
     """The tables of the page, in its order: `title`, `columns`, `rows`, and `note`, of what is left out.
 
     `found`: name -> table of the study; `labels`: {"models": {id: name}, "tasks": {id: name}}.
@@ -33,8 +35,18 @@ def inventory(found: Mapping[str, pd.DataFrame], grid: pd.DataFrame, labels: Map
     if "references" in found:
         columns = ["model", "task", "pattern", "sparsity", "seed", "metric", "expected", "found", "agrees", "source"]
         parts.append(_part("Reference values", columns, _references(found["references"])))
-    told = [[row.model, row.task, row.pattern, f"{100 * row.sparsity:g} %", row.seed, row.reason] for row in missing.itertuples()]
-    parts.append(_part("Missing runs", ["model", "task", "pattern", "sparsity", "seed", "why"], told, "No run of the grid is missing."))
+    told = [
+        [row.model, row.task, row.pattern, f"{100 * row.sparsity:g} %", row.seed, row.reason]
+        for row in missing.itertuples()
+    ]
+    parts.append(
+        _part(
+            "Missing runs",
+            ["model", "task", "pattern", "sparsity", "seed", "why"],
+            told,
+            "No run of the grid is missing.",
+        )
+    )
     absent = [[name, f"takes {what}"] for name, what in ABSENT.items() if not len(found.get(name, ()))]
     parts.append(_part("Not in this study", ["table", "why"], absent, "All that this page can show was collected."))
     return parts
@@ -99,7 +111,9 @@ def _datasets(grid: pd.DataFrame) -> list[list[Any]]:
         said = files.read_json(path)
         counts = ", ".join(f"{split}: {number:,}" for split, number in (said.get("n_rows") or {}).items())
         told = reports.lines(said["report"]) if said.get("report") else []
-        rows.append([said.get("dataset") or Path(path).parent.name, by, *_origin(said), counts or "–", "\n".join(told) or "–"])
+        rows.append(
+            [said.get("dataset") or Path(path).parent.name, by, *_origin(said), counts or "–", "\n".join(told) or "–"]
+        )
     return rows
 
 
@@ -112,8 +126,9 @@ def _origin(said: Mapping[str, Any]) -> list[str]:
 
 
 def _references(table: pd.DataFrame) -> list[list[Any]]:
-    return [
-        [row.model, row.task, row.pattern, f"{100 * row.sparsity:g} %", row.seed, row.metric, f"{row.value:g} ± {row.tolerance:g}"]
-        + ["undefined" if pd.isna(row.found) else f"{row.found:.4g}", "yes" if row.agrees else "no", row.source]
-        for row in table.itertuples()
-    ]
+    found = []
+    for row in table.itertuples():
+        key = [row.model, row.task, row.pattern, f"{100 * row.sparsity:g} %", row.seed, row.metric]
+        value = "undefined" if pd.isna(row.found) else f"{row.found:.4g}"
+        found.append([*key, f"{row.value:g} ± {row.tolerance:g}", value, "yes" if row.agrees else "no", row.source])
+    return found
