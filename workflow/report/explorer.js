@@ -91,7 +91,7 @@
     const shown = rows.slice(0, ROWS);
     const numeric = (column) => rows.some((row) => typeof column.of(row) === "number");
     const numbers = columns.map(numeric);
-    const head = element("tr", {}, ...columns.map((column) => element("th", { scope: "col" }, column.name)));
+    const head = element("tr", {}, ...columns.map((column, at) => element("th", { scope: "col", class: numbers[at] ? "number" : null }, column.name)));
     const body = shown.map((row) =>
       element("tr", {}, ...columns.map((column, at) => {
         const value = column.of(row);
@@ -244,7 +244,7 @@
   }));
   const POINT = columns("model", "task", "pattern", "metric", "sparsity", "value", "low", "high", "n_seeds", "note");
   const KNEE = columns("model", "task", "pattern", "metric", "essential_sparsity", "essential_sparsity_low", "essential_sparsity_high", "bracket_low",
-    "bracket_high", "last_compliant", "kneedle", "hinge", "dense", "epsilon", "metric_at_knee", "n_items", "n_seeds_min", "n_seeds_max", "n_missing", "notes", "reason");
+    "bracket_high", "notes", "last_compliant", "kneedle", "hinge", "dense", "epsilon", "metric_at_knee", "n_items", "n_seeds_min", "n_seeds_max", "n_missing", "reason");
   const pointsOfPanel = (rows) => {
     const dense = new Map(rows.map(denseOf).filter(Boolean).map((row) => [key(row.model, row.task), row]));
     return [...dense.values(), ...rows].flatMap(pointsOf);
@@ -269,6 +269,16 @@
     }
     const room = (most - least || Math.abs(most) || 1) * 0.06;
     return { range: [least - room, most + room], note: null };
+  };
+  // 1, 2, 5 of each decade; round steps on a short axis
+  const logTicks = ([from, to]) => {
+    const [low, high] = [10 ** from, 10 ** to];
+    const decades = Array.from({ length: Math.ceil(to) - Math.floor(from) + 1 }, (_, at) => 10 ** (Math.floor(from) + at));
+    const round = decades.flatMap((decade) => [1, 2, 5].map((digit) => digit * decade)).filter((tick) => tick >= low && tick <= high);
+    if (round.length >= 3) return round.length <= 8 ? round : round.filter((tick) => decades.includes(tick));
+    const rough = (high - low) / 4;
+    const step = [1, 2, 5, 10].map((digit) => digit * 10 ** Math.floor(Math.log10(rough))).find((one) => one >= rough);
+    return Array.from({ length: 6 }, (_, at) => (Math.ceil(low / step) + at) * step).filter((tick) => tick <= high);
   };
   const curvePanel = (rows) => {
     const { metric } = rows[0];
@@ -328,7 +338,7 @@
         traces,
         layout: {
           xaxis: { range: [-2, last + 2], title: { text: "Sparsity (% of prunable weights pruned)" }, anchor: "y2", showgrid: false },
-          yaxis: { domain: [strip / (height - 52) + 0.02, 1], range, type: DATA.metrics[metric].log ? "log" : "linear", title: { text: escaped(LABELS.metric(metric) + kind), standoff: 6 }, nticks: 6, dtick: undefined, automargin: true },
+          yaxis: { domain: [strip / (height - 52) + 0.02, 1], range, type: DATA.metrics[metric].log ? "log" : "linear", title: { text: escaped(LABELS.metric(metric) + kind), standoff: 6 }, nticks: 6, automargin: true, ...(DATA.metrics[metric].log ? { tickmode: "array", tickvals: logTicks(range), ticktext: logTicks(range).map((tick) => String(Number(tick.toPrecision(6)))) } : {}) },
           yaxis2: { domain: [0, strip / (height - 52)], range: [0.6 - rows.length, 0.6], showticklabels: false, showgrid: false },
           shapes,
         },
@@ -404,7 +414,7 @@
         traces,
         layout: {
           xaxis: { range: [-2, last + 3], title: { text: "Sparsity (% of prunable weights pruned)" }, showgrid: false },
-          yaxis: { title: { text: escaped(`Difference${unit ? ` (${unit})` : ""}, positive: the first is better`), standoff: 6, font: { size: 11 } }, automargin: true },
+          yaxis: { title: { text: escaped(`Difference${unit ? ` (${unit})` : ""}`), standoff: 6 }, nticks: 6, automargin: true },
           shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: look().text, width: 1, dash: "dash" }, layer: "below" }],
         },
       };
@@ -456,7 +466,7 @@
     return element("section", { class: "panel wide" }, element("h3", {}, "Which curve drops later"),
       element("p", { class: "soft" }, "Difference of two essential sparsities with its 95 % interval, both curves' gaps between levels in it. Dotted: the interval ends beyond the levels. Coloured: told apart."),
       chart(70 + 24 * rows.length, `Differences of essential sparsities of ${count(rows.length, "pair")}; ${told} are told apart. The rows are in the table below.`, make),
-      element("ol", { class: "soft" }, ...rows.map((row) => element("li", {}, `${comparedName(row)} (${LABELS.metric(row.metric)}): ${row.difference === null ? "no number" : `${points(row.difference)} points`}, ${row.low === null && row.high === null ? "no interval" : interval(row.low, row.high, points)}`))),
+      element("ol", { class: "soft key" }, ...rows.map((row) => element("li", {}, `${comparedName(row)} (${LABELS.metric(row.metric)}): ${row.difference === null ? "no number" : `${points(row.difference)} points`}, ${row.low === null && row.high === null ? "no interval" : interval(row.low, row.high, points)}`))),
       folded(`Rows of this chart (${rows.length})`, () => table("Comparisons, from table comparisons", COMPARISON, rows)));
   };
   const pairs = {
@@ -479,7 +489,7 @@
       downloads([["differences", DIFFERENCE, shown.flat()], ["comparisons", COMPARISON, listed]]);
       area.append(element("h2", {}, "At each sparsity"));
       if (shown.length) {
-        area.append(element("p", { class: "soft" }, "How much better the first pattern is than the second, with 95 % intervals; wide and pale: the mean over a range of levels."), element("div", { class: "panels" }, ...shown.map(differencePanel)));
+        area.append(element("p", { class: "soft" }, "How much better the first pattern is than the second (above 0: the first is better), with 95 % intervals; wide and pale: the mean over a range of levels."), element("div", { class: "panels" }, ...shown.map(differencePanel)));
       } else {
         area.append(nothing(DIFFERENT.length ? "No paired difference is of what is chosen above." : "This study has no paired differences: they take lottery tickets, or a pattern beside one that it is compared with (random beside global, Wanda beside layerwise, …)."));
       }
@@ -617,7 +627,7 @@
     draw() {
       const found = [...document.querySelectorAll("#data table")].map((one) => {
         const names = [...one.tHead.rows[0].cells].map((head) => head.textContent);
-        return [one.dataset.name, names.map((name, at) => ({ name, of: (row) => row[at] })), [...one.tBodies[0].rows].map((row) => [...row.cells].map((own) => own.textContent))];
+        return [one.dataset.name, names.map((name, at) => ({ name, of: (row) => row[at] })), [...one.tBodies[0].rows].map((row) => [...row.cells].map((own) => own.dataset.value ?? own.textContent))];
       });
       downloads(found);
       return "What was evaluated, as tables.";

@@ -4,7 +4,7 @@ Nothing is worked out here that figures and tables do not hold. A page has bound
 so, in words.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from essential_sparsity.tables import runs as run_tables
 
 POINTS = 20_000  # of curves
 PAIRS = 2_000  # comparisons, and rows of differences
-CELLS = 40_000  # of heat maps of layers
-ITEM_ROWS = 3_000_000  # of the table of items, that are read
-ITEM_MARKS = 100_000  # of items that are listed, over all curves
+CELLS = 35_000  # of heat maps of layers
+ITEM_ROWS = 1_500_000  # of the table of items, that are read
+ITEM_MARKS = 60_000  # of items that are listed, over all curves
 ITEMS = 40  # listed of a curve
 CURVE = ["model", "task", "pattern"]
 SYMBOLS = {  # markers of the figures as plotly calls them
@@ -199,22 +199,19 @@ def layers(table: pd.DataFrame, left_out: list[str]) -> dict[str, Any]:
     models, levels = {}, []
     for model, own in table.groupby("model", sort=True):
         roles = own.sort_values(["sublayer", "layer"], kind="stable").drop_duplicates("role")
-        grids = {
-            key: level.pivot_table(index="role", columns="layer", values=["n", "pruned"], aggfunc="sum").reindex(
-                roles["role"]
-            )
-            for key, level in own.groupby(["pattern", "sparsity"], sort=True)
-        }
-        one = next(iter(grids.values()))["n"]
-        models[model] = {
-            "roles": one.index.tolist(),
-            "sublayers": roles["sublayer"].tolist(),
-            "layers": one.columns.tolist(),
-            "n": _cells(one),
-        }
+        blocks = sorted(own["layer"].unique().tolist())
+        places = pd.MultiIndex.from_product([roles["role"], blocks])
+        weights, pruned = (
+            own.pivot_table(
+                index=["pattern", "sparsity"], columns=["role", "layer"], values=column, aggfunc="sum"
+            ).reindex(columns=places)
+            for column in ("n", "pruned")
+        )
+        models[model] = {"roles": roles["role"].tolist(), "sublayers": roles["sublayer"].tolist(), "layers": blocks}
+        models[model]["n"] = _cells(weights.iloc[0])
         levels += [
-            {"model": model, "pattern": pattern, "sparsity": sparsity, "pruned": _cells(grid["pruned"])}
-            for (pattern, sparsity), grid in grids.items()
+            {"model": model, "pattern": pattern, "sparsity": sparsity, "pruned": _cells(row)}
+            for (pattern, sparsity), row in pruned.iterrows()
         ]
     kept = _thinned(levels, sum(len(level["pruned"]) for level in levels))
     if len(kept) < len(levels):
@@ -232,9 +229,9 @@ def _thinned(levels: list[dict], n_cells: int) -> list[dict]:
     return [levels[place] for place in chosen]
 
 
-def _cells(grid: pd.DataFrame) -> list[int | None]:
-    """Row by row; null where a block has no such matrix."""
-    return [None if np.isnan(value) else int(value) for value in grid.to_numpy(float).ravel()]
+def _cells(row: pd.Series) -> list[int | None]:
+    """Role by role; null where a block has no such matrix."""
+    return [None if np.isnan(value) else int(value) for value in row]
 
 
 def items(
@@ -248,8 +245,9 @@ def items(
     read = read or run_tables.items(grid)
     places = grid[[*run_tables.KEY, "items"]]
     found, none, rows_read, listed, unread, scored = [], [], 0, 0, 0, set()
-    for model, task, pattern in _by_pattern(runs):
-        own = _of_one_seed(runs, model, task, pattern)
+    levels_of = dict(list(runs[[*run_tables.KEY, "n_items", "items_sha256"]].drop_duplicates().groupby(CURVE)))
+    for model, task, pattern in _by_pattern(levels_of):
+        own = _of_one_seed(levels_of.get((model, task, "dense")), levels_of[model, task, pattern])
         if own is None:
             none.append(f"{model} on {task}, {pattern}: no seed has a dense run beside it.")
             continue
@@ -289,19 +287,16 @@ def _digits(marks: pd.Series) -> str:
     return "".join("-" if np.isnan(mark) else str(int(mark)) for mark in marks)
 
 
-def _by_pattern(runs: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _by_pattern(curves: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """Curves, all of the first pattern first, so that bounds leave every model and task something."""
-    rank = {name: place for place, name in enumerate(looks(sorted(set(runs["pattern"]))))}
-    found = runs.loc[runs["pattern"] != "dense", CURVE].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(found, key=lambda curve: (rank[curve[2]], *curve))
+    rank = {name: place for place, name in enumerate(looks(sorted({pattern for _, _, pattern in curves})))}
+    return sorted((curve for curve in curves if curve[2] != "dense"), key=lambda curve: (rank[curve[2]], *curve))
 
 
-def _of_one_seed(runs: pd.DataFrame, model: str, task: str, pattern: str) -> pd.DataFrame | None:
-    """A row per level of a curve, dense too, of its lowest seed with both."""
-    own = runs[(runs["model"] == model) & (runs["task"] == task) & runs["pattern"].isin([pattern, "dense"])]
-    own = own.drop_duplicates(run_tables.KEY)
-    seeds = set(own.loc[own["pattern"] == "dense", "seed"]) & set(own.loc[own["pattern"] == pattern, "seed"])
-    return own[own["seed"] == min(seeds)] if seeds else None
+def _of_one_seed(dense: pd.DataFrame | None, pruned: pd.DataFrame) -> pd.DataFrame | None:
+    """A row per level of a curve, dense too, of its lowest seed that has both; None where none has."""
+    seeds = set() if dense is None else set(dense["seed"]) & set(pruned["seed"])
+    return pd.concat([part[part["seed"] == min(seeds)] for part in (dense, pruned)]) if seeds else None
 
 
 def known(value: Any) -> Any:

@@ -14,7 +14,7 @@ ABSENT = {  # tables that not every study has -> what it would take
     "comparisons": "pairs of curves that differ in their model or pattern",
     "differences": "lottery tickets, or a pattern beside one that it is compared with",
     "layers": "spectra of the checkpoints",
-    "references": "reference values (key references)",
+    "references": "reference values (the configuration's key references)",
 }
 
 
@@ -74,7 +74,7 @@ def _evaluated(runs: pd.DataFrame, grid: pd.DataFrame) -> list[list[Any]]:
                 ", ".join(sorted(set(asked["pattern"]) - {"dense"})),
                 asked.loc[asked["pattern"] != "dense", "sparsity"].nunique(),
                 asked["seed"].nunique(),
-                f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}" if counts else "–",
+                counts[0] if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}" if counts else "–",
                 len(there),
                 len(asked),
             ]
@@ -93,7 +93,7 @@ def _checkpoint(name: str, path: str, runs: pd.DataFrame, labels: Mapping[str, s
     if not Path(path).is_file():
         return [name, labels.get(name, name), f"{path} is not there", "–", "–", "–", "–", digest]
     said = files.read_json(path)
-    counts = [f"{said[key]:,}" if key in said else "–" for key in ("n_prunable", "n_total")]
+    counts = [said.get(key, "–") for key in ("n_prunable", "n_total")]
     return [name, labels.get(name, name), *_origin(said), said.get("dtype") or "–", *counts, digest]
 
 
