@@ -203,7 +203,9 @@
   const drawAll = () => {
     for (const { plot, make, height } of drawn) {
       const { traces, layout } = make();
-      Plotly.newPlot(plot, traces, layoutOf({ ...layout, height }), { displayModeBar: false, responsive: true, doubleClick: false });
+      // a page of paper is laid out after this
+      const paper = printing ? { width: plot.closest(".wide") ? 660 : 325 } : {};
+      Plotly.newPlot(plot, traces, layoutOf({ ...layout, height, ...paper }), { displayModeBar: false, responsive: !printing, doubleClick: false });
     }
   };
   const nothing = (text) => element("p", { class: "nothing" }, text);
@@ -245,6 +247,7 @@
   const POINT = columns("model", "task", "pattern", "metric", "sparsity", "value", "low", "high", "n_seeds", "note");
   const KNEE = columns("model", "task", "pattern", "metric", "essential_sparsity", "essential_sparsity_low", "essential_sparsity_high", "bracket_low",
     "bracket_high", "notes", "last_compliant", "kneedle", "hinge", "dense", "epsilon", "metric_at_knee", "n_items", "n_seeds_min", "n_seeds_max", "n_missing", "reason");
+  const KNEE_SHOWN = KNEE.slice(0, 10).concat(columns("dense")); // the download has the other readings too
   const pointsOfPanel = (rows) => {
     const dense = new Map(rows.map(denseOf).filter(Boolean).map((row) => [key(row.model, row.task), row]));
     return [...dense.values(), ...rows].flatMap(pointsOf);
@@ -337,7 +340,7 @@
       return {
         traces,
         layout: {
-          xaxis: { range: [-2, last + 2], title: { text: "Sparsity (% of prunable weights pruned)" }, anchor: "y2", showgrid: false },
+          xaxis: { range: [-2, last + 2], title: { text: "Sparsity (% of prunable weights pruned)", font: { size: 11.5 } }, anchor: "y2", showgrid: false },
           yaxis: { domain: [strip / (height - 52) + 0.02, 1], range, type: DATA.metrics[metric].log ? "log" : "linear", title: { text: escaped(LABELS.metric(metric) + kind), standoff: 6 }, nticks: 6, automargin: true, ...(DATA.metrics[metric].log ? { tickmode: "array", tickvals: logTicks(range), ticktext: logTicks(range).map((tick) => String(Number(tick.toPrecision(6)))) } : {}) },
           yaxis2: { domain: [0, strip / (height - 52)], range: [0.6 - rows.length, 0.6], showticklabels: false, showgrid: false },
           shapes,
@@ -375,7 +378,7 @@
         element("p", { class: "soft" }, "Lines are means over seeds, shaded where several were run: their range. Dashed: the dense model, grey: its tolerance. Diamonds and ticks mark the essential sparsity; at the foot, " +
           "wide and pale: the two levels that hold it, thin: its 95 % interval over items and seeds. The value of a point shows when it is pointed at, and stands in the table under each chart."),
         element("div", { class: "panels" }, ...shown.map(curvePanel)),
-        folded(`Essential sparsities of what is drawn (${knees.length})`, () => table("Essential sparsities, from table knees", KNEE, knees), true));
+        folded(`Essential sparsities of what is drawn (${knees.length})`, () => table("Essential sparsities, from table knees; the download has its other readings", KNEE_SHOWN, knees), true));
       const all = panels.reduce((sum, one) => sum + one.length, 0);
       return `${count(rows.length, "curve")} in ${count(shown.length, "chart")}${last > 1 ? ` are drawn, page ${page} of ${last}; ${all.toLocaleString("en")} are chosen` : " are drawn"}.`;
     },
@@ -413,7 +416,7 @@
       return {
         traces,
         layout: {
-          xaxis: { range: [-2, last + 3], title: { text: "Sparsity (% of prunable weights pruned)" }, showgrid: false },
+          xaxis: { range: [-2, last + 3], title: { text: "Sparsity (% of prunable weights pruned)", font: { size: 11.5 } }, showgrid: false },
           yaxis: { title: { text: escaped(`Difference${unit ? ` (${unit})` : ""}`), standoff: 6 }, nticks: 6, automargin: true },
           shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: look().text, width: 1, dash: "dash" }, layer: "below" }],
         },
@@ -430,6 +433,9 @@
   const comparedName = (row) => (row.between === "pattern"
     ? `${LABELS.model(row.model_a)} on ${LABELS.task(row.task)}: ${LABELS.pattern(row.pattern_a)} less ${LABELS.pattern(row.pattern_b)}`
     : `${LABELS.pattern(row.pattern_a)} on ${LABELS.task(row.task)}: ${LABELS.model(row.model_a)} less ${LABELS.model(row.model_b)}`);
+  const comparedIds = (row) => (row.between === "pattern"
+    ? `${row.model_a}, ${row.task}: ${row.pattern_a} less ${row.pattern_b}`
+    : `${row.pattern_a}, ${row.task}: ${row.model_a} less ${row.model_b}`);
   const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   const forest = (rows) => {
     const points = (value) => number(100 * value, 3);
@@ -456,7 +462,7 @@
           xaxis: { range: [-reach, reach], title: { text: narrow ? "Difference (points of sparsity)" : "Difference of essential sparsities (points of sparsity), right: the first drops later" } },
           yaxis: {
             range: [0.6 - rows.length, 0.6], automargin: !narrow, showgrid: false, tickmode: "array", tickvals: rows.map((_, at) => -at),
-            ticktext: rows.map((row, at) => (narrow ? String(at + 1) : escaped(`${at + 1}. ${short(comparedName(row), 70)}`))), ticklabelposition: narrow ? "inside" : "outside",
+            ticktext: rows.map((row, at) => (narrow ? String(at + 1) : escaped(`${at + 1}. ${short(comparedIds(row), 70)}`))), ticklabelposition: narrow ? "inside" : "outside",
           },
           shapes: [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: 0, x1: 0, line: { color: look().text, width: 1, dash: "dash" }, layer: "below" }],
         },
@@ -586,7 +592,7 @@
       const ticks = pruned.map((level) => `${Number((100 * level).toFixed(1))}`);
       const bars = () => ({
         traces: [{ type: "bar", x: pruned.map((_, at) => at), y: curve.first, meta: "first", marker: { color: tint(WRONG) }, hoverinfo: "text", hovertext: counts.map((row) => lines(`sparsity ${percent(row.sparsity)}`, `${count(row.turn_wrong_first, "item turns", "items turn")} wrong first`)) }],
-        layout: { xaxis: { title: { text: "Sparsity (% of prunable weights pruned)" }, tickmode: "array", tickvals: pruned.map((_, at) => at), ticktext: ticks, showgrid: false }, yaxis: { title: { text: "Items" }, rangemode: "tozero", automargin: true } },
+        layout: { xaxis: { title: { text: "Sparsity (% of prunable weights pruned)", font: { size: 11.5 } }, tickmode: "array", tickvals: pruned.map((_, at) => at), ticktext: ticks, showgrid: false }, yaxis: { title: { text: "Items" }, rangemode: "tozero", automargin: true } },
       });
       const marks = () => ({
         traces: [{
@@ -596,15 +602,15 @@
         }],
         layout: {
           margin: { l: 8, r: 8, t: 8, b: 44 },
-          xaxis: { title: { text: "Sparsity (% of prunable weights pruned)" }, tickmode: "array", tickvals: curve.levels.map((_, at) => at), ticktext: ["dense", ...ticks], showgrid: false },
+          xaxis: { title: { text: "Sparsity (% of prunable weights pruned)", font: { size: 11.5 } }, tickmode: "array", tickvals: curve.levels.map((_, at) => at), ticktext: ["dense", ...ticks], showgrid: false },
           yaxis: { tickmode: "array", tickvals: rows.map((_, at) => -at), ticktext: rows.map((row) => escaped(short(row.item, 22))), automargin: true, showgrid: false, tickfont: { size: 10 } },
         },
       });
       const never = curve.right - curve.turned;
       const summed = `Of ${count(curve.n_items, "item")}, ${curve.right.toLocaleString("en")} are right when dense (seed ${curve.seed}); ${curve.turned.toLocaleString("en")} of these are wrong at some level, ${never.toLocaleString("en")} at none`;
       const left = curve.turned - rows.length;
-      area.append(element("p", { class: "soft" }, `${summed}. An item turns wrong first at the lowest sparsity at which it is wrong; it can be right again later.`),
-        element("div", { class: "panels" },
+      area.append(element("p", { class: "soft" }, `An item turns wrong first at the lowest sparsity at which it is wrong; it can be right again later.`),
+        element("div", { class: "panels loose" },
           element("section", { class: "panel" }, element("h3", {}, "At which sparsity items turn wrong first"), element("p", { class: "soft" }, title),
             chart(300, `How many items turn wrong first at each sparsity, ${title}: ${counts.map((row) => `${percent(row.sparsity)}: ${row.turn_wrong_first}`).join(", ")}.`, bars),
             folded(`Rows of this chart (${counts.length})`, () => table(`Items that turn wrong first, ${title}`, COUNTS, counts))),
@@ -777,11 +783,19 @@
   });
   const restored = () => { state = parse(); render(); };
   addEventListener("hashchange", restored);
-  scheme.addEventListener("change", render);
+  // drawn anew as it was, with the tables open that were open
+  const again = () => {
+    const open = [...area.querySelectorAll("details")].map((one) => one.open);
+    render();
+    [...area.querySelectorAll("details")].forEach((one, at) => {
+      if (open[at]) one.fill();
+      one.open = open[at];
+    });
+  };
+  scheme.addEventListener("change", again);
   const print = (now) => {
     printing = now;
-    render();
-    if (now) for (const one of document.querySelectorAll("details")) { one.fill?.(); one.open = true; }
+    again();
   };
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));
