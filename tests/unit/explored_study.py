@@ -193,7 +193,13 @@ def _different(models: dict, tasks: dict, patterns: dict, draw: np.random.Genera
         shared = [level for level in patterns[pattern] if level in patterns.get("global", ())]
         if pattern == "global" or not shared:
             continue
-        told = {"model": model, "task": task, "metric": metric, "pattern_a": pattern, "pattern_b": "global"}
+        told = {
+            "model": model,
+            "task": task,
+            "metric": METRICS[metric][-1],
+            "pattern_a": pattern,
+            "pattern_b": "global",
+        }
         for level in shared:
             numbers = {
                 "difference": -0.1234567 * level,

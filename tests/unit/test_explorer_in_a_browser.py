@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
+from essential_sparsity.figures import explorer
 
 MODELS = {"one": "Model One", "two": study.EVIL}
 TASKS = {"reviews": ("Reviews", "accuracy"), "text": ("Text <b>%{x}</b>", "perplexity")}
@@ -51,9 +52,8 @@ def shown(started, made):
 
 
 def click(page, text, within="document"):
-    page.run(
-        f"[...{within}.querySelectorAll('button, label, nav a')].find((one) => one.textContent.trim().startsWith({json.dumps(text)})).click()"
-    )
+    one = f"[...{within}.querySelectorAll('button, label, nav a')].find((one) => one.textContent.trim().startsWith({json.dumps(text)}))"
+    page.run(f"{one}.dispatchEvent(new MouseEvent('click', {{ bubbles: true, cancelable: true }}))")
 
 
 def choose(page, label, value):
@@ -77,8 +77,9 @@ def saved(page, name):
 def test_every_view_is_drawn_at_every_width_without_a_word(shown, made, width, scheme):
     shown.size(width)
     shown.scheme(scheme)
+    shown.open(made.home / "explorer.html")
     for view, charts in zip(VIEWS, (4, 5, 1, 2, 0), strict=True):
-        shown.open(made.home / "explorer.html", f"#view={view}")
+        click(shown, view.capitalize(), "document.querySelector('nav')")
         assert shown.run(f"{CHARTS}.length") == charts, view
         assert shown.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), view
         assert shown.run("document.querySelector('nav a[aria-current=page]').dataset.view") == view
@@ -199,7 +200,7 @@ def test_a_link_restores_the_view_and_so_does_going_back(shown, made):
     click(shown, "Layers")
     choose(shown, "Pattern", "random")
     layers = shown.run(SAID)
-    click(shown, "Data")
+    click(shown, "Data", "document.querySelector('nav')")
     shown.run("history.back()")
     shown.wait(f"{SAID} === {json.dumps(layers)}")
     shown.run("history.go(-2)")
@@ -236,7 +237,7 @@ def test_a_download_has_the_rows_that_are_shown(shown, made):
     knees = saved(shown, "knees")
     assert [row["pattern"] for row in knees] == ["global", "random", "nm4"] * 2
     assert shown.run("document.querySelectorAll('#view > details tbody tr').length") == 6
-    click(shown, "Data")
+    click(shown, "Data", "document.querySelector('nav')")
     assert [row["model"] for row in saved(shown, "checkpoints")] == ["one", "two"]
     assert saved(shown, "checkpoints")[1]["name"] == study.EVIL
 
@@ -295,13 +296,10 @@ def test_what_is_seen_has_words_too(shown):
         )
         assert all(role == "img" and len(text) > 30 and rows == 1 for role, text, rows in charts), view
     click(shown, "Curves")
-    knee = next(
-        row
-        for row in shown.run(
-            "[...document.querySelectorAll('.panel:first-child .legend li')].map((one) => one.textContent)"
-        )
-    )
-    assert knee in shown.run(f"{CHARTS}[0].getAttribute('aria-label')")
+    said = shown.run("[...document.querySelectorAll('.panel:first-child .legend li')].map((one) => one.textContent)")
+    described = shown.run(f"{CHARTS}[0].getAttribute('aria-label')")
+    assert len(said) == 3
+    assert all(text.split(": ")[1] in described for text in said)
 
 
 def test_on_paper_it_is_light_and_without_controls(shown, tmp_path):
@@ -325,22 +323,22 @@ def test_on_paper_it_is_light_and_without_controls(shown, tmp_path):
 
 def test_a_study_of_which_nothing_is_left_says_so(started, made, tmp_path):
     started.errors.clear()
-    kept = {name: made.table(name) for name in ("runs", "knees", "comparisons", "differences", "layers")}
-    try:
-        made.replace("runs", kept["runs"].assign(value=np.nan))
-        for name in ("knees", "comparisons", "differences", "layers"):
-            made.replace(name, tables.empty(name))
-        page = made.write(tmp_path / "empty.html")
-    finally:
-        for name, frame in kept.items():
-            made.replace(name, frame)
-    for view, told in (
-        ("curves", "No run of this study has a defined metric"),
-        ("pairs", "This study has no paired differences"),
-        ("layers", "The weights of no model of this study were measured"),
-        ("items", ""),
-        ("data", ""),
-    ):
-        started.open(page, f"#view={view}")
+    frames = {name: tables.empty(name) for name in ("knees", "comparisons", "layers", "missing_runs")}
+    frames["runs"] = made.table("runs").assign(value=np.nan)
+    grid = tables.read(made.home / "grid.parquet", "grid")
+    page = tmp_path / "empty.html"
+    page.write_text(
+        explorer.page(frames, grid.assign(items="gone"), "made", made.labels, study.TEMPLATE, study.SCRIPT),
+        encoding="utf-8",
+    )
+    started.open(page)
+    for view, told in {
+        "curves": "No run of this study has a defined metric",
+        "pairs": "This study has no paired differences",
+        "layers": "The weights of no model of this study were measured",
+        "items": "No curve of this study has items that are right or wrong.",
+        "data": "",
+    }.items():
+        click(started, view.capitalize(), "document.querySelector('nav')")
         assert told in started.run("document.getElementById('view').textContent")
     assert started.errors == []

@@ -252,6 +252,7 @@
     const dense = new Map(rows.map(denseOf).filter(Boolean).map((row) => [key(row.model, row.task), row]));
     return [...dense.values(), ...rows].flatMap(pointsOf);
   };
+  const worded = (knee) => (!knee ? "no knee" : knee.essential_sparsity === null ? knee.said : `essential sparsity ${knee.said}`);
   const titleOf = (row) => ({
     pattern: `${LABELS.model(row.model)} on ${LABELS.task(row.task)}`,
     model: `${LABELS.task(row.task)}, ${LABELS.pattern(row.pattern)}`,
@@ -319,7 +320,7 @@
         const knee = knees[at];
         if (!knee) return;
         const colour = tint(styles.get(row[by]).colour);
-        const said = lines(name(row), `essential sparsity ${knee.said}`, knee.notes);
+        const said = lines(name(row), worded(knee), knee.notes);
         const foot = { yaxis: "y2", mode: "lines", hoverinfo: "text", hovertext: said };
         const end = (value) => (value === null ? last : 100 * value);
         if (knee.bracket_low !== null && knee.essential_sparsity !== null)
@@ -347,7 +348,7 @@
         },
       };
     };
-    const told = rows.map((row, at) => `${name(row)}: ${knees[at] ? `essential sparsity ${knees[at].said}` : "no knee"}`);
+    const told = rows.map((row, at) => `${name(row)}: ${worded(knees[at])}`);
     const described = `${LABELS.metric(metric)} against sparsity, ${titleOf(rows[0])}. ${told.join(". ")}. The rows are in the table below.`;
     const legend = element("ul", { class: "legend" }, ...rows.map((row, at) => {
       const { colour, symbol } = styles.get(row[by]);
@@ -357,7 +358,7 @@
     return element("section", { class: "panel" },
       element("h3", {}, titleOf(rows[0])),
       element("p", { class: "soft" }, LABELS.metric(metric) + (dense ? `; dense ${inUnit(metric, dense.value[0])}` : "")),
-      chart(height, described, make), legend, note && element("p", { class: "note" }, note),
+      chart(height, described, make), element("p", { class: "soft" }, "Essential sparsity, in % of the prunable weights:"), legend, note && element("p", { class: "note" }, note),
       folded(`Rows of this chart (${points.length})`, () => table(`${LABELS.metric(metric)}, ${titleOf(rows[0])}`, POINT, points)));
   };
   const curves = {
@@ -702,7 +703,7 @@
       go({ layers: [wanted.model, wanted.pattern, wanted.sparsity].join("|") }, replace);
     };
     const range = element("input", { type: "range", min: "0", step: "1", id: "level" });
-    const told = element("output", { for: "level" });
+    const told = element("span"); // an output would take the label
     range.addEventListener("input", () => set({ sparsity: layerChoice().levels[Number(range.value)].sparsity }, true));
     sync.push(() => {
       const now = layerChoice();

@@ -119,6 +119,7 @@ def _pairs(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 def _noted(runs: pd.DataFrame) -> pd.DataFrame:
     """What is to be said of each level in words, of those of which there is something."""
     key = ["model", "task", "pattern", "sparsity"]
+    seeds = runs.groupby(key)["seed"].nunique()
     told = runs[runs["collapsed"].notna() | runs["group"].notna()]
     rows = []
     for values, own in told.groupby(key, sort=True):
@@ -129,9 +130,8 @@ def _noted(runs: pd.DataFrame) -> pd.DataFrame:
             else []
         )
         if len(collapsed):
-            seeds = own["seed"].nunique()
             notes.append(
-                f"collapsed ({len(collapsed)} of {seeds} seeds): {'; '.join(sorted(collapsed['collapsed'].unique()))}"
+                f"collapsed ({len(collapsed)} of {seeds[values]} seeds): {'; '.join(sorted(collapsed['collapsed'].unique()))}"
             )
         rows.append(dict(zip(key, values, strict=True)) | {"note": ", ".join(notes)})
     return pd.DataFrame(rows, columns=[*key, "note"])
