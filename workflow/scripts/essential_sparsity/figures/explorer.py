@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import markupsafe
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
@@ -38,8 +37,8 @@ def page(
         parts=inventory.inventory(found, grid, labels),
         left_out=data["left_out"],
         hashes=[_hash(text) for text in scripts],
-        data=markupsafe.Markup(_text(data | {"study": study})),
-        scripts=[markupsafe.Markup(text) for text in scripts],
+        data=_text(data | {"study": study}),
+        scripts=scripts,
     )
 
 
