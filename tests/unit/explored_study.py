@@ -15,6 +15,7 @@ TEMPLATE, SCRIPT = ROOT / "workflow/report/explorer.html.jinja", ROOT / "workflo
 EMPTY = {"text": "x", "whole number": 1, "number": 0.5, "yes or no": True}
 EVIL = "<img src=x onerror=alert(1)>"
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+NOT_ASKED = 0.97  # a level of the files of items that the study does not ask for
 METRICS = {"accuracy": ("accuracy", "matthews"), "perplexity": ("perplexity",), "spearman": ("spearman",)}
 
 
@@ -92,7 +93,11 @@ def make(
         path = f"results/store/items/{model}/{task}/{pattern}/{seed}.parquet"
         key = {"model": model, "task": task, "pattern": pattern, "seed": seed}
         if seed == seeds[0]:  # of the others none is read
-            tables.write(evaluated(key, levels, headline, n_items), "items", folder / path)
+            tables.write(
+                evaluated(key, levels if pattern == "dense" else (*levels, NOT_ASKED), headline, n_items),
+                "items",
+                folder / path,
+            )
         digest = files.sha256_file(folder / path) if seed == seeds[0] else "x"
         for level, metric in itertools.product(levels, METRICS[headline]):
             told = key | {"sparsity": level, "metric": metric, "value": value(metric, pattern, level, draw)}

@@ -148,6 +148,7 @@ def test_items_that_turn_wrong_are_those_of_the_table_of_items(made, page):
     for (model, task, pattern), one in found.items():
         files = [made.folder / f"results/store/items/{model}/{task}/{name}/0.parquet" for name in ("dense", pattern)]
         items = pd.concat([tables.read(path, "items") for path in files])
+        items = items[items["sparsity"] != study.NOT_ASKED]
         right = items[(items["pattern"] == "dense") & (items["score"] == 1)]
         wrong = items[(items["pattern"] == pattern) & (items["score"] == 0) & items["item"].isin(right["item"])]
         first = wrong.groupby("item")["sparsity"].min()

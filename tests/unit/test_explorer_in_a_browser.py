@@ -149,7 +149,7 @@ def test_pairs_layers_and_items_equal_the_tables(shown, made):
             for name in ("dense", "global")
         ]
     )
-    marks = items.pivot_table(index="item", columns="sparsity", values="score")
+    marks = items[items["sparsity"] != study.NOT_ASKED].pivot_table(index="item", columns="sparsity", values="score")
     ids = shown.run(f"{CHARTS}[1].layout.yaxis.ticktext")
     np.testing.assert_array_equal(shown.run(f"{CHARTS}[1].data[0].z"), marks.loc[ids])
 
