@@ -120,10 +120,10 @@ def make(
     made.replace("runs", frame)
     found = knees.table(frame)[0] if fitted else _made_up(frame, draw)
     known = found["essential_sparsity"].notna()
-    found["essential_sparsity_low"], found["essential_sparsity_high"] = (
-        found["bracket_low"].where(known),
-        found["bracket_high"].where(known),
-    )
+    found["essential_sparsity_low"] = found["bracket_low"].where(known) / 2
+    found["essential_sparsity_high"] = found["bracket_high"].where(
+        known & (found["pattern"] != "global")
+    )  # of global: beyond the levels
     made.replace("knees", found)
     made.replace("missing_runs", tables.empty("missing_runs"))
     made.replace("comparisons", _compared(found, draw))

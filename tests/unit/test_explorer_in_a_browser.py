@@ -77,7 +77,7 @@ def saved(page, name):
 def test_every_view_is_drawn_at_every_width_without_a_word(shown, made, width, scheme):
     shown.size(width)
     shown.scheme(scheme)
-    shown.open(made.home / "explorer.html")
+    shown.wait(f"{CHARTS}[0].layout.font.color === '{'#ececec' if scheme == 'dark' else '#1a1a1a'}'")
     for view, charts in zip(VIEWS, (4, 5, 1, 2, 0), strict=True):
         click(shown, view.capitalize(), "document.querySelector('nav')")
         assert shown.run(f"{CHARTS}.length") == charts, view
@@ -114,9 +114,8 @@ def test_what_is_drawn_equals_the_tables(shown, made):
         known = of[of["essential_sparsity"].notna()]
         drawn = {what: [x for meta, _, x, _ in chart if meta == what] for what in ("bracket", "interval", "knee")}
         np.testing.assert_allclose(drawn["bracket"], 100 * known[["bracket_low", "bracket_high"]].to_numpy())
-        np.testing.assert_allclose(
-            drawn["interval"], 100 * known[["essential_sparsity_low", "essential_sparsity_high"]].to_numpy()
-        )
+        ends = known[["essential_sparsity_low", "essential_sparsity_high"]].fillna(study.LEVELS[-1])
+        np.testing.assert_allclose(drawn["interval"], 100 * ends.to_numpy())
         fine = known[known["bracket_high"] - known["bracket_low"] < 0.1001]
         np.testing.assert_allclose([x[0] for x in drawn["knee"]], 100 * fine["essential_sparsity"], rtol=6e-6)
         heights = [y[0] for meta, _, _, y in chart if meta == "knee"]
@@ -240,6 +239,7 @@ def test_a_download_has_the_rows_that_are_shown(shown, made):
     click(shown, "Data", "document.querySelector('nav')")
     assert [row["model"] for row in saved(shown, "checkpoints")] == ["one", "two"]
     assert saved(shown, "checkpoints")[1]["name"] == study.EVIL
+    assert saved(shown, "evaluated")[0]["patterns"] == "global, nm4, random"
 
 
 def test_a_label_that_is_markup_is_a_text_everywhere(shown):
@@ -255,6 +255,13 @@ def test_a_label_that_is_markup_is_a_text_everywhere(shown):
     assert text.startswith(study.EVIL)
     assert "sparsity 30 %" in text
     assert shown.run("document.querySelectorAll('img').length") == 0
+    choose(shown, "Lines of a chart are", "task")
+    choose(shown, "Metric", "perplexity")
+    shown.run(
+        f"Plotly.Fx.hover({CHARTS}[0], [{{ curveNumber: {CHARTS}[0].data.findLastIndex((one) => one.meta === 'curve'), pointNumber: 1 }}])"
+    )
+    text = shown.wait(f"{CHARTS}[0].querySelector('.hoverlayer .hovertext')?.textContent")
+    assert text.startswith("Text <b>%{x}</b>"), "neither a tag of plotly's nor a place for a value"
 
 
 def test_the_keyboard_reaches_and_works_every_control(shown):
