@@ -29,6 +29,7 @@ include: "rules/knees.smk"
 include: "rules/studies.smk"
 include: "rules/figures.smk"
 include: "rules/claims.smk"
+include: "rules/explorer.smk"
 
 
 rule all:
@@ -48,6 +49,7 @@ rule all:
         LAYER_FIGURES,
         SERIES_FIGURES,
         CLAIMS_PAGE,
+        f"{OUT}/explorer.html",
         f"{OUT}/ro-crate-metadata.json",
 
 

@@ -1,4 +1,12 @@
 # The grid and its runs -> tables of the study. Programs read the grid from its table: 10,000 paths are no argument.
+MANIFESTS = there(
+    [
+        *(f"{STORE}/checkpoints/{name}/manifest.json" for name in STUDY.named_models),
+        *(f"{STORE}/datasets/{name}/manifest.json" for name in STUDY.used_datasets),
+    ]
+)
+
+
 rule tabulate_grid:
     output:
         grid=f"{OUT}/grid.parquet",
@@ -127,19 +135,9 @@ rule write_provenance:
         results=[
             *(f"{OUT}/tables/{table}.parquet" for table in study_tables()),
             *([f"{OUT}/claims.html"] if STUDY.claims else []),
+            f"{OUT}/explorer.html",
         ],
-        manifests=there(
-            [
-                *(
-                    f"{STORE}/checkpoints/{name}/manifest.json"
-                    for name in STUDY.named_models
-                ),
-                *(
-                    f"{STORE}/datasets/{name}/manifest.json"
-                    for name in STUDY.used_datasets
-                ),
-            ]
-        ),
+        manifests=MANIFESTS,
     output:
         crate=f"{OUT}/ro-crate-metadata.json",
     log:

@@ -38,6 +38,7 @@ OUTPUTS = {  # program -> the options that name what it writes
     "tabulate_knees": ["--out"],
     "judge_claims": ["--out", "--evidence"],
     "write_claims": ["--out"],
+    "write_explorer": ["--out"],
     "write_provenance": ["--out"],
 }
 

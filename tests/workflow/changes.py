@@ -33,7 +33,8 @@ FILES = {name: f"config/{name}.tsv" for name in ("models", "tasks", "references"
 TABULATED = {"collect_runs": 1, "collect_costs": 1, "check_references": 1, "fit_knees": 1, "collect_knees": 1}
 TABULATED |= {"tabulate_knees": 1, "measure_differences": 1, "plot_difference": 1, "plot_curve": 1}
 JUDGED = {"judge_claims": 1, "write_claims": 1, "write_provenance": 1}
-TABULATED |= JUDGED
+EXPLORED = {"write_explorer": 1, "write_provenance": 1}
+TABULATED |= JUDGED | EXPLORED
 BOTH = {"fit_knees": 2, "plot_curve": 2}
 GRIDDED = TABULATED | {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}
 COMPARED = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1}
@@ -165,7 +166,7 @@ CHANGES = {
     "the version": (edit(f"{LIBRARY}/__init__.py", '__version__ = "', '__version__ = "9'), {}),
     "words about a column": (edit("workflow/schemas/tables/runs.yaml", "Evaluated items behind", "Items behind"), {}),
     "a pattern added": (edit(f"{LIBRARY}/patterns.py", PATTERN, f'{PATTERN}        Pattern("mine", "mine", allocation="matrix"),\n'), {}),
-    "the colour of a pattern": (edit(f"{LIBRARY}/patterns.py", '"#0072B2"', '"#0072B3"'), {"plot_curve": 1, "plot_difference": 1}),
+    "the colour of a pattern": (edit(f"{LIBRARY}/patterns.py", '"#0072B2"', '"#0072B3"'), {"plot_curve": 1, "plot_difference": 1} | EXPLORED),
     "a setting of a task": (edit(FILES["tasks"], "\t16\t\t\t\t\t2", "\t12\t\t\t\t\t2"), {"prune_eval": LONG, "find_ticket": TICKETS} | GRIDDED | COMPARED),
     "what jobs compute on": (lambda study: study.study(resources={"gpu": 1, "device": "cuda", "threads": 1}), {}),
     "what card jobs get": (lambda study: study.study(resources={"gpu": 1, "device": "auto", "threads": 1, "gpu_class": "h100", "max_minutes": 600}), {}),
@@ -179,11 +180,11 @@ CHANGES = {
     "code of the kind": (append(f"{LIBRARY}/tasks/text_classification.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
     "code of another kind": (append(f"{LIBRARY}/tasks/perplexity.py", "MORE = 1\n"), {}),
     "code of training": (append(f"{LIBRARY}/training/finetuning.py", "MORE = 1\n"), {"prune_eval": LONG + SHORT, "find_ticket": TICKETS} | GRIDDED | COMPARED | BOTH),
-    "code of spectra": (append(f"{LIBRARY}/pruning/measuring.py", "MORE = 1\n"), {"measure_spectrum": 1, "count_layers": 1, "plot_layers": 1, "collect_costs": 1} | JUDGED),
+    "code of spectra": (append(f"{LIBRARY}/pruning/measuring.py", "MORE = 1\n"), {"measure_spectrum": 1, "count_layers": 1, "plot_layers": 1, "collect_costs": 1} | JUDGED | EXPLORED),
     "code of tickets": (append(f"{LIBRARY}/runs/lottery.py", "MORE = 1\n"), {"find_ticket": TICKETS, "prune_eval": 2} | TABULATED | COMPARED),
-    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"collect_knees": 1, "tabulate_knees": 1} | BOTH | JUDGED),
+    "code of knees": (append(f"{LIBRARY}/curves/knees.py", "MORE = 1\n"), {"collect_knees": 1, "tabulate_knees": 1} | BOTH | JUDGED | EXPLORED),
     "code of a figure": (append(f"{LIBRARY}/figures/heat_maps.py", "MORE = 1\n"), {"plot_layers": 1}),
-    "a label": (edit(FILES["models"], "one\tone", "one\tOne"), {"plot_curve": 2, "plot_layers": 1, "plot_difference": 1, "plot_similarity": 1}),
+    "a label": (edit(FILES["models"], "one\tone", "one\tOne"), {"plot_curve": 2, "plot_layers": 1, "plot_difference": 1, "plot_similarity": 1} | EXPLORED),
     "a level": (grid(2, sparsities=[0.1, 0.2, 0.4]), {"prune_eval": 1} | GRIDDED),
     "a low level of a chunked curve": (blocks(GRID[0] | {"patterns": ["global"], "sparsities": [0.05]}), {"prune_eval": 2} | GRIDDED),
     "a level taken away": (grid(0, sparsities=[0.1, 0.3]), GRIDDED),
@@ -197,14 +198,16 @@ CHANGES = {
     "local weights": (write("data/one/model.safetensors", "pruned"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
     "a tokenizer beside local weights": (write("data/one/tokenizer.json", "{}"), {"fetch_model": 1, "measure_spectrum": 1, "prune_eval": LONG + SHORT, "find_ticket": TICKETS, "count_layers": 1, "plot_layers": 1} | TABULATED | COMPARED | BOTH),
     "a hidden file beside local weights": (write("data/one/.cache", "{}"), {}),
-    "a reference's wording": (lambda study: study.refer(0.5, 1.0, "told otherwise"), {"check_references": 1, "write_provenance": 1}),
-    "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1, "write_provenance": 1}),
+    "a reference's wording": (lambda study: study.refer(0.5, 1.0, "told otherwise"), {"check_references": 1} | EXPLORED),
+    "a reference's value": (lambda study: study.refer(0.4, 1.0), {"check_references": 1} | EXPLORED),
     "a run of one task": (remove(f"{RUNS}/short/random/0.400/seed0.parquet"), {"prune_eval": 1} | TABULATED),
-    "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1} | JUDGED),
+    "a tolerance of a task": (edit(FILES["tasks"], "\t\t2\t1", "\t0.02\t2\t1"), {"fit_knees": 1, "plot_curve": 1, "collect_knees": 1, "tabulate_knees": 1} | JUDGED | EXPLORED),
     "a lost table of a curve, which nothing needs now": (remove("results/mine/curves/one/short/knees.parquet"), {}),
-    "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1} | JUDGED),
+    "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1} | JUDGED | EXPLORED),
     "a claim": (edit("config/claims.yaml", "above: 0.215", "above: 0.2"), JUDGED),
     "the template of the claims": (append("workflow/report/claims.html.jinja", "<!-- -->"), {"write_claims": 1, "write_provenance": 1}),
+    "what the explorer does": (append("workflow/report/explorer.js", "// more\n"), EXPLORED),
+    "code of the explorer": (append(f"{LIBRARY}/figures/explored.py", "MORE = 1\n"), EXPLORED),
     "a lost run": (remove(f"{RUNS}/long/global/0.300/seed1.parquet"), {"prune_eval": 1} | TABULATED),
     "a lost spectrum, which nothing needs now": (remove("results/store/spectra/one.parquet"), {}),
     "lost benchmarks": (lambda study: shutil.rmtree(study.folder / "results/store/benchmarks"), {}),

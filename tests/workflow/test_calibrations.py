@@ -25,6 +25,7 @@ AGAIN = {
     "measure_differences": 1,
     "judge_claims": 1,
     "write_claims": 1,
+    "write_explorer": 1,
     "write_provenance": 1,
 }
 GRIDDED = AGAIN | {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}

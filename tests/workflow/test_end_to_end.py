@@ -157,6 +157,8 @@ def test_the_report_holds_every_figure_with_its_labels(minilm):
     page = (minilm.folder / f"{OUT}/report.html").read_text()
     for text in ("Curves", "Where the pruned weights sit", "Essential sparsity", "reviews-finetune"):
         assert text in page
+    assert re.search(r'href=\\?"explorer.html', page)
+    assert (minilm.folder / f"{OUT}/explorer.html").stat().st_size < 6e6
 
 
 def test_killed_in_the_middle_and_run_again_gives_the_same_tables(finished, tmp_path):

@@ -25,7 +25,7 @@ GRID = {
 COLLECTED = {"collect_runs": 1, "collect_costs": 1, "fit_knees": 1, "collect_knees": 1, "plot_curve": 1}
 COLLECTED |= {"tabulate_knees": 1}
 JUDGED = {"judge_claims": 1, "write_claims": 1, "write_provenance": 1}
-COMPARED = {"measure_differences": 1, "plot_difference": 1} | JUDGED
+COMPARED = {"measure_differences": 1, "plot_difference": 1, "write_explorer": 1} | JUDGED
 GRIDDED = {"tabulate_grid": 1, "count_layers": 1, "plot_layers": 1}  # the grid says of what code its runs are
 ALIKE = {"compare_tickets": 1, "collect_similarity": 1, "plot_similarity": 1} | JUDGED
 

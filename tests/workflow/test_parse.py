@@ -103,7 +103,14 @@ def test_the_paper_is_one_study_of_parts(workspace, preset, tickets, pretrained)
     finally:
         shutil.rmtree(data)
     assert (planned["find_ticket"], planned["pretrain"]) == (tickets, pretrained)
-    for rule in ("judge_claims", "write_claims", "measure_series", "collect_similarity", "measure_differences"):
+    for rule in (
+        "judge_claims",
+        "write_claims",
+        "write_explorer",
+        "measure_series",
+        "collect_similarity",
+        "measure_differences",
+    ):
         assert planned[rule] == 1, rule
     assert planned["plot_panels"] >= 2
 

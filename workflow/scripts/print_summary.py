@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     report = folder / "report.html"
     command = " ".join(["python workflow/scripts/report.py", *(["--configfile", *args.config] if args.config else [])])
     print(f"{'report':9}{report if report.exists() else f'not made yet: {command}'}")
+    if (page := folder / "explorer.html").is_file():
+        print(f"{'explorer':9}{page}")
     print(f"{'store':9}{study.STORE} (runs, checkpoints and data, shared by all studies)")
 
 

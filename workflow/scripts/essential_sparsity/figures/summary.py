@@ -25,16 +25,20 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         percents.insert(1, interval(row["bracket_low"], row["bracket_high"]))
         percents.insert(2, interval(row["essential_sparsity_low"], row["essential_sparsity_high"]))
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
-        notes = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
-        notes += ["comes back in"] if row["n_exits"] > 1 else []
-        notes += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
-        notes += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
-        notes += ["seeds missing"] if row["ragged"] else []
-        notes += [f"{row['n_missing']} missing"] if row["n_missing"] else []
-        notes += ["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else []
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
-        rows.append([*names, dense, *percents, ", ".join(notes)])
+        rows.append([*names, dense, *percents, ", ".join(notes(row))])
     return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+
+
+def notes(row: Mapping[str, Any]) -> list[str]:
+    """What a row of table `knees` wants said beside its numbers, in a few words each."""
+    found = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
+    found += ["comes back in"] if row["n_exits"] > 1 else []
+    found += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
+    found += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
+    found += ["seeds missing"] if row["ragged"] else []
+    found += [f"{row['n_missing']} missing"] if row["n_missing"] else []
+    return found + (["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else [])
 
 
 def coarse(knee: Mapping[str, Any]) -> bool:
