@@ -568,11 +568,15 @@ def test_a_study_goes_to_the_hub_in_one_commit_and_is_loaded_from_there(place, m
         assert held(hub)["commit"] == first
         assert not [line for line in hub.requests if "/commit/" in line or line.startswith("PUT")]
 
+        record = json.loads(held(hub)["files"][folders.RECORD])
+        record["files"]["old page [1].html"] = "of the study before it held no claims"
+        held(hub)["files"] |= {folders.RECORD: json.dumps(record).encode(), "old page [1].html": b"claims"}
         held(hub)["files"] |= {"items/items-00007.parquet": b"of a longer study", "docs/mine.md": b"mine"}
         code, third = call("--repo", "team/small")  # another licence: another card
         assert code == 0, third
         assert held(hub)["commit"] != first
         assert "items/items-00007.parquet" not in held(hub)["files"]
+        assert "old page [1].html" not in held(hub)["files"]
         assert held(hub)["files"]["docs/mine.md"] == b"mine"
         assert b"license: unknown" in held(hub)["files"]["README.md"]
         publish()
