@@ -570,7 +570,8 @@ def test_a_study_goes_to_the_hub_in_one_commit_and_is_loaded_from_there(place, m
 
         record = json.loads(held(hub)["files"][folders.RECORD])
         record["files"]["old page [1].html"] = "of the study before it held no claims"
-        held(hub)["commit"] = first = "1" * 40
+        first = "1" * 40
+        held(hub).update(commit=first, refs={"main", first})
         held(hub)["files"] |= {folders.RECORD: json.dumps(record).encode(), "old page [1].html": b"claims"}
         held(hub)["files"] |= {"items/items-00007.parquet": b"of a longer study", "docs/mine.md": b"mine"}
         code, third = call("--repo", "team/small")  # another licence: another card
