@@ -43,10 +43,12 @@ def extract(archive: Path, member: str, folder: Path, choose: Choose = list) -> 
         found = _under(entries, outer, archive.name)
         if not nested:
             wanted = choose(sorted(found))
+            _check_once(entries, {name: found[name] for name in wanted}, archive.name)
             _copy(entries, {name: found[name] for name in wanted}, folder)
             return wanted
         if len(found) != 1:
             raise SourceError(f"{outer} in {archive.name} is not a file, so {member!r} cannot look inside it.")
+        _check_once(entries, found, archive.name)
         step = folder.parent / f"inner-{PurePosixPath(outer).name}"
         _copy(entries, {step.name: next(iter(found.values()))}, step.parent)
     try:
@@ -178,18 +180,23 @@ def _under(entries: _Entries, member: str, archive: str) -> dict[str, str]:
         found = {name.removeprefix(prefix): name for name in entries.members if name.startswith(prefix)}
     if not found:
         raise SourceError(f"{member} is not in {archive}. Correct the column member of the packages table.")
-    spelt: dict[str, str] = {}
     for name, full in found.items():
-        if full in entries.twice or spelt.setdefault(name.casefold(), full) != full:
-            raise SourceError(
-                f"{archive} holds {full!r} twice, or in two spellings that are one file on some disks. Do not use it."
-            )
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts or re.search(r"[\\\x00-\x1f]", name):
             raise SourceError(f"{archive} holds {full!r}, a name that points outside its folder. Do not use it.")
         if not entries.plain[full]:
             raise SourceError(f"{archive} holds {full!r}, which is a link or a device, not a file. Do not use it.")
     return found
+
+
+def _check_once(entries: _Entries, chosen: dict[str, str], archive: str) -> None:
+    """Refuse a file that is needed and stands there twice. SourceError."""
+    spelt: dict[str, str] = {}
+    for name, full in chosen.items():
+        if full in entries.twice or spelt.setdefault(name.casefold(), full) != full:
+            raise SourceError(
+                f"{archive} holds {full!r} twice, or in two spellings that are one file on some disks. Do not use it."
+            )
 
 
 def _copy(entries: _Entries, chosen: dict[str, str], folder: Path) -> None:
