@@ -210,10 +210,16 @@ def test_a_configuration_that_no_model_has(attempts, models, tmp_path, name):
 
 
 GENUINE = {  # as published models have them
-    "a class of ImageNet-22k": {"label2id": {"cassette player": 10_543, "headstock": 12_001, "block and tackle": 20_000}},
+    "a class of ImageNet-22k": {
+        "label2id": {"cassette player": 10_543, "headstock": 12_001, "block and tackle": 20_000}
+    },
     "experts that are rows of a table": {"num_experts": 16_384},
     "a base of rotations": {"layer_rope_theta": 500_000.0},
-    "inputs of experts": {"llama.expert_feed_forward_length": 28_672, "moe_head_dim": 16_384, "head_out_channels": 18_714},
+    "inputs of experts": {
+        "llama.expert_feed_forward_length": 28_672,
+        "moe_head_dim": 16_384,
+        "head_out_channels": 18_714,
+    },
     "a sub-vocabulary": {"text_config": {"encoder_hash_byte_group_vocab": 500_002}},
 }
 
