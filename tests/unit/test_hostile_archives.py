@@ -5,7 +5,9 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 
@@ -214,3 +216,26 @@ def test_a_file_that_is_not_needed_may_stand_there_in_two_spellings(tmp_path):
     """What is needed is unpacked; as packages have README and Readme beside their data"""
     zipped([*GOOD, ("pkg/README", b"one"), ("pkg/Readme", b"other")])(tmp_path / "x.zip")
     assert archives.extract(tmp_path / "x.zip", "pkg", tmp_path / "out", lambda names: ["a"]) == ["a"]
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
+def test_a_debian_package_that_fills_the_disk(tmp_path, monkeypatch):
+    """Refused by its name, and no more is written than any archive may become"""
+    control = tmp_path / "pkg/DEBIAN/control"
+    control.parent.mkdir(parents=True)
+    control.write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: x\n")
+    (tmp_path / "pkg/usr").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "pkg/usr/zeros").write_bytes(bytes(PIECE))
+    subprocess.run(["dpkg-deb", "-Zgzip", "--build", "pkg", "x.deb"], cwd=tmp_path, check=True, capture_output=True)
+    assert archives.extract(tmp_path / "x.deb", "usr", tmp_path / "work/before") == ["zeros"]
+    monkeypatch.setattr(archives, "ALWAYS", PIECE // 4)
+    monkeypatch.setattr(archives, "MOST_TIMES", 2)
+    unlink, sizes = archives.Path.unlink, []
+    monkeypatch.setattr(
+        archives.Path, "unlink", lambda path, **how: sizes.append(path.stat().st_size) or unlink(path, **how)
+    )
+    with pytest.raises(ValueError, match=r"x\.deb holds more than 1,048,576 bytes"):
+        archives.extract(tmp_path / "x.deb", "usr", tmp_path / "work/out")
+    assert sizes == [PIECE // 4]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["before"]

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import re
+import resource
 import shutil
 import stat
 import subprocess
@@ -159,14 +160,27 @@ def _tar(archive: Path, stack: contextlib.ExitStack) -> tarfile.TarFile:
 
 
 def _unwrap_deb(archive: Path, data: Path) -> None:
-    """Write the data part of a Debian package as an uncompressed tar; its scripts are not touched."""
-    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
+    """Write the data part of a Debian package as an uncompressed tar, within bounds; its scripts are not touched."""
+    command, most = ["dpkg-deb", "--fsys-tarfile", str(archive)], most_bytes(archive.stat().st_size)
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
     try:
         with data.open("wb") as handle:
-            subprocess.run(command, stdout=handle, stderr=subprocess.PIPE, check=True, timeout=UNPACK_TIMEOUT_S)
+            subprocess.run(
+                command,
+                stdout=handle,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=UNPACK_TIMEOUT_S,
+                preexec_fn=bounded,
+            )
     except FileNotFoundError as error:
         raise SourceError(f"{archive.name} needs the program dpkg-deb, which is not on this machine.") from error
     except subprocess.SubprocessError as error:
+        if data.stat().st_size >= most:
+            raise bomb(archive.name, most) from error
         raise SourceError(f"{archive.name} is not a readable Debian package ({error}).") from error
 
 
