@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tarfile
@@ -193,8 +194,8 @@ def own(path):
 
 
 def program(name):
-    """The file of a program."""
-    return own(f"workflow/scripts/{name}.py")
+    """The file of a program, as a word of a shell."""
+    return shlex.quote(own(f"workflow/scripts/{name}.py"))
 
 
 def conda_file(name):

@@ -55,8 +55,8 @@ def uses(workspace, snakefile: str) -> None:
 
 
 def test_from_a_clone_it_runs_once_and_its_tables_are_read(using):
-    clone = Workspace(using.folder.with_name("clone"))
-    uses(using, '"../../clone/Snakefile"')
+    clone = Workspace(using.folder.with_name("my clone"))
+    uses(using, '"../../my clone/Snakefile"')
     planned = using.planned()
     assert (planned["said"], planned["prune_eval"], planned["fetch_model"]) == (1, 2, 1)
     using.snakemake("--quiet", "all")
