@@ -61,4 +61,4 @@ rule write_claims:
         "Writing the page of claims"
     shell:
         "python {params.program} --claims {input.claims} --evidence {input.evidence} --study {params.study} "
-        "--template {input.template} --out {output.page} 2>&1 | tee {log}"
+        "--template {input.template:q} --out {output.page} 2>&1 | tee {log}"

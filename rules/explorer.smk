@@ -50,4 +50,4 @@ rule write_explorer:
         "Writing the explorer"
     shell:
         "python {params.program} --grid {input.grid} --tables {input.tables} --study {params.study} --labels {params.labels:q} "
-        "--template {input.template} --script {input.script} --out {output.page} 2>&1 | tee {log}"
+        "--template {input.template:q} --script {input.script:q} --out {output.page} 2>&1 | tee {log}"

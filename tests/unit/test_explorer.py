@@ -121,6 +121,14 @@ def test_a_knee_says_what_the_figures_say_and_where_its_tolerance_ends(made, pag
         assert shown["limit"] == pytest.approx(limit, rel=1e-4)
 
 
+def test_counts_are_whole_and_other_numbers_have_six_digits():
+    frame = pd.DataFrame({"n": [2359297, 2359298], "pruned": [[1179649, None]] * 2, "at": [0.123456789, 12345678.9]})
+    found = explorer.packed(frame.astype({"n": "Int64"}))["columns"]
+    assert found["n"] == {"each": [2359297, 2359298]}
+    assert found["pruned"]["all"] == [1179649, None]
+    assert found["at"] == {"each": [0.123457, 12345700]}
+
+
 def test_layers_are_the_table_s_with_matrices_of_one_role_added_up(made):
     layers = made.table("layers")
     experts = pd.concat([layers, layers.assign(tensor=layers["tensor"] + ".expert")])

@@ -434,14 +434,36 @@ def test_its_masks_hold_and_its_card_and_the_program_say_what_it_is(trained, cap
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"value": 0.123}, "but the run in the tables has 0.123"), ({"device": "cuda"}, "trained on cuda, and this machine computes on cpu")],
-)  # fmt: skip
+    [
+        ({"value": 0.123}, "but the run in the tables has 0.123"),
+        ({"torch": "2.0.0"}, r"has torch = .*, but the run in the tables has 2\.0\.0"),
+        ({"device": "cuda"}, "trained on cuda, and this machine computes on cpu"),
+    ],
+)
 def test_a_training_that_would_be_or_was_another_one_is_refused(change, message, trained):
     run, made = trained
     other = chosen.Chosen(**{**vars(run), "found": run.found.assign(**change)})
     with pytest.raises(ValueError, match=message):
         exporting.export(other, COMMIT, train=True)
     assert made.folder.is_dir()
+
+
+def test_a_class_that_transformers_has_not_is_not_trained_for_it(config, monkeypatch, tmp_path):
+    """As ViT-MAE's classifier, which loads in this process alone."""
+    run = chosen.choose(config, *(TRAINED[0], TRAINED[2], TRAINED[3], TRAINED[1]), 0)
+    monkeypatch.setattr(exporting, "place", lambda *_: tmp_path / "export")
+    with monkeypatch.context() as patch:
+        load = finetuning.load_trainable
+
+        def of_this_project(*given, **options):
+            model = load(*given, **options)
+            model.__class__ = type("ViTMAEForImageClassification", (type(model),), {})
+            return model
+
+        patch.setattr(finetuning, "load_trainable", of_this_project)
+        with pytest.raises(ValueError, match=r"head of this project's own \(ViTMAEForImageClassification\)"):
+            exporting.export(run, COMMIT, train=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_trains_nothing_is_not_trained_again(exports):

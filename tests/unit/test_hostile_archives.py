@@ -5,11 +5,15 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 
 import pytest
+
+from essential_sparsity.acquire import archives
 
 PIECE = 1 << 22
 ZEROS = (1 << 28) + 2 * PIECE  # bytes of zeros, packed by a thousand: more than what is always unpacked
@@ -160,7 +164,7 @@ ARCHIVES = {  # what it is -> (its name, how it is written, the member, words of
     "a bomb in an archive inside": ("x.zip", None, "inner.tar.gz!pkg", "holds more than"),
     "the same name twice": ("x.zip", zipped([*GOOD, ("pkg/a", b"another")]), "pkg", "'pkg/a' twice"),
     "the same name twice, in a tar": ("x.tar.gz", tarred([*GOOD, ("pkg/a", b"another")]), "pkg", "'pkg/a' twice"),
-    "two spellings of a name": ("x.zip", zipped([*GOOD, ("pkg/A", b"another")]), "pkg", "'pkg/A' twice"),
+    "two spellings of a name": ("x.zip", zipped([*GOOD, ("pkg/A", b"another")]), "pkg", "'pkg/a' twice"),
     "a file that is a folder as well": ("x.tar.gz", tarred([*GOOD, ("pkg/a/b", b"B")]), "pkg", "not a readable archive"),
     "a name longer than a disk has": ("x.tar.gz", tarred([("pkg/" + "n" * 300, b"B")]), "pkg", "not a readable archive"),
     "an encrypted one": ("x.zip", encrypted, "pkg", "not a readable archive"),
@@ -206,3 +210,32 @@ def test_an_archive_that_is_made_to_harm(attempts, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["here"]
     kept = sum(path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file())
     assert kept <= max(1 << 28, 100 * (folder / file).stat().st_size)
+
+
+def test_a_file_that_is_not_needed_may_stand_there_in_two_spellings(tmp_path):
+    """What is needed is unpacked; as packages have README and Readme beside their data"""
+    zipped([*GOOD, ("pkg/README", b"one"), ("pkg/Readme", b"other")])(tmp_path / "x.zip")
+    assert archives.extract(tmp_path / "x.zip", "pkg", tmp_path / "out", lambda names: ["a"]) == ["a"]
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
+def test_a_debian_package_that_fills_the_disk(tmp_path, monkeypatch):
+    """Refused by its name, and no more is written than any archive may become"""
+    control = tmp_path / "pkg/DEBIAN/control"
+    control.parent.mkdir(parents=True)
+    control.write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: x\n")
+    (tmp_path / "pkg/usr").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "pkg/usr/zeros").write_bytes(bytes(PIECE))
+    subprocess.run(["dpkg-deb", "-Zgzip", "--build", "pkg", "x.deb"], cwd=tmp_path, check=True, capture_output=True)
+    assert archives.extract(tmp_path / "x.deb", "usr", tmp_path / "work/before") == ["zeros"]
+    monkeypatch.setattr(archives, "ALWAYS", PIECE // 4)
+    monkeypatch.setattr(archives, "MOST_TIMES", 2)
+    unlink, sizes = archives.Path.unlink, []
+    monkeypatch.setattr(
+        archives.Path, "unlink", lambda path, **how: sizes.append(path.stat().st_size) or unlink(path, **how)
+    )
+    with pytest.raises(ValueError, match=r"x\.deb holds more than 1,048,576 bytes"):
+        archives.extract(tmp_path / "x.deb", "usr", tmp_path / "work/out")
+    assert sizes == [PIECE // 4]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["before"]

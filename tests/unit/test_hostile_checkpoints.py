@@ -14,6 +14,8 @@ import torch
 import transformers
 from test_formats import tiny_gguf
 
+from essential_sparsity.acquire import untrusted
+
 RAN = "ran"  # the file that hostile code would make
 
 
@@ -68,6 +70,7 @@ CONFIGURATIONS = {
     "a thousand million layers, in a list that its class makes": ("qwen2", configured(num_hidden_layers=10**9), "num_hidden_layers"),
     "a thousand million layers, one for each of two stages": ("swin", configured(depths=[10**9, 10**9]), "depths is 1,000,"),
     "nine thousand layers, of which two are stored": ("bert", configured(num_hidden_layers=9_000), "model of more than"),
+    "a thousand million labels": ("bert", configured(num_labels=10**9), "num_labels is 1,000,000,000"),
     "a thousand million heads": ("bert", configured(num_attention_heads=10**9), "num_attention_heads"),
     "a hidden size of 10^15": ("bert", configured(hidden_size=10**15), "config.json|m has no model|is stored as"),
     "a vocabulary of 10^12 tokens": ("bert", configured(vocab_size=10**12), "is stored as"),
@@ -204,6 +207,28 @@ def test_a_configuration_that_no_model_has(attempts, models, tmp_path, name):
     work, ended = attempted(attempts, models, tmp_path, kind, change)
     ended.check_refused(words)
     assert not (work / "out/manifest.json").exists()
+
+
+GENUINE = {  # as published models have them
+    "a class of ImageNet-22k": {
+        "label2id": {"cassette player": 10_543, "headstock": 12_001, "block and tackle": 20_000}
+    },
+    "experts that are rows of a table": {"num_experts": 16_384},
+    "a base of rotations": {"layer_rope_theta": 500_000.0},
+    "inputs of experts": {
+        "llama.expert_feed_forward_length": 28_672,
+        "moe_head_dim": 16_384,
+        "head_out_channels": 18_714,
+    },
+    "a sub-vocabulary": {"text_config": {"encoder_hash_byte_group_vocab": 500_002}},
+}
+
+
+@pytest.mark.parametrize("name", GENUINE)
+def test_what_a_genuine_configuration_says_is_no_count_of_layers(name):
+    untrusted.check_counts("config.json", GENUINE[name], 200)
+    with pytest.raises(ValueError, match="num_hidden_layers is 100,001, but 200 tensors are stored"):
+        untrusted.check_counts("config.json", GENUINE[name] | {"num_hidden_layers": 100_001}, 200)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

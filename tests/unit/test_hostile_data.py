@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from essential_sparsity.acquire import readers
+
 RAN = "ran"  # the file that hostile code would make
 PIECE = 1 << 22
 BOMB = (1 << 28) + 2 * PIECE  # bytes of a repeated letter, packed by a thousand
@@ -320,3 +322,13 @@ def test_a_cell_that_another_program_would_run(attempts, tmp_path, name):
     found = pd.read_parquet(work / "out/files/data.parquet")
     assert found["text"].tolist() == found["label"].tolist() == [cell, cell]
     assert cell in found.columns
+
+
+def test_texts_that_many_rows_share_are_no_bomb(tmp_path):
+    """Read, with the dictionary of a column held once, though each piece that is read brings one"""
+    codes = np.random.default_rng(0).integers(0, 50_000, 250_000)
+    texts = pd.Categorical.from_codes(codes, [f"{number:0100d}" for number in range(50_000)])
+    pd.DataFrame({"text": texts}).to_parquet(tmp_path / "x.parquet")
+    found = readers.parquet(tmp_path / "x.parquet")
+    np.testing.assert_array_equal(found["text"].cat.codes, codes)
+    assert found["text"].cat.categories.equals(texts.categories)

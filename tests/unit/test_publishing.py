@@ -21,6 +21,7 @@ import torch
 import yaml
 from hub.small_hub import Hub, running
 from huggingface_hub import DatasetCard
+from plotly.offline import get_plotlyjs
 
 import write_provenance
 from essential_sparsity import files, reader, tables
@@ -79,6 +80,8 @@ def finish() -> None:
     for name in set(asked.tables()) - {"runs", "knees", "missing_runs", "costs"}:
         tables.write(tables.empty(name), name, f"{place}/{name}.parquet")
     Path(asked.folder, "claims.html").write_text("<p>what it says</p>")
+    page = f"<script>{get_plotlyjs()}</script><p>{said['reason']}</p>"
+    Path(asked.folder, "explorer.html").write_text(page, encoding="utf-8")
     Path(asked.folder, "report.html").write_text(f"<p>{Path.cwd()}</p>")
     for path in Path(study.STORE).glob("*/*/manifest.json"):
         said = files.read_json(path)
@@ -87,7 +90,8 @@ def finish() -> None:
 
 
 def provenance(asked) -> None:
-    results = [*Path(asked.folder, "tables").glob("*.parquet"), Path(asked.folder, "claims.html")]
+    results = [*Path(asked.folder, "tables").glob("*.parquet")]
+    results += [Path(asked.folder, name) for name in ("claims.html", "explorer.html")]
     manifests = Path(study.STORE).glob("*/*/manifest.json")
     words = ["--study", asked.deciding(), "--results", *map(str, results), "--manifests", *map(str, manifests)]
     write_provenance.main([*words, "--out", f"{asked.folder}/ro-crate-metadata.json"])
@@ -238,6 +242,7 @@ def test_no_byte_that_goes_out_tells_of_the_machine(place, made):
             "1 of the study's",
             "are missing",
             "Left out: costs",
+            "Left out: explorer.html (it quotes logs",
             "Left out: report.html",
             "reasons quote logs",
         )
@@ -563,11 +568,17 @@ def test_a_study_goes_to_the_hub_in_one_commit_and_is_loaded_from_there(place, m
         assert held(hub)["commit"] == first
         assert not [line for line in hub.requests if "/commit/" in line or line.startswith("PUT")]
 
+        record = json.loads(held(hub)["files"][folders.RECORD])
+        record["files"]["old page [1].html"] = "of the study before it held no claims"
+        first = "1" * 40
+        held(hub).update(commit=first, refs={"main", first})
+        held(hub)["files"] |= {folders.RECORD: json.dumps(record).encode(), "old page [1].html": b"claims"}
         held(hub)["files"] |= {"items/items-00007.parquet": b"of a longer study", "docs/mine.md": b"mine"}
         code, third = call("--repo", "team/small")  # another licence: another card
         assert code == 0, third
         assert held(hub)["commit"] != first
         assert "items/items-00007.parquet" not in held(hub)["files"]
+        assert "old page [1].html" not in held(hub)["files"]
         assert held(hub)["files"]["docs/mine.md"] == b"mine"
         assert b"license: unknown" in held(hub)["files"]["README.md"]
         publish()

@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import git
 import pytest
 from workspace import ROOT, TINY, Workspace
 
@@ -52,8 +55,8 @@ def uses(workspace, snakefile: str) -> None:
 
 
 def test_from_a_clone_it_runs_once_and_its_tables_are_read(using):
-    clone = Workspace(using.folder.with_name("clone"))
-    uses(using, '"../../clone/Snakefile"')
+    clone = Workspace(using.folder.with_name("my clone"))
+    uses(using, '"../../my clone/Snakefile"')
     planned = using.planned()
     assert (planned["said"], planned["prune_eval"], planned["fetch_model"]) == (1, 2, 1)
     using.snakemake("--quiet", "all")
@@ -95,6 +98,48 @@ def test_from_a_git_host_all_of_it_is_unpacked_because_rules_call_its_programs(u
     (unpacked / ".commit").write_text("another one")
     assert using.planned() == planned, "unpacked anew, at the same place"
     assert (unpacked / ".commit").read_text() == commit.strip()
+
+
+@pytest.fixture
+def repository(hosted, tmp_path, monkeypatch):
+    """The function of the rules that finds this repository, for a folder of a git host; what it is called in."""
+    text = (ROOT / "rules/common.smk").read_text()
+    said = {"workflow": SimpleNamespace(is_main_process=True)}
+    exec(text.partition("\nROOT = ")[0], said)
+    monkeypatch.chdir(tmp_path)
+    hosting = SimpleNamespace(is_local=False, ref="v1", hosted_repo=SimpleNamespace(repo=git.Repo(hosted)))
+    return lambda: said["repository"](hosting), said, hosting
+
+
+def test_two_that_unpack_at_once_leave_one_whole_tree_and_nothing_beside(repository, monkeypatch):
+    find, said, hosting = repository
+    (said["UNPACKED"]).mkdir(parents=True)
+    (said["UNPACKED"] / "of_another_commit.py").touch()
+    rename, second = Path.rename, [find]
+
+    def meanwhile(path, target):
+        done = rename(path, target)
+        if second:
+            second.pop()()
+        return done
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    folder = find()
+    assert not second
+    assert (folder / ".commit").read_text() == hosting.hosted_repo.repo.commit("v1").hexsha
+    assert (folder / "workflow/scripts/prune_eval.py").is_file()
+    assert not (folder / "of_another_commit.py").exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_job_uses_what_was_unpacked_when_it_was_started(repository):
+    find, said, hosting = repository
+    folder = find()
+    (folder / ".commit").write_text("before the branch moved")
+    said["workflow"].is_main_process = False
+    hosting.hosted_repo = None  # a node that has no network
+    assert find() == folder
+    assert (folder / ".commit").read_text() == "before the branch moved"
 
 
 def test_provenance_names_the_commit_that_was_unpacked_not_the_repository_around_it(using, hosted, tmp_path):

@@ -265,7 +265,7 @@ def test_every_rule_names_an_environment_that_holds_what_it_imports():
             name = body.split(":")[0]
             if "shell:" not in body:  # names what others make
                 continue
-            environment = re.search(r'conda:\s+"\.\./envs/(\w+)\.yaml"', body)[1]
+            environment = re.search(r'conda:\s+conda_file\("(\w+)"\)', body)[1]
             pins = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text())["dependencies"][-1]["pip"]
             extra = [
                 f"essential_sparsity.tasks.{f.stem}"

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import re
+import resource
 import shutil
 import stat
 import subprocess
@@ -43,10 +44,12 @@ def extract(archive: Path, member: str, folder: Path, choose: Choose = list) -> 
         found = _under(entries, outer, archive.name)
         if not nested:
             wanted = choose(sorted(found))
+            _check_once(entries, {name: found[name] for name in wanted}, archive.name)
             _copy(entries, {name: found[name] for name in wanted}, folder)
             return wanted
         if len(found) != 1:
             raise SourceError(f"{outer} in {archive.name} is not a file, so {member!r} cannot look inside it.")
+        _check_once(entries, found, archive.name)
         step = folder.parent / f"inner-{PurePosixPath(outer).name}"
         _copy(entries, {step.name: next(iter(found.values()))}, step.parent)
     try:
@@ -157,14 +160,27 @@ def _tar(archive: Path, stack: contextlib.ExitStack) -> tarfile.TarFile:
 
 
 def _unwrap_deb(archive: Path, data: Path) -> None:
-    """Write the data part of a Debian package as an uncompressed tar; its scripts are not touched."""
-    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
+    """Write the data part of a Debian package as an uncompressed tar, within bounds; its scripts are not touched."""
+    command, most = ["dpkg-deb", "--fsys-tarfile", str(archive)], most_bytes(archive.stat().st_size)
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
     try:
         with data.open("wb") as handle:
-            subprocess.run(command, stdout=handle, stderr=subprocess.PIPE, check=True, timeout=UNPACK_TIMEOUT_S)
+            subprocess.run(
+                command,
+                stdout=handle,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=UNPACK_TIMEOUT_S,
+                preexec_fn=bounded,
+            )
     except FileNotFoundError as error:
         raise SourceError(f"{archive.name} needs the program dpkg-deb, which is not on this machine.") from error
     except subprocess.SubprocessError as error:
+        if data.stat().st_size >= most:
+            raise bomb(archive.name, most) from error
         raise SourceError(f"{archive.name} is not a readable Debian package ({error}).") from error
 
 
@@ -178,18 +194,23 @@ def _under(entries: _Entries, member: str, archive: str) -> dict[str, str]:
         found = {name.removeprefix(prefix): name for name in entries.members if name.startswith(prefix)}
     if not found:
         raise SourceError(f"{member} is not in {archive}. Correct the column member of the packages table.")
-    spelt: dict[str, str] = {}
     for name, full in found.items():
-        if full in entries.twice or spelt.setdefault(name.casefold(), full) != full:
-            raise SourceError(
-                f"{archive} holds {full!r} twice, or in two spellings that are one file on some disks. Do not use it."
-            )
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts or re.search(r"[\\\x00-\x1f]", name):
             raise SourceError(f"{archive} holds {full!r}, a name that points outside its folder. Do not use it.")
         if not entries.plain[full]:
             raise SourceError(f"{archive} holds {full!r}, which is a link or a device, not a file. Do not use it.")
     return found
+
+
+def _check_once(entries: _Entries, chosen: dict[str, str], archive: str) -> None:
+    """Refuse a file that is needed and stands there twice. SourceError."""
+    spelt: dict[str, str] = {}
+    for name, full in chosen.items():
+        if full in entries.twice or spelt.setdefault(name.casefold(), full) != full:
+            raise SourceError(
+                f"{archive} holds {full!r} twice, or in two spellings that are one file on some disks. Do not use it."
+            )
 
 
 def _copy(entries: _Entries, chosen: dict[str, str], folder: Path) -> None:

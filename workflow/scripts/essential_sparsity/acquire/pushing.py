@@ -4,6 +4,7 @@ Tokens are the client's affair, as in `hub`.
 """
 
 import contextlib
+import glob
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ def push(folder: Path, repo: str, private: bool, record: str, message: str) -> P
     """Make a data set of a hub hold the files of `folder`, in one commit; where it does already, no commit is made.
 
     `private`: who may see a data set that is not there yet. `record`: the file of the folder that says under `key` what it is of; a
-    data set that holds files and no such record, or another key, is left alone. Files that an earlier folder of the same key had in
-    its folders and this one has not are deleted. Raises SourceError.
+    data set that holds files and no such record, or another key, is left alone. Files that an earlier folder of the same key had,
+    or that lie in a folder of this one's, and that this one has not are deleted. Raises SourceError.
     """
     from huggingface_hub import HfApi
 
@@ -63,9 +64,10 @@ def push(folder: Path, repo: str, private: bool, record: str, message: str) -> P
                 "or say PRIVATE=false."
             )
         names = {entry.rfilename for entry in before.siblings or ()}
-        _refuse_others(api, repo, before, names, record, files.read_json(folder / record)["key"])
-        mine = {path.split("/")[0] for path in files.names_under(folder) if "/" in path}
-        gone = [f"{place}/*" for place in sorted(mine)]
+        earlier = _earlier(api, repo, before, names, record, files.read_json(folder / record)["key"])
+        mine = files.names_under(folder)
+        gone = [f"{place}/*" for place in sorted({path.split("/")[0] for path in mine if "/" in path})]
+        gone += [glob.escape(name) for name in sorted(earlier - {*mine})]
         made = hub.asked(lambda: _uploaded(api, folder, repo, message, gone))
     return Pushed(f"{api.endpoint}/datasets/{repo}", made.oid, made.oid != before.sha, bool(before.private))
 
@@ -79,21 +81,23 @@ def _uploaded(api: "HfApi", folder: Path, repo: str, message: str, gone: list[st
         raise error.__cause__ or error from None
 
 
-def _refuse_others(
+def _earlier(
     api: "HfApi", repo: str, before: "DatasetInfo", names: set[str], record: str, key: Mapping[str, Any]
-) -> None:
-    """SourceError where the data set holds what is not of the same key."""
+) -> set[str]:
+    """The files that an earlier folder of the same key had. SourceError where the data set holds what is not of it."""
     if record not in names:
         if others := sorted(names - ITS_OWN):
             raise SourceError(
                 f"{repo} holds something else ({files.some(others)}; no {record}): {UNCHANGED}. Name another REPO."
             )
-        return
+        return set()
     place = hub.asked(lambda: api.hf_hub_download(repo, record, repo_type="dataset", revision=before.sha))
-    held = files.read_json(place).get("key")
+    said = files.read_json(place)
+    held = said.get("key")
     if held != key:
         told = ", ".join(f"{name} {value}" for name, value in (held or {}).items()) or "no key"
         raise SourceError(f"{repo} holds something else ({told}): {UNCHANGED}. Name another REPO.")
+    return set(said["files"])
 
 
 @contextlib.contextmanager

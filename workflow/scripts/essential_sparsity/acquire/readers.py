@@ -141,13 +141,28 @@ def _parquet(path: Path) -> pa.Table:
     with reading(f"{path.name} is not readable as parquet"), pq.ParquetFile(path) as file:
         if file.metadata.num_rows > max(ROWS, path.stat().st_size * ROWS_OF_BYTE):
             raise bomb(path.name, most)
-        pieces, held = [], 0
+        pieces, held, known = [], 0, {}
         for piece in file.iter_batches(PIECE):
-            held += piece.nbytes + sum(map(_spelt_out, piece.columns))
+            columns = [_sharing(column, known, number) for number, column in enumerate(piece.columns)]
+            held += sum(size + _spelt_out(column) for column, size in columns)
             if held > most:
                 raise bomb(path.name, most)
-            pieces.append(piece)
+            pieces.append(pa.RecordBatch.from_arrays([column for column, _ in columns], schema=piece.schema))
         return pa.Table.from_batches(pieces, file.schema_arrow)
+
+
+def _sharing(column: pa.Array, known: dict[int, pa.Array], number: int) -> tuple[pa.Array, int]:
+    """A piece of a column with the dictionary of the piece before, where it has the same; and the bytes that it adds.
+
+    Each piece that is read brings a copy of the whole dictionary. `known`: number of a column -> its last dictionary.
+    """
+    if not pa.types.is_dictionary(column.type):
+        return column, column.nbytes
+    if number in known and column.dictionary.equals(known[number]):
+        shared = pa.DictionaryArray.from_arrays(column.indices, known[number], ordered=column.type.ordered)
+        return shared, column.indices.nbytes
+    known[number] = column.dictionary
+    return column, column.nbytes
 
 
 def _spelt_out(column: pa.Array) -> int:

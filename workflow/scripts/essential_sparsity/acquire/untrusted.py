@@ -17,9 +17,12 @@ from essential_sparsity import files
 from essential_sparsity.acquire.refusal import FETCH_AGAIN, SourceError, reading
 
 COUNTED = re.compile(
-    r"layer|depth|block|expert|head|stage|group|repeat|types"
+    r"layer|depth|block|expert|head|stage|group|repeat|types|labels"
 )  # keys of numbers of things that are made
-MANY = 10_000  # more of one thing than any model has
+MEASURED = re.compile(r"size|length|dim|width|theta|channels|vocab")  # of those: keys of what such a thing measures
+LABELS = ("label2id", "id2label")  # whose keys and values are a data set's
+MANY = 10_000  # parts that a model of few tensors may have
+MOST = 100_000  # more of one thing than any model has: some have 16,384 experts
 INDEX = ".index.json"
 WEIGHTS = (".safetensors", ".bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -79,15 +82,17 @@ def check_model(folder: Path, names: list[str]) -> int:
 
 def check_counts(where: object, said: dict[str, Any], tensors: int) -> None:
     """Refuse a number of layers, heads, experts that is beyond any model, and beyond the tensors that are stored. SourceError."""
-    most = max(tensors, MANY)
+    most = max(tensors, MOST)
     left: list[tuple[str, Any]] = list(said.items())
     while left:
         key, value = left.pop()
+        if key in LABELS or MEASURED.search(str(key)):
+            continue
         if isinstance(value, dict):
             left += value.items()
         elif isinstance(value, list):
             left += [(key, part) for part in value]
-        elif isinstance(value, int | float) and value > most and COUNTED.search(str(key)) and "size" not in str(key):
+        elif isinstance(value, int | float) and value > most and COUNTED.search(str(key)):
             raise SourceError(
                 f"{where}: {key} is {value:,}, but {tensors:,} tensors are stored. They do not belong together: fetch both again, or do "
                 "not use them."

@@ -300,13 +300,15 @@ def _of_one_seed(dense: pd.DataFrame | None, pruned: pd.DataFrame) -> pd.DataFra
 
 
 def known(value: Any) -> Any:
-    """A cell as JSON has it: six significant digits, null for what is not there."""
+    """A cell as JSON has it: counts whole, other numbers in six significant digits, null for what is not there."""
     if isinstance(value, list | tuple):
         return [known(one) for one in value]
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, dict | str):
         return value
+    if isinstance(value, int | np.integer):
+        return int(value)
     if pd.isna(value) or (number := or_none(value)) is None:
         return None
     number = float(f"{number:.6g}")

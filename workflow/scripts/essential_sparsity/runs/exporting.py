@@ -104,7 +104,7 @@ def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Ex
             allow_pickle = bool(chosen.study.models[row["model"]]["allow_pickle"])
             rewriting.rewrite(folder, part, pruned.weights, allow_pickle)
         tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
-        _verify(part, chosen, pruned, manifest["new"])
+        _verify(part, chosen, pruned, [] if train else manifest["new"])
         sizes = _sizes(folder, part, manifest)
         card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again, train)
         made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
@@ -153,13 +153,13 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
         prepared = task.prepare(folder, data, settings, seed, Path(STORE) / "tokens" / row["task"])
         auto_class, load = tasks.auto_class(settings), loading.permissions(settings)
         trained, again = settings["protocol"] == "finetune", None
-        if train and prepared.head:
-            raise errors.UserError(
-                f"What is trained on {row['task']!r} has a head of this project's own (kind {settings['kind']}), which transformers alone "
-                "cannot load. Leave TRAIN out (without make: --train): then the encoder is exported, as it was before training."
-            )
         if trained:
             model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, prepared.head, **load)
+            if train and not type(model).__module__.startswith("transformers."):
+                raise errors.UserError(
+                    f"What is trained on {row['task']!r} has a head of this project's own ({type(model).__name__}), which transformers alone "
+                    "cannot load. Leave TRAIN out (without make: --train): then the encoder is exported, as it was before training."
+                )
         else:
             model = loading.load_model(folder, auto_class, allow_new=("pooler.",), **prepared.model_options, **load)
         if calibrated:
@@ -222,6 +222,7 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
         told["calibration_drawn_sha256"] = (drawn, run["calibration_drawn_sha256"])
     value, metric = chosen.value, METRICS[chosen.metric]
     if pruned.trained is not None:
+        told |= {library.__name__: (library.__version__, run[library.__name__]) for library in (torch, transformers)}
         told[chosen.metric] = (pruned.again, value)
     elif pruned.again is not None and value is not None:
         apart = abs(metric.quality(pruned.again) - metric.quality(value))
@@ -250,7 +251,7 @@ def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dty
 def _verify(part: Path, chosen: Chosen, pruned: Pruned, new: list[str]) -> None:
     """What was written loads as the model that was pruned, bit for bit, and is as sparse as its pattern says, group by group.
 
-    `new`: parameters that the checkpoint does not hold. RuntimeError: that would be a fault of this program.
+    `new`: parameters that the checkpoint does not hold, and this does not either. RuntimeError: that would be a fault of this program.
     """
     settings = json.loads(chosen.study.settings(chosen.row["task"]))
     base = settings["protocol"] == "finetune" and pruned.trained is None

@@ -22,7 +22,10 @@ from essential_sparsity.tables import crate, runs
 
 CARD, CONFIGURATION = "README.md", "configuration.json"
 SHARD = 1 << 20  # rows of items in a file
-LEFT_OUT = {"costs": "times and memory on the machines that computed it, which differ between two equal studies"}
+LEFT_OUT = {
+    "costs": "times and memory on the machines that computed it, which differ between two equal studies",
+    "explorer.html": "it quotes logs of missing runs; what it draws is in the tables",
+}
 LOGS = "It is in the study's own table: texts of logs are not published."  # in the place of a reason
 LONGEST, USUAL, MOST_WORDS = (
     255,
@@ -136,7 +139,7 @@ def _pages(found: Settled, part: Path) -> tuple[list[Path], list[str]]:
     """The pages of the study that its provenance names, copied; what is said of the others."""
     listed = {entity["@id"]: entity.get("sha256") for entity in found.crate["@graph"]}
     pages, others = [], []
-    for path in sorted(found.folder.glob("*.html")):
+    for path in sorted(path for path in found.folder.glob("*.html") if path.name not in LEFT_OUT):
         if listed.get(path.name) == files.sha256_file(path):
             shutil.copyfile(path, part / path.name)
             pages.append(part / path.name)
