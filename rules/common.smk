@@ -30,6 +30,11 @@ def repository(rules):
     known = UNPACKED / ".commit"
     if known.is_file() and not workflow.is_main_process:
         return UNPACKED.resolve()
+    if not hasattr(rules, "hosted_repo"):
+        raise WorkflowError(
+            f"The module essential-sparsity cannot be read from {rules.get_path_or_uri(secret_free=True)}: jobs need all of its files. Name a "
+            "clone on this machine, or github(…) or gitlab(…)."
+        )
     repo = rules.hosted_repo.repo
     commit = repo.commit(rules.ref).hexsha
     if not known.is_file() or known.read_text() != commit:

@@ -13,6 +13,7 @@ import pytest
 from essential_sparsity import tables
 from essential_sparsity.curves import flips
 from essential_sparsity.figures import explored, explorer, summary
+from essential_sparsity.tables import runs as run_tables
 
 MODELS = {"one": "Model One", "two": study.EVIL}
 TASKS = {"reviews": ("Reviews", "accuracy"), "words": ("Word <b>pairs</b>", "spearman"), "text": ("Text", "perplexity")}
@@ -169,6 +170,25 @@ def test_items_that_turn_wrong_are_those_of_the_table_of_items(made, page):
         for item, marks in zip(one["items"], one["marks"], strict=True):
             assert marks == "".join(str(int(scores[item, level])) for level in one["levels"])
     assert "one on text: its items are neither right nor wrong." in contents(page)["without_items"]
+
+
+def test_a_pattern_without_some_scores_leaves_those_of_others(tmp_path):
+    """A score that is missing is no mark; whether a task has marks at all, the dense model says."""
+    levels = [("dense", 0.0), ("global", 0.5), ("random", 0.5)]
+    place = tmp_path / "items"
+    place.touch()
+    key = [{"model": "m", "task": "t", "pattern": pattern, "sparsity": level, "seed": 0} for pattern, level in levels]
+    runs = pd.DataFrame(key).assign(n_items=2, items_sha256="0")
+    grid = pd.DataFrame(key).assign(items=str(place))
+
+    def read(own):
+        scored = own[run_tables.KEY].merge(pd.DataFrame({"item": ["a", "b"]}), how="cross")
+        missing = (scored["pattern"] == "global") & (scored["item"] == "b")
+        return scored.assign(score=[None if lost else 1.0 for lost in missing], second_score=None)
+
+    found, none = explored.items(runs, grid, [], read)
+    assert [one["pattern"] for one in found] == ["random"]
+    assert none == ["m on t, global: its items are neither right nor wrong."]
 
 
 def test_an_item_is_read_by_exact_match_where_its_score_is_no_mark_and_stays_unread_where_nothing_is():

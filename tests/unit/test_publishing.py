@@ -466,11 +466,14 @@ def test_a_file_that_tells_of_the_machine_is_refused(case, kind, tmp_path, monke
     assert TOKEN not in str(caught.value)
 
 
-def test_what_only_looks_so_goes_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: Path("/root"))
-    monkeypatch.setattr(socket, "gethostname", lambda: "vm")
+@pytest.mark.parametrize(("host", "home"), [("vm", "/root"), ("section", "/")])
+def test_what_only_looks_so_goes_out(host, home, tmp_path, monkeypatch):
+    """A machine may be called like any word; a home and a working folder may be the root."""
+    monkeypatch.setattr(Path, "home", lambda: Path(home))
+    monkeypatch.setattr(Path, "cwd", lambda: Path(home))
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
     (tmp_path / "page.html").write_text(
-        "the square/root/of it; tests/home/x; https://vm.org/homes/x; /rooted; <p></p></tr>; 1 / 2 / 3; hf_token; hf_hub_download"
+        "the section on the square/root/of it; tests/home/x; https://vm.org/homes/x; /rooted; <p></p></tr>; 1 / 2 / 3; hf_token; hf_hub_download"
     )
     traces.refuse(tmp_path)
 
@@ -617,7 +620,7 @@ def test_what_keeps_it_from_the_hub_is_said_and_nothing_half_is_there(place, mad
             code, said = call(*options)
             assert code == 1, said
             assert f"error: publish_study: team/small: the hub answers with {words}" in said
-            assert "; nothing of this call is to be seen there.\n" in said
+            assert "; nothing of this study is to be seen there.\n" in said
             assert TOKEN not in said
             assert ("datasets", "team/small") not in hub.repositories or set(held(hub)["files"]) == {".gitattributes"}
 
@@ -631,7 +634,7 @@ def test_what_keeps_it_from_the_hub_is_said_and_nothing_half_is_there(place, mad
         code, said = call(*options)
         assert code == 1, said
         assert re.search(
-            r"team/small: the hub at http://127\.0\.0\.1:\d+ cannot be reached \(\w+: .*\); nothing of this call is",
+            r"team/small: the hub at http://127\.0\.0\.1:\d+ cannot be reached \(\w+: .*\); nothing of this study is",
             said,
         ), said
         assert set(held(hub)["files"]) == {".gitattributes"}

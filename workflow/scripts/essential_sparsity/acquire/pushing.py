@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 ITS_OWN = {".gitattributes", "README.md"}  # files that a hub, or whoever makes a repository there, begins with
-UNCHANGED = "nothing of this call is to be seen there"
+UNCHANGED = "nothing of this study is to be seen there"
 STATUS = hub.STATUS | {
     403: "does not let this login write there: log in with `hf auth login` as somebody who may, with a token that may write",
     404: "has no such place: correct REPO (owner/name), or HF_ENDPOINT",

@@ -261,10 +261,15 @@ def items(
         if lost := [path for path in wanted.unique() if not Path(path).is_file()]:
             none.append(f"{model} on {task}, {pattern}: {lost[0]} is not there.")
             continue
-        marks = flips.marks(read(own).merge(own[run_tables.KEY], on=run_tables.KEY))
+        scores = read(own).merge(own[run_tables.KEY], on=run_tables.KEY)
+        marks = flips.marks(scores)
         if marks is None:
-            scored.add((model, task))
-            none.append(f"{model} on {task}: its items are neither right nor wrong.")
+            whole = (
+                flips.marks(scores[scores["sparsity"] == 0]) is None
+            )  # else some items of this pattern have no score
+            scored |= {(model, task)} if whole else set()
+            curve = f"{model} on {task}" if whole else f"{model} on {task}, {pattern}"
+            none.append(f"{curve}: its items are neither right nor wrong.")
             continue
         turned = flips.first_wrong(marks)
         shown = turned.head(min(ITEMS, max(0, (ITEM_MARKS - listed) // marks.shape[1])))

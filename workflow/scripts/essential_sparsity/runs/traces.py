@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from essential_sparsity import errors
 
-SHORTEST = 4  # letters of a host name that is looked for
-COMMON = ("localhost",)
+NAMED = re.compile(
+    r"(?=.*[\d.-]).{4,}"
+)  # a host name that is looked for: plain words, such as head or data, stand in every text
 
 
 def refuse(folder: Path) -> None:
@@ -43,11 +44,11 @@ def without_folders(value: Any) -> Any:
 def _words() -> dict[str, re.Pattern]:
     """What is looked for, by what it is."""
     places = {str(place) for place in (Path.cwd(), Path.cwd().resolve(), Path.home())} - {"/"}
-    found = {"a folder of this machine": _any(places)}
+    found = {"a folder of this machine": _any(places)} if places else {}
     found["a path from the root"] = re.compile(r"(?<![\w.:/<-])/[\w.-]+/[\w.-]+")
     found["a token"] = re.compile(r"(?<!\w)hf_[A-Za-z0-9]{16,}")
     host = socket.gethostname()
-    if len(host) >= SHORTEST and host not in COMMON:
+    if NAMED.fullmatch(host):
         found["this machine"] = _any({host})
     return found
 
