@@ -18,7 +18,7 @@ def read(path, *lines, encoding="utf-8", end="\n"):
 
 
 @pytest.mark.parametrize(
-    "cell", ['"Small" BERT', '"one-shot" is meant', '"one', '"', 'a "b"', '"whole"', "Modèle", "a\u2028b"]
+    "cell", ['"Small" BERT', '"one-shot" is meant', '"one', '"', 'a "b"', '"whole"', "Modèle", "a\u00a0b"]
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
