@@ -337,7 +337,7 @@ def test_two_calls_at_once_do_not_write_one_folder(exports, config, monkeypatch)
 def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, tmp_path):
     monkeypatch.setattr(rewriting, "SHARD", 8_000)
     run, made = exports[CASES[3]]
-    monkeypatch.setattr(exporting, "place", lambda _: tmp_path / "shards")
+    monkeypatch.setattr(exporting, "place", lambda _, train: tmp_path / "shards")
     exporting.export(run, COMMIT)
     assert len(list((tmp_path / "shards").glob("model-*-of-*.safetensors"))) == 2
     one, other = weights(made.folder, run), weights(tmp_path / "shards", run)
