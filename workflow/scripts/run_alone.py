@@ -30,7 +30,7 @@ PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
 # the programs of rules, not those that a person calls
 JOB = re.compile(
-    r"workflow/scripts/(?!(estimate|export_checkpoint|lock|new_study|print_\w+|refine|report|run_alone|write_dictionary)\.py)\w+\.py"
+    r"workflow/scripts/(?!(estimate|export_checkpoint|lock|new_study|print_\w+|publish_study|refine|report|run_alone|write_dictionary)\.py)\w+\.py"
 )
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
