@@ -10,6 +10,7 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+include: "rules/repository.smk"
 include: "rules/common.smk"
 include: "rules/inputs.smk"
 

@@ -103,7 +103,7 @@ def test_from_a_git_host_all_of_it_is_unpacked_because_rules_call_its_programs(u
 @pytest.fixture
 def repository(hosted, tmp_path, monkeypatch):
     """The function of the rules that finds this repository, for a folder of a git host; what it is called in."""
-    text = (ROOT / "rules/common.smk").read_text()
+    text = (ROOT / "rules/repository.smk").read_text()
     said = {"workflow": SimpleNamespace(is_main_process=True)}
     exec(text.partition("\nROOT = ")[0], said)
     monkeypatch.chdir(tmp_path)

@@ -264,9 +264,7 @@ def items(
         scores = read(own).merge(own[run_tables.KEY], on=run_tables.KEY)
         marks = flips.marks(scores)
         if marks is None:
-            whole = (
-                flips.marks(scores[scores["sparsity"] == 0]) is None
-            )  # else some items of this pattern have no score
+            whole = flips.marks(scores[scores["sparsity"] == 0]) is None  # else this pattern lacks some scores
             scored |= {(model, task)} if whole else set()
             curve = f"{model} on {task}" if whole else f"{model} on {task}, {pattern}"
             none.append(f"{curve}: its items are neither right nor wrong.")

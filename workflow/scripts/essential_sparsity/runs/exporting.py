@@ -72,13 +72,8 @@ class Exported:
 
 def place(chosen: Chosen, train: bool = False) -> Path:
     """The folder that a run is exported to."""
-    row = chosen.row
-    name = f"{row['model']}-{row['pattern']}-{chosen.level}"
-    return (
-        Path(chosen.study.folder) / f"export/{name}-{row['task']}-trained"
-        if train
-        else Path(chosen.study.folder) / f"export/{name}"
-    )
+    row, after = chosen.row, f"-{chosen.row['task']}-trained" if train else ""
+    return Path(chosen.study.folder) / f"export/{row['model']}-{row['pattern']}-{chosen.level}{after}"
 
 
 def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Exported:

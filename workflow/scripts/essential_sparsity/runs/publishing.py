@@ -27,11 +27,8 @@ LEFT_OUT = {
     "explorer.html": "it quotes logs of missing runs; what it draws is in the tables",
 }
 LOGS = "It is in the study's own table: texts of logs are not published."  # in the place of a reason
-LONGEST, USUAL, MOST_WORDS = (
-    255,
-    60,
-    8,
-)  # letters of an identifier, of most, and words of most: titles and names of files are
+# Letters of an identifier, of most, and words of most: titles and names of files are identifiers too.
+LONGEST, USUAL, MOST_WORDS = 255, 60, 8
 
 
 @dataclass(frozen=True)
@@ -165,15 +162,7 @@ def _crate(said: Mapping[str, Any], part: Path, listed: list[Path]) -> dict[str,
     settings["text"] = json.dumps(traces.without_folders(json.loads(settings["text"])), sort_keys=True)
     for path in sorted(listed):
         name = path.relative_to(part).as_posix()
-        entities[name] = {
-            "@id": name,
-            "@type": "File",
-            "sha256": files.sha256_file(path),
-            "contentSize": path.stat().st_size,
-        }
-        if path.suffix == ".parquet":
-            version = pq.read_schema(path).metadata[b"version"].decode()
-            entities[name] |= {"encodingFormat": "application/vnd.apache.parquet", "version": version}
+        entities[name] = {"@id": name, "@type": "File", **crate.of_file(path)}
     names = [{"@id": path.relative_to(part).as_posix()} for path in sorted(listed)]
     entities["./"]["hasPart"] = entities["#study"]["result"] = names
     return {**said, "@graph": list(entities.values())}

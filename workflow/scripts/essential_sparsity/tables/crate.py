@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 from rocrate.model import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from essential_sparsity import __version__, files
-from essential_sparsity.tables import provenance, schema
+from essential_sparsity.tables import provenance
 
 NAME = "ro-crate-metadata.json"
 HERE = ("snakemake", "pandas", "pyarrow", "numpy", "scipy", "scikit-learn", "kneed")  # what made tables of the runs
@@ -39,7 +40,7 @@ def crate(
         f"{runs['task'].nunique()} tasks: how much of a pre-trained transformer is free to remove."
     )
     made = [
-        found.add_file(dest_path=path.relative_to(folder).as_posix(), source=None, properties=_of_file(path))
+        found.add_file(dest_path=path.relative_to(folder).as_posix(), source=None, properties=of_file(path))
         for path in sorted(results)
     ]
     used = [found.add(ContextEntity(found, *_of_manifest(path))) for path in sorted(manifests)]
@@ -84,7 +85,7 @@ def crate(
 def commit_of(root: Path) -> dict[str, Any]:
     """The commit of the workflow in a folder (`commit`) and the files of it that differ (`changed`); null where nothing says it.
 
-    Where another workflow uses this one from a git host, it was unpacked from a commit (`rules/common.smk`), inside a
+    Where another workflow uses this one from a git host, it was unpacked from a commit (`rules/repository.smk`), inside a
     repository that is not its own.
     """
     if (unpacked := root / ".commit").is_file():
@@ -103,10 +104,11 @@ def _git(root: Path, *command: str) -> str:
     return subprocess.run(["git", "-C", str(root), *command], check=True, capture_output=True, text=True).stdout
 
 
-def _of_file(path: Path) -> dict[str, Any]:
+def of_file(path: Path) -> dict[str, Any]:
+    """What a crate says of a file, by its content; of a table also its format and version."""
     said = {"sha256": files.sha256_file(path), "contentSize": path.stat().st_size}
     if path.suffix == ".parquet":
-        metadata = schema(path.stem).metadata
+        metadata = pq.read_schema(path).metadata
         said |= {"encodingFormat": "application/vnd.apache.parquet", "version": metadata[b"version"].decode()}
     return said
 
