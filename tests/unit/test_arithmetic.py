@@ -681,6 +681,7 @@ def test_what_is_trained_above_the_encoder_counts_in_what_a_job_asks_for(monkeyp
     monkeypatch.chdir(ROOT)
     (model,) = (row for row in tsv.read_table("config/models.tsv", "models", "model") if row["model"] == "minilm")
     (task,) = (row for row in tsv.read_table("config/tasks.tsv", "tasks", "task") if row["task"] == "word-problems")
+    task = task | {"minutes_per_level": None}  # what was measured stands above what is worked out
     core = needs.Device("core", {"float32": 1e10}, None)
     known = kinds.declared()
     alone = dataclasses.replace(known["arithmetic"], cost=kinds.Cost())
