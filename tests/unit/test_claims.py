@@ -91,7 +91,7 @@ def evidence_of(claim: dict, ends: list[tuple[float, float]], words: list[str]) 
         else:
             curves = [knee(model, task, pattern, *pair) for task, pair in zip(tasks, ends, strict=True)]
         return {"knees": rows_of("knees", *curves)}
-    rows, trajectory = [], []
+    rows, trajectory, jumps = [], [], []
     for i, task in enumerate(tasks):
         row = dict(fixed)
         if ends:
@@ -151,12 +151,25 @@ def evidence_of(claim: dict, ends: list[tuple[float, float]], words: list[str]) 
             row.pop("more_data", None)
             (low, high), measure = ends[i], row["measure"]
             spread = (high - low) / 2 / HALF
+            if asked.reading(claim) == "jump_at":  # between two checkpoints that lie as good as together
+                for group, middle in ((groups["group_a"], (low + high) / 2), (groups["group_b"], 0.0)):
+                    for name, at in (("one", middle + spread), ("two", middle - spread)):
+                        of = {"series": task, "group": group, "training": group + name, "measure": measure}
+                        jump = {"jump_at": at, "jump_at_low": at, "jump_at_high": at, "conclusion": "abrupt"}
+                        jumps.append(of | jump)
+                        trajectory += [
+                            of | {"tensor": "all", "model": f"{group}{name}{side}", "position": at + side * 1e-9}
+                            for side in (-1, 1)
+                        ]
+                rows.append(row)
+                continue
             for group, middle in ((groups["group_a"], (low + high) / 2), (groups["group_b"], 0.0)):
                 for name, value in (("one", middle + spread), ("two", middle - spread)):
                     of = {"series": task, "group": group, "training": group + name, "model": group + name}
                     trajectory.append(of | {"tensor": "all", "measure": measure, "value": value})
         rows.append(row)
     found = {"trajectory": rows_of("trajectory", *trajectory)} if trajectory else {}
+    found |= {"abruptness": rows_of("abruptness", *jumps)} if jumps else {}
     return {table: rows_of(table, *rows)} | found | ({"knees": rows_of("knees", *curves)} if curves else {})
 
 
@@ -583,6 +596,57 @@ def test_groups_of_trainings_are_samples_of_trainings():
         assert judged(claim, turned)[1][0]["estimate"] == piece["estimate"]
     alone = {**found, "contrasts": rows_of("contrasts", row | {"n_trainings_b": 1})}
     assert judged(claim, alone)[0]["verdict"] == UNDECIDED
+
+
+EARLIER = next(claim for claim in SHIPPED if claim["claim"] == "more-data-earlier")
+
+
+def jumping(places: dict[str, list[float | None]], low: float = 0.0, high: float = 0.0) -> dict[str, pd.DataFrame]:
+    """Trainings by group that jump at these places (None: they do not), with checkpoints at every 10."""
+    base = {"series": "s", "measure": "below 0.01"}
+    jumps, along = [], []
+    for group, own in places.items():
+        for i, at in enumerate(own):
+            training = base | {"group": group, "training": f"{group} {i}"}
+            known = {"jump_at": at, "jump_at_low": at and at - low, "jump_at_high": at and at + high}
+            jumps.append(training | known | {"conclusion": "gradual" if at is None else "abrupt"})
+            along += [
+                training | {"tensor": "all", "model": f"{group}{i}-{p}", "position": p} for p in range(0, 100, 10)
+            ]
+    (a, b) = places
+    pair = base | {"tensor": "all", "group_a": a, "group_b": b, "n_trainings_a": 2, "n_trainings_b": 2}
+    found = {"contrasts": (pair,), "abruptness": jumps, "trajectory": along}
+    return {table: rows_of(table, *rows) for table, rows in found.items()}
+
+
+def test_more_data_is_earlier_by_where_the_trainings_jump():
+    """By hand: Welch on the places, half a gap between checkpoints more on either side, of each group."""
+    found = jumping({"100 % of the data": [25.0, 35.0, 25.0], "60 % of the data": [75.0, 65.0]})
+    row, (piece,) = judged(EARLIER, found)
+    welch = ttest_ind([25, 35, 25], [75, 65], equal_var=False).confidence_interval()
+    assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-125 / 3, welch[0] - 10, welch[1] + 10])
+    assert piece["unit"] == "that of the axis"
+    assert piece["note"] is None
+    same = jumping({"100 % of the data": [35.0, 35.0], "60 % of the data": [35.0, 35.0]})
+    row, (piece,) = judged(EARLIER, same)
+    assert (piece["low"], piece["high"]) == (-10.0, 10.0), "alike places are no exact ones"
+    assert row["verdict"] == UNDECIDED
+    wide = jumping({"100 % of the data": [35.0, 35.0], "60 % of the data": [45.0, 45.0]}, low=10.0, high=20.0)
+    assert judged(EARLIER, wide)[1][0]["low"] == -50.0
+
+
+def test_trainings_that_do_not_jump_are_no_jumps():
+    some = jumping({"100 % of the data": [25.0, 25.0, None], "60 % of the data": [75.0, 75.0]})
+    row, (piece,) = judged(EARLIER, some)
+    assert (row["verdict"], piece["note"]) == (SUPPORTED, "2 of 3 trainings of 100 % of the data jump")
+    one = jumping({"100 % of the data": [25.0, None], "60 % of the data": [75.0, 75.0]})
+    row, (piece,) = judged(EARLIER, one)
+    assert (row["verdict"], piece["low"], piece["high"]) == (UNDECIDED, -60.0, -40.0)
+    assert piece["note"].startswith("one training of a group")
+    none = jumping({"100 % of the data": [None, None], "60 % of the data": [75.0, 75.0]})
+    row, evidence = judged(EARLIER, none)
+    assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
+    assert "1 more has no jump on either side, or on one." in row["because"]
 
 
 def resample_of(curve: dict, levels: list[float], outside: np.ndarray) -> dict:

@@ -80,7 +80,7 @@ def unit(claim: Mapping[str, Any], read: str) -> str:
     if read in ("shape", "conclusion"):
         return "word"
     if table == "contrasts":
-        return "that of the measure"
+        return "that of the axis" if read == "jump_at" else "that of the measure"
     if read == "slope_ratio" and "groups" in claim:
         return "natural logarithm of the ratio"
     return {"slope_ratio": "ratio", "cosine_kept": "cosine", "cosine_pruned": "cosine"}.get(
@@ -116,6 +116,7 @@ def _because(
 ) -> str:
     """Why, in a sentence."""
     lacks = "too few levels or checkpoints, or no drop" if "word" in claim["expect"] else "no interval"
+    lacks = "no jump on either side, or on one" if claim.get("read") == "jump_at" else lacks
     count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:
         if lacking is None:

@@ -22,6 +22,7 @@ Found = Mapping[str, pd.DataFrame]  # the tables of a study by name, `resamples`
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
 ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
+PAIR = ["series", "measure", "group_a", "group_b"]
 WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
 
 
@@ -370,10 +371,13 @@ def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> 
     frame = frame[frame["tensor"] == "all"]
     if frame.empty:
         return
+    if read == "jump_at":
+        yield from (_of_jumps(row, found) for row in frame.sort_values(PAIR).to_dict("records"))
+        return
     known = found["trajectory"]
     known = known[(known["tensor"] == "all") & known["suspect"].isna()]
-    for row in frame.sort_values(["series", "measure", "group_a", "group_b"]).to_dict("records"):
-        name = f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
+    for row in frame.sort_values(PAIR).to_dict("records"):
+        name = _pair_of(row)
         if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
             ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
             yield Piece(name, row["difference"], *ends, limited=ONE_TRAINING)
@@ -386,6 +390,42 @@ def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> 
             yield Piece(name, measured=False)
             continue
         yield Piece(name, *_welch(*(sample.to_numpy() for sample in samples)))
+
+
+def _pair_of(row: Mapping[str, Any]) -> str:
+    return f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
+
+
+def _of_jumps(row: Mapping[str, Any], found: Found) -> Piece:
+    """Where a measure jumps along the trainings of one group less where it does along another's, on the axis of the series.
+
+    Trainings that jump are the sample (Welch). A jump lies between two checkpoints, nowhere nearer: half of what its own interval
+    leaves open, from checkpoint to checkpoint, is added at either end, the mean over each group. Nothing where no training of a
+    group jumps.
+    """
+    here = {name: found[name] for name in ("abruptness", "trajectory")}
+    here = {name: t[(t["series"] == row["series"]) & (t["measure"] == row["measure"])] for name, t in here.items()}
+    along, places, open_, notes = here["trajectory"], [], [], []
+    for group in (row["group_a"], row["group_b"]):
+        every = here["abruptness"][here["abruptness"]["group"] == group]
+        jumps = every[every["conclusion"] == "abrupt"]
+        ends = []
+        for jump in jumps.itertuples():
+            steps = along.loc[(along["training"] == jump.training) & (along["tensor"] == "all"), "position"]
+            ends.append((steps[steps < jump.jump_at_low].max(), steps[steps > jump.jump_at_high].min()))
+        places.append(jumps["jump_at"].to_numpy(float))
+        open_.append(np.array(ends, float).reshape(-1, 2))
+        notes += [f"{len(jumps)} of {len(every)} trainings of {group} jump"] if len(jumps) < len(every) else []
+    (a, b), (ends_a, ends_b), note = places, open_, "; ".join(notes) or None
+    if not len(a) or not len(b):
+        return Piece(_pair_of(row), measured=False)
+    if min(len(a), len(b)) < 2:
+        low, high = ends_a[:, 0].min() - ends_b[:, 1].max(), ends_a[:, 1].max() - ends_b[:, 0].min()
+        estimate = float(a.mean() - b.mean())
+        return Piece(_pair_of(row), estimate, float(low), float(high), limited=ONE_TRAINING, note=note)
+    estimate, low, high = _welch(a, b)
+    wider = sum(float(np.diff(ends).mean()) / 2 for ends in open_)
+    return Piece(_pair_of(row), estimate, low - wider, high + wider, note=note)
 
 
 GATHERED = {

@@ -16,7 +16,7 @@ TABLES = {  # table -> its readings, of which the first is read where a claim na
     "layers": ("share_of_mlp", "rate_of_mlp_less_attention"),
     "similarity": ("cosine_kept", "cosine_pruned", "iou_kept", "iou_pruned"),
     "abruptness": ("conclusion",),
-    "contrasts": ("difference",),
+    "contrasts": ("difference", "jump_at"),
 }
 MODEL_TYPES = ("encoder", "decoder", "vision")
 BESIDE = ("trajectory",)  # tables that some of these are judged with
