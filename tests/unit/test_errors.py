@@ -61,6 +61,23 @@ def test_what_is_wrong_with_this_machine_alone_is_said_so(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error of this machine: measure_something: No GPU.\n")
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise OSError(28, 'No space left on device', 'results/a')", "results/a: No space left on device. Free some space there"),
+        ("raise PermissionError(13, 'Permission denied', '.a.tmp', None, 'results/a')", "results/a: Permission denied. Make it"),
+        ("raise OSError(30, 'Read-only file system')", "or where temporary files go: Read-only file system. Mount it"),
+        ("with open('/dev/full', 'w') as handle:\n        handle.write('a')", "or where temporary files go: No space left on device."),
+    ],
+)  # fmt: skip
+def test_a_disk_that_says_no_is_one_line(tmp_path, body, told):
+    done = ended(tmp_path, "", body)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error of this machine: measure_something: ")
+    assert told in done.stderr
+    assert done.stderr.endswith(", and run the same again.\n")
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_what_a_library_raises_keeps_its_traceback(tmp_path, name):
     done = ended(tmp_path, *THEIRS[name])

@@ -3,19 +3,29 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from essential_sparsity import errors
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a program's `main`; print `error: program: …` (`error of this machine: …`) and exit with 1 for what its user can mend
-    (UserError).
+    (UserError), and for a disk that is full, over its quota, read-only or not theirs, whoever notices it.
 
-    Errors of Python and of libraries are nobody's wording for a user: they keep their traceback.
+    All other errors of Python and of libraries are nobody's wording for a user: they keep their traceback.
     """
     try:
         main()
     except errors.UserError as error:
-        what = "error of this machine" if error.of_machine else "error"
-        print(f"{what}: {Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(error.of_machine, str(error))
+    except OSError as error:
+        if error.errno not in errors.OF_MACHINE:
+            raise
+        place = error.filename2 or error.filename or f"{Path.cwd()}, or where temporary files go"
+        _end(True, f"{place}: {error.strerror}. {errors.OF_MACHINE[error.errno]}, and run the same again.")
+
+
+def _end(of_machine: bool, said: str) -> NoReturn:
+    what = "error of this machine" if of_machine else "error"
+    print(f"{what}: {Path(sys.argv[0]).stem}: {said}", file=sys.stderr)
+    sys.exit(1)

@@ -1,5 +1,16 @@
 """What a user can mend: one class, so that everything else keeps its traceback. Standard library only."""
 
+import errno
+
+# what the machine, or its file system, says no to, whatever is read or written: full, over a quota, damaged, not allowed, read-only
+OF_MACHINE = {
+    errno.ENOSPC: "Free some space there",
+    errno.EDQUOT: "Free some space there, or ask for a larger quota",
+    errno.EIO: "Ask whoever keeps the disk",
+    errno.EACCES: "Make it yours to read and write, or work in a folder that is",
+    errno.EROFS: "Mount it for writing, or work in a folder that is",
+}
+
 
 class UserError(ValueError):
     """Something outside the code is wrong; the message names what was found, what was expected and what to do.

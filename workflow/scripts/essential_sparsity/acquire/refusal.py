@@ -1,13 +1,11 @@
 """How a stranger's bytes are refused: one error for a person, whatever a library raises while it reads them."""
 
 import contextlib
-import errno
 from collections.abc import Iterator
 
 from essential_sparsity import errors
 
 FETCH_AGAIN = "It is damaged, or was made to mislead: fetch it again, or do not use it."
-OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)  # no fault of what is read
 
 
 class SourceError(errors.UserError):
@@ -26,7 +24,7 @@ def reading(problem: str, then: str = FETCH_AGAIN) -> Iterator[None]:
             f"{problem} (it asks for more memory than there is). Use a machine with more, if it is as large as it should be."
         ) from error
     except BaseException as error:  # what a library in Rust raises is no Exception
-        if isinstance(error, OSError) and error.errno in OF_MACHINE:
+        if isinstance(error, OSError) and error.errno in errors.OF_MACHINE:  # no fault of what is read
             raise
         raise SourceError(f"{problem} ({_why(error)}). {then}") from error
 
