@@ -426,7 +426,7 @@ def test_its_masks_hold_and_its_card_and_the_program_say_what_it_is(trained, cap
     named = ["--study", "small", "--model", "bert", "--pattern", "lth", "--sparsity", "0.5", "--task", "moods"]
     before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
     export_checkpoint.main([*named, "--train", "true"])
-    assert "Trained once more, it scores what the run scored" in capsys.readouterr().out
+    assert "Trained once more, it says of every item what the run said" in capsys.readouterr().out
     again = {path.name: path.read_bytes() for path in made.folder.iterdir()}
     for name in before.keys() - {folders.RECORD, exporting.CARD}:
         assert again[name] == before[name], name
@@ -445,6 +445,25 @@ def test_a_training_that_would_be_or_was_another_one_is_refused(change, message,
     other = chosen.Chosen(**{**vars(run), "found": run.found.assign(**change)})
     with pytest.raises(ValueError, match=message):
         exporting.export(other, COMMIT, train=True)
+    assert made.folder.is_dir()
+
+
+def test_a_training_that_scores_alike_and_says_otherwise_of_an_item_is_another_one(trained, monkeypatch):
+    """As many right ones do not make the same model."""
+    run, made = trained
+    read = tables.read
+
+    def moved(path, name):
+        frame = read(path, name)
+        return (
+            frame.assign(score=frame["score"] + (frame["item"] == frame["item"].iloc[-1]) * 1e-15)
+            if name == "items"
+            else frame
+        )
+
+    monkeypatch.setattr(exporting.tables, "read", moved)
+    with pytest.raises(ValueError, match=r"items of which it says something else = 1, but the run in the tables has 0"):
+        exporting.export(run, COMMIT, train=True)
     assert made.folder.is_dir()
 
 

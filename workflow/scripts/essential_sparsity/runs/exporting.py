@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import torch
 import transformers
 from threadpoolctl import threadpool_limits
 from transformers import AutoConfig
 
-from essential_sparsity import errors, files, patterns, tasks
+from essential_sparsity import errors, files, patterns, tables, tasks
 from essential_sparsity.checkpoints import loading, rewriting
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.curves.metrics import METRICS
@@ -32,13 +33,14 @@ from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.runs import card, evaluation, folders
-from essential_sparsity.runs.chosen import Chosen
+from essential_sparsity.runs.chosen import NOTHING, Chosen
 from essential_sparsity.study.study import STORE
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, exactness, finetuning
 
 MASKS, CARD = "masks.safetensors", "README.md"
 WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
+SAID = ["score", "second_score", "prediction"]  # columns of the table of items that a model decides
 BLOCK = 1 << 26  # bytes that are compressed at a time
 COMPRESSION = 3  # level of zstd: its default
 
@@ -49,7 +51,7 @@ class Pruned:
 
     `weights`: its prunable tensors; `masks`: True where pruned; both by names of the base model. `state`: digest of every stored tensor by
     name. `options`: of its configuration, beside those of the checkpoint. `again`: the headline metric, evaluated once more; None where it
-    is not. `trained`: the whole model, after training; None where it is not trained.
+    is not. `trained`: the whole model, after training, and `items`: what it says of each item; None where it is not trained.
     """
 
     level: Level
@@ -60,6 +62,7 @@ class Pruned:
     options: dict[str, Any]
     again: float | None
     trained: transformers.PreTrainedModel | None = None
+    items: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
         task, data = tasks.load(settings["kind"]), _data(row["dataset"])
         prepared = task.prepare(folder, data, settings, seed, Path(STORE) / "tokens" / row["task"])
         auto_class, load = tasks.auto_class(settings), loading.permissions(settings)
-        trained, again = settings["protocol"] == "finetune", None
+        trained, again, items = settings["protocol"] == "finetune", None, None
         if trained:
             model = finetuning.load_trainable(folder, auto_class, seed, prepared.model_options, prepared.head, **load)
             if train and not type(model).__module__.startswith("transformers."):
@@ -175,12 +178,13 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
         if train:
             held = {name: mask.to(device) for name, mask in masks.items()}
             finetuning.train_(model.to(device), prepared.train, prepared.collate, settings, seed, held, device)
-            again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
+            outcome = task.run(model, prepared, settings, seed, device)
+            again, items = outcome.metrics.get(chosen.metric), outcome.items
             model.to("cpu")
     weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
     options = {} if trained else dict(prepared.model_options)
     dtype, state = next(iter(weights.values())).dtype, _state(model, trained and not train)
-    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None)
+    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None, items)
 
 
 def _data(manifest: str) -> Any:
@@ -219,6 +223,7 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
     if pruned.trained is not None:
         told |= {library.__name__: (library.__version__, run[library.__name__]) for library in (torch, transformers)}
         told[chosen.metric] = (pruned.again, value)
+        told["items of which it says something else"] = (_otherwise(chosen, pruned.items), 0)
     elif pruned.again is not None and value is not None:
         apart = abs(metric.quality(pruned.again) - metric.quality(value))
         if apart > metric.epsilon:
@@ -229,6 +234,17 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
                 f"Pruned again, the model has {name} = {found}, but the run in the tables has {expected}: it is another model. The code, a "
                 "library or the machine has changed since. Delete the run's file and run the study again, then export."
             )
+
+
+def _otherwise(chosen: Chosen, items: pd.DataFrame) -> int:
+    """Of how many items the run's own file says anything else, to the last digit."""
+    kept = tables.read(chosen.row["items"], "items")
+    kept = kept[(kept["sparsity"] - chosen.row["sparsity"]).abs() < NOTHING].set_index("item")
+    found = items.set_index("item")[SAID]
+    if not found.index.symmetric_difference(kept.index).empty:
+        return len(found.index.union(kept.index))
+    kept = kept.loc[found.index, SAID]
+    return int((~((found == kept) | (found.isna() & kept.isna())).fillna(False)).any(axis=1).sum())
 
 
 def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dtype: torch.dtype) -> None:
@@ -303,7 +319,9 @@ def lines(chosen: Chosen, made: Exported, train: bool = False) -> list[str]:
         f"weights {size['pruned']}, under zstd {size['pruned_zstd']} (before pruning {size['dense_zstd']}); masks {size['masks']}",
     ]
     if train:
-        found.append(f"Trained once more, it scores what the run scored ({chosen.metric} {card.number(chosen.value)}).")
+        found.append(
+            f"Trained once more, it says of every item what the run said, and scores the same ({chosen.metric} {card.number(chosen.value)})."
+        )
     elif chosen.study.tasks[chosen.row["task"]]["protocol"] == "finetune":
         found.append(
             "Fine-tuned weights are not kept: these are the pre-trained weights under the mask of the run. TRAIN=true trains them once more."
