@@ -322,7 +322,13 @@ def test_models_of_a_task_are_drawn_together():
     labels = {"m": "Small ViT, masked autoencoding, step 600", "n": "Small ViT, self-distillation, step 600"}
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
     assert_readable(figure)
-    assert [text.split(" — ")[0] for text in legend(figure)] == list(labels.values())
+    assert [text.split(" — ")[0].strip() for text in legend(figure)] == list(labels.values())
+    longer = {"m": "Small ViT, masked autoencoding, weight decay 0.01, seed 1, step 600", "n": "n" * 70}
+    figure = curves.models(runs, knees.table(runs)[0], "t", "global", longer, LONG["task"])
+    assert_readable(figure)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0, "the markers of the entries too"
+    assert box.x1 <= figure.bbox.x1
     lost = pd.DataFrame({"model": ["m", "n", "other"], "task": "t", "pattern": ["global", "dense", "global"]})
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"], lost)
     assert_readable(figure)

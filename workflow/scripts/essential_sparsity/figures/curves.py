@@ -19,6 +19,7 @@ from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
+WIDEST_ENTRY = 48  # of one column
 PITCH = 0.028  # between the bars at the foot, of the axis
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -67,7 +68,8 @@ def curve(
         figure.suptitle(title, fontsize=8)
         heading = _heading("Pattern", found, gone)
         columns = _columns([handle.get_label() for handle in handles])
-        lines = title.count("\n") + heading.count("\n") + -(-len(handles) // columns)
+        rows = _folded(handles) if columns == 1 else -(-len(handles) // columns)
+        lines = title.count("\n") + heading.count("\n") + rows
         figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
@@ -101,6 +103,16 @@ def _columns(labels: list[str]) -> int:
     return 2 if sum(widest) <= WIDEST_LEGEND else 1
 
 
+def _folded(handles: list) -> int:
+    """Fold the entries of a legend of one column, so that none is wider than the figure; returns how many lines they take."""
+    for handle in handles:
+        if len(text := handle.get_label()) > WIDEST_ENTRY:
+            parts = text.rpartition(" — ")
+            folded = [textwrap.fill(part, WIDEST_ENTRY, subsequent_indent="  ") for part in parts[::2] if part]
+            handle.set_label("\n  — ".join(folded))
+    return sum(handle.get_label().count("\n") + 1 for handle in handles)
+
+
 def models(
     runs: pd.DataFrame,
     knee_table: pd.DataFrame,
@@ -130,8 +142,7 @@ def models(
     styles = dict(zip(names, cycle(style.STYLES.values()), strict=False))
     with mpl.rc_context(RC):
         heading = _heading(f"Model ({pattern})", found.rename(index=labels), len(lost))
-        lines = len(names) + heading.count("\n")
-        figure = Figure(figsize=(COLUMN * MM, (58 + 3.6 * lines) * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
@@ -139,6 +150,8 @@ def models(
             points = means[means["model"] == name].sort_values("sparsity")
             handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
         axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric, PITCH * len(names))
+        lines = _folded(handles) + heading.count("\n")
+        figure.set_size_inches(COLUMN * MM, (58 + 3.6 * lines) * MM)
         figure.suptitle(style.title(title), fontsize=8)
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)
     return figure
