@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
+from test_figures import assert_readable
 
 from essential_sparsity.figures import panels as drawn
 from essential_sparsity.study import panels
@@ -110,6 +112,17 @@ def test_a_panel_per_task_with_the_lines_that_it_has():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["BERT", "OPT"]
     ends = [tuple(line.get_xdata()) for line in first.lines if len(line.get_xdata()) == 2]
     assert (0.0, 20.0) in [tuple(np.round(pair, 6)) for pair in ends], "its interval stands at the foot"
+
+
+@pytest.mark.parametrize("tasks", [["a"], ["a", "b", "c"]])
+def test_names_of_any_length_stay_inside(tasks):
+    names = [f"small BERT, weight decay 0.01, seed {seed}, step 3000" for seed in range(5)]
+    runs = runs_of(*((name, task, "global") for name in names for task in tasks))
+    lines = [(name, "global") for name in names]
+    assert_readable(figure := drawn.panels(runs, KNEES, lines, tasks, LABELS))
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
 
 
 def test_groups_of_items_have_panels_and_one_model_shows_its_patterns():

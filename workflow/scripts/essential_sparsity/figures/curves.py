@@ -18,8 +18,6 @@ from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
-WIDEST_LEGEND = 48  # characters of two columns at 7 pt, beside their handles
-WIDEST_ENTRY = 48  # of one column
 PITCH = 0.028  # between the bars at the foot, of the axis
 BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
 
@@ -67,9 +65,8 @@ def curve(
         axes_of_curve(axes, means, dense, metric, PITCH * len(names))
         figure.suptitle(title, fontsize=8)
         heading = _heading("Pattern", found, gone)
-        columns = _columns([handle.get_label() for handle in handles])
-        rows = _folded(handles) if columns == 1 else -(-len(handles) // columns)
-        lines = title.count("\n") + heading.count("\n") + rows
+        columns, lines = style.columns(handles, COLUMN, 2)
+        lines += title.count("\n") + heading.count("\n")
         figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=heading, title_fontsize=7)
     return figure
@@ -94,23 +91,6 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     if gone:
         said += f"\n{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"
     return said
-
-
-def _columns(labels: list[str]) -> int:
-    """Columns of a legend that is as wide as the figure: two where the longest entries of both fit beside each other."""
-    half = -(-len(labels) // 2)
-    widest = [max(map(len, part), default=0) for part in (labels[:half], labels[half:])]
-    return 2 if sum(widest) <= WIDEST_LEGEND else 1
-
-
-def _folded(handles: list) -> int:
-    """Fold the entries of a legend of one column, so that none is wider than the figure; returns how many lines they take."""
-    for handle in handles:
-        if len(text := handle.get_label()) > WIDEST_ENTRY:
-            parts = text.rpartition(" — ")
-            folded = [textwrap.fill(part, WIDEST_ENTRY, subsequent_indent="  ") for part in parts[::2] if part]
-            handle.set_label("\n  — ".join(folded))
-    return sum(handle.get_label().count("\n") + 1 for handle in handles)
 
 
 def models(
@@ -150,7 +130,7 @@ def models(
             points = means[means["model"] == name].sort_values("sparsity")
             handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
         axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric, PITCH * len(names))
-        lines = _folded(handles) + heading.count("\n")
+        lines = style.columns(handles, COLUMN, 1)[1] + heading.count("\n")
         figure.set_size_inches(COLUMN * MM, (58 + 3.6 * lines) * MM)
         figure.suptitle(style.title(title), fontsize=8)
         figure.legend(handles=handles, loc="outside lower center", ncols=1, title=heading, title_fontsize=7)

@@ -74,7 +74,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
         if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=style.columns(handles, PAGE, 4)[0])
     return figure
 
 
@@ -149,7 +149,11 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
         axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
         lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
         figure.legend(
-            handles=lines, loc="outside upper center", ncols=min(5, len(lines)), title=series, title_fontsize=8
+            handles=lines,
+            loc="outside upper center",
+            ncols=style.columns(lines, PAGE, 5)[0],
+            title=series,
+            title_fontsize=8,
         )
         tickets = {"color": GREY, "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
         grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
@@ -197,7 +201,8 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
         figure.supxlabel("Weight magnitude |w|", fontsize=7)
         figure.supylabel("Share of the block's weights per decade", fontsize=7)
         drawn = list(handles.values())
-        figure.legend(handles=drawn, loc="outside upper center", ncols=len(drawn), title=title, title_fontsize=8)
+        across, _ = style.columns(drawn, PAGE, len(drawn))
+        figure.legend(handles=drawn, loc="outside upper center", ncols=across, title=title, title_fontsize=8)
     return figure
 
 

@@ -63,7 +63,8 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         else:
             panels[0].set_ylabel(f"{what}gain by calibration" + (" (points)" if first in PERCENT else ""))
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
-        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=3)
+        drawn = list(handles.values())
+        figure.legend(handles=drawn, loc="outside lower center", ncols=style.columns(drawn, PAGE, 3)[0])
     return figure
 
 

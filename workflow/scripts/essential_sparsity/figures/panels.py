@@ -52,10 +52,7 @@ def panels(
     rows = math.ceil(len(shown) / ACROSS)
     columns = min(len(shown), ACROSS)
     with mpl.rc_context(RC):
-        entries = math.ceil((len(lines) + 1) / 3) + bool(gone)
-        figure = Figure(
-            figsize=(PAGE * MM * columns / ACROSS, (TALL * rows + 7 + 4 * entries) * MM), layout="constrained"
-        )
+        figure, width = Figure(layout="constrained"), PAGE * columns / ACROSS
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (task, metric) in zip(grid, shown, strict=False):
             _panel(
@@ -84,7 +81,9 @@ def panels(
         if len({model for model, _ in lines}) == 1:
             figure.suptitle(style.title(labels["models"].get(lines[0][0], lines[0][0])), fontsize=8)
         told = f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)" if gone else None
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=told, title_fontsize=7)
+        across, entries = style.columns(handles, width, columns)
+        figure.set_size_inches(width * MM, (TALL * rows + 7 + 4 * (entries + bool(gone))) * MM)
+        figure.legend(handles=handles, loc="outside lower center", ncols=across, title=told, title_fontsize=7)
     return figure
 
 

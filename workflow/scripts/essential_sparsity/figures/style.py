@@ -6,12 +6,14 @@ colour vision) together with a marker or dashes each.
 
 import os
 import textwrap
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import ticker
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -44,6 +46,11 @@ PERCENT = {
     "exact_match",
 }  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
+HANDLE, LETTER, WIDE_LETTER = (
+    9,
+    1.35,
+    1.58,
+)  # mm of a legend at 7 pt: before an entry, and of its letters, as they are and all wide
 RC = {
     "font.size": 7,
     "axes.titlesize": 8,
@@ -78,6 +85,22 @@ def sentence(text: str) -> Figure:
 def title(*labels: str) -> str:
     """Names of models and tasks as lines that fit over one column."""
     return "\n".join(textwrap.fill(label, WIDEST_TITLE) for label in labels)
+
+
+def columns(handles: Sequence[Artist], width: float, most: int) -> tuple[int, int]:
+    """Columns, `most` at most, of a legend that is no wider than `width` mm, and its lines; in one column wide entries are folded."""
+    labels = [handle.get_label() for handle in handles]
+    for number in range(min(most, len(labels)), 1, -1):
+        lines = -(-len(labels) // number)
+        parts = [labels[start : start + lines] for start in range(0, len(labels), lines)]
+        if sum(HANDLE + LETTER * max(map(len, part)) for part in parts) <= width:
+            return number, lines
+    widest = int((width - HANDLE) / WIDE_LETTER)
+    for handle, label in zip(handles, labels, strict=True):
+        if len(label) > widest:
+            parts = [part for part in label.rpartition(" — ")[::2] if part]
+            handle.set_label("\n  — ".join(textwrap.fill(part, widest, subsequent_indent="  ") for part in parts))
+    return 1, sum(handle.get_label().count("\n") + 1 for handle in handles)
 
 
 def guides(axes: Axes, most: int) -> None:
