@@ -360,6 +360,8 @@ def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(suspect):
         assert legend(figure)[:3] == groups[::-1], "in the order of their numbers"
         assert ("left out: suspect weights" in legend(figure)) == (suspect is not None)
         assert "abrupt change (95 % interval)" in legend(figure)
+        undrawn = emergence.trajectory(trajectory_of(groups), fitted.assign(measure="below 1e-05"), log, "s")
+        assert "abrupt change (95 % interval)" not in legend(undrawn), "of what is not drawn"
     with pytest.raises(ValueError, match="no series 'other'"):
         emergence.trajectory(trajectory_of(groups), fitted, losses, "other")
 

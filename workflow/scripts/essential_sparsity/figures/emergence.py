@@ -70,7 +70,8 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
         handles = [
             Line2D([], [], color=colour, marker="o", markersize=2.5, label=group) for group, colour in colours.items()
         ]
-        if (fitted["conclusion"] == "abrupt").any():
+        drawn = fitted["measure"].isin([*panels, *([] if losses.empty else ["loss"])])
+        if (fitted.loc[drawn, "conclusion"] == "abrupt").any():
             handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
         if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
