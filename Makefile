@@ -10,8 +10,16 @@ INSTALLED := $(VENV)/.installed
 # Programs are called as `python`: inside the environment that is its own.
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-CONFIGURED := $(if $(CONFIG),--configfile $(CONFIG))
-SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores $(CORES) --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
+
+# What a user types is put into no shell line: variables of the command line are in the environment of the recipes, as they were
+# typed, where make would expand what begins with a dollar sign, and run a $(shell ...).
+verbatim = $(foreach option,$(1),$(eval override export $(option) := $$(value $(option))))
+typed = $(foreach option,$(1),$(if $(filter command,$(origin $(option))),$(option)))
+$(call verbatim,$(call typed,CONFIG CORES GPUS SLURM_TESTS))
+export CORES SLURM_TESTS
+GIVEN = $(if $(value CONFIG),--config $$CONFIG)
+CONFIGURED := $(if $(value CONFIG),--configfile $$CONFIG)
+SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores "$$CORES" --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
 .PHONY: demo study run fetch tables refine report summary estimate export publish docs test test-slurm lock lint
 
@@ -26,11 +34,9 @@ $(INSTALLED): envs/requirements.txt
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(abspath $(VENV))/lib || true
 	@touch $@
 
-# Variables of the command line (not those of the environment, where NAME may be the machine's) are in the environment of
-# its recipes: nothing that a user types is put into a shell line. Each is there as it was typed: make would expand what
-# begins with a dollar sign, and run a $(shell ...).
-TYPED := $(foreach option,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE,$(if $(filter command,$(origin $(option))),$(option)))
-$(foreach option,$(TYPED),$(eval override export $(option) := $$(value $(option))))
+# Those of the environment, where NAME may be the machine's, are not meant.
+TYPED := $(call typed,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE)
+$(call verbatim,$(TYPED))
 
 OPTIONS = $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")
 
@@ -39,18 +45,18 @@ study: $(INSTALLED)
 
 # The pruned checkpoint of a run, as transformers loads it: `make export STUDY=demo MODEL=minilm PATTERN=global SPARSITY=essential TASK=ws353`.
 export: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/export_checkpoint.py $(if $(CONFIG),--config $(CONFIG)) $(OPTIONS)
+	@$(BIN)/python workflow/scripts/export_checkpoint.py $(GIVEN) $(OPTIONS)
 
 # A finished study as a folder that `datasets` loads, and on a hub where one is named: `make publish STUDY=demo REPO=owner/name`.
 publish: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/publish_study.py $(if $(CONFIG),--config $(CONFIG)) $(OPTIONS)
+	@$(BIN)/python workflow/scripts/publish_study.py $(GIVEN) $(OPTIONS)
 
 run: $(INSTALLED)
 	@$(SNAKEMAKE)
 
 # On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; files that are complete are kept when it is stopped.
 fetch: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/estimate.py --downloads $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/python workflow/scripts/estimate.py --downloads $(GIVEN)
 	@$(SNAKEMAKE) -- fetch
 
 tables: $(INSTALLED)
@@ -61,16 +67,16 @@ refine: $(INSTALLED)
 
 # What a study takes before it is run, on so many GPUs at once: `make estimate CONFIG=… GPUS=8`; GPUS=0: processors.
 estimate: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/estimate.py $(if $(CONFIG),--config $(CONFIG)) $(if $(filter command,$(origin GPUS)),--gpus $(GPUS))
+	@$(BIN)/python workflow/scripts/estimate.py $(GIVEN) $(if $(filter override,$(origin GPUS)),--gpus "$$GPUS")
 
 lock: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/lock.py $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/python workflow/scripts/lock.py $(GIVEN)
 
 report: $(INSTALLED)
 	@$(BIN)/python workflow/scripts/report.py $(CONFIGURED)
 
 summary: $(INSTALLED)
-	@$(BIN)/python workflow/scripts/print_summary.py $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/python workflow/scripts/print_summary.py $(GIVEN)
 
 # The pages of README.md, docs/ and config/ as a site, in `site/`.
 docs: $(INSTALLED)
@@ -80,7 +86,7 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slurm: $(INSTALLED)
-	@exec tests/slurm/run.sh $(BIN)/python "$(SLURM_TESTS)"
+	@exec tests/slurm/run.sh $(BIN)/python "$$SLURM_TESTS"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -647,32 +647,6 @@ def test_the_program_says_what_it_wrote(exports, capsys):
     assert record["k"] == math.floor(0.3 * record["n"] + 0.5)
 
 
-def test_what_make_is_told_reaches_the_program(tmp_path):
-    for name in ("Makefile", "envs", "workflow"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/.installed").touch()
-    (tmp_path / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (tmp_path / ".venv/bin/python").chmod(0o755)
-    given = {
-        "STUDY": "a b",
-        "MODEL": "$(shell touch run)",
-        "SPARSITY": "essential",
-        "PATTERN": "x'",
-        "SEED": "1",
-        "TASK": "t",
-        "TRAIN": "true",
-    }
-    told = [f"{name}={value}" for name, value in given.items()]
-    done = subprocess.run(["make", "-s", "export", *told], cwd=tmp_path, capture_output=True, text=True, check=True)
-    program, *words = done.stdout.splitlines()
-    assert program == "workflow/scripts/export_checkpoint.py"
-    assert dict(zip(words[::2], words[1::2], strict=True)) == {
-        f"--{name.lower()}": value for name, value in given.items()
-    }
-    assert not (tmp_path / "run").exists()
-
-
 def test_masks_are_read_by_the_workflow_too(exports):
     run, made = exports[CASES[0]]
     found = tickets.read(made.folder / "masks.safetensors", {"model": "bert", "sparsity": 0.5, "pattern": "global"})

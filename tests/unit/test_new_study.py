@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -336,21 +335,3 @@ def test_a_pickle_is_taken_where_it_is_allowed(place):
         call("mine/bert", "--task", "ws353")
     call("mine/bert", "--task", "ws353", "--allow-pickle", "true")
     assert asked("bert-ws353").models["bert"]["allow_pickle"] is True
-
-
-def test_what_make_is_told_reaches_the_program(place):
-    for name in ("Makefile", "envs", "workflow"):
-        (place / name).symlink_to(ROOT / name)
-    (place / ".venv/bin").mkdir(parents=True)
-    (place / ".venv/.installed").touch()
-    (place / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (place / ".venv/bin/python").chmod(0o755)
-    given = {"MODEL": "a b", "TASK_NAME": "x", "DATA": "d'.csv", "COLUMNS": "text=a b", "ALLOW_PICKLE": "true"}
-    given |= {"NAME": "$(shell touch run)`touch run`$x", "STUDY": ""}
-    told = [f"{key}={value}" for key, value in given.items()]
-    done = subprocess.run(["make", "-s", "study", *told], capture_output=True, text=True, check=True)
-    program, *words = done.stdout.splitlines()
-    assert program == "workflow/scripts/new_study.py"
-    found = dict(zip(words[::2], words[1::2], strict=True))
-    assert found == {f"--{key.lower().replace('_', '-')}": value for key, value in given.items()}
-    assert not (place / "run").exists()

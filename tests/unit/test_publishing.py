@@ -478,24 +478,6 @@ def test_what_only_looks_so_goes_out(host, home, tmp_path, monkeypatch):
     traces.refuse(tmp_path)
 
 
-def test_what_make_is_told_reaches_the_program(tmp_path):
-    for name in ("Makefile", "envs", "workflow"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/.installed").touch()
-    (tmp_path / ".venv/bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (tmp_path / ".venv/bin/python").chmod(0o755)
-    given = {"STUDY": "a b", "REPO": "$(shell touch run)", "PRIVATE": "false'", "LICENSE": "`touch run`"}
-    told = [f"{name}={value}" for name, value in given.items()]
-    done = subprocess.run(["make", "-s", "publish", *told], cwd=tmp_path, capture_output=True, text=True, check=True)
-    program, *words = done.stdout.splitlines()
-    assert program == "workflow/scripts/publish_study.py"
-    assert dict(zip(words[::2], words[1::2], strict=True)) == {
-        f"--{name.lower()}": value for name, value in given.items()
-    }
-    assert not (tmp_path / "run").exists()
-
-
 # ---- to a hub, by its own client --------------------------------------------------------------------------------------
 
 
