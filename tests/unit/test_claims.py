@@ -1,5 +1,6 @@
 """Claims: each of the shipped ones reaches each verdict; wrong claims are refused; points decide nothing."""
 
+import itertools
 import json
 import math
 import re
@@ -153,12 +154,24 @@ def evidence_of(claim: dict, ends: list[tuple[float, float]], words: list[str]) 
             spread = (high - low) / 2 / HALF
             if asked.reading(claim) == "jump_at":  # between two checkpoints that lie as good as together
                 for group, middle in ((groups["group_a"], (low + high) / 2), (groups["group_b"], 0.0)):
-                    for name, at in (("one", middle + spread), ("two", middle - spread)):
+                    for name, at in (("one", middle + spread / 4), ("two", middle - spread / 4)):
                         of = {"series": task, "group": group, "training": group + name, "measure": measure}
-                        jump = {"jump_at": at, "jump_at_low": at, "jump_at_high": at, "conclusion": "abrupt"}
+                        jump = {
+                            "jump_at": at,
+                            "jump_at_low": at,
+                            "jump_at_high": at,
+                            "jump": 0.1,
+                            "conclusion": "abrupt",
+                        }
                         jumps.append(of | jump)
                         trajectory += [
-                            of | {"tensor": "all", "model": f"{group}{name}{side}", "position": at + side * 1e-9}
+                            of
+                            | {
+                                "tensor": "all",
+                                "model": f"{group}{name}{side}",
+                                "position": at + side * 1e-9,
+                                "value": 0.1,
+                            }
                             for side in (-1, 1)
                         ]
                 rows.append(row)
@@ -601,52 +614,110 @@ def test_groups_of_trainings_are_samples_of_trainings():
 EARLIER = next(claim for claim in SHIPPED if claim["claim"] == "more-data-earlier")
 
 
-def jumping(places: dict[str, list[float | None]], low: float = 0.0, high: float = 0.0) -> dict[str, pd.DataFrame]:
-    """Trainings by group that jump at these places (None: they do not), with checkpoints at every 10."""
-    base = {"series": "s", "measure": "below 0.01"}
+def jumping(places: dict[str, list[float | None]], low: float = 0.0, high: float = 0.0) -> dict[str, list[dict]]:
+    """Rows of tables: trainings by group that jump up at these places (None: gradually), with checkpoints at every 10.
+
+    Of what plays no part there is enough to be seen if it did: another measure and series, tensors, and what is suspect or null.
+    """
+    base, (a, b) = {"series": "s", "measure": "below 0.01"}, places
+    pair = base | {"tensor": "all", "group_a": a, "group_b": b, "n_trainings_a": 2, "n_trainings_b": 2}
     jumps, along = [], []
     for group, own in places.items():
         for i, at in enumerate(own):
             training = base | {"group": group, "training": f"{group} {i}"}
-            known = {"jump_at": at, "jump_at_low": at and at - low, "jump_at_high": at and at + high}
+            known = {"jump_at": at, "jump_at_low": at and at - low, "jump_at_high": at and at + high, "jump": 0.1}
             jumps.append(training | known | {"conclusion": "gradual" if at is None else "abrupt"})
-            along += [
-                training | {"tensor": "all", "model": f"{group}{i}-{p}", "position": p} for p in range(0, 100, 10)
-            ]
-    (a, b) = places
-    pair = base | {"tensor": "all", "group_a": a, "group_b": b, "n_trainings_a": 2, "n_trainings_b": 2}
-    found = {"contrasts": (pair,), "abruptness": jumps, "trajectory": along}
-    return {table: rows_of(table, *rows) for table, rows in found.items()}
+            point = training | {"tensor": "all", "value": 0.3}
+            along += [point | {"model": f"{group}{i}-{p}", "position": p} for p in range(0, 100, 10)]
+            for p in (29, 31, 39, 41, 49, 51, 59, 61):
+                along.append(point | {"model": f"s{group}{i}-{p}", "position": p, "suspect": "repeated"})
+                along.append(point | {"model": f"n{group}{i}-{p}", "position": p, "value": None})
+                along.append(point | {"model": f"t{group}{i}-{p}", "position": p, "tensor": "q"})
+                along.append(point | {"model": f"o{group}{i}-{p}", "position": p, "training": "another"})
+            for other in ({"measure": "std"}, {"series": "another"}):
+                jumps.append(training | other | {"jump_at": 5.0, "jump": 0.1, "conclusion": "abrupt"})
+                along += [row | other for row in along if row["training"] == training["training"]][:1]
+    return {"contrasts": [pair], "abruptness": jumps, "trajectory": along}
+
+
+def earlier(rows: dict[str, list[dict]]) -> tuple[dict, list[dict]]:
+    return judged(EARLIER, {table: rows_of(table, *own) for table, own in rows.items()})
+
+
+ALL, PART = "100 % of the data", "60 % of the data"
 
 
 def test_more_data_is_earlier_by_where_the_trainings_jump():
-    """By hand: Welch on the places, half a gap between checkpoints more on either side, of each group."""
-    found = jumping({"100 % of the data": [25.0, 35.0, 25.0], "60 % of the data": [75.0, 65.0]})
-    row, (piece,) = judged(EARLIER, found)
-    welch = ttest_ind([25, 35, 25], [75, 65], equal_var=False).confidence_interval()
-    assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-125 / 3, welch[0] - 10, welch[1] + 10])
+    """By hand: Welch on the places, whose variances hold that of a place that is anywhere in its gap."""
+    a, b = [25.0, 35.0, 25.0], [75.0, 65.0]
+    _, (piece,) = earlier(jumping({ALL: a, PART: b}))
+    parts = [(np.var(own, ddof=1) + 5**2 / 3) / len(own) for own in (a, b)]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
+    half = student.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [-125 / 3, -125 / 3 - half, -125 / 3 + half])
     assert piece["unit"] == "that of the axis"
     assert piece["note"] is None
-    same = jumping({"100 % of the data": [35.0, 35.0], "60 % of the data": [35.0, 35.0]})
-    row, (piece,) = judged(EARLIER, same)
-    assert (piece["low"], piece["high"]) == (-10.0, 10.0), "alike places are no exact ones"
-    assert row["verdict"] == UNDECIDED
-    wide = jumping({"100 % of the data": [35.0, 35.0], "60 % of the data": [45.0, 45.0]}, low=10.0, high=20.0)
-    assert judged(EARLIER, wide)[1][0]["low"] == -50.0
+    row, (piece,) = earlier(jumping({ALL: [35.0, 35.0], PART: [45.0, 45.0]}))
+    assert row["verdict"] == UNDECIDED, "alike places are no exact ones"
+    wide = jumping({ALL: [35.0, 35.0], PART: [45.0, 45.0]}, low=10.0, high=20.0)
+    half = student.ppf(0.975, 2) * 25 / math.sqrt(3)  # to the checkpoint beyond the farther end
+    assert np.isclose(earlier(wide)[1][0]["high"], -10 + half)
+    row, _ = earlier(jumping({ALL: [25.0] * 4, PART: [75.0] * 4}))
+    assert row["verdict"] == SUPPORTED
+    row, _ = earlier(jumping({ALL: [75.0] * 4, PART: [25.0] * 4}))
+    assert row["verdict"] == NOT_SUPPORTED
 
 
-def test_trainings_that_do_not_jump_are_no_jumps():
-    some = jumping({"100 % of the data": [25.0, 25.0, None], "60 % of the data": [75.0, 75.0]})
-    row, (piece,) = judged(EARLIER, some)
-    assert (row["verdict"], piece["note"]) == (SUPPORTED, "2 of 3 trainings of 100 % of the data jump")
-    one = jumping({"100 % of the data": [25.0, None], "60 % of the data": [75.0, 75.0]})
-    row, (piece,) = judged(EARLIER, one)
-    assert (row["verdict"], piece["low"], piece["high"]) == (UNDECIDED, -60.0, -40.0)
+def test_trainings_that_do_not_jump_up_are_no_jumps():
+    row, (piece,) = earlier(jumping({ALL: [25.0, 25.0, 25.0, None], PART: [75.0, 75.0, 75.0]}))
+    assert (row["verdict"], piece["agrees"]) == (UNDECIDED, "neither")
+    assert piece["note"].endswith("where they would is not known; 3 of 4 trainings of 100 % of the data jump up")
+    row, (piece,) = earlier(jumping({ALL: [25.0, None], PART: [75.0, 65.0]}))
+    assert (row["verdict"], piece["low"], piece["high"]) == (UNDECIDED, -60.0, -30.0)
     assert piece["note"].startswith("one training of a group")
-    none = jumping({"100 % of the data": [None, None], "60 % of the data": [75.0, 75.0]})
-    row, evidence = judged(EARLIER, none)
+    row, (piece,) = earlier(jumping({ALL: [25.0, 35.0], PART: [75.0, None]}))
+    assert (piece["low"], piece["high"]) == (-60.0, -30.0)
+    row, evidence = earlier(jumping({ALL: [None, None], PART: [75.0, 75.0]}))
     assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
     assert "1 more has no jump on either side, or on one." in row["because"]
+    fallen = jumping({ALL: [25.0, 25.0], PART: [75.0, 75.0]})
+    fallen["abruptness"] = [jump | {"jump": -0.1} for jump in fallen["abruptness"]]
+    assert earlier(fallen)[0]["verdict"] == NOT_TESTABLE, "weights that become less sparse"
+    few = jumping({ALL: [25.0] * 4, PART: [75.0] * 4})
+    more = few["abruptness"][0] | {"training": "short", "conclusion": "too few checkpoints", "jump_at": None}
+    few["abruptness"].append(more)
+    assert earlier(few)[0]["verdict"] == SUPPORTED, "of a short training nothing is said"
+
+
+def test_chance_of_a_false_word_about_jumps_is_small():
+    """Five shares of the data that jump alike, two trainings each, at the width of a gap or several: seldom called earlier."""
+    generator = np.random.default_rng(0)
+    found = 0
+    for spread in (10, 20):
+        for _ in range(40):
+            rows = {"contrasts": [], "abruptness": [], "trajectory": []}
+            places = {
+                f"{share} % of the data": 10 * np.round(generator.normal(50, spread, 2) / 10) + 5
+                for share in range(60, 110, 10)
+            }
+            for b, a in itertools.combinations(places, 2):
+                made = jumping({a: list(places[a]), b: list(places[b])})
+                rows["contrasts"] += made["contrasts"]
+                rows["abruptness"] += made["abruptness"]
+                rows["trajectory"] += made["trajectory"]
+            rows = {
+                table: [json.loads(each) for each in {json.dumps(row): 1 for row in own}] for table, own in rows.items()
+            }
+            found += earlier(rows)[0]["verdict"] == SUPPORTED
+    assert found / 80 < 0.05
+
+
+def test_tasks_of_better_models_are_those_that_the_presets_have():
+    (claim,) = (claim for claim in SHIPPED if claim["claim"] == "more-data-better")
+    tasks = set()
+    for path in (ROOT / "config").glob("emergence-*.yaml"):
+        tasks |= {task for block in yaml.safe_load(path.read_text()).get("grid") or [] for task in block["tasks"]}
+    assert set(claim["where"]["measure"]) <= {f"dense {task}" for task in tasks}
 
 
 def resample_of(curve: dict, levels: list[float], outside: np.ndarray) -> dict:

@@ -66,6 +66,8 @@ def test_what_is_wrong_with_this_machine_alone_is_said_so(tmp_path):
     [
         ("raise OSError(28, 'No space left on device', 'results/a')", "results/a: No space left on device. Free some space there"),
         ("raise PermissionError(13, 'Permission denied', '.a.tmp', None, 'results/a')", "results/a: Permission denied. Make it"),
+        ("raise OSError(5, 'Input/output error', b'results/a')", "results/a: Input/output error. Ask whoever keeps the disk"),
+        ("raise OSError(13, 'Permission denied', 5)", "or where temporary files go: Permission denied."),
         ("raise OSError(30, 'Read-only file system')", "or where temporary files go: Read-only file system. Mount it"),
         ("with open('/dev/full', 'w') as handle:\n        handle.write('a')", "or where temporary files go: No space left on device."),
     ],
@@ -76,6 +78,13 @@ def test_a_disk_that_says_no_is_one_line(tmp_path, body, told):
     assert done.stderr.startswith("error of this machine: measure_something: ")
     assert told in done.stderr
     assert done.stderr.endswith(", and run the same again.\n")
+
+
+def test_a_full_disk_names_the_file_that_was_to_be_written(tmp_path):
+    """Libraries raise without one."""
+    body = "with files.atomic('results/a') as part:\n        raise OSError(28, 'Error writing bytes to file')"
+    done = ended(tmp_path, "from essential_sparsity import files", body)
+    assert "measure_something: results/a: No space left on device. Free some space there" in done.stderr
 
 
 @pytest.mark.parametrize("name", THEIRS)

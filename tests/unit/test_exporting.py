@@ -448,23 +448,38 @@ def test_a_training_that_would_be_or_was_another_one_is_refused(change, message,
     assert made.folder.is_dir()
 
 
-def test_a_training_that_scores_alike_and_says_otherwise_of_an_item_is_another_one(trained, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        (lambda frame: frame.assign(score=frame["score"] + (frame["item"] == frame["item"].iloc[-1]) * 1e-15), 1),
+        (lambda frame: frame.assign(prediction=frame["prediction"] + 1), None),
+        (lambda frame: frame.iloc[1:], None),
+        (lambda frame: pd.concat([frame.assign(sparsity=0.25, score=frame["score"] + 1), frame]), 0),
+    ],
+    ids=["a last digit", "other answers", "another item", "another level in the file"],
+)
+def test_a_training_that_scores_alike_and_says_otherwise_of_an_item_is_another_one(trained, monkeypatch, change, count):
     """As many right ones do not make the same model."""
     run, made = trained
     read = tables.read
-
-    def moved(path, name):
-        frame = read(path, name)
-        return (
-            frame.assign(score=frame["score"] + (frame["item"] == frame["item"].iloc[-1]) * 1e-15)
-            if name == "items"
-            else frame
-        )
-
-    monkeypatch.setattr(exporting.tables, "read", moved)
-    with pytest.raises(ValueError, match=r"items of which it says something else = 1, but the run in the tables has 0"):
+    monkeypatch.setattr(
+        exporting.tables, "read", lambda path, name: change(read(path, name)) if name == "items" else read(path, name)
+    )
+    if count == 0:
+        exporting.export(run, COMMIT, train=True)
+        return
+    told = rf"items of which it says something else = {count or '[1-9]'}"
+    with pytest.raises(ValueError, match=told + ".*, but the run in the tables has 0"):
         exporting.export(run, COMMIT, train=True)
     assert made.folder.is_dir()
+
+
+def test_items_that_are_gone_are_told_before_anything_is_trained(trained, monkeypatch):
+    run, _ = trained
+    monkeypatch.setattr(exporting, "_prune", None)
+    other = chosen.Chosen(**{**vars(run), "row": run.row | {"items": "gone.parquet"}})
+    with pytest.raises(ValueError, match=r"its items is gone \(gone\.parquet\)"):
+        exporting.export(other, COMMIT, train=True)
 
 
 def test_a_class_that_transformers_has_not_is_not_trained_for_it(config, monkeypatch, tmp_path):

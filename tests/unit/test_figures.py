@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from essential_sparsity import tables
@@ -87,6 +88,13 @@ def assert_readable(figure) -> None:
         for second, b in boxes[:i]:
             shared = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
             assert min(shared) < 1, (first, second)
+
+
+def assert_inside(figure) -> None:
+    """Legends, with the marks before their entries."""
+    for box in (legend.get_window_extent() for legend in figure.legends):
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -323,12 +331,10 @@ def test_models_of_a_task_are_drawn_together():
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"])
     assert_readable(figure)
     assert [text.split(" — ")[0].strip() for text in legend(figure)] == list(labels.values())
-    longer = {"m": "Small ViT, masked autoencoding, weight decay 0.01, seed 1, step 600", "n": "n" * 70}
+    longer = {"m": "Small ViT, masked autoencoding, weight decay 0.01, seed 1, step 600", "n": "W" * 70}
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", longer, LONG["task"])
     assert_readable(figure)
-    box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0, "the markers of the entries too"
-    assert box.x1 <= figure.bbox.x1
+    assert_inside(figure)
     lost = pd.DataFrame({"model": ["m", "n", "other"], "task": "t", "pattern": ["global", "dense", "global"]})
     figure = curves.models(runs, knees.table(runs)[0], "t", "global", labels, LONG["task"], lost)
     assert_readable(figure)
@@ -346,6 +352,40 @@ def trajectory_of(groups, suspect=None) -> pd.DataFrame:
         for measure in measures.MEASURES
     ]
     return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("entries", "most", "columns", "lines"),
+    [(["a"] * 5, 4, 4, 2), (["a"] * 4, 3, 3, 2), (["a", "a", "w" * 60], 2, 1, 3), ([], 3, 1, 0), (["a"], 3, 1, 1)],
+)
+def test_columns_of_a_legend(entries, most, columns, lines):
+    handles = [Line2D([], [], label=entry) for entry in entries]
+    assert style.columns(handles, 85, most) == (columns, lines + (columns == 1 and "w" * 60 in entries))
+
+
+def test_what_is_folded_keeps_its_words_and_its_number_on_a_line():
+    handle = Line2D([], [], label="a model — of a long name — of weights that are many — 50 % (40–60)")
+    assert style.columns([handle], 60, 3) == (1, 3)
+    *name, number = handle.get_label().split("\n")
+    assert number == "  — 50 % (40–60)"
+    assert " ".join(line.strip() for line in name) == "a model — of a long name — of weights that are many"
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_series_of_many_groups_with_long_names_are_readable(count):
+    groups = [f"masked language model, {number} % of all leads" for number in range(10, 10 + count)]
+    table = trajectory_of(groups)
+    fitted = pd.DataFrame({"series": "s", "group": groups[:1], "measure": "hoyer", "conclusion": "abrupt"})
+    fitted = fitted.assign(jump_at=450.0, jump_at_low=400.0, jump_at_high=500.0)
+    losses = pd.DataFrame({"training": groups[0], "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
+    for figure in (
+        emergence.trajectory(table, fitted, losses, "s"),
+        emergence.distributions({group: spectrum_of() for group in groups}, "s"),
+        emergence.neighbours(masks_of_neighbours(groups, [0.5]), "s"),
+    ):
+        assert_readable(figure)
+        assert_inside(figure)
+        assert min(axes.get_window_extent().height for axes in figure.axes if axes.get_visible()) > 60
 
 
 @pytest.mark.parametrize("suspect", [None, "the same weights as 900"])

@@ -1,5 +1,6 @@
 """How every program of the workflow ends: a wrong input is one line for a person, a bug is a traceback."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from essential_sparsity import errors
 
 def run(main: Callable[[], None]) -> None:
     """Call a program's `main`; print `error: program: …` (`error of this machine: …`) and exit with 1 for what its user can mend
-    (UserError), and for a disk that is full, over its quota, read-only or not theirs, whoever notices it.
+    (UserError), and for a disk that is full, over its quota, read-only or not theirs where Python says so (OSError).
 
     All other errors of Python and of libraries are nobody's wording for a user: they keep their traceback.
     """
@@ -21,8 +22,9 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in errors.OF_MACHINE:
             raise
-        place = error.filename2 or error.filename or f"{Path.cwd()}, or where temporary files go"
-        _end(True, f"{place}: {error.strerror}. {errors.OF_MACHINE[error.errno]}, and run the same again.")
+        named = error.filename2 or error.filename
+        place = os.fsdecode(named) if isinstance(named, (str, bytes)) else f"{Path.cwd()}, or where temporary files go"
+        _end(True, f"{place}: {os.strerror(error.errno)}. {errors.OF_MACHINE[error.errno]}, and run the same again.")
 
 
 def _end(of_machine: bool, said: str) -> NoReturn:

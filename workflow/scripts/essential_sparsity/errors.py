@@ -7,7 +7,7 @@ OF_MACHINE = {
     errno.ENOSPC: "Free some space there",
     errno.EDQUOT: "Free some space there, or ask for a larger quota",
     errno.EIO: "Ask whoever keeps the disk",
-    errno.EACCES: "Make it yours to read and write, or work in a folder that is",
+    errno.EACCES: "Make it yours to use, or work in a folder that is",
     errno.EROFS: "Mount it for writing, or work in a folder that is",
 }
 

@@ -41,7 +41,7 @@ def sha256_file(path: str | os.PathLike) -> str:
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, delete it on any error.
 
-    A reader, a killed job or a second writer never sees half a file.
+    A reader, a killed job or a second writer never sees half a file. What a disk says no to names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes files private; results are shared within a group
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in errors.OF_MACHINE or error.filename:
+            raise
+        raise OSError(error.errno, str(error), str(path)) from error  # libraries do not say which file
     finally:
         temporary.unlink(missing_ok=True)
 

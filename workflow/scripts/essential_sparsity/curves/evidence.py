@@ -21,6 +21,7 @@ from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 Found = Mapping[str, pd.DataFrame]  # the tables of a study by name, `resamples` and `trajectory` among them
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
+SOME_JUMP = "some of the trainings do not jump up: where they would is not known"
 ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
 PAIR = ["series", "measure", "group_a", "group_b"]
 WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
@@ -244,7 +245,8 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         flat.append((before, after))
     if min(map(len, samples)) < 2:
         return
-    estimate, low, high = _welch(*samples)
+    estimate, at = _welch(*samples)
+    low, high = at(ALPHA)
     (before_a, after_a), (before_b, after_b) = flat
     low, high = (-math.inf if after_a or before_b else low), (math.inf if before_a or after_b else high)
     told = [f"{sum(ends)} curves {when} their knee" for ends, when in zip(zip(*flat, strict=True), WHEN, strict=True)]
@@ -253,15 +255,25 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
     yield Piece(name, estimate, low, high, note=note)
 
 
-def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """The difference of two samples' means, two values or more each, and its 95 % interval (Welch's t)."""
-    variances = [sample.var(ddof=1) / len(sample) for sample in (a, b)]
+def _welch(
+    a: np.ndarray, b: np.ndarray, errors_a: np.ndarray | float = 0.0, errors_b: np.ndarray | float = 0.0
+) -> tuple[float, Callable[[float], tuple[float, float]]]:
+    """The difference of two samples' means, two values or more each, and its interval at each alpha (Welch's t).
+
+    `errors`: the standard error of each value itself.
+    """
+    samples = ((a, errors_a), (b, errors_b))
+    variances = [(sample.var(ddof=1) + np.mean(np.square(errors))) / len(sample) for sample, errors in samples]
     error = math.sqrt(sum(variances))
-    freedom = (
-        sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, (a, b), strict=True)) if error else 1
-    )
-    estimate, half = float(a.mean() - b.mean()), float(student.ppf(1 - ALPHA / 2, freedom) * error)
-    return estimate, estimate - half, estimate + half
+    shares = [v**2 / (len(s) - 1) for v, (s, _) in zip(variances, samples, strict=True)]
+    freedom = sum(variances) ** 2 / sum(shares) if error else 1
+    estimate = float(a.mean() - b.mean())
+
+    def at(alpha: float) -> tuple[float, float]:
+        half = float(student.ppf(1 - alpha / 2, freedom) * error)
+        return estimate - half, estimate + half
+
+    return estimate, at
 
 
 def _limits(found: Found) -> dict[tuple, str | None]:
@@ -389,7 +401,8 @@ def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> 
         if values.empty or min(map(len, samples)) < 2:
             yield Piece(name, measured=False)
             continue
-        yield Piece(name, *_welch(*(sample.to_numpy() for sample in samples)))
+        estimate, at = _welch(*(sample.to_numpy() for sample in samples))
+        yield Piece(name, estimate, *at(ALPHA), at=at)
 
 
 def _pair_of(row: Mapping[str, Any]) -> str:
@@ -397,35 +410,37 @@ def _pair_of(row: Mapping[str, Any]) -> str:
 
 
 def _of_jumps(row: Mapping[str, Any], found: Found) -> Piece:
-    """Where a measure jumps along the trainings of one group less where it does along another's, on the axis of the series.
+    """Where a measure jumps up along the trainings of one group less where it does along another's, on the axis of the series.
 
-    Trainings that jump are the sample (Welch). A jump lies between two checkpoints, nowhere nearer: half of what its own interval
-    leaves open, from checkpoint to checkpoint, is added at either end, the mean over each group. Nothing where no training of a
-    group jumps.
+    Trainings are the sample (Welch). A jump lies between two checkpoints, nowhere nearer: what its own interval leaves open, from
+    checkpoint to checkpoint, is added to the spread as if all of it were alike likely. Nothing where no training of a group jumps;
+    limited where some do not, for where they would is not known.
     """
-    here = {name: found[name] for name in ("abruptness", "trajectory")}
-    here = {name: t[(t["series"] == row["series"]) & (t["measure"] == row["measure"])] for name, t in here.items()}
-    along, places, open_, notes = here["trajectory"], [], [], []
+    here = [found[name] for name in ("abruptness", "trajectory")]
+    jumps, along = (t[(t["series"] == row["series"]) & (t["measure"] == row["measure"])] for t in here)
+    along = along[(along["tensor"] == "all") & along["suspect"].isna() & along["value"].notna()]
+    sides, notes = [], []
     for group in (row["group_a"], row["group_b"]):
-        every = here["abruptness"][here["abruptness"]["group"] == group]
-        jumps = every[every["conclusion"] == "abrupt"]
-        ends = []
-        for jump in jumps.itertuples():
-            steps = along.loc[(along["training"] == jump.training) & (along["tensor"] == "all"), "position"]
-            ends.append((steps[steps < jump.jump_at_low].max(), steps[steps > jump.jump_at_high].min()))
-        places.append(jumps["jump_at"].to_numpy(float))
-        open_.append(np.array(ends, float).reshape(-1, 2))
-        notes += [f"{len(jumps)} of {len(every)} trainings of {group} jump"] if len(jumps) < len(every) else []
-    (a, b), (ends_a, ends_b), note = places, open_, "; ".join(notes) or None
+        told = jumps[(jumps["group"] == group) & jumps["conclusion"].isin(("abrupt", "gradual", "nothing"))]
+        up = told[(told["conclusion"] == "abrupt") & (told["jump"] > 0)]
+        notes += [f"{len(up)} of {len(told)} trainings of {group} jump up"] if len(up) < len(told) else []
+        ends = [_gap(along.loc[along["training"] == jump.training, "position"], jump) for jump in up.itertuples()]
+        sides.append((up["jump_at"].to_numpy(float), np.array(ends, float).reshape(-1, 2)))
+    (a, open_a), (b, open_b) = sides
     if not len(a) or not len(b):
         return Piece(_pair_of(row), measured=False)
+    note = "; ".join(notes) or None
     if min(len(a), len(b)) < 2:
-        low, high = ends_a[:, 0].min() - ends_b[:, 1].max(), ends_a[:, 1].max() - ends_b[:, 0].min()
-        estimate = float(a.mean() - b.mean())
-        return Piece(_pair_of(row), estimate, float(low), float(high), limited=ONE_TRAINING, note=note)
-    estimate, low, high = _welch(a, b)
-    wider = sum(float(np.diff(ends).mean()) / 2 for ends in open_)
-    return Piece(_pair_of(row), estimate, low - wider, high + wider, note=note)
+        ends = open_a[:, 0].min() - open_b[:, 1].max(), open_a[:, 1].max() - open_b[:, 0].min()
+        return Piece(_pair_of(row), float(a.mean() - b.mean()), *map(float, ends), limited=ONE_TRAINING, note=note)
+    errors = [np.abs(ends - places[:, None]).max(axis=1) / math.sqrt(3) for places, ends in sides]
+    estimate, at = _welch(a, b, *errors)
+    return Piece(_pair_of(row), estimate, *at(ALPHA), limited=SOME_JUMP if notes else None, note=note, at=at)
+
+
+def _gap(positions: pd.Series, jump: Any) -> tuple[float, float]:
+    """The last checkpoint before the interval of a jump, and the first after it."""
+    return positions[positions < jump.jump_at_low].max(), positions[positions > jump.jump_at_high].min()
 
 
 GATHERED = {

@@ -28,6 +28,7 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 BINS_PER_DECADE = 12
+LINE = 4  # mm of a legend
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -45,7 +46,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
     panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
     fitted = abruptness[abruptness["series"] == series]
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(PAGE * MM, 112 * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = list(figure.subplots(2, 3).flat)
         for place, measure in zip(axes, panels, strict=False):
             _panel(
@@ -75,7 +76,9 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
         if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=style.columns(handles, PAGE, 4)[0])
+        across, lines = style.columns(handles, PAGE, 4)
+        figure.set_size_inches(PAGE * MM, (108 + LINE * lines) * MM)
+        figure.legend(handles=handles, loc="outside upper center", ncols=across)
     return figure
 
 
@@ -134,7 +137,7 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
     columns = 2 if len(levels) == 4 else min(3, len(levels))
     bands = -(-len(levels) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(PAGE * MM, (24 + 88 * bands) * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True, sharey=True)
         for i in range(bands * columns):
             for j, (measure, label) in enumerate(style.ALIKE.items()):
@@ -149,13 +152,9 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
         axes[0, 0].set_ylim(style.SIMILARITY_LIMITS)
         axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
         lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
-        figure.legend(
-            handles=lines,
-            loc="outside upper center",
-            ncols=style.columns(lines, PAGE, 5)[0],
-            title=series,
-            title_fontsize=8,
-        )
+        across, high = style.columns(lines, PAGE, 5)
+        figure.set_size_inches(PAGE * MM, (20 + LINE * high + 88 * bands) * MM)
+        figure.legend(handles=lines, loc="outside upper center", ncols=across, title=series, title_fontsize=8)
         tickets = {"color": GREY, "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
         grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
         for text, dashes in style.CHANCE.values():
@@ -183,7 +182,7 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(PAGE * MM, (28 + 38 * rows) * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         handles = {}
         for place, layer in zip(axes.flat, layers, strict=False):
@@ -202,7 +201,8 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
         figure.supxlabel("Weight magnitude |w|", fontsize=7)
         figure.supylabel("Share of the block's weights per decade", fontsize=7)
         drawn = list(handles.values())
-        across, _ = style.columns(drawn, PAGE, len(drawn))
+        across, lines = style.columns(drawn, PAGE, len(drawn))
+        figure.set_size_inches(PAGE * MM, (24 + LINE * lines + 38 * rows) * MM)
         figure.legend(handles=drawn, loc="outside upper center", ncols=across, title=title, title_fontsize=8)
     return figure
 

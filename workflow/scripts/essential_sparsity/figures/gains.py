@@ -41,7 +41,7 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
     names = sorted(rows["pattern_a"].unique())
     looks = style.looks(names)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(PAGE * MM, (62 + 4 * (len(names) // 3)) * MM), layout="constrained")
+        figure = Figure(layout="constrained")
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         handles: dict[str, Line2D] = {}
         for axes, metric in zip(panels, metrics, strict=True):
@@ -64,7 +64,9 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
             panels[0].set_ylabel(f"{what}gain by calibration" + (" (points)" if first in PERCENT else ""))
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         drawn = list(handles.values())
-        figure.legend(handles=drawn, loc="outside lower center", ncols=style.columns(drawn, PAGE, 3)[0])
+        across, lines = style.columns(drawn, PAGE, 3)
+        figure.set_size_inches(PAGE * MM, (58 + 4 * lines) * MM)
+        figure.legend(handles=drawn, loc="outside lower center", ncols=across)
     return figure
 
 

@@ -11,16 +11,19 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 
 from essential_sparsity import errors, files, patterns
 
-MM = 1 / 25.4  # inches
+MM, POINT = 1 / 25.4, 25.4 / 72  # inches; mm
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
@@ -46,11 +49,8 @@ PERCENT = {
     "exact_match",
 }  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
-HANDLE, LETTER, WIDE_LETTER = (
-    9,
-    1.35,
-    1.58,
-)  # mm of a legend at 7 pt: before an entry, and of its letters, as they are and all wide
+HANDLE, BETWEEN, EDGE = 7, 5, 6  # mm of a legend at 7 pt: before an entry, from one column to the next, and around it
+ENTRY = FontProperties(size=7)
 RC = {
     "font.size": 7,
     "axes.titlesize": 8,
@@ -89,18 +89,31 @@ def title(*labels: str) -> str:
 
 def columns(handles: Sequence[Artist], width: float, most: int) -> tuple[int, int]:
     """Columns, `most` at most, of a legend that is no wider than `width` mm, and its lines; in one column wide entries are folded."""
-    labels = [handle.get_label() for handle in handles]
-    for number in range(min(most, len(labels)), 1, -1):
-        lines = -(-len(labels) // number)
-        parts = [labels[start : start + lines] for start in range(0, len(labels), lines)]
-        if sum(HANDLE + LETTER * max(map(len, part)) for part in parts) <= width:
-            return number, lines
-    widest = int((width - HANDLE) / WIDE_LETTER)
-    for handle, label in zip(handles, labels, strict=True):
-        if len(label) > widest:
-            parts = [part for part in label.rpartition(" — ")[::2] if part]
-            handle.set_label("\n  — ".join(textwrap.fill(part, widest, subsequent_indent="  ") for part in parts))
+    sizes = [_wide(handle.get_label()) for handle in handles]
+    for number in range(min(most, len(sizes)), 1, -1):
+        parts = np.array_split(sizes, number)  # as matplotlib shares them out
+        if sum(HANDLE + BETWEEN + part.max() for part in parts) - BETWEEN + EDGE <= width:
+            return number, len(parts[0])
+    room = width - HANDLE - EDGE
+    for handle, size in zip(handles, sizes, strict=True):
+        if size > room:
+            handle.set_label(_folded(handle.get_label(), room))
     return 1, sum(handle.get_label().count("\n") + 1 for handle in handles)
+
+
+def _wide(text: str) -> float:
+    """How wide a line of a legend is, in mm; of several, the widest."""
+    return max(text_to_path.get_text_width_height_descent(line, ENTRY, False)[0] for line in text.split("\n")) * POINT
+
+
+def _folded(text: str, width: float) -> str:
+    """A legend's entry in lines no wider than `width` mm; what stands after its dash begins one."""
+    for letters in range(len(text), 1, -1):
+        parts = [part for part in text.rpartition(" — ")[::2] if part]
+        found = "\n  — ".join(textwrap.fill(part, letters, subsequent_indent="  ") for part in parts)
+        if _wide(found) <= width:
+            return found
+    return text
 
 
 def guides(axes: Axes, most: int) -> None:

@@ -5,7 +5,7 @@ for calibrated patterns the same score. Only the prunable tensors of the checkpo
 is the source's, in its type. What was written is loaded again and compared with what was pruned, bit for bit.
 
 Runs that fine-tune keep no weights. Their export is the pre-trained model under the run's mask, or, where `train` asks for it, the
-model trained once more, which must score what the run scored.
+model trained once more, which must say of every item what the run said.
 """
 
 import hashlib
@@ -121,6 +121,10 @@ def _refuse(chosen: Chosen, train: bool) -> None:
     if train and task["protocol"] != "finetune":
         raise errors.UserError(
             f"The task {chosen.row['task']!r} trains no model (protocol {task['protocol']}). Leave TRAIN out (without make: --train)."
+        )
+    if train and not Path(chosen.row["items"]).is_file():
+        raise errors.UserError(
+            f"What the run said of its items is gone ({chosen.row['items']}), and what is trained is held to it. Run the study again, then export."
         )
     if not pattern.held:
         raise errors.UserError(
