@@ -9,10 +9,10 @@ takes twice the model on disk, in a folder that is deleted at the end.
 """
 
 import argparse
+import contextlib
 import json
 import mmap
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/hub"))
 
+import psutil
 import small_hub
 import torch
 import transformers
@@ -89,7 +90,7 @@ def measure(place: Path, source: Path, cuts: int) -> None:
         command = [sys.executable, str(ROOT / "workflow/scripts/fetch_model.py"), "--model", "large"]
         command += ["--settings", json.dumps(SETTINGS), "--manifest", str(manifest)]
         started = time.monotonic()
-        subprocess.run(command, env=environment, cwd=place, check=True)
+        memory = run(command, env=environment, cwd=place)
         seconds = time.monotonic() - started
     said = json.loads(manifest.read_text())
     sent, left = 0, cuts
@@ -98,14 +99,29 @@ def measure(place: Path, source: Path, cuts: int) -> None:
         left -= cut
         sent += hub.cut_after if cut else len(files[name]) - first
     resumed = [f"{name} at {first / 1e9:.2f} GB" for name, first in hub.ranges if first]
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(
         f"{size / 1e9:.2f} GB in {len(files)} files; {sent / 1e9:.2f} GB transferred, {len(hub.ranges)} requests; went on: {', '.join(resumed) or 'nowhere'}"
     )
-    print(f"{seconds:.0f} s with comparing and the manifest; {memory:.2f} GB of memory at most")
+    print(f"{seconds:.0f} s with comparing and the manifest; {memory / 1e9:.2f} GB of memory at most")
     print(
         f"manifest: {len(said['files'])} files, {said['n_prunable']:,} prunable of {said['n_total']:,} weights, {said['dtype']}"
     )
+
+
+def run(command: list[str], **options) -> int:
+    """Run a program, which must end well; the most bytes of memory that it was seen to hold.
+
+    What the system says of an ended one counts what this process held when it began.
+    """
+    most = 0
+    with psutil.Popen(command, **options) as process:
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                most = max(most, process.memory_info().rss)
+            time.sleep(0.02)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return most
 
 
 @cache
