@@ -299,3 +299,37 @@ def test_the_dictionary_has_every_column_and_says_where_every_table_lies():
         by_itself |= {path.stem} if said["asked"] == "never" else set()
         assert said["asked"] == "never" or said["asked"] in dictionary.ASKED
     assert by_itself == dictionary.PLACES.keys()
+
+
+def test_the_reader_is_installed_from_the_repository_with_all_that_it_needs(place, tmp_path):
+    """As pip makes a package of it, in a process that knows nothing of the repository."""
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "setup.py", "README.md", "workflow"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (source / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    target = tmp_path / "target"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--target",
+    ]
+    subprocess.run([*command, target, source], check=True, capture_output=True)
+    shutil.rmtree(source)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from essential_sparsity import reader; study = reader.read('demo'); "
+        + ("print(reader.__file__, len(study.knees), type(study.plot('minilm', 'ws353')).__name__)")
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, target], cwd=place, check=True, capture_output=True, text=True
+    )
+    where, count, figure = done.stdout.split()
+    assert where.startswith(str(target))
+    assert int(count) > 0
+    assert figure == "Drawing"

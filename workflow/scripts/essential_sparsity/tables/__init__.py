@@ -22,7 +22,10 @@ import yaml
 
 from essential_sparsity import errors, files
 
-FOLDER = Path(__file__).parents[3] / "schemas" / "tables"
+BESIDE = Path(__file__).parents[3] / "schemas" / "tables"
+FOLDER = (
+    BESIDE if BESIDE.is_dir() else Path(__file__).parents[1] / "schemas" / "tables"
+)  # of an installed package: setup.py
 TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
 BATCH = 500  # files collected at a time: a small table in memory is mostly its own schema
 DIGEST = b"rows_sha256"  # in the metadata of a file
