@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from test_figures import assert_readable
+from test_figures import assert_inside, assert_readable
 
 from essential_sparsity.figures import panels as drawn
 from essential_sparsity.study import panels
@@ -121,9 +121,7 @@ def test_names_of_any_length_stay_inside(tasks, count):
     runs = runs_of(*((name, task, "global") for name in names for task in tasks))
     lines = [(name, "global") for name in names]
     assert_readable(figure := drawn.panels(runs, KNEES, lines, tasks, LABELS))
-    box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
+    assert_inside(figure)
 
 
 def test_groups_of_items_have_panels_and_one_model_shows_its_patterns():

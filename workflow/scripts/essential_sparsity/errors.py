@@ -1,4 +1,4 @@
-"""What a user can mend: one class, so that everything else keeps its traceback. Standard library only."""
+"""What a user can mend: one class, and what a disk says no to; everything else keeps its traceback. Standard library only."""
 
 import errno
 

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from essential_sparsity.curves import evidence
-from essential_sparsity.curves.evidence import Found, Known, Piece
 from essential_sparsity.curves.intervals import or_none
+from essential_sparsity.curves.pieces import Found, Known, Piece
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
     "supported",

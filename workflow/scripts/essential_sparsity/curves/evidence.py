@@ -3,72 +3,22 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from essential_sparsity import patterns
-from essential_sparsity.curves import comparisons
+from essential_sparsity.curves import comparisons, training_evidence
 from essential_sparsity.curves.intervals import ALPHA, percentiles
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
+from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch
 
-Found = Mapping[str, pd.DataFrame]  # the tables of a study by name, `resamples` and `trajectory` among them
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
-SOME_JUMP = "some of the trainings do not jump up: where they would is not known"
-ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
-PAIR = ["series", "measure", "group_a", "group_b"]
 WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
-
-
-@dataclass(frozen=True)
-class Known:
-    """What tables do not say: the type of each model, and how much data the name of a group says (a number, NaN for none)."""
-
-    types: Mapping[str, str]
-    amount: Callable[[str], float]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of evidence: a number and its 95 % interval, infinite where nothing was measured, or a word.
-
-    `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
-    `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge,
-    which is then no evidence; `at`: alpha -> its interval, from resamples.
-    """
-
-    name: str
-    estimate: float = math.nan
-    low: float = -math.inf
-    high: float = math.inf
-    word: str | None = None
-    limited: str | None = None
-    note: str | None = None
-    counted: bool = False
-    measured: bool = True
-    at: Callable[[float], tuple[float, float]] | None = None
-
-    def widened(self, pieces: int) -> tuple[float, float]:
-        """The interval that holds for so many pieces at once: by its resamples, else as if its ends were normal.
-
-        What lies between two levels is not noise: ends that are levels move by levels, where the resamples do. Without them nothing
-        is known around an unknown estimate.
-        """
-        if pieces == 1 or self.counted:
-            return self.low, self.high
-        if self.at is not None:
-            return self.at(ALPHA / pieces)
-        if math.isnan(self.estimate):
-            return -math.inf, math.inf
-        factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
-        return self.estimate - factor * (self.estimate - self.low), self.estimate + factor * (self.high - self.estimate)
 
 
 def gathered(claim: Mapping[str, Any], read: str, found: Found, known: Known, once: bool) -> Iterator[Piece]:
@@ -132,10 +82,6 @@ def _matching(wanted: Any) -> Callable[[Any], bool]:
     return matches
 
 
-def _number(value: Any, otherwise: float) -> float:
-    return otherwise if pd.isna(value) else float(value)
-
-
 def _sides(found: Found) -> Callable[[tuple], comparisons.Side | None]:
     """A function: curve -> its resamples, None where there are none."""
     frame = found.get("resamples", pd.DataFrame())
@@ -157,8 +103,8 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
         return Piece(
             name, word=word, measured=known, note=None if word else "no kind of shape has nine tenths of the evidence"
         )
-    low, high = (_number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
-    estimate = _number(row[read], math.nan)
+    low, high = (number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
+    estimate = number(row[read], math.nan)
     if not row["n_replicates"] or (math.isnan(estimate) and (not row["no_drop"] or math.isnan(low))):
         return Piece(name, measured=False)
     low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
@@ -233,11 +179,11 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         of_model: dict[str, list[float]] = {}
         before = after = 0
         for row in rows:
-            value = _number(row[read], math.nan)
+            value = number(row[read], math.nan)
             if row[column] not in kinds:
                 continue
             if log and not value > 0:  # also: not a number
-                before += math.isnan(value) and _number(row["slope_after"], 0.0) < 0
+                before += math.isnan(value) and number(row["slope_after"], 0.0) < 0
                 after += value <= 0
             elif not math.isnan(value):
                 of_model.setdefault(row["model"], []).append(math.log(value) if log else value)
@@ -245,7 +191,7 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         flat.append((before, after))
     if min(map(len, samples)) < 2:
         return
-    estimate, at = _welch(*samples)
+    estimate, at = welch(*samples)
     low, high = at(ALPHA)
     (before_a, after_a), (before_b, after_b) = flat
     low, high = (-math.inf if after_a or before_b else low), (math.inf if before_a or after_b else high)
@@ -253,27 +199,6 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
     name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
     note = "; ".join(part for part in told if not part.startswith("0 ")) or None
     yield Piece(name, estimate, low, high, note=note)
-
-
-def _welch(
-    a: np.ndarray, b: np.ndarray, errors_a: np.ndarray | float = 0.0, errors_b: np.ndarray | float = 0.0
-) -> tuple[float, Callable[[float], tuple[float, float]]]:
-    """The difference of two samples' means, two values or more each, and its interval at each alpha (Welch's t).
-
-    `errors`: the standard error of each value itself.
-    """
-    samples = ((a, errors_a), (b, errors_b))
-    variances = [(sample.var(ddof=1) + np.mean(np.square(errors))) / len(sample) for sample, errors in samples]
-    error = math.sqrt(sum(variances))
-    shares = [v**2 / (len(s) - 1) for v, (s, _) in zip(variances, samples, strict=True)]
-    freedom = sum(variances) ** 2 / sum(shares) if error else 1
-    estimate = float(a.mean() - b.mean())
-
-    def at(alpha: float) -> tuple[float, float]:
-        half = float(student.ppf(1 - alpha / 2, freedom) * error)
-        return estimate - half, estimate + half
-
-    return estimate, at
 
 
 def _limits(found: Found) -> dict[tuple, str | None]:
@@ -294,10 +219,10 @@ def _comparisons(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -
             yield Piece(name, measured=False)
             continue
         limited = next(filter(None, (limits.get(curve) for curve in curves)), None)
-        ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+        ends = number(row["low"], -math.inf), number(row["high"], math.inf)
         both = [sides(curve) for curve in curves]
         at = partial(comparisons.ends, *both) if all(both) else None
-        yield Piece(name, _number(row["difference"], math.nan), *ends, limited=limited, at=at)
+        yield Piece(name, number(row["difference"], math.nan), *ends, limited=limited, at=at)
 
 
 def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
@@ -315,7 +240,7 @@ def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -
         for row in _widest(rows.sort_values("sparsity_from").to_dict("records")):
             low, high = (100 * row[f"sparsity_{end}"] for end in ("from", "to"))
             levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
-            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
+            ends = number(row["low"], -math.inf), number(row["high"], math.inf)
             numbers = (value / known[0]["epsilon"] for value in (row["difference"], *ends))
             one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(_drawn, known)) else None
             yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
@@ -362,93 +287,12 @@ def _similarity(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) ->
         yield Piece(name, *[float(row[read])] * 3, counted=True, note=f"chance {row[f'{read}_chance']:.3f}")
 
 
-def _abruptness(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
-    for row in frame.sort_values(["series", "training", "measure"]).to_dict("records"):
-        word = row["conclusion"] if row["conclusion"] in ("abrupt", "gradual", "nothing") else None
-        yield Piece(
-            f"{row['training']}, {row['measure']}",
-            _number(row["jump"], math.nan),
-            _number(row["jump_low"], -math.inf),
-            _number(row["jump_high"], math.inf),
-            word=word,
-            measured=word is not None,  # too few checkpoints
-        )
-
-
-def _contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
-    """Groups of trainings, with trainings as the sample (Welch), each with its mean over the checkpoints that all of them have.
-
-    The interval of the table itself is along the trainings that are there: it says nothing of others.
-    """
-    frame = frame[frame["tensor"] == "all"]
-    if frame.empty:
-        return
-    if read == "jump_at":
-        yield from (_of_jumps(row, found) for row in frame.sort_values(PAIR).to_dict("records"))
-        return
-    known = found["trajectory"]
-    known = known[(known["tensor"] == "all") & known["suspect"].isna()]
-    for row in frame.sort_values(PAIR).to_dict("records"):
-        name = _pair_of(row)
-        if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
-            ends = _number(row["low"], -math.inf), _number(row["high"], math.inf)
-            yield Piece(name, row["difference"], *ends, limited=ONE_TRAINING)
-            continue
-        part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
-        part = part[part["group"].isin([row["group_a"], row["group_b"]])]
-        values = part.pivot_table(index="position", columns=["group", "training"], values="value").dropna()
-        samples = [values.loc[:, values.columns.get_level_values(0) == row[f"group_{side}"]].mean() for side in "ab"]
-        if values.empty or min(map(len, samples)) < 2:
-            yield Piece(name, measured=False)
-            continue
-        estimate, at = _welch(*(sample.to_numpy() for sample in samples))
-        yield Piece(name, estimate, *at(ALPHA), at=at)
-
-
-def _pair_of(row: Mapping[str, Any]) -> str:
-    return f"{row['series']}, {row['measure']}: {row['group_a']} less {row['group_b']}"
-
-
-def _of_jumps(row: Mapping[str, Any], found: Found) -> Piece:
-    """Where a measure jumps up along the trainings of one group less where it does along another's, on the axis of the series.
-
-    Trainings are the sample (Welch). A jump lies between two checkpoints, nowhere nearer: what its own interval leaves open, from
-    checkpoint to checkpoint, is added to the spread as if all of it were alike likely. Nothing where no training of a group jumps;
-    limited where some do not, for where they would is not known.
-    """
-    here = [found[name] for name in ("abruptness", "trajectory")]
-    jumps, along = (t[(t["series"] == row["series"]) & (t["measure"] == row["measure"])] for t in here)
-    along = along[(along["tensor"] == "all") & along["suspect"].isna() & along["value"].notna()]
-    sides, notes = [], []
-    for group in (row["group_a"], row["group_b"]):
-        told = jumps[(jumps["group"] == group) & jumps["conclusion"].isin(("abrupt", "gradual", "nothing"))]
-        up = told[(told["conclusion"] == "abrupt") & (told["jump"] > 0)]
-        notes += [f"{len(up)} of {len(told)} trainings of {group} jump up"] if len(up) < len(told) else []
-        ends = [_gap(along.loc[along["training"] == jump.training, "position"], jump) for jump in up.itertuples()]
-        sides.append((up["jump_at"].to_numpy(float), np.array(ends, float).reshape(-1, 2)))
-    (a, open_a), (b, open_b) = sides
-    if not len(a) or not len(b):
-        return Piece(_pair_of(row), measured=False)
-    note = "; ".join(notes) or None
-    if min(len(a), len(b)) < 2:
-        ends = open_a[:, 0].min() - open_b[:, 1].max(), open_a[:, 1].max() - open_b[:, 0].min()
-        return Piece(_pair_of(row), float(a.mean() - b.mean()), *map(float, ends), limited=ONE_TRAINING, note=note)
-    errors = [np.abs(ends - places[:, None]).max(axis=1) / math.sqrt(3) for places, ends in sides]
-    estimate, at = _welch(a, b, *errors)
-    return Piece(_pair_of(row), estimate, *at(ALPHA), limited=SOME_JUMP if notes else None, note=note, at=at)
-
-
-def _gap(positions: pd.Series, jump: Any) -> tuple[float, float]:
-    """The last checkpoint before the interval of a jump, and the first after it."""
-    return positions[positions < jump.jump_at_low].max(), positions[positions > jump.jump_at_high].min()
-
-
 GATHERED = {
     "knees": _knees,
     "comparisons": _comparisons,
     "differences": _differences,
     "layers": _layers,
     "similarity": _similarity,
-    "abruptness": _abruptness,
-    "contrasts": _contrasts,
+    "abruptness": training_evidence.abruptness,
+    "contrasts": training_evidence.contrasts,
 }

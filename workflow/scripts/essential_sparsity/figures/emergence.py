@@ -28,7 +28,6 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 BINS_PER_DECADE = 12
-LINE = 4  # mm of a legend
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -77,7 +76,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
         if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
         across, lines = style.columns(handles, PAGE, 4)
-        figure.set_size_inches(PAGE * MM, (108 + LINE * lines) * MM)
+        figure.set_size_inches(PAGE * MM, (108 + style.LINE * lines) * MM)
         figure.legend(handles=handles, loc="outside upper center", ncols=across)
     return figure
 
@@ -153,7 +152,7 @@ def neighbours(table: pd.DataFrame, series: str) -> Figure:
         axes[0, 0].xaxis.set_major_locator(ticker.MaxNLocator(5))
         lines = [Line2D([], [], color=colour, marker="o", ms=2.5, label=group) for group, colour in colours.items()]
         across, high = style.columns(lines, PAGE, 5)
-        figure.set_size_inches(PAGE * MM, (20 + LINE * high + 88 * bands) * MM)
+        figure.set_size_inches(PAGE * MM, (20 + style.LINE * high + 88 * bands) * MM)
         figure.legend(handles=lines, loc="outside upper center", ncols=across, title=series, title_fontsize=8)
         tickets = {"color": GREY, "marker": "^", "ms": 3, "linestyle": "--", "label": "lottery tickets"}
         grey = [Line2D([], [], **tickets)] if set(here["pattern_a"]) - {"global"} else []
@@ -202,7 +201,7 @@ def distributions(spectra: Mapping[str, pd.DataFrame], title: str) -> Figure:
         figure.supylabel("Share of the block's weights per decade", fontsize=7)
         drawn = list(handles.values())
         across, lines = style.columns(drawn, PAGE, len(drawn))
-        figure.set_size_inches(PAGE * MM, (24 + LINE * lines + 38 * rows) * MM)
+        figure.set_size_inches(PAGE * MM, (24 + style.LINE * lines + 38 * rows) * MM)
         figure.legend(handles=drawn, loc="outside upper center", ncols=across, title=title, title_fontsize=8)
     return figure
 

@@ -65,7 +65,7 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         drawn = list(handles.values())
         across, lines = style.columns(drawn, PAGE, 3)
-        figure.set_size_inches(PAGE * MM, (58 + 4 * lines) * MM)
+        figure.set_size_inches(PAGE * MM, (58 + style.LINE * lines) * MM)
         figure.legend(handles=drawn, loc="outside lower center", ncols=across)
     return figure
 

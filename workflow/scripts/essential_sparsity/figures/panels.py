@@ -82,7 +82,7 @@ def panels(
             figure.suptitle(style.title(labels["models"].get(lines[0][0], lines[0][0])), fontsize=8)
         told = f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)" if gone else None
         across, entries = style.columns(handles, width, columns)
-        figure.set_size_inches(width * MM, (TALL * rows + 7 + 4 * (entries + bool(gone))) * MM)
+        figure.set_size_inches(width * MM, (TALL * rows + 7 + style.LINE * (entries + bool(gone))) * MM)
         figure.legend(handles=handles, loc="outside lower center", ncols=across, title=told, title_fontsize=7)
     return figure
 

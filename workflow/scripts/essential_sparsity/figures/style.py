@@ -50,6 +50,7 @@ PERCENT = {
 }  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
 HANDLE, BETWEEN, EDGE = 7, 5, 6  # mm of a legend at 7 pt: before an entry, from one column to the next, and around it
+LINE = 4  # mm of its lines, in figures over a page
 ENTRY = FontProperties(size=7)
 RC = {
     "font.size": 7,
@@ -108,8 +109,8 @@ def _wide(text: str) -> float:
 
 def _folded(text: str, width: float) -> str:
     """A legend's entry in lines no wider than `width` mm; what stands after its dash begins one."""
+    parts = [part for part in text.rpartition(" — ")[::2] if part]
     for letters in range(len(text), 1, -1):
-        parts = [part for part in text.rpartition(" — ")[::2] if part]
         found = "\n  — ".join(textwrap.fill(part, letters, subsequent_indent="  ") for part in parts)
         if _wide(found) <= width:
             return found

@@ -247,8 +247,7 @@ def _otherwise(chosen: Chosen, items: pd.DataFrame) -> int:
     found = items.set_index("item")[SAID]
     if not found.index.symmetric_difference(kept.index).empty:
         return len(found.index.union(kept.index))
-    kept = kept.loc[found.index, SAID]
-    return int((~((found == kept) | (found.isna() & kept.isna())).fillna(False)).any(axis=1).sum())
+    return len(found.compare(kept.loc[found.index, SAID]))
 
 
 def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dtype: torch.dtype) -> None:

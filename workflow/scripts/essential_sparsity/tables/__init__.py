@@ -22,10 +22,9 @@ import yaml
 
 from essential_sparsity import errors, files
 
-BESIDE = Path(__file__).parents[3] / "schemas" / "tables"
-FOLDER = (
-    BESIDE if BESIDE.is_dir() else Path(__file__).parents[1] / "schemas" / "tables"
-)  # of an installed package: setup.py
+# Beside the programs, in the repository; an installed package has them in itself (setup.py).
+PLACES = [Path(__file__).parents[above] / "schemas" / "tables" for above in (3, 1)]
+FOLDER = next(filter(Path.is_dir, PLACES), PLACES[0])
 TYPES = {"text": pa.string(), "whole number": pa.int64(), "number": pa.float64(), "yes or no": pa.bool_()}
 BATCH = 500  # files collected at a time: a small table in memory is mostly its own schema
 DIGEST = b"rows_sha256"  # in the metadata of a file
