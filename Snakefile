@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 include: "rules/repository.smk"
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/requests.smk"
 
 
 if not SKIPPING:  # else what lies in the store is taken as it is
