@@ -22,9 +22,9 @@ RUNS = pd.DataFrame(
             "seed": 0,
             "torch": "2.1",
             "transformers": "5.0",
-            "device": d,
+            "hardware": d,
         }
-        for s, d in ((0.1, "cpu"), (0.1, "cpu"), (0.2, "cuda"))
+        for s, d in ((0.1, "x86_64, AVX2"), (0.1, "x86_64, AVX2"), (0.2, "NVIDIA H200"))
     ]
 )
 MANIFEST = {
@@ -64,7 +64,7 @@ def test_the_crate_names_every_file_by_content_and_reads_back(tmp_path):
     assert entities["#workflow"]["commit"] == "c" * 40
     assert entities["#workflow"]["changed"] == ["Snakefile"]
     assert entities["#torch-2.1"]["version"] == "2.1"
-    assert entities["#devices"]["value"] == ["cpu", "cuda"]
+    assert entities["#hardware"]["value"] == ["NVIDIA H200", "x86_64, AVX2"]
     assert entities["./"]["description"].startswith("2 runs of 1 checkpoints")
     assert {each["@id"] for each in entities["#study"]["object"]} == {"#model-m", "#configuration"}
     read = ROCrate(folder)

@@ -27,6 +27,23 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("cards", "gpus", "said"),
+    [
+        (["NVIDIA H200"], 1, "NVIDIA H200"),
+        (["A", "B", "B"], 1, "A"),
+        (["A", "A", "B"], 2, "2 x A"),
+        (["B", "A", "B"], 3, "A + 2 x B"),
+        (["A"], 4, "A"),
+    ],
+)
+def test_hardware_is_the_names_of_the_cards_in_use(monkeypatch, cards, gpus, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: cards[index])
+    assert devices.hardware("cuda", gpus) == said
+    assert devices.hardware("cpu") == f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@pytest.mark.parametrize(
     ("asked", "there", "environment", "chosen"),
     [
         ("auto", True, {}, "cuda"),

@@ -396,10 +396,20 @@ def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):
     monkeypatch.setattr(runs, "differing", lambda joined: differing(joined).map(lambda _: "code"))
     assert any("code that evaluates has changed" in sentence for sentence in settled.read(config()).said)
     frame = pd.DataFrame(
-        {"model": ["m", "m"], "task": ["t", "t"], "torch": ["1", "2"], "transformers": "5", "device": "cpu"}
+        {
+            "model": ["m", "m"],
+            "task": ["t", "t"],
+            "torch": ["1", "2"],
+            "transformers": "5",
+            "device": "cpu",
+            "hardware": "h",
+        }
     )
     assert settled._mixed(frame) == ["Several versions of libraries or types of device computed m on t."]
     assert settled._mixed(frame.assign(torch="1")) == []
+    assert settled._mixed(frame.assign(torch="1", hardware=["b", "a"])) == [
+        "Different hardware, which rounds otherwise, computed m on t (a, b)."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -344,6 +344,20 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
         assert same(found, run(folders["texts"]))
 
 
+def test_a_job_says_all_that_its_attempts_ran_on(tmp_path, capsys):
+    work = resume.Work(tmp_path / "w", {"code": "a"})
+    assert work.hardware("A") == work.hardware("A") == "A"
+    assert capsys.readouterr().out == ""
+    assert work.hardware("B") == "A; B"
+    assert "Attempts before ran on A, this one on B" in capsys.readouterr().out
+    assert work.hardware("A") == "B; A"
+    assert resume.Work(work.folder, {"code": "b"}).hardware("A") == "A", "of another job"
+    (work.folder / resume.HARDWARE).write_text("{")
+    assert work.hardware("A") == "A"
+    work.clear()
+    assert work.hardware("C") == "C"
+
+
 def test_an_error_in_the_first_steps_halves_nothing(folders, undisturbed, steps, tmp_path, capsys):
     stop_at(1, steps, folders["texts"], place=work(tmp_path))
     assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])

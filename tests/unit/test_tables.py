@@ -41,6 +41,7 @@ def run_rows(seed: int = 0, sparsities: tuple[float, ...] = (0.3, 0.1, 0.2)) -> 
         "transformers": "5",
         "workflow": "0.1.0",
         "device": "cpu",
+        "hardware": "x86_64, AVX2",
         "collapsed": None,
         "ticket_sha256": None,
         **dict.fromkeys(UNCALIBRATED),
@@ -369,6 +370,17 @@ def test_runs_of_a_curve_that_were_computed_differently_stop_the_tables_or_are_t
         runs.collect(grid)
     assert len(runs.collect(grid, "warn")) == len(grid)
     assert f"warning: tiny on words: {provenance.PARTS[next(iter(changed))]}" in capsys.readouterr().err
+
+
+def test_runs_of_a_curve_from_other_hardware_are_told(grid, capsys):
+    write_runs(grid)
+    assert len(runs.collect(grid)) == len(grid)
+    assert capsys.readouterr().err == ""
+    write_runs(grid[grid["pattern"] == "global"], hardware="NVIDIA H200")
+    assert len(runs.collect(grid)) == len(grid)
+    assert "on different hardware, which rounds otherwise: tiny on words (NVIDIA H200, x86_64, AVX2)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_file_that_lacks_a_level_of_its_name_is_named(grid):

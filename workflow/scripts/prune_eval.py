@@ -60,6 +60,8 @@ def evaluate(
     """The rows of both tables, with one line of progress per level."""
     manifest = files.read_json(args.manifest)
     levels = {float(level): level for level in made}
+    hardware = devices.hardware(device, args.gpus)
+    hardware = work.hardware(hardware) if work else hardware
     tickets = given_tickets(args, list(levels), manifest["weights_sha256"])
     found = evaluation.evaluate(
         loading.verified_folder(args.manifest),
@@ -82,7 +84,7 @@ def evaluate(
             told = "; ".join(filter(None, [ticket.collapsed, outcome.collapsed]))
             outcome = dataclasses.replace(outcome, collapsed=told or None)
         rows = evaluation.run_rows(level, outcome, manifest, settings["protocol"])
-        runs.append(rows.assign(**key, **made[levels[level.sparsity]]))
+        runs.append(rows.assign(**key, **made[levels[level.sparsity]], hardware=hardware))
         items.append(outcome.items.assign(sparsity=level.sparsity, **key))
         values = ", ".join(
             f"{name} {'undefined' if value is None else f'{value:.4g}'}" for name, value in outcome.metrics.items()

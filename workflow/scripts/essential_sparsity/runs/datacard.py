@@ -65,7 +65,9 @@ def write(
         licence=None if licence == UNKNOWN else licence,
         models=[_source(found, manifest) for manifest in manifests if "model" in manifest],
         data=[_source(found, manifest) for manifest in manifests if "model" not in manifest],
-        versions={name: sorted(found.runs[name].unique()) for name in ("workflow", "torch", "transformers", "device")},
+        versions={
+            name: sorted(found.runs[name].unique()) for name in ("workflow", "torch", "transformers", "hardware")
+        },
         workflow=__version__,
         commit=commit,
     )

@@ -52,6 +52,7 @@ class Pruned:
     `weights`: its prunable tensors; `masks`: True where pruned; both by names of the base model. `state`: digest of every stored tensor by
     name. `options`: of its configuration, beside those of the checkpoint. `again`: the headline metric, evaluated once more; None where it
     is not. `trained`: the whole model, after training, and `items`: what it says of each item; None where it is not trained.
+    `hardware`: what computed it here.
     """
 
     level: Level
@@ -63,6 +64,7 @@ class Pruned:
     again: float | None
     trained: transformers.PreTrainedModel | None = None
     items: pd.DataFrame | None = None
+    hardware: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
     calibrated = patterns.find(pattern).needs == "calibration"
     # masks of other patterns have the same bits on every device
     device = devices.find(chosen.study.given["resources"]["device"]) if calibrated or train else "cpu"
+    gpus = int(chosen.study.models[row["model"]].get("gpus_per_job") or 1)
+    hardware = devices.hardware(device, gpus)
     if train and device != (ran := chosen.found["device"].iloc[0]):
         raise errors.UserError(
             f"The run was trained on {ran}, and this machine computes on {device}: trained here, the model would be another one. Export it "
@@ -176,7 +180,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
         masks = {name: mask.to("cpu") for name, mask in plan.masks(sparsity)}
         level = plan.prune_(sparsity)
         if calibrated and not trained:
-            devices.place(model, device, int(chosen.study.models[row["model"]].get("gpus_per_job") or 1))
+            devices.place(model, device, gpus)
             again = task.run(model, prepared, settings, seed, device).metrics.get(chosen.metric)
             devices.gather(model)
         if train:
@@ -188,7 +192,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
     weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
     options = {} if trained else dict(prepared.model_options)
     dtype, state = next(iter(weights.values())).dtype, _state(model, trained and not train)
-    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None, items)
+    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None, items, hardware)
 
 
 def _data(manifest: str) -> Any:
@@ -236,7 +240,8 @@ def _compare(chosen: Chosen, pruned: Pruned) -> None:
         if found != expected:
             raise errors.UserError(
                 f"Pruned again, the model has {name} = {found}, but the run in the tables has {expected}: it is another model. The code, a "
-                "library or the machine has changed since. Delete the run's file and run the study again, then export."
+                f"library or the machine has changed since (the run: {run['hardware']}; here: {pruned.hardware}). Delete the run's file and run "
+                "the study again, then export."
             )
 
 

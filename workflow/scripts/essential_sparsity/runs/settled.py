@@ -120,4 +120,6 @@ def _mixed(found: pd.DataFrame) -> list[str]:
     """What a configuration allows with `mixed_runs: warn` is told."""
     counts = found.groupby(["model", "task"])[list(runs.MIXED)].nunique()
     curves = [" on ".join(key) for key in counts.index[(counts > 1).any(axis=1)]]
-    return [f"Several versions of libraries or types of device computed {files.some(curves)}."] if curves else []
+    told = [f"Several versions of libraries or types of device computed {files.some(curves)}."] if curves else []
+    several = runs.mixed_hardware(found)
+    return told + ([f"Different hardware, which rounds otherwise, computed {files.some(several)}."] if several else [])

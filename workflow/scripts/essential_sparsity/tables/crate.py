@@ -64,8 +64,8 @@ def crate(
     tool["softwareRequirements"] = [found.add(ContextEntity(found, *entity)) for entity in _software(runs)]
     machines = {
         "@type": "PropertyValue",
-        "name": "device types that computed runs",
-        "value": sorted(runs["device"].unique()),
+        "name": "hardware that computed runs",
+        "value": sorted(runs["hardware"].unique()),
     }
     head = {
         "@type": "PropertyValue",
@@ -75,7 +75,7 @@ def crate(
     action = found.add(ContextEntity(found, "#study", {"@type": "CreateAction", "name": "the study"}))
     action["instrument"], action["object"], action["result"] = tool, used, made
     action["additionalProperty"] = [
-        found.add(ContextEntity(found, "#devices", machines)),
+        found.add(ContextEntity(found, "#hardware", machines)),
         found.add(ContextEntity(found, "#machine", head)),
     ]
     found.root_dataset["mentions"] = action

@@ -114,6 +114,17 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
         )
     for line in told:
         print(f"warning: {line}", file=sys.stderr)
+    if curves := mixed_hardware(joined):
+        print(
+            f"warning: runs that are compared with one another were computed on different hardware, which rounds otherwise: {files.some(curves)}",
+            file=sys.stderr,
+        )
+
+
+def mixed_hardware(found: pd.DataFrame) -> list[str]:
+    """Model and task of the runs (table `runs`) that more than one hardware computed, with its names: `bert on mnli (A, B)`."""
+    names = found.drop_duplicates(["model", "task", "hardware"]).groupby(["model", "task"])["hardware"].agg(sorted)
+    return [f"{' on '.join(key)} ({', '.join(each)})" for key, each in names.items() if len(each) > 1]
 
 
 def _mixed(joined: pd.DataFrame, by: list[str], columns: Mapping[str, str]) -> list[str]:

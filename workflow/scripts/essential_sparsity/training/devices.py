@@ -49,6 +49,16 @@ def find(asked: str, environment: Mapping[str, str] = os.environ) -> str:
     )
 
 
+def hardware(device: str, gpus: int = 1) -> str:
+    """What computes on this machine: the names of the first `gpus` cards, such as `NVIDIA H200`, or of a processor its kind and the
+    instructions that torch uses of it, such as `x86_64, AVX512`. On another one sums are rounded otherwise.
+    """
+    if device != "cuda":
+        return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    names = [torch.cuda.get_device_name(index) for index in range(min(gpus, torch.cuda.device_count()))]
+    return " + ".join(f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in sorted(set(names)))
+
+
 def workers() -> int:
     """Processes that make batches ahead of the model: as many as a job has threads to spare, few at most.
 

@@ -22,7 +22,7 @@ import transformers
 
 from essential_sparsity import files, markers
 
-ORDER, TRYING = "order.pt", "trying.json"
+ORDER, TRYING, HARDWARE = "order.pt", "trying.json", "hardware.json"
 SECONDS = 300.0  # of work that a kill costs at most, as long as saving is quick
 SHARE = 0.05  # of the time goes into saving, at most: the checkpoints of a large model come less often
 FIRST_STEPS = 2  # the first has the longest texts, the second the optimiser's moments beside them: the peak of memory
@@ -43,6 +43,21 @@ class Work:
     def of(self, part: str, **more: Any) -> "Work":
         """That of one part of a job, with what else decides the part."""
         return Work(self.folder / part, {**self.identity, **more})
+
+    def hardware(self, now: str) -> str:
+        """What this job has been computed on, `now` last: what attempts before it ran on too, which may have left a part of it."""
+        try:
+            before = files.read_json(self.folder / HARDWARE)
+            names = before["hardware"] if before["identity"] == self.identity else []
+        except (OSError, ValueError, KeyError, TypeError):  # none, or damaged
+            names = []
+        names = [*(name for name in names if name != now), now]
+        if len(names) > 1:
+            print(
+                f"Attempts before ran on {', '.join(names[:-1])}, this one on {now}: what they left was rounded otherwise."
+            )
+        files.write_json(self.folder / HARDWARE, {"identity": self.identity, "hardware": names})
+        return "; ".join(names)
 
     def clear(self) -> None:
         """The job is done."""
