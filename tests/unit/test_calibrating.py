@@ -178,6 +178,17 @@ def test_images_are_of_the_size_that_the_task_reads(tmp_path):
     assert all(batch["interpolate_pos_encoding"] for batch in batches)
 
 
+@pytest.mark.parametrize("name", ["ViT", "Dinov2", "DINOv3ViT", "Swin", "ViTMAE"])
+@pytest.mark.parametrize("pattern", ["wanda", "owl-sparsegpt"])
+def test_models_of_images_are_calibrated_and_scored(tmp_path, name, pattern):
+    folder, data = tiny.save_vision(tmp_path / name, name), tiny.images()
+    row = ROW | {"dataset": "pictures", "length": None, "sampling": None, "sequences": 40}
+    ((level, outcome),) = evaluated(folder, pattern, [0.5], tiny.IMAGES, data, data, row=row)
+    assert level.k == level.n // 2
+    assert 0 <= outcome.metrics["accuracy"] <= 1
+    assert outcome.collapsed is None
+
+
 def evaluated(folder, pattern, sparsities, settings, data, frame, **options):
     settings = settings | {"calibration": options.pop("row", ROW)}
     return list(evaluation.evaluate(folder, data, settings, pattern, sparsities, 0, calibration=frame, **options))

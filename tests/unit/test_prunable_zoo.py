@@ -135,6 +135,7 @@ ZOO = {
                         **IMAGE),
         2 * (ATTENTION + 3 * 24 * 48), 2 * 7, 2,
     ),
+    "dinov3": (hf.DINOv3ViTConfig(**SIZES, **IMAGE), 2 * (ATTENTION + MLP), 2 * 6, 2),  # its base model is its blocks alone
     "vit-mae": (hf.ViTMAEConfig(**SIZES, **IMAGE), 2 * (ATTENTION + MLP), 2 * 6, 2),
     "beit": (
         hf.BeitConfig(**SIZES, **IMAGE, use_relative_position_bias=True, use_mask_token=True, vocab_size=50),

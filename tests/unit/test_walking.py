@@ -58,7 +58,7 @@ def recorded(model, batches):
     ]
     with torch.no_grad():
         for batch in batches:
-            model.base_model(**batch)
+            walking.whole(model)(**batch)
     for hook in hooks:
         hook.remove()
     return found
@@ -164,7 +164,7 @@ def test_what_stayed_comes_back_where_the_model_needs_it_later(card):
 
     model.base_model.forward = run.__get__(model.base_model)
     with torch.no_grad():
-        expected = [model.base_model(**batch) for batch in batches]
+        expected = [walking.whole(model)(**batch) for batch in batches]
     ends = []
     model.base_model.forward = lambda **given: ends.append(run(model.base_model, **given))
     walk(model, batches, "cuda", lambda seen: None, once=False)
@@ -213,7 +213,7 @@ def test_the_inputs_of_every_matrix_are_seen(name):
     ]
     with torch.no_grad():
         for batch in batches:
-            model.base_model(**batch)
+            walking.whole(model)(**batch)
     for hook in hooks:
         hook.remove()
     for name, values in products.items():

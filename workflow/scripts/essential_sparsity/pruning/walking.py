@@ -7,6 +7,7 @@ at any time, so the order of all operations, and with it every bit, is always th
 where the model may compute with it; where the first batch shows that it does not, the others' stay on the device if it has room.
 """
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def walk(
     """Call `visit` at each block in the order of the forward pass; what it makes of the weights decides the next inputs.
 
     model    on the host, in eval mode; each block is on `device` while it is visited
-    batches  arguments of the base model's forward pass, on the host
+    batches  arguments of the forward pass of `whole(model)`, on the host
     once     end at the last block, and raise CheckpointError where a block is passed more than once: it is pruned there
              once only. Else the whole pass of the base model is run.
 
@@ -133,7 +134,7 @@ def walk(
     found = dict(blocks(base))
     passed = dict.fromkeys(found, 0)
     given = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
-    threads = [_Batch(base, {**given, **_as_stored(batch, base.dtype)}) for batch in batches]
+    threads = [_Batch(whole(model), {**given, **_as_stored(batch, base.dtype)}) for batch in batches]
     here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
     originals = {path: block.forward for path, block in found.items()}
     experts = model.get_experts_implementation()
@@ -183,6 +184,13 @@ def walk(
             block.__dict__.pop("forward", None)
         for thread in threads:
             thread.leave()
+
+
+def whole(model: PreTrainedModel) -> PreTrainedModel:
+    """What takes the model's inputs: its base model, or where that is a part without embeddings (DINOv3) what is around it."""
+    around = [model.base_model, *reversed([part for part in model.modules() if isinstance(part, PreTrainedModel)])]
+    taking = (part for part in around if model.main_input_name in inspect.signature(part.forward).parameters)
+    return next((part for part in taking if model.base_model in part.modules()), model)
 
 
 def _room(answer: Any, batches: int, device: torch.device, block: int) -> bool:
