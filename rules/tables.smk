@@ -71,10 +71,11 @@ rule collect_costs:
         code=code("collect_costs"),
         study=study_json,
         benchmarks=f"{STORE}/benchmarks",
+        logs=f"{STORE}/logs",
     message:
         "Collecting the costs"
     shell:
-        "python {params.program} --study {params.study:q} --benchmarks {params.benchmarks} "
+        "python {params.program} --study {params.study:q} --benchmarks {params.benchmarks} --logs {params.logs} "
         "--out {output.table} 2>&1 | tee {log}"
 
 

@@ -1,5 +1,6 @@
 """Tables: what is refused, what survives a round trip, and how files are collected."""
 
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import collect_costs
 from essential_sparsity import files, tables
 from essential_sparsity.tables import costs, provenance, runs
 
@@ -435,6 +437,37 @@ def test_costs_of_runs_and_of_other_rules(tmp_path):
     assert found.loc["fetch_model", "name"] == "tiny-1.3b"
     assert found.loc["fetch_model", ["model", "seed"]].isna().all()
     assert found.loc["measure_spectrum", ["cpu_s", "max_rss_mb"]].isna().all()
+
+
+def test_seconds_in_which_results_were_only_found_are_no_costs(tmp_path, monkeypatch, capsys):
+    names = ["prune_eval/m/t/nm4/0.500/seed0", "prune_eval/m/t/nm4/0.500/seed1", "fetch_model/m", "fetch_model/gone"]
+    monkeypatch.setattr(collect_costs.study, "read", lambda _: types.SimpleNamespace(benchmarks=lambda: names))
+    for name, text in zip(
+        names[:3], ("computed", "Not computed again: a, made of the same before.", None), strict=True
+    ):
+        for folder, suffix, written in (
+            ("benchmarks", "tsv", BENCHMARK + "9.5" + "\t1" * 9 + "\n"),
+            ("logs", "log", text),
+        ):
+            path = tmp_path / folder / f"{name}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if written:
+                path.write_text(written)
+    places = [
+        "--benchmarks",
+        f"{tmp_path}/benchmarks",
+        "--logs",
+        f"{tmp_path}/logs",
+        "--out",
+        f"{tmp_path}/costs.parquet",
+    ]
+    collect_costs.main(["--study", "{}", *places])
+    found = tables.read(tmp_path / "costs.parquet", "costs")
+    assert sorted(found["rule"]) == ["fetch_model", "prune_eval"]
+    assert found.set_index("rule").loc["prune_eval", "seed"] == 0
+    told = capsys.readouterr().out
+    assert "1 of 4 jobs left no benchmark file" in told
+    assert "1 of 4 jobs found results that were made before" in told
 
 
 @pytest.mark.parametrize("text", ["", "rule failed\n", BENCHMARK.replace("cpu_time", "cpu") + "1\t" * 9 + "1\n"])

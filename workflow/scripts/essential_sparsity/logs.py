@@ -4,6 +4,15 @@ import os
 from pathlib import Path
 
 TAIL = 1 << 16  # bytes of a log that are read
+FOUND = "Not computed again:"  # as runs/finished.py has it
+
+
+def found_before(log: str | Path) -> bool:
+    """Whether a job found its results made before, by its log: its benchmark then says seconds that nothing took."""
+    try:
+        return FOUND in Path(log).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def last_line(log: str | Path, indented: bool = True) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 import yaml
 
-from essential_sparsity import errors, files
+from essential_sparsity import errors, files, logs
 from essential_sparsity.study import iterations, needs, resources
 from essential_sparsity.study.study import STORE, Study
 
 PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
 PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
-FOUND = "Not computed again:"  # in the log of a job (runs/finished.py)
 ITEM_BYTES = 40  # of an item of a run's table, compressed
 STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
 
@@ -101,7 +100,7 @@ def benchmarked(paths: Iterable[Path]) -> Iterator[tuple[float, int]]:
     for path in paths:
         log = Path(STORE, "logs", *path.relative_to(Path(STORE, "benchmarks")).with_suffix(".log").parts)
         try:
-            if log.is_file() and FOUND in log.read_text(encoding="utf-8", errors="replace"):
+            if logs.found_before(log):
                 continue
             with open(path, encoding="utf-8", newline="") as handle:
                 seconds = sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
