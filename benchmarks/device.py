@@ -1,6 +1,6 @@
 """What this workflow does on an NVIDIA card: is it right there, and how fast, against what the card itself can do.
 
-    bash benchmarks/device.sh [--out FOLDER] [--only PART] [--quick]
+    bash benchmarks/device.sh [--out FOLDER] [--only PART …] [--within SECONDS] [--quick]
 
 Writes device.json and device.md (the tables of docs/gpu.md) into the folder, after each part, and exits with 1 where
 something is wrong. No network is used; weights are random but for their shapes. Parts, each with its peer:
@@ -10,14 +10,15 @@ masks     every pattern, dtype and level: the card's masks against the processor
 training  a model of MiniLM's shape fine-tuned with a held mask and bf16 autocast, killed half-way and resumed: the same
           bits as one that was left alone; its logits against the processor's
 sweep     spectrum, thresholds and ten masks, 85 M and 6.5 B weights, against copies of the same bytes
-kinds     every kind of task, dense and pruned, and a ticket: scores of items against the processor's
-data      patterns that are calibrated, likewise
-pretrain  four objectives: the loss against the processor's, and the same bits after a kill
 passes    evaluation of a BERT-base-shaped model (texts of 8 to 128 tokens; float32 and bf16) and of a 7B-shaped one
           (windows of 2,048) against the plain loop, and against the measured rate of bf16 products
 2:4       linear layers of 4,096 × 11,008 with 2:4 masks, as semi-structured and as dense, at 1, 16 and 256 rows
 jobs      whole jobs of BERT-base's, ViT-Base's and a 1.3B shape, each in a process of its own, against what is expected of them
+data      patterns that are calibrated: levels and scores against the processor's
+pretrain  four objectives: the loss against the processor's, and the same bits after a kill
+kinds     every kind of task, dense and pruned, and a ticket: scores of items against the processor's
 
+--within SECONDS: a part that has not begun by then is left out and named; `--only` runs it (480 s).
 --quick: small shapes, on a processor too: does it run at all.
 """
 
@@ -334,19 +335,20 @@ PARTS = {
     "card": card,
     "masks": masks_alike,
     "training": training,
-    "kinds": device_jobs.kinds_alike,
-    "data": device_jobs.calibrated_alike,
-    "pretrain": device_jobs.pretrainings,
     "sweep": sweep,
     "passes": passes,
     "2:4": semi_structured,
     "jobs": device_jobs.jobs,
+    "data": device_jobs.calibrated_alike,
+    "pretrain": device_jobs.pretrainings,
+    "kinds": device_jobs.kinds_alike,
 }
 
 
-def markdown(about, rows):
-    """The tables of docs/gpu.md: one per part, masks that agree as one line."""
-    lines = [f"### {about['card']}", "", f"torch {about['torch']}, transformers {about['transformers']}.", ""]
+def markdown(about, rows, took):
+    """The tables of docs/gpu.md: one per part, masks that agree as one line; `took`: seconds of each part."""
+    parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in took.items())
+    lines = [f"### {about['card']}", "", f"torch {about['torch']}, transformers {about['transformers']}; {parts}.", ""]
     for part, what, same in (
         ("masks", "Masks of {} patterns, types and ties", "all equal the processor's, bit for bit"),
         (
@@ -376,6 +378,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results/device")))
     parser.add_argument("--only", choices=PARTS, nargs="+", help="some parts, after `card`")
+    parser.add_argument("--within", type=float, default=480, help="seconds after which no further part begins")
     parser.add_argument("--quick", action="store_true", help="small shapes: does it run at all")
     args = parser.parse_args(argv)
     if DEVICE == "cpu" and not args.quick:
@@ -390,11 +393,12 @@ def main(argv=None):
     }
     print(about, flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows, rates, failed = [], {}, []
-    for part, function in PARTS.items():
-        if args.only and part not in args.only and part != "card":
-            continue
-        started = time.monotonic()
+    rows, rates, failed, took, began = [], {}, [], {}, time.monotonic()
+    asked = [part for part in PARTS if part == "card" or not args.only or part in args.only]
+    for part in asked:
+        started, function = time.monotonic(), PARTS[part]
+        if started - began > args.within:
+            break
         try:
             for name, value, unit, peer, right in function(args.quick, rates):
                 row = {"part": part, "name": name, "value": value, "unit": unit, "peer": peer, "right": bool(right)}
@@ -405,11 +409,15 @@ def main(argv=None):
         except Exception as error:  # the other parts are worth their time on a card that is lent
             failed.append(f"{part}: {type(error).__name__}: {error}")
             print(f"{part} FAILED: {type(error).__name__}: {error}", flush=True)
-        print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
-        (args.out / "device.json").write_text(json.dumps({**about, "rows": rows, "failed": failed}, indent=2) + "\n")
-        (args.out / "device.md").write_text(markdown(about, rows), encoding="utf-8")
+        took[part] = time.monotonic() - started
+        print(f"{part}: {took[part]:.0f} s", flush=True)
+        found = {**about, "seconds": took, "rows": rows, "failed": failed}
+        (args.out / "device.json").write_text(json.dumps(found, indent=2) + "\n")
+        (args.out / "device.md").write_text(markdown(about, rows, took), encoding="utf-8")
         if DEVICE == "cuda":
             torch.cuda.empty_cache()
+    if left := [part for part in asked if part not in took]:
+        print(f"Not begun within {args.within:.0f} s; the same with --only {' '.join(left)} runs the rest.", flush=True)
     wrong = [f"{row['part']}: {row['name']}" for row in rows if not row["right"]]
     if wrong or failed:
         sys.exit("\n".join(["Wrong on this card:", *wrong, *failed]))

@@ -86,6 +86,17 @@ def test_a_part_that_breaks_keeps_the_others_figures(tmp_path, monkeypatch, caps
     }  # fmt: skip
 
 
+def test_parts_that_do_not_begin_in_time_are_named(tmp_path, capsys):
+    device.main(["--quick", "--only", "sweep", "2:4", "--within", "-1", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Not begun within -1 s; the same with --only card sweep 2:4 runs the rest."
+    )
+    device.main(["--quick", "--only", "2:4", "--out", str(tmp_path)])
+    assert "Not begun" not in capsys.readouterr().out
+    assert list(json.loads((tmp_path / "device.json").read_text())["seconds"]) == ["card", "2:4"]
+    assert "; card 0 s, 2:4 0 s." in (tmp_path / "device.md").read_text()
+
+
 def test_without_a_card_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="No NVIDIA card is found"):
         device.main(["--out", str(tmp_path)])
