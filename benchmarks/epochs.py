@@ -3,8 +3,8 @@
     python benchmarks/epochs.py [--model minilm] [--task word-problems] [--epochs 8 16] [--batch 16] [--pattern global --sparsity 0.5]
 
 Everything else is the row of config/tasks.tsv. The model and the data are those that a study has fetched into results/store
-(`snakemake --cores 1 --configfile config/arithmetic.yaml -- fetch`). Printed: the headline metric of each, its standard error by
-the number of items, and seconds. Of the word problems a run of eight epochs takes ten minutes of a core.
+(`snakemake --cores 1 --configfile config/arithmetic.yaml -- fetch`). Printed: the headline metric of each, the standard error of
+the items' mean score where that is the metric, and seconds. Of the word problems a run of eight epochs takes ten minutes of a core.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.curves.metrics import headline
 from essential_sparsity.runs import evaluation
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, kinds, study
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import exactness
 
@@ -49,11 +49,12 @@ def main(argv: list[str] | None = None) -> None:
         started, given = time.monotonic(), settings | {"epochs": epochs}
         made = evaluation.evaluate(folder, reading.read(data), given, args.pattern, [args.sparsity], args.seed)
         ((_, outcome),) = made
-        metric = headline(outcome.metrics)
-        value, n = outcome.metrics[metric], len(outcome.items)
+        metric = headline(kinds.tabulated(asked.tasks[args.task]))
+        value, scores = outcome.metrics[metric], outcome.items["score"].astype(float)
+        error = f" ± {scores.sem():.2g}" if math.isclose(scores.mean(), value, abs_tol=1e-9) else ""
         print(
             f"{args.model} {args.task} {args.pattern} {args.sparsity:g}, {epochs:g} epochs in batches of {settings['batch_size']}: "
-            f"{metric} {value:.4g} ± {math.sqrt(value * (1 - value) / n):.2g} ({n} items, {time.monotonic() - started:.0f} s)",
+            f"{metric} {value:.4g}{error} ({len(scores)} items, {time.monotonic() - started:.0f} s)",
             flush=True,
         )
 

@@ -1,6 +1,7 @@
 """An exported checkpoint is the model that was evaluated, for transformers alone; what cannot be that is refused."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import re
@@ -685,3 +686,21 @@ def test_what_a_card_says_of_speed_was_measured():
     rows = re.findall(r"[0-9]+ / [0-9]+ / [0-9]+", " ".join(said.split()))
     assert len(rows) == 3
     assert all(row in measured for row in rows)
+
+
+def test_a_level_trained_for_other_epochs_is_printed_beside_that_of_the_study(place, config, capsys, monkeypatch):
+    """benchmarks/epochs.py, at the epochs of the row and at others."""
+    spec = importlib.util.spec_from_file_location("epochs", ROOT / "benchmarks/epochs.py")
+    epochs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(epochs)
+    asked = ["--config", small_study.CONFIG, "--model", "bert", "--task", "moods", "--epochs", "1", "3"]
+    epochs.main([*asked, "--pattern", "global", "--sparsity", "0.5"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epochs in batches" in line]
+    assert [re.search(r"([\d.]+) epochs in batches of (\d+)", line).groups() for line in lines] == [
+        ("1", "8"),
+        ("3", "8"),
+    ]
+    found = tables.read("results/small/tables/runs.parquet", "runs")
+    own = found.query("model == 'bert' and task == 'moods' and pattern == 'global' and sparsity == 0.5")
+    accuracy = own.set_index("metric").loc["accuracy"]
+    assert re.search(rf": accuracy {accuracy['value']:.4g} ± [\d.]+ \({accuracy['n_items']} items, ", lines[0])
