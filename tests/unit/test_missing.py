@@ -494,3 +494,15 @@ def test_the_summary_names_curves_and_causes(tmp_path):
     notes = summary.knee_lines(table)
     assert "2 missing" in notes[1]
     assert "no pruned run is there" in notes[2]
+
+
+def test_what_has_run_and_is_computed_anew_is_known_before_it_is(grid):
+    assert missing.outdated(grid) == {}
+    stale, damaged = only(grid, pattern="global", seed=1), only(grid, pattern="lth")
+    evaluate(stale, settings_sha256="x")
+    Path(damaged["items"].iloc[0]).write_text("others")
+    found = missing.outdated(grid)
+    assert found.keys() == {*stale["job"], *damaged["job"]}
+    assert found[stale["job"].iloc[0]] == "Its file is of other settings"
+    lose(grid, "checkpoint")
+    assert missing.outdated(grid) == {}, "nothing to compare with"

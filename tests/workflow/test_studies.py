@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import stand_in
@@ -24,6 +27,27 @@ def test_values_follow_from_what_the_configuration_asks_for_now(study):
         found = runs[runs["metric"] == "accuracy"].set_index(["model", "task", "pattern", "sparsity", "seed"])
         for column in ("settings_sha256", "code_sha256"):
             assert found[column].equals(asked[column].reindex(found.index))
+
+
+def test_an_estimate_counts_what_is_computed_anew(study):
+    """The same jobs that Snakemake plans, whatever lies in the store."""
+    estimate = [sys.executable, "workflow/scripts/estimate.py"]
+
+    def told() -> str:
+        return subprocess.run(estimate, cwd=study.folder, check=True, capture_output=True, text=True).stdout
+
+    whole = len(study.results()["grid"]["job"].unique())
+    assert ", 0 of them left" in told()
+    assert "computed anew" not in told()
+    for change in ("a setting of a task", "code of pruning"):
+        CHANGES[change][0](study)
+        planned = study.planned()
+        again = re.search(
+            r"([\d,]+) of the jobs that are left have run, and are computed anew: Its file is of other", told()
+        )
+        assert int(again[1]) == planned["prune_eval"] <= whole
+        study.run()
+        assert "computed anew" not in told()
 
 
 def test_a_lost_dense_run_is_computed_and_those_that_waited_for_it_find_themselves_whole(study):

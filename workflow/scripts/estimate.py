@@ -18,7 +18,20 @@ def main(argv: list[str] | None = None) -> None:
     if args.gpus == 0:
         config["resources"]["gpu"] = 0
     asked = study.unlocked(config)
-    print("\n".join(estimate.to_fetch(asked) if args.downloads else estimate.lines(asked, args.gpus)))
+    told = estimate.to_fetch(asked) if args.downloads else estimate.lines(asked, args.gpus, outdated(asked))
+    print("\n".join(told))
+
+
+def outdated(asked: study.Study) -> dict[str, str]:
+    """The jobs that have run and are computed anew, and why."""
+    there = asked.stored(asked.jobs)
+    if not there:
+        return {}
+    import pandas as pd  # not before anything has run: an estimate is then there at once
+
+    from essential_sparsity.tables import missing
+
+    return missing.outdated(pd.DataFrame(asked.rows(there)))
 
 
 if __name__ == "__main__":

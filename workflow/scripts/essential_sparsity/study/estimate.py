@@ -6,7 +6,7 @@ A run that is there counts as finished: what it was made of is not compared here
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -43,9 +43,9 @@ class Job:
     gpus: int
 
 
-def jobs(study: Study, requests: resources.Requests) -> list[Job]:
-    """The jobs that evaluate, find tickets and pre-train."""
-    missing, measured = set(study.missing_jobs()), {}
+def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()) -> list[Job]:
+    """The jobs that evaluate, find tickets and pre-train; `again`: paths of evaluations that are there, and left all the same."""
+    there, measured = {job.path for job in study.stored(study.jobs)}.difference(again), {}
     found = []
 
     def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
@@ -61,7 +61,7 @@ def jobs(study: Study, requests: resources.Requests) -> list[Job]:
         found.append(Job(model, task, pattern, seed, levels, left, minutes, need, source, cards))
 
     for job in study.jobs:
-        add("prune_eval", job.model, job.task, job.pattern, job.seed, len(job.levels), job in missing)
+        add("prune_eval", job.model, job.task, job.pattern, job.seed, len(job.levels), job.path not in there)
     for ticket in study.tickets:
         model, task, seed, _ = ticket
         left = not os.path.isfile(f"{STORE}/tickets/{iterations.path(ticket)}.safetensors")
@@ -216,10 +216,12 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     return max(each, gpus), f"{gpus} GPUs at once ({PROFILE})"
 
 
-def lines(study: Study, asked: int | None = None) -> list[str]:
-    """The estimate; `asked`: GPUs at once, else those of the profile for SLURM."""
-    requests = resources.read(study)
-    found = jobs(study, requests)
+def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | None = None) -> list[str]:
+    """The estimate; `asked`: GPUs at once, else those of the profile for SLURM; `again`: evaluations that are there and computed anew, by
+    the path of their job, and why (`missing.outdated`).
+    """
+    requests, again = resources.read(study), again or {}
+    found = jobs(study, requests, again)
     unit, per = ("minutes", 1) if sum(job.minutes for job in found) < 180 else ("hours", 60)
     left = [job for job in found if job.left]
     counts = f"{len(found):,} jobs, {len(found) - len(left):,} finished"
@@ -229,10 +231,11 @@ def lines(study: Study, asked: int | None = None) -> list[str]:
     else:
         device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
     result = [f"Study {study.name}: {counts}", device]
+    if again:
+        why = files.some(sorted(set(again.values())), 3)
+        result.append(f"{len(again):,} of the jobs that are left have run, and are computed anew: {why}")
     if len(left) < len(found):
-        result.append(
-            "finished: their files are there; those of other settings or code are computed anew (snakemake -n says which)"
-        )
+        result.append("finished: made of what is asked for now; tickets and pre-trainings: their files are there")
     result.append("")
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]

@@ -15,8 +15,10 @@ from essential_sparsity.logs import last_line
 from essential_sparsity.tables import runs
 
 LONGEST = 300  # characters of a reason
+OTHER = "Its file is of other "
 AGAIN = " (delete it should the next run not compute it)."  # Snakemake takes it for new after an update that failed
 DONE = re.compile(r" seed \d+: .*\(\d+\.\d s\)$")  # the line that ends the log of a run that went well
+GONE = " is not there."
 NOT_THERE = ""  # the reason of a file that is just not there: its log says more
 
 
@@ -58,7 +60,7 @@ def _told(grid: pd.DataFrame) -> pd.Series:
         gone = (
             told.isna() & grid[column].notna() & ~grid[column].map(lambda path: isinstance(path, str) and there(path))
         )
-        told[gone] = NOT_THERE if column == "run" else "The file " + grid.loc[gone, column] + " is not there."
+        told[gone] = NOT_THERE if column == "run" else "The file " + grid.loc[gone, column] + GONE
     found, broken = _readable(grid.loc[told.isna(), "run"].drop_duplicates())
     told = told.where(told.notna(), grid["run"].map(broken))
     left = grid[told.isna()]
@@ -67,11 +69,21 @@ def _told(grid: pd.DataFrame) -> pd.Series:
     told[lacking] = "Its file has no run at this sparsity."
     joined = joined.drop(index=lacking)
     why = runs.differing(joined)
-    told[why.index[why != ""]] = "Its file is of other " + why[why != ""] + AGAIN
+    told[why.index[why != ""]] = OTHER + why[why != ""] + AGAIN
     joined = joined[why == ""]
     damaged = joined["items"].map(cache(files.sha256_file)) != joined["items_sha256"]
     told[damaged.index[damaged]] = "The file " + joined.loc[damaged, "items"] + " is not the one of its run."
     return told
+
+
+def outdated(grid: pd.DataFrame) -> dict[str, str]:
+    """Jobs of table `grid` whose files are there, but were made of something else than is asked for, or are damaged: job -> why.
+
+    Where a checkpoint or data are not there any more, nothing is compared.
+    """
+    told = _told(grid)
+    known = told.notna() & ~told.str.endswith(GONE, na=False)
+    return dict(zip(grid.loc[known, "job"], told[known].str.removesuffix(AGAIN), strict=True))
 
 
 def _readable(paths: pd.Series) -> tuple[pd.DataFrame, dict[str, str]]:
