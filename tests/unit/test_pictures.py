@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from essential_sparsity import tasks
+from essential_sparsity.acquire import pictures
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import image_classification
 
@@ -38,6 +40,52 @@ def test_sixteen_bits_become_eight(kind):
 def test_eight_bits_stay():
     assert (seen(Image.fromarray(GREY.astype(np.uint8))) == GREY).all()
     assert (seen(Image.fromarray(np.eye(4, dtype=bool))) == 255 * np.eye(4)).all()
+
+
+def tiff(bits, data, photometric, side=4):
+    """A grey TIFF of one strip."""
+    tags = {
+        256: (3, side),
+        257: (3, side),
+        258: (3, bits),
+        259: (3, 1),
+        262: (3, photometric),
+        273: (4, 0),
+        277: (3, 1),
+        278: (3, side),
+    }
+    tags[279] = (4, len(data))
+    tags[273] = (4, 8 + 2 + 12 * len(tags) + 4)
+    entries = [
+        struct.pack("<HHI", tag, kind, 1) + (struct.pack("<HH", value, 0) if kind == 3 else struct.pack("<I", value))
+        for tag, (kind, value) in sorted(tags.items())
+    ]
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + bytes(4) + data
+
+
+def packed(values):
+    """12 bits each, two in three bytes."""
+    pairs = zip(values[::2], values[1::2], strict=True)
+    return bytes(x for a, b in pairs for x in (a >> 4, (a & 15) << 4 | b >> 8, b & 255))
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
+def test_the_largest_value_of_a_tiff_is_white_or_as_it_says_black(bits, photometric):
+    values = np.rint(RAMP / 65535 * (2**bits - 1)).astype(np.uint16)
+    data = (
+        packed(values.ravel().tolist()) if bits == 12 else values.astype(np.uint8 if bits == 8 else np.uint16).tobytes()
+    )
+    shown = np.asarray(pictures.decoded(tiff(bits, data, photometric), "a.tif"))[..., 0]
+    assert (shown == (GREY if photometric else 255 - GREY)).all()
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_white():
+    stream = io.BytesIO()
+    Image.fromarray(RAMP.astype(np.uint16)).save(stream, "PNG", transparency=int(RAMP.astype(np.uint16)[1, 2]))
+    shown = np.asarray(pictures.decoded(stream.getvalue(), "a.png"))[..., 0]
+    expected = GREY.copy()
+    expected[1, 2] = 255
+    assert (shown == expected).all()
 
 
 def alpha_grey():

@@ -247,6 +247,20 @@ def test_a_header_says_where_the_label_of_a_table_of_pixels_is(fetch, header):
     assert np.array(Image.open(io.BytesIO(frame["image"][0]))).ravel().tolist() == [0, 50, 100, 255]
 
 
+@pytest.mark.parametrize(
+    "labels", [["3", "", "5"], ["NA", "None", "x"], ["01", "1", "1.0"], ["true", "True", " a"], ["3", "4", "5"]]
+)
+def test_labels_under_a_header_of_pixels_are_the_texts_that_stand_there(fetch, labels):
+    content = "\n".join(["p0,p1,label,p2,p3", *(f"0,50,{label},200,{row}" for row, label in enumerate(labels))])
+    assert fetch({"p.csv": content}, "pixels-csv")["label"].tolist() == labels
+
+
+def test_a_missing_grey_value_under_a_header_is_refused(fetch):
+    for cell in ("", "NA"):
+        with pytest.raises(SourceError, match="image 2: the grey value"):
+            fetch({"p.csv": f"label,a,b,c,d\n1,0,50,100,255\n2,0,{cell},100,255\n"}, "pixels-csv")
+
+
 def idx_bytes(array):
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.astype(np.uint8).tobytes()

@@ -23,7 +23,8 @@ MOST_LABELS = 100  # without a header: a larger number is a grey value
 def pixels_csv(folder: Path, names: list[str]) -> pd.DataFrame:
     """Lines of the grey values 0…255 of a square image, row by row, and its label: the last cell, or the column `label`.
 
-    Without a header the label is a whole number below 100, and there are at least two; a column split as of any table.
+    Under a header the label is the text that stands there. Without one it is a whole number below 100, and there are at least two; a
+    column split as of any table.
     """
     frames = {}
     groups = splits.grouped(names, TABLES)
@@ -41,10 +42,7 @@ def _pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     text = texts.text_of(path)
     first = text.split("\n", 1)[0].strip().split(",")
     named = not all(re.fullmatch(r"[-+.\deE\s]*", cell) for cell in first)
-    table = pd.read_csv(io.StringIO(text), header=0 if named else None)
-    if not isinstance(table.index, pd.RangeIndex):
-        raise SourceError(f"{path.name}: the lines have more cells than the header ({len(first)}).")
-    place = len(table.columns) - 1
+    place = len(first) - 1
     if named:
         found = [index for index, name in enumerate(first) if name.strip().strip('"').lower() in LABELS]
         if len(found) != 1:
@@ -53,6 +51,10 @@ def _pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 "expected one, as the format pixels-csv has it."
             )
         place = found[0]
+    as_text = {"converters": {place: str}, "keep_default_na": False} if named else {}
+    table = pd.read_csv(io.StringIO(text), header=0 if named else None, **as_text)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise SourceError(f"{path.name}: the lines have more cells than the header ({len(first)}).")
     numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     labels, pixels = table.iloc[:, place].astype(str).to_numpy(), np.delete(numbers, place, axis=1)
     for row, column in np.argwhere(~((pixels >= 0) & (pixels <= 255) & (pixels == np.rint(pixels))))[:1]:

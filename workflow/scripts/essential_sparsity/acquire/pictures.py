@@ -1,12 +1,15 @@
 """Images as a viewer shows them: orientation, depth and transparency as Pillow reads them, refused where it would guess."""
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from essential_sparsity.acquire.archives import SourceError
 
+BITS, WHITE_IS = 258, 262  # of a TIFF: bits of a grey value, whether 0 is white
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
 PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow starts a program for it
@@ -33,17 +36,29 @@ def opened(encoded: bytes, name: str) -> Image.Image:
 
 
 def decoded(encoded: bytes, name: str) -> Image.Image:
-    """RGB, 8 bits: turned as its EXIF orientation says (as the Image feature of `datasets`), 65535 as white, transparent
-    parts on white. Raises SourceError."""
+    """RGB, 8 bits: turned as its EXIF orientation says (as the Image feature of `datasets`), the largest grey value of its bits as
+    white (in a TIFF that says so, as black), transparent parts on white. Raises SourceError."""
     image = opened(encoded, name)
+    tags = image.tag_v2 if image.format == "TIFF" else {}
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
         if image.mode in DEEP:
-            image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+            image = _shallow(image, tags)
         elif image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(f"{name} cannot be decoded ({error}).") from error
+
+
+def _shallow(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """8 bits of a deep grey image; `tags`: of a TIFF. Pillow leaves 12 bits small, a TIFF's 0 black where it is white, and what is
+    transparent as it is."""
+    values, bits = np.asarray(image).astype(np.float64), tags.get(BITS, (16,))[0]
+    white = 2**bits - 1
+    grey = white - values if tags.get(WHITE_IS) == 0 else values
+    if (clear := image.info.get("transparency")) is not None:
+        grey = np.where(values == clear, white, grey)
+    return Image.fromarray(np.rint(grey * (255 / white)).astype(np.uint8))
