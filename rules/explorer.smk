@@ -8,6 +8,7 @@ EXPLORED = [
     "differences",
     "references",
 ]
+EXPLORER = "workflow/report/explorer"  # markup and script of the page
 
 
 # Items are read too; what they hold is in the runs, which have their SHA-256. The report links to the page and does not hold it:
@@ -21,8 +22,7 @@ rule write_explorer:
             if table in EXPLORED
         ],
         manifests=MANIFESTS,
-        template=own("workflow/report/explorer.html.jinja"),
-        script=own("workflow/report/explorer.js"),
+        page=sorted(map(own, Path(ROOT, EXPLORER).glob("*.j*"))),
     output:
         page=f"{OUT}/explorer.html",
     log:
@@ -34,6 +34,7 @@ rule write_explorer:
         program=program("write_explorer"),
         code=code("write_explorer"),
         study=STUDY.name,
+        page=own(EXPLORER),
         looks=lambda wildcards: digest_of(
             [
                 patterns.looks(patterns.find(name))
@@ -50,4 +51,4 @@ rule write_explorer:
         "Writing the explorer"
     shell:
         "python {params.program} --grid {input.grid} --tables {input.tables} --study {params.study} --labels {params.labels:q} "
-        "--template {input.template:q} --script {input.script:q} --out {output.page} 2>&1 | tee {log}"
+        "--page {params.page:q} --out {output.page} 2>&1 | tee {log}"

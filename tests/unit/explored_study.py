@@ -11,7 +11,7 @@ from essential_sparsity import codefiles, files, tables
 from essential_sparsity.curves import knees
 
 ROOT = Path(__file__).parents[2]
-TEMPLATE, SCRIPT = ROOT / "workflow/report/explorer.html.jinja", ROOT / "workflow/report/explorer.js"
+PAGE = ROOT / "workflow/report/explorer"
 EMPTY = {"text": "x", "whole number": 1, "number": 0.5, "yes or no": True}
 EVIL = "<img src=x onerror=alert(1)>"
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -65,7 +65,7 @@ class Made:
         out = out or self.home / "explorer.html"
         there = sorted(str(path) for path in (self.home / "tables").glob("*.parquet"))
         told = ["--grid", str(self.home / "grid.parquet"), "--tables", *there, "--study", self.name]
-        told += ["--labels", json.dumps(self.labels), "--template", str(TEMPLATE), "--script", str(SCRIPT)]
+        told += ["--labels", json.dumps(self.labels), "--page", str(PAGE)]
         write_explorer.main([*told, "--out", str(out)])
         return out
 

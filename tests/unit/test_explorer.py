@@ -314,13 +314,11 @@ def test_what_is_not_there_leaves_a_page(made, tmp_path, monkeypatch):
     assert bare["layers"] == {"models": {}, "levels": {"rows": 0, "columns": {}}}
     assert bare["differences"]["rows"] == bare["comparisons"]["rows"] == 0
     nothing = frames | {"runs": frames["runs"].assign(value=np.nan), "knees": tables.empty("knees")}
-    page = explorer.page(nothing, grid, "made", made.labels, study.TEMPLATE, study.SCRIPT)
+    page = explorer.page(nothing, grid, "made", made.labels, study.PAGE)
     assert contents(page)["curves"]["rows"] == contents(page)["knees"]["rows"] == 0
     assert "results/store/checkpoints/one/manifest.json is not there" in page
     assert "takes lottery tickets, or a pattern beside one" in page
-    page = explorer.page(
-        nothing | {"runs": tables.empty("runs")}, grid, "made", made.labels, study.TEMPLATE, study.SCRIPT
-    )
+    page = explorer.page(nothing | {"runs": tables.empty("runs")}, grid, "made", made.labels, study.PAGE)
     assert contents(page)["curves"]["rows"] == 0
 
 

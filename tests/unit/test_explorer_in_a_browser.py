@@ -335,7 +335,7 @@ def test_a_study_of_which_nothing_is_left_says_so(started, made, tmp_path):
     grid = tables.read(made.home / "grid.parquet", "grid")
     page = tmp_path / "empty.html"
     page.write_text(
-        explorer.page(frames, grid.assign(items="gone"), "made", made.labels, study.TEMPLATE, study.SCRIPT),
+        explorer.page(frames, grid.assign(items="gone"), "made", made.labels, study.PAGE),
         encoding="utf-8",
     )
     started.open(page)

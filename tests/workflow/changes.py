@@ -206,7 +206,7 @@ CHANGES = {
     "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1} | JUDGED | EXPLORED),
     "a claim": (edit("config/claims.yaml", "above: 0.215", "above: 0.2"), JUDGED),
     "the template of the claims": (append("workflow/report/claims.html.jinja", "<!-- -->"), {"write_claims": 1, "write_provenance": 1}),
-    "what the explorer does": (append("workflow/report/explorer.js", "// more\n"), EXPLORED),
+    "what the explorer does": (append("workflow/report/explorer/curves.js", "// more\n"), EXPLORED),
     "code of the explorer": (append(f"{LIBRARY}/figures/explored.py", "MORE = 1\n"), EXPLORED),
     "a lost run": (remove(f"{RUNS}/long/global/0.300/seed1.parquet"), {"prune_eval": 1} | TABULATED),
     "a lost spectrum, which nothing needs now": (remove("results/store/spectra/one.parquet"), {}),

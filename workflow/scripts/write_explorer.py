@@ -18,13 +18,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--labels", required=True, type=json.loads, help='JSON: {"models": {ID: name}, "tasks": {ID: name}}'
     )
-    parser.add_argument("--template", required=True, help="Jinja template of the page")
-    parser.add_argument("--script", required=True, help="JavaScript of the page")
+    parser.add_argument("--page", required=True, help="folder of the page's Jinja template and JavaScript")
     parser.add_argument("--out", required=True, help="HTML file to write")
     args = parser.parse_args(argv)
     found = {path.stem: tables.read(path, path.stem) for path in args.tables}
     grid = tables.read(args.grid, "grid")
-    page = explorer.page(found, grid, args.study, args.labels, args.template, args.script)
+    page = explorer.page(found, grid, args.study, args.labels, args.page)
     with files.atomic(args.out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

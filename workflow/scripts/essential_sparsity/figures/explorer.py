@@ -14,24 +14,37 @@ from plotly.offline import get_plotlyjs
 from essential_sparsity import __version__
 from essential_sparsity.figures import explored, inventory, style
 
+MARKUP = "page.html.jinja"
+PARTS = (
+    "tables",
+    "elements",
+    "state",
+    "charts",
+    "curves",
+    "pairs",
+    "layers",
+    "items",
+    "controls",
+    "page",
+)  # in this order
+
 
 def page(
     found: Mapping[str, pd.DataFrame],
     grid: pd.DataFrame,
     study: str,
     labels: Mapping[str, Mapping[str, str]],
-    template: str | Path,
-    script: str | Path,
+    folder: str | Path,
 ) -> str:
     """The page (HTML) of a study.
 
     `found`: name -> table: runs, knees, comparisons, layers, missing_runs, and differences, references where it has them; `labels`: {"models": {id: name}, "tasks": {id: name}}, in the order in which
-    they are shown; `template`, `script`: files of the page's markup and of what it does.
+    they are shown; `folder`: of the page's markup and of what it does.
     """
     data = contents(found, grid, labels)
-    scripts = [get_plotlyjs(), Path(script).read_text(encoding="utf-8")]
+    scripts = [get_plotlyjs(), _script(Path(folder))]
     rendered = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return rendered.from_string(Path(template).read_text(encoding="utf-8")).render(
+    return rendered.from_string(Path(folder, MARKUP).read_text(encoding="utf-8")).render(
         study=study,
         version=__version__,
         parts=inventory.inventory(found, grid, labels),
@@ -40,6 +53,12 @@ def page(
         data=_text(data | {"study": study}),
         scripts=scripts,
     )
+
+
+def _script(folder: Path) -> str:
+    """The parts of what the page does, as one function: what a part says, those after it know."""
+    parts = [Path(folder, f"{name}.js").read_text(encoding="utf-8") for name in PARTS]
+    return "\n".join(['"use strict";', "(() => {", *parts, "})();", ""])
 
 
 def contents(
