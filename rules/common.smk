@@ -112,12 +112,12 @@ if workflow.is_main_process and not heads.dry(sys.argv[1:]):
     HEAD = heads.announce()
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 
-# Without conda or containers, jobs compute with the interpreter that runs Snakemake. On nodes `python` is that one, whatever
-# PATH says, here it is where PATH does not name its folder at all (an environment that was never activated); its versions are
-# those that envs/requirements.txt pins, or no job starts.
+# Without conda or containers, jobs compute with the interpreter that runs Snakemake: on nodes whatever PATH says, here also where
+# PATH has none or another installation first (an environment that was never activated, `module load`). Its versions are those
+# that envs/requirements.txt pins, or no job starts.
 PINS = ROOT / "envs/requirements.txt"
 OWN_PYTHON = not workflow.deployment_settings.deployment_method
-if OWN_PYTHON and (workflow.remote_exec or not environment.on_path()):
+if OWN_PYTHON and (workflow.remote_exec or not environment.is_first()):
     environment.come_first()
 if OWN_PYTHON and workflow.remote_exec and (wrong := environment.differing(PINS)):
     raise WorkflowError(wrong)

@@ -92,6 +92,27 @@ def test_versions_are_compared_with_the_pins_but_not_what_they_were_built_for(tm
     assert "no torch and no transformers" in environment.differing(pins)
 
 
+@pytest.mark.parametrize(
+    ("before", "own", "first"),
+    [
+        (None, True, True),
+        (None, False, False),
+        ("#!/bin/sh\necho /opt/another", True, False),  # another installation, as `module load` puts it
+        ("#!/bin/sh\nexit 3", True, False),
+        ('#!/bin/sh\nexec "{own}" "$@"', False, True),  # a script that starts this one
+    ],
+)
+def test_which_python_comes_first(tmp_path, monkeypatch, before, own, first):
+    if before:
+        (tmp_path / "python").write_text(before.format(own=sys.executable))
+        (tmp_path / "python").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{Path(sys.executable).parent if own else tmp_path / 'nothing'}"
+    monkeypatch.setenv("PATH", path + (f"{os.pathsep}/bin" if before else ""))
+    assert environment.is_first() is first
+    environment.come_first()
+    assert environment.is_first()
+
+
 def test_the_environment_of_these_tests_has_the_pins():
     assert environment.differing(Path("envs/requirements.txt")) == ""
 

@@ -138,12 +138,13 @@ def test_a_corrupt_run_file_is_named(minilm):
         minilm.snakemake("--quiet", "rules", "host")
 
 
-def test_an_environment_that_was_never_activated_computes_with_its_own_python(minilm, tmp_path, monkeypatch):
-    """`.venv/bin/snakemake …`, where `python` is another one, without the packages."""
+@pytest.mark.parametrize("behind", [[], [str(Path(sys.executable).parent)]])
+def test_where_another_python_comes_first_jobs_compute_with_their_own(minilm, tmp_path, monkeypatch, behind):
+    """`.venv/bin/snakemake …` without activation, and `module load` after it: `python` is another one, without the packages."""
     other = tmp_path / "python"
     other.write_text("#!/bin/sh\nexit 9\n")
     other.chmod(0o755)
-    folders = (str(tmp_path), "/usr/local/bin", "/usr/bin", "/bin")
+    folders = (str(tmp_path), *behind, "/usr/local/bin", "/usr/bin", "/bin")
     monkeypatch.setattr(minilm, "environment", lambda: {**os.environ, "PATH": os.pathsep.join(folders)})
     path = minilm.folder / f"{OUT}/figures/knees.csv"
     kept = path.read_bytes()

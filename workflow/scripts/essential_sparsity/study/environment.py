@@ -3,6 +3,8 @@
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -33,9 +35,15 @@ def differing(requirements: Path) -> str:
     )
 
 
-def on_path() -> bool:
-    """Whether the folder of this interpreter is on PATH: that of an environment that was never activated is not."""
-    return str(Path(sys.executable).parent) in os.environ.get("PATH", "").split(os.pathsep)
+def is_first() -> bool:
+    """Whether `python` is this installation of it, as PATH stands: not in an environment that was never activated, nor where another
+    one was put before it (`module load`). A script of that name that starts this one is.
+    """
+    found = shutil.which("python")
+    if found is None or Path(found).parent == Path(sys.executable).parent:
+        return found is not None
+    said = subprocess.run([found, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=False)
+    return said.stdout.strip() == sys.prefix
 
 
 def come_first() -> None:
