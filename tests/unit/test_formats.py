@@ -332,10 +332,10 @@ def dinov2_onnx(path, leave_out=""):
     return matrices, arrays
 
 
-def fetch_model(tmp_path, path, format_name):
+def fetch_model(tmp_path, path, format_name, **more):
     work = tmp_path / "key/.fetching"
     work.mkdir(parents=True, exist_ok=True)
-    settings = {"source": "path", "id": str(path), "format": format_name}
+    settings = {"source": "path", "id": str(path), "format": format_name, **more}
     return conversion.fetch_model("key", settings, work)
 
 
@@ -386,8 +386,11 @@ def test_a_graph_that_lacks_something_is_refused(tmp_path, leave_out, message):
         fetch_model(tmp_path, tmp_path / "y.onnx", "dinov2-onnx")
 
 
-def tiny_gguf(path):
-    """A LLaMA-like model of 1 block, 4-bit, with a byte-level tokenizer; returns its dequantised MLP matrix."""
+def tiny_gguf(path, more=()):
+    """A LLaMA-like model of 1 block, 4-bit, with a byte-level tokenizer; returns its dequantised matrices.
+
+    `more`: names of vectors that its header says nothing of.
+    """
     import gguf
     from gguf.quants import dequantize, quantize
 
@@ -423,6 +426,8 @@ def tiny_gguf(path):
         writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
     for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
+    for name in more:
+        writer.add_tensor(name, np.ones(32, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -445,6 +450,33 @@ def test_gguf_is_dequantised_once(tmp_path):
     assert AutoTokenizer.from_pretrained(folder)("ab cd")["input_ids"][-1] == 30
     for path in folder.glob("*.json"):
         assert str(tmp_path) not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blk.1.ffn_up.weight",
+        "blk.0.attn_q_norm.weight",
+        "blk.0.attn_q.bias",
+        "blk.0.adapter.weight",
+        "blk.0.attn_q.weight.lora_a",
+    ],
+)
+def test_a_gguf_file_with_more_than_its_header_has_a_place_for_is_refused(tmp_path, name):
+    tiny_gguf(tmp_path / "x.gguf", [name])
+    with pytest.raises(
+        SourceError, match=rf"x\.gguf stores 1 tensors that .* no place for \({re.escape(name)}\).*allow_unused"
+    ):
+        fetch_model(tmp_path, tmp_path / "x.gguf", "gguf")
+
+
+def test_what_a_gguf_file_may_leave_out_is_said(tmp_path):
+    tiny_gguf(tmp_path / "x.gguf", ["rope_freqs.weight", "blk.0.attn_rot_embd.weight", "blk.1.nextn.enorm.weight"])
+    with pytest.raises(SourceError, match=r"stores 1 tensors .*\(blk\.1\.nextn\.enorm\.weight\)"):
+        fetch_model(tmp_path, tmp_path / "x.gguf", "gguf")
+    _, record = fetch_model(tmp_path, tmp_path / "x.gguf", "gguf", allow_unused="other,blk.1.")
+    told = "rope_freqs.weight, blk.0.attn_rot_embd.weight, blk.1.nextn.enorm.weight"
+    assert record["note"] == f"4-bit GGUF (Q4_1), dequantised to float32; not read: {told}"
 
 
 @pytest.mark.parametrize("what", ["another file", "cut in its header", "cut in its tensors", "another architecture"])

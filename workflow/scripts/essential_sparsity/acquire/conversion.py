@@ -4,9 +4,10 @@ Formats: `transformers` (as it is), `gguf` and `dinov2-onnx` (converted once). N
 copied or imported; weights that are pickles are taken only where `allow_pickle` says so, and are not opened here.
 """
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ WEIGHTS = {  # the names that transformers loads from: one file, or an index wit
     "pickle": ("pytorch_model.bin", re.compile(r"pytorch_model-\d+-of-\d+\.bin")),
 }
 OTHER_CHECKPOINT = "Use the checkpoint that it was made from."
+# Tensors of GGUF files that are no weights: what rotates positions, which transformers works out of the header anew.
+ROTATIONS = re.compile(r"(rope_freqs|rope_factors_(long|short)|blk\.\d+\.attn_rot_embd)\.weight")
 DINOV2_PREPROCESSING = {  # as its publishers state it; mean and standard deviation per channel are ImageNet's
     "image_processor_type": "BitImageProcessor",
     "do_convert_rgb": True,
@@ -45,7 +48,7 @@ DINOV2_PREPROCESSING = {  # as its publishers state it; mean and standard deviat
 def fetch_model(model: str, settings: dict[str, Any], work: Path) -> tuple[Path, dict[str, Any]]:
     """Fetch one model; return the folder to load it from, and its manifest without the counts. Raises SourceError.
 
-    `settings`: source, id, revision, format, allow_pickle, packages. A package, and every format that is converted,
+    `settings`: source, id, revision, format, allow_pickle, allow_unused, packages. A package, and every format that is converted,
     ends in `work/files`; a path or a hub repository of the format `transformers` is used where it is.
     """
     choose, convert = model_format(settings)
@@ -83,7 +86,8 @@ def model_format(settings: dict[str, Any]) -> tuple[Choose, Callable[[Path, Path
             raise SourceError(f"{settings['id']}: a transformers model is a whole repository; leave out the colon.")
         return partial(transformers_files, allow_pickle=bool(settings.get("allow_pickle"))), None
     if name == "gguf":
-        return partial(only_file, suffix=".gguf"), convert_gguf
+        allowed = tuple(filter(None, (settings.get("allow_unused") or "").split(",")))
+        return partial(only_file, suffix=".gguf"), partial(convert_gguf, allow_unused=allowed)
     if name == "dinov2-onnx":
         return partial(only_file, suffix=".onnx"), convert_dinov2
     raise SourceError(f"format is {name!r}; a model's format is transformers, gguf or dinov2-onnx.")
@@ -137,8 +141,11 @@ def only_file(names: list[str], suffix: str) -> list[str]:
     return found
 
 
-def convert_gguf(path: Path, folder: Path) -> str:
-    """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it. SourceError."""
+def convert_gguf(path: Path, folder: Path, allow_unused: tuple[str, ...] = ()) -> str:
+    """Dequantise a GGUF file into float32 safetensors with its tokenizer; return what is to be said about it. SourceError.
+
+    `allow_unused`: beginnings of the names of tensors that may be left out although the model of the header has no place for them.
+    """
     import gguf
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -153,14 +160,16 @@ def convert_gguf(path: Path, folder: Path) -> str:
         with reading(f"{name} is a GGUF file that transformers cannot read", OTHER_CHECKPOINT):
             config = AutoConfig.from_pretrained(source, gguf_file=name)
             _check_room(path, config, tensors)
-            loaded, info = AutoModelForCausalLM.from_pretrained(
-                source, gguf_file=name, dtype=torch.float32, output_loading_info=True
-            )
+            with _without_place() as left:
+                loaded, info = AutoModelForCausalLM.from_pretrained(
+                    source, gguf_file=name, dtype=torch.float32, output_loading_info=True
+                )
             if missing := sorted(info["missing_keys"]):
                 raise SourceError(
                     f"{path} lacks {len(missing)} tensors of the model that its header describes ({files.some(missing)}); they would be "
                     f"random. {OTHER_CHECKPOINT}"
                 )
+            _refuse_unused(path, left, allow_unused)
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
         config = loaded.config
         if hasattr(config, "quantization_config"):
@@ -175,7 +184,35 @@ def convert_gguf(path: Path, folder: Path) -> str:
     _forget_origin(folder)
     stored = weights.most_common(1)[0][0]
     bits = re.match(r"I?Q(\d)", stored)
-    return f"{bits[1]}-bit GGUF ({stored}), dequantised to float32" if bits else f"GGUF ({stored}) as float32"
+    told = f"{bits[1]}-bit GGUF ({stored}), dequantised to float32" if bits else f"GGUF ({stored}) as float32"
+    return f"{told}; not read: {files.some(left)}" if left else told
+
+
+@contextlib.contextmanager
+def _without_place() -> Iterator[list[str]]:
+    """The names of the tensors that transformers leaves out while it loads a GGUF file: it looks each up in one table."""
+    from transformers import modeling_gguf_pytorch_utils as library
+
+    left: list[str] = []
+    table = library.get_gguf_hf_weights_map
+
+    class Places(dict):
+        def __contains__(self, name: object) -> bool:
+            found = super().__contains__(name)
+            if not found and isinstance(name, str):  # None: its tensor was taken already
+                left.append(name)
+            return found
+
+    with patch.object(library, "get_gguf_hf_weights_map", lambda *args, **named: Places(table(*args, **named))):
+        yield left
+
+
+def _refuse_unused(path: Path, left: Sequence[str], allowed: tuple[str, ...]) -> None:
+    if wrong := sorted(name for name in left if not ROTATIONS.fullmatch(name) and not name.startswith(allowed)):
+        raise SourceError(
+            f"{path} stores {len(wrong)} tensors that the model of its header has no place for ({files.some(wrong)}): without them it is "
+            f"another model. {OTHER_CHECKPOINT[:-1]}, or name what is not used in the column allow_unused of this model."
+        )
 
 
 def opened_gguf(path: str | Path) -> Any:
