@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import struct
@@ -13,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from essential_sparsity import files
-from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints import loading, stored
 from essential_sparsity.checkpoints.loading import CheckpointError, describe, iter_prunable, load_model, verified_folder
 
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -258,9 +259,65 @@ def test_refuses_other_dtypes_naming_the_tensor(bert, dtype, said):
             use(bert)
 
 
-def test_dtypes_of_other_tensors_do_not_matter(bert):
-    rewrite(bert, lambda tensors: tensors.update({"embeddings.position_ids": torch.arange(32)}))
+def test_buffers_are_whole_numbers_and_other_weights_may_be_wider(bert):
+    name = "embeddings.word_embeddings.weight"
+    wide = load_file(bert / "model.safetensors")[name].double()
+    rewrite(bert, lambda tensors: tensors.update({"embeddings.position_ids": torch.arange(32), name: wide}))
     assert len(list(iter_prunable(bert))) == 12
+    describe(bert)
+    assert torch.equal(load_model(bert, "AutoModel").state_dict()[name], wide.float())
+
+
+def test_whole_numbers_of_batch_norms_have_their_place(tmp_path):
+    config = hf.LevitConfig(
+        image_size=32, hidden_sizes=[8, 8, 8], num_attention_heads=[1, 1, 1], depths=[1, 1, 1], key_dim=[8] * 3
+    )
+    folder = save(tmp_path, "LevitModel", config)
+    counted = [name for name, tensor in load_file(folder / "model.safetensors").items() if tensor.dtype == torch.int64]
+    assert any(name.endswith("num_batches_tracked") for name in counted)
+    with stored.opened(folder) as checkpoint:
+        assert stored.without_place(checkpoint.model, checkpoint.entries).codes == {}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool", "float8_e4m3fn"])
+@pytest.mark.parametrize(
+    "name",
+    ["bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.output.LayerNorm.bias"],
+    ids=["embedding", "norm"],
+)
+def test_refuses_codes_in_the_place_of_any_weight(tmp_path, name, dtype):
+    folder = save(tmp_path, "BertForMaskedLM", hf.BertConfig(**TEXT, **SIZES))
+    rewrite(folder, lambda tensors: tensors.update({name: tensors[name].to(getattr(torch, dtype))}))
+    for use in (describe, lambda place: load_model(place, "AutoModelForMaskedLM")):
+        with pytest.raises(CheckpointError, match=rf"stores {re.escape(name)} as \w+, where Bert\w+ has weights"):
+            use(folder)
+
+
+def test_refuses_codes_in_a_head_where_it_is_read(tmp_path):
+    folder, name = (
+        save(tmp_path, "BertForMaskedLM", hf.BertConfig(**TEXT, **SIZES)),
+        "cls.predictions.transform.dense.weight",
+    )
+    rewrite(folder, lambda tensors: tensors.update({name: tensors[name].to(torch.int8)}))
+    assert name in describe(folder)["unused"]
+    with pytest.raises(CheckpointError, match=rf"stores {name} as I8, where BertForMaskedLM has weights"):
+        load_model(folder, "AutoModelForMaskedLM")
+
+
+def test_refuses_codes_that_have_no_place(bert):
+    name = "encoder.layer.2.output.dense.weight"
+    rewrite(bert, lambda tensors: tensors.update({name: torch.ones(24, 40, dtype=torch.int8)}))
+    with pytest.raises(CheckpointError, match=rf"no place for \({name}\)"):
+        describe(bert)
+
+
+def test_refuses_codes_in_a_pickle(tmp_path, bert):
+    tensors = load_file(bert / "model.safetensors")
+    name = "embeddings.word_embeddings.weight"
+    (bert / "model.safetensors").unlink()
+    torch.save(tensors | {name: tensors[name].to(torch.int8)}, bert / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=rf"{name} as torch.int8, where BertModel has weights"):
+        describe(bert, allow_pickle=True)
 
 
 @pytest.mark.parametrize("place", [None, "text_config"])

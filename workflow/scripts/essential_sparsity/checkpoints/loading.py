@@ -116,7 +116,8 @@ def load_model(
                 base model's own prefix (`pooler` also allows `bert.pooler.dense.weight`)
     allow_unused  prefixes of stored tensors that may be left out although they belong to the model
 
-    Raises CheckpointError for missing parameters, stored tensors without a place, other shapes, files that cannot be read, and pickles not allowed.
+    Raises CheckpointError for missing parameters, stored tensors without a place, codes in the place of weights, other shapes, files
+    that cannot be read, and pickles not allowed.
     """
     allow_new = (allow_new,) if isinstance(allow_new, str) else tuple(allow_new)
     with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
@@ -148,7 +149,9 @@ def load_model(
             f"{folder} lacks {len(missing)} parameters of {type(model).__name__} ({files.some(missing)}); they "
             "would be random. Use a checkpoint that was trained for this, or allow them as new where they are trained."
         )
-    _refuse_unused(folder, model, stored.without_place(model, entries, allow_new).wrong, allow_unused)
+    unplaced = stored.without_place(model, entries, allow_new)
+    _refuse_unused(folder, model, unplaced.wrong, allow_unused)
+    _refuse_codes(folder, model, unplaced.codes)
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
     return model
@@ -175,6 +178,15 @@ def _refuse_shapes(folder: str | Path, model: PreTrainedModel, shapes: Mapping[s
         raise CheckpointError(
             f"{folder}: {name} is stored as {found} but {type(model).__name__} expects {expected}. "
             "config.json does not belong to these weights: fetch both again."
+        )
+
+
+def _refuse_codes(folder: str | Path, model: PreTrainedModel, codes: Mapping[str, str]) -> None:
+    if codes:
+        named = [f"{name} as {dtype}" for name, dtype in sorted(codes.items())]
+        raise CheckpointError(
+            f"{folder} stores {files.some(named)}, where {type(model).__name__} has weights: these are codes, or numbers of another kind. "
+            "Use the checkpoint before it was quantised or converted."
         )
 
 
@@ -208,7 +220,8 @@ def describe(
     n_total counts the parameters of the base model (no head) that the checkpoint holds, tied ones once. `stored`: numbers
     by type; `prunable` and `other`: parameters by role; `unused`: stored tensors that the base model leaves out, those of
     heads; `new`: its parameters that are not stored, which can only be a pooler's. Raises CheckpointError for stored
-    tensors without a place, unless they begin as `allow_unused` says, and for parameters of which nothing is stored.
+    tensors without a place, unless they begin as `allow_unused` says, for codes in the place of weights, and for parameters of
+    which nothing is stored.
     """
     with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
         base, config = checkpoint.model.base_model, checkpoint.model.config
@@ -218,6 +231,7 @@ def describe(
         weights = find_prunable(checkpoint.model)
         unplaced = stored.without_place(checkpoint.model, checkpoint.entries)
         _refuse_unused(folder, checkpoint.model, unplaced.wrong, allow_unused)
+        _refuse_codes(folder, checkpoint.model, unplaced.codes)
         _refuse_shapes(folder, checkpoint.model, unplaced.shapes)
         new = sorted(
             min(names[id(p)]).removeprefix(checkpoint.prefix)

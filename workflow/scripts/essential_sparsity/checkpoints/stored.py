@@ -24,6 +24,7 @@ from essential_sparsity import files
 from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # safetensors' names
+WEIGHTS = {*DTYPES, "F64", "torch.float64"}  # of tensors that are not ranked: these are rounded
 WHOLE = {"BOOL", "U8", "I8", "I16", "I32", "I64", "bool", "uint8", "int8", "int16", "int32", "int64"}
 BUFFERS = r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|num_batches_tracked)$"  # computed anew when a model is built
 HEADS = re.compile(
@@ -63,12 +64,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Unplaced:
-    """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model; and by
-    their names in memory those of another shape: (shape stored, shape expected)."""
+    """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model; by
+    their names in memory those of another shape: (shape stored, shape expected); and those that hold codes where it has
+    weights: type."""
 
     heads: list[str]
     wrong: list[str]
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    codes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,12 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
     of the head that the model has (unless `allow_new`: it is new anyway), belongs to another model than this one.
     """
     parts, unplaced = _plan(model, entries)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    weights = (
+        part for part in parts if any(name in state and state[name].is_floating_point() for name in part.targets)
+    )
+    codes = {entry.key: entry.dtype for part in weights for entry in part.entries if entry.dtype not in WEIGHTS}
     found = {part.targets[0]: part.entries[0].shape for part in parts if part.converter is None}
     shapes = {name: (shape, expected[name]) for name, shape in sorted(found.items()) if shape != expected[name]}
     base, prefix = model.base_model, f"{model.base_model_prefix}."
@@ -190,13 +198,15 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
         else:
             known = name.rpartition(".")[0] in modules and not name.startswith(allow_new)
             (wrong if known else heads).append(entry.key)
-    return Unplaced(sorted(heads), sorted(wrong), shapes)
+    return Unplaced(sorted(heads), sorted(wrong), shapes, codes)
 
 
 def _is_buffer(entry: Entry) -> bool:
-    """Whether a tensor is no weight: whole numbers, or a causal mask of 1 x 1 x tokens x tokens (GPT-2, GPT-NeoX)."""
+    """Whether a tensor is no weight: whole numbers that are not called one (codes are), or a causal mask of 1 x 1 x tokens x
+    tokens (GPT-2, GPT-NeoX)."""
     square = len(entry.shape) == 4 and entry.shape[:2] == (1, 1) and entry.shape[2] == entry.shape[3] > 1
-    return square or entry.dtype.removeprefix("torch.") in WHOLE
+    whole = entry.dtype.removeprefix("torch.") in WHOLE
+    return square or (whole and not entry.key.endswith((".weight", ".bias")))
 
 
 def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> dict[str, Entry]:
