@@ -12,6 +12,7 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from test_formats import tiny_gguf
 
 from essential_sparsity.acquire import untrusted
@@ -119,6 +120,27 @@ def indexed(weight_map):
     return change
 
 
+def in_shards(add, listed=True):
+    """The weights in two shards, of which the second stores what `add` says beside its own."""
+
+    def change(folder):
+        tensors = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+        index = dict.fromkeys(tensors, names[0]) | (dict.fromkeys(add, names[1]) if listed else {})
+        save_file(tensors, folder / names[0], metadata={"format": "pt"})
+        save_file(add, folder / names[1], metadata={"format": "pt"})
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+    return change
+
+
+def adapted(folder):
+    """A LoRA adapter that was saved into the folder of its model."""
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    save_file({"base_model.model.a.lora_A.weight": torch.ones(4, 16)}, folder / "adapter_model.safetensors")
+
+
 def pickled(content):
     def change(folder):
         (folder / "model.safetensors").unlink()
@@ -159,6 +181,19 @@ WEIGHTS = {
     "an index that points outside": ("bert", indexed({"a": "../../other.safetensors"}), "index.json: a is in '../../other"),
     "an index that points to an absolute path": ("bert", indexed({"a": "/dev/zero"}), "index.json: a is in '/dev/zero'"),
     "an index that names itself": ("bert", indexed({"a": "config.json"}), "index.json: a is in|cut short"),
+    "a shard that its index does not list": (
+        "bert", in_shards({"encoder.layer.2.x": torch.zeros(2)}, listed=False),
+        "index.json does not list model-00002-of-00002.safetensors",
+    ),
+    "a tensor in two shards": (
+        "bert", in_shards({"pooler.dense.bias": torch.zeros(16)}), "00002-of-00002.safetensors stores pooler.dense.bias, which another",
+    ),
+    "an adapter beside its model": (
+        "bert", adapted, r"adapter beside the model \(adapter_config.json, adapter_model.safetensors\).*Merge it",
+    ),
+    "weights of an adapter beside a model": (
+        "bert", lambda f: torch.save({}, f / "adapter_model.bin"), r"adapter beside the model \(adapter_model.bin\)",
+    ),
     "weights that are a pipe": (
         "bert", lambda f: [(f / "model.safetensors").unlink(), os.mkfifo(f / "model.safetensors")], "model.safetensors is a device",
     ),

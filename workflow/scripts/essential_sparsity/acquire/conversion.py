@@ -26,6 +26,8 @@ WEIGHTS = {  # the names that transformers loads from: one file, or an index wit
     "safetensors": ("model.safetensors", re.compile(r"model-\d+-of-\d+\.safetensors")),
     "pickle": ("pytorch_model.bin", re.compile(r"pytorch_model-\d+-of-\d+\.bin")),
 }
+ADAPTER = re.compile(r"adapter_(config\.json|model.*\.(safetensors|bin))")  # as peft names the files of one
+MERGE = "Merge it, with peft: merge_and_unload().save_pretrained(another), and name that folder"
 OTHER_CHECKPOINT = "Use the checkpoint that it was made from."
 # Tensors of GGUF files that are no weights: what rotates positions, which transformers works out of the header anew.
 ROTATIONS = re.compile(r"(rope_freqs|rope_factors_(long|short)|blk\.\d+\.attn_rot_embd)\.weight")
@@ -99,10 +101,13 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
     Weights are safetensors; a pickle can run code when it is loaded, so it needs `allow_pickle`. Raises SourceError.
     """
     side = [name for name in names if SIDE_FILES.fullmatch(name) and not name.endswith(".index.json")]
-    if "adapter_config.json" in names and "config.json" not in side:
+    if adapter := [name for name in names if ADAPTER.fullmatch(name)]:
+        if "config.json" not in side:
+            raise SourceError(
+                f"There is an adapter alone ({files.some(adapter)}), without the model that it adapts. {MERGE}."
+            )
         raise SourceError(
-            "There is an adapter alone (adapter_config.json), without the model that it adapts. Merge it, with peft: "
-            "merge_and_unload().save_pretrained(another), and name that folder."
+            f"There is an adapter beside the model ({files.some(adapter)}), which would not be read. {MERGE}; or name a copy without it."
         )
     if "config.json" not in side:
         raise SourceError(

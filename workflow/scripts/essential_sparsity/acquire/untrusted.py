@@ -156,6 +156,11 @@ def _check_index(path: Path, names: list[str]) -> None:
             raise SourceError(
                 f"{path}: {key} is in {_short(name)}, which is no file of weights in this folder. {FETCH_AGAIN}"
             )
+    if unlisted := sorted({name for name in names if name.endswith(WEIGHTS)} - set(placed.values())):
+        raise SourceError(
+            f"{path} does not list {files.some(unlisted)}: nothing of it would be read. Take out of the folder what is left of an older "
+            "checkpoint, or fetch the index again."
+        )
 
 
 def _tensors(path: Path) -> int:

@@ -212,24 +212,37 @@ def _is_buffer(entry: Entry) -> bool:
 def _entries(folder: Path, allow_pickle: bool, stack: contextlib.ExitStack) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for path in _weight_files(folder, allow_pickle):
-        if path.suffix == ".safetensors":
-            try:
-                handle = stack.enter_context(safe_open(path, framework="pt"))
-                for key in handle.keys():  # noqa: SIM118 (not a dict)
-                    read = functools.partial(handle.get_tensor, key)
-                    header = handle.get_slice(key)
-                    entries[key] = Entry(key, header.get_dtype(), tuple(header.get_shape()), read)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is cut short or corrupt ({error}). {FETCH_AGAIN}") from error
-            continue
-        names = {dtype: name for name, dtype in DTYPES.items()}
+        found = _entries_of(path, stack)
+        if twice := sorted(entries.keys() & found):
+            raise CheckpointError(
+                f"{path} stores {files.some(twice)}, which another file of {folder} stores too: only one can count. Fetch the checkpoint "
+                "again, or save it anew."
+            )
+        entries |= found
+    return entries
+
+
+def _entries_of(path: Path, stack: contextlib.ExitStack) -> dict[str, Entry]:
+    """The entries of one file, which stays open as long as the stack."""
+    entries: dict[str, Entry] = {}
+    if path.suffix == ".safetensors":
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # not before 1.6
-        except Exception as error:  # torch raises whatever the bytes lead it to
-            raise CheckpointError(f"{path} cannot be read as plain weights ({error}). {FETCH_AGAIN}") from error
-        for key, tensor in ((key, value) for key, value in state.items() if isinstance(value, torch.Tensor)):
-            dtype = names.get(tensor.dtype, str(tensor.dtype))
-            entries[key] = Entry(key, dtype, tuple(tensor.shape), lambda tensor=tensor: tensor)
+            handle = stack.enter_context(safe_open(path, framework="pt"))
+            for key in handle.keys():  # noqa: SIM118 (not a dict)
+                read = functools.partial(handle.get_tensor, key)
+                header = handle.get_slice(key)
+                entries[key] = Entry(key, header.get_dtype(), tuple(header.get_shape()), read)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is cut short or corrupt ({error}). {FETCH_AGAIN}") from error
+        return entries
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # not before 1.6
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        raise CheckpointError(f"{path} cannot be read as plain weights ({error}). {FETCH_AGAIN}") from error
+    for key, tensor in ((key, value) for key, value in state.items() if isinstance(value, torch.Tensor)):
+        dtype = names.get(tensor.dtype, str(tensor.dtype))
+        entries[key] = Entry(key, dtype, tuple(tensor.shape), lambda tensor=tensor: tensor)
     return entries
 
 
