@@ -236,6 +236,13 @@ def test_folders_of_images(place):
     assert task["image_size"] == transformers.AutoConfig.from_pretrained("mine/vit").image_size
 
 
+def test_sizes_that_a_configuration_says_are_offered_where_they_are_one_number():
+    found = looking._most(transformers.ViTConfig(image_size=[32, 32]))
+    assert found == {"image_size": 32}
+    assert looking._most(transformers.ViTConfig(image_size=[32, 16])) == {}
+    assert looking._most(transformers.XLNetConfig()) == {}  # says -1: any number of tokens
+
+
 def test_a_split_that_is_there_is_evaluated(place):
     for split, size in (("train", 60), ("test", 30)):
         Path("mine/news").mkdir(exist_ok=True)

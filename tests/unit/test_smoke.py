@@ -197,3 +197,19 @@ def test_what_is_finite_alone_and_not_in_a_batch_is_refused(tmp_path):
     model.register_forward_hook(spoil)
     with pytest.raises(TaskError, match="differ by inf of their norm"):
         smoke.check(model, prepared, tiny.PROBE, "cpu")
+
+
+def test_a_model_that_cannot_take_the_items_is_told_by_its_type(tmp_path):
+    folder = tiny.save_vision(tmp_path, "CLIPVision")
+    settings, data = tiny.IMAGES | {"n_train": 40, "n_eval": 20}, tiny.images(80)
+    prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, 0)
+    model = loaded(folder, settings, prepared)
+
+    def collate(rows):
+        batch = prepared.collate(rows)
+        return batch | {"pixel_values": batch["pixel_values"][..., :8], "interpolate_pos_encoding": False}
+
+    with pytest.raises(
+        TaskError, match=r"the dense model \(clip_vision_model\) cannot take what it is given \(ValueError: Input image"
+    ):
+        smoke.check(model, dataclasses.replace(prepared, collate=collate), settings, "cpu")

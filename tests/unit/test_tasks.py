@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import types
 from itertools import chain
 
@@ -554,6 +555,62 @@ def test_a_map_of_patches_is_averaged_over_its_places(vit):
 def test_image_size_must_hold_whole_patches(vit):
     with pytest.raises(tasks.TaskError, match="image_size = 18 is not a multiple of the model's patch size 4"):
         image_classification.prepare(vit, tiny.images(), tiny.IMAGES | {"image_size": 18}, 0)
+
+
+def changed_config(folder, out, **changes):
+    shutil.copytree(folder, out)
+    config = json.loads((out / "config.json").read_text()) | changes
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("ViT", {"image_size": [16, 16]}), ("ViT", {"patch_size": [4, 4]}), ("ViTMAE", {"image_size": [16, 16]})],
+)
+def test_a_square_of_two_sides_is_its_number(tmp_path, name, changes):
+    folder = tiny.save_vision(tmp_path / "one", name)
+    other = changed_config(folder, tmp_path / "two", **changes)
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20, "image_size": None}
+    found = [
+        [
+            outcome.items["score"].tolist()
+            for _, outcome in evaluation.evaluate(place, tiny.images(60), settings, "dense", [0.0], 0)
+        ]
+        for place in (folder, other)
+    ]
+    assert found[0] == found[1]
+
+
+def test_patches_that_overlap_count_by_their_stride(tmp_path):
+    config = transformers.HieraConfig(
+        image_size=[32, 32], embed_dim=8, depths=[1, 1], num_heads=[1, 2], num_query_pool=1, masked_unit_size=[2, 2],
+        masked_unit_attention=[True, False],
+    )  # fmt: skip
+    assert image_classification.image_size(config, tiny.IMAGES | {"image_size": None}) == 32
+    transformers.HieraModel(config).save_pretrained(tmp_path)
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20, "image_size": 32}
+    ((_, outcome),) = evaluation.evaluate(tmp_path, tiny.images(60), settings, "global", [0.3], 0)
+    assert 0 <= outcome.metrics["accuracy"] <= 1
+
+
+SMALL = {"depths": [1] * 4, "hidden_sizes": [8] * 4, "num_attention_heads": [1] * 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (transformers.ViTConfig(image_size=[16, 8], patch_size=4), r"\(vit\) has image_size = \[16, 8\]"),
+        (transformers.ViTConfig(image_size=16, patch_size=[4, 2]), r"\(vit\) has patch_size = \[4, 2\]"),
+        (transformers.PvtConfig(image_size=32, num_encoder_blocks=4, **SMALL), r"\(pvt\) has no patch_size"),
+        (transformers.SegformerConfig(**SMALL), r"\(segformer\) has no patch_size"),
+    ],
+    ids=["rectangle", "rectangular patches", "PVT", "SegFormer"],
+)
+def test_models_of_other_images_than_squares_are_refused_by_their_type(tmp_path, config, told):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(tasks.TaskError, match=f"Task 'tiny': .*{told}, but images are resized to squares"):
+        image_classification.prepare(tmp_path, tiny.images(), tiny.IMAGES, 0)
 
 
 def test_a_run_gives_all_metrics_of_its_kind_in_their_order(bert, llama, vit, mlm):

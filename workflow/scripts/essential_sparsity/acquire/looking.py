@@ -173,8 +173,8 @@ def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
 
 def _most(config) -> dict[str, int]:
     sizes = {"positions": "max_position_embeddings", "image_size": "image_size"}
-    found = {name: getattr(config, key, None) for name, key in sizes.items()}
-    return {name: value for name, value in found.items() if isinstance(value, int)}
+    found = {name: loading.numbers(config, key) for name, key in sizes.items()}
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
 
 
 def _configuration(read: Callable[[], T], place: str) -> T:

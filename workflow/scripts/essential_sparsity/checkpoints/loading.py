@@ -36,6 +36,7 @@ __all__ = [
     "has_towers",
     "iter_prunable",
     "load_model",
+    "numbers",
     "one_tower",
     "parameters",
     "permissions",
@@ -155,6 +156,13 @@ def load_model(
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
     return model
+
+
+def numbers(config: PreTrainedConfig, name: str) -> list[int]:
+    """The whole numbers above 0 that a configuration has under a name, each once: a square's two sides ([16, 16]) are one."""
+    value = getattr(config, name, None)
+    values = value if isinstance(value, list | tuple) else [value]
+    return list(dict.fromkeys(each for each in values if isinstance(each, int) and each > 0))
 
 
 def has_towers(config: PreTrainedConfig) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from essential_sparsity import tasks
+from essential_sparsity.errors import UserError
 from essential_sparsity.tasks import Prepared, TaskError
 from essential_sparsity.training import memory
 
@@ -22,7 +23,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 def check(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], device: torch.device | str
 ) -> float | None:
-    """Refuse a dense model whose outputs for a few items are not finite, or differ between batches of 1 and of ITEMS.
+    """Refuse a dense model that cannot take a few items, or whose outputs for them are not finite, or differ between batches of 1 and ITEMS.
 
     The items are of all lengths. Returns the largest relative difference; None where a kind makes its own inputs (suites of
     lm-eval) or scores items one by one anyway. Nothing of the model, and no generator, is changed. Raises TaskError.
@@ -36,7 +37,7 @@ def check(
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if gpu else []):
         compared, alone, broken = tasks.batch_size(settings) > 1, [], 0
         for row in rows:
-            outputs = _outputs(model, prepared, [row], device)
+            outputs = _read(model, prepared, row, device, settings)
             broken += not all(np.isfinite(values).all() for values in outputs.values())
             if compared:  # the logits of a language model are hundreds of megabytes an item
                 alone.append(outputs)
@@ -58,6 +59,22 @@ def check(
             "size of batches: look at padding and attention mask of the tokenizer, or use another architecture."
         )
     return found
+
+
+def _read(
+    model: torch.nn.Module, prepared: Prepared, row: Any, device: torch.device | str, settings: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The outputs of one row. TaskError where the model cannot take it, whatever its code raises; a fault of the device is none of it."""
+    try:
+        return _outputs(model, prepared, [row], device)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, UserError | torch.AcceleratorError) or memory.ran_out(error):
+            raise
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the dense model ({model.config.model_type}) cannot take what it is given "
+            f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200].rstrip('.')}). Give it inputs as it was trained with "
+            "(image_size, max_length), or use another model."
+        ) from error
 
 
 def _together(

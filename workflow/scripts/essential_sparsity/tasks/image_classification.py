@@ -18,6 +18,7 @@ from PIL import Image
 from essential_sparsity import files, tasks
 from essential_sparsity.acquire import pictures
 from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.loading import quiet
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _vitmae, reading
 
@@ -109,7 +110,7 @@ def prepare(
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = {"pixel_values": torch.stack([row["pixel_values"] for row in rows]), **options}
         if masks:
-            batch["noise"] = _vitmae.whole(batch["pixel_values"], config.patch_size)
+            batch["noise"] = _vitmae.whole(batch["pixel_values"], patch_size(config, settings))
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
@@ -130,13 +131,36 @@ def prepare(
 
 
 def image_size(config: Any, settings: Mapping[str, Any]) -> int:
-    """Side in pixels: the task's `image_size`, else the model's own; a whole number of patches."""
-    size, patch = settings.get("image_size") or config.image_size, config.patch_size
-    if int(size) % patch:
+    """Side in pixels: the task's `image_size`, else the model's own; a whole number of patches. TaskError for images or patches
+    that are no squares."""
+    patch = patch_size(config, settings)
+    own = loading.numbers(config, "image_size")
+    wanted = settings.get("image_size")
+    if len(own) > 1 or not (own or wanted):
+        raise _no_square(config, settings, "image_size")
+    size = int(wanted or own[0])
+    if size % patch:
         raise TaskError(
             f"Task {settings.get('task')!r}: image_size = {size} is not a multiple of the model's patch size {patch}."
         )
-    return int(size)
+    return size
+
+
+def patch_size(config: Any, settings: Mapping[str, Any]) -> int:
+    """Side of a patch in pixels, or how far apart patches that overlap begin (Hiera). TaskError where the model says none."""
+    name = "patch_stride" if hasattr(config, "patch_stride") else "patch_size"
+    found = loading.numbers(config, name)
+    if len(found) != 1:
+        raise _no_square(config, settings, name)
+    return found[0]
+
+
+def _no_square(config: Any, settings: Mapping[str, Any], name: str) -> TaskError:
+    said = f"{name} = {getattr(config, name)}" if hasattr(config, name) else f"no {name}"
+    return TaskError(
+        f"Task {settings.get('task')!r}: config.json of this model ({config.model_type}) has {said}, but images are resized to squares "
+        "here, of square patches of one size. Use a model that takes these, such as ViT, DINOv2 or Swin."
+    )
 
 
 def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]:
