@@ -10,7 +10,8 @@ import pytest
 import tiny_models as tiny
 import torch
 from PIL import Image
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from essential_sparsity import files, tasks
 from essential_sparsity.checkpoints import loading
@@ -103,6 +104,27 @@ def test_encoders_read_their_special_tokens_around_a_sequence(tmp_path):
     assert set(found[:, 0].tolist()) == {1}
     assert set(found[:, -1].tolist()) == {2}
     assert not (found[:, 1:-1] < 4).any()
+
+
+def letters(special):
+    """A tokenizer of the letters b to m alone, which has no token for others and no unknown one."""
+    made = Tokenizer(models.BPE({token: i for i, token in enumerate([*tiny.SPECIAL, *"bcdefghijklm"])}, []))
+    frame = "[CLS] $A [SEP]" if special else "$A"
+    made.post_processor = processors.TemplateProcessing(single=frame, special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", model_max_length=32)
+
+
+@pytest.mark.parametrize(("special", "around"), [(True, ([1], [2])), (False, ([], []))])
+def test_special_tokens_are_found_around_a_text_that_the_tokenizer_reads(special, around):
+    loaded = letters(special)
+    assert calibrating._special(loaded, ["a", "", "zzz", "[SEP] [SEP]", "bad mice"], "Calibration") == around
+    with pytest.raises(TaskError, match="Calibration has no text between whose special tokens"):
+        calibrating._special(loaded, ["a", "zzz"], "Calibration")
+
+
+def test_a_text_that_begins_with_a_special_token_is_not_taken_for_it(tmp_path):
+    loaded = AutoTokenizer.from_pretrained(tiny.save_bert(tmp_path))
+    assert calibrating._special(loaded, ["[CLS]", "[UNK] film [SEP]", "film"], "Calibration") == ([1], [2])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import sentencepiece
 import tiny_models as tiny
@@ -102,6 +103,44 @@ def test_a_word_beyond_the_embedding_is_refused(tmp_path, settings):
     with pytest.raises(TaskError, match=r"token 'zebra' with id 16, but .* has 16 rows; its tokenizer has 17 tokens"):
         dense(folder, data.assign(text=data["text"] + " zebra"), settings)
     dense(folder, data, settings)  # as long as no text has it
+
+
+def test_a_mask_beyond_the_embedding_is_refused(tmp_path):
+    folder = tiny.save_bert(tmp_path, auto_class="AutoModelForMaskedLM")
+    loaded = hf.AutoTokenizer.from_pretrained(folder)
+    loaded.add_special_tokens({"mask_token": "[MASK]"})
+    loaded.save_pretrained(folder)
+    with pytest.raises(
+        TaskError, match=r"masked with the token '\[MASK\]' with id 16, but .* has 16 rows; its tokenizer has 17 tokens"
+    ):
+        dense(folder, tiny.reviews(), tiny.MASKED)
+    dense(folder, tiny.reviews(), tiny.PROBE)  # where nothing is masked
+
+
+@pytest.mark.parametrize("kind", ["question-answering", "arithmetic"])
+def test_a_tokenizer_that_does_not_say_where_its_tokens_stand_is_refused(tmp_path, kind):
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    hf.CanineModel(hf.CanineConfig(**shape, num_hash_functions=2, num_hash_buckets=32)).save_pretrained(tmp_path)
+    hf.CanineTokenizer().save_pretrained(tmp_path)
+    answers = {"text": ["film"], "answer_start": [5]}
+    rows = [
+        {"item": f"q{i}", "question": "good", "context": "good film", "answers": answers}
+        | {"Question": "number0 more", "Numbers": "2", "Equation": "number0", "Answer": "2"}
+        for i in range(20)
+    ]
+    settings = tiny.FINETUNE | {"kind": kind, "n_train": 8, "n_eval": 6, "max_length": 24}
+    with pytest.raises(
+        TaskError,
+        match=rf"'tiny': the tokenizer .*\(CanineTokenizer\) is written in Python .*kind '{kind}' needs a fast",
+    ):
+        tasks.load(kind).prepare(tmp_path, pd.DataFrame(rows), settings, 0)
+
+
+@pytest.mark.parametrize("said", [-1, 0])
+def test_a_model_that_says_no_number_of_positions_has_no_limit(tmp_path, said):
+    folder = tiny.save_llama(tmp_path)
+    configured(folder, "config.json", max_position_embeddings=said)
+    assert vocabulary.room(folder).positions is None
 
 
 def test_a_window_with_a_word_beyond_the_embedding_is_refused(tmp_path):

@@ -46,7 +46,8 @@ def _room(folder: str, content: bytes) -> Room:
         embedding = None
     rows = embedding.num_embeddings if isinstance(embedding, torch.nn.Embedding) else None
     names = ("max_position_embeddings", "n_positions", "max_seq_len")
-    positions = next((found for name in names if (found := getattr(text, name, None))), None)
+    said = (getattr(text, name, None) for name in names)
+    positions = next((found for found in said if found and found > 0), None)  # XLNet says -1: any number
     tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     for table in (module for module in tables if isinstance(module, torch.nn.Embedding)):
         if positions == table.num_embeddings and table.padding_idx is not None:

@@ -62,6 +62,17 @@ def tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return vocabulary.load(folder, vocabulary.room(folder))
 
 
+def with_places(folder: str | Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """As `tokenizer`, of those that say which characters a token stands for. Raises TaskError for one written in Python."""
+    loaded = tokenizer(folder)
+    if not loaded.is_fast:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the tokenizer in {folder} ({type(loaded).__name__}) is written in Python and does not say which "
+            f"characters its tokens stand for; kind {settings['kind']!r} needs a fast one (tokenizer.json). Use another model."
+        )
+    return loaded
+
+
 def position_limit(folder: str | Path) -> int | None:
     """The most tokens that the model has positions for; None where its configuration does not say."""
     return vocabulary.room(folder).positions
@@ -76,15 +87,14 @@ def check_ids(
     (special tokens aside): these texts are not what the model reads. More than TOLD_UNKNOWN are said.
     """
     place = f"Task {settings.get('task')!r}: "
-    room = vocabulary.room(folder)
-    vocabulary.check_size(loaded, room, folder)
-    rows, most = room.rows, int(ids.max(initial=0))
-    if rows is not None and most >= rows:
-        raise TaskError(
-            f"{place}the texts of data set {settings.get('dataset')!r} have the token {loaded.convert_ids_to_tokens(most)!r} "
-            f"with id {most}, but the embedding of the model in {folder} has {rows} rows; its tokenizer has {len(loaded)} "
-            "tokens. Use the tokenizer that the model was trained with, or the model whose embedding was resized to it."
-        )
+    vocabulary.check_size(loaded, vocabulary.room(folder), folder)
+    check_row(
+        folder,
+        loaded,
+        int(ids.max(initial=0)),
+        settings,
+        f"the texts of data set {settings.get('dataset')!r} have the token",
+    )
     unknown = vocabulary.unknown_ids(loaded)
     if not unknown:
         return
@@ -101,6 +111,19 @@ def check_ids(
         )
     if share > TOLD_UNKNOWN:
         print(f"warning: {told}.", flush=True)
+
+
+def check_row(
+    folder: str | Path, loaded: PreTrainedTokenizerBase, token: int, settings: Mapping[str, Any], words: str
+) -> None:
+    """Refuse a token (its id) that has no row in the model's embedding; `words`: where it stands. Raises TaskError."""
+    rows = vocabulary.room(folder).rows
+    if rows is not None and token >= rows:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {words} {loaded.convert_ids_to_tokens(token)!r} with id {token}, but the embedding of the model "
+            f"in {folder} has {rows} rows; its tokenizer has {len(loaded)} tokens. Use the tokenizer that the model was trained with, or the "
+            "model whose embedding was resized to it."
+        )
 
 
 def max_length(folder: str | Path, settings: Mapping[str, Any], loaded: PreTrainedTokenizerBase) -> int:

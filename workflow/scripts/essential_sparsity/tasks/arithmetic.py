@@ -53,7 +53,7 @@ def prepare(
     trained, evaluated = used.get_indexer(train.index), used.get_indexer(evaluation.index)
     numbers, answers = column(data, settings, "Numbers", numbers_of), column(data, settings, "Answer", answer_of)
     expressions = column(data.iloc[trained], settings, "Equation", _expressions.read)
-    tokenizer = _text.tokenizer(folder)
+    tokenizer = _text.with_places(folder, settings)
     length = _text.max_length(folder, settings, tokenizer)
     found = encode(tokenizer, length, data["Question"].tolist(), cache)
     _text.check_ids(folder, tokenizer, found.values("input_ids"), settings)

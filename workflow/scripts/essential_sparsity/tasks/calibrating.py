@@ -33,7 +33,7 @@ TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
 # Tokens too: what a tokenizer makes of a text without blanks, or leaves of accents, is not found by words again.
 RUN, SHORTEST = 13, 8
 BESIDE = ("item", "label", "split")  # columns of a data set that are no texts of it
-SEPARATOR, PROBE = "\n\n", "a"
+SEPARATOR = "\n\n"
 
 
 def draw(
@@ -113,11 +113,11 @@ def _sequences(
     limit = _text.position_limit(folder)
     if limit and length > limit:
         raise TaskError(f"{place}: length = {length}, but this model takes {limit} tokens at most. Lower it.")
-    before, after = ([], []) if _decodes(folder) else _special(tokenizer)
+    _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
+    before, after = ([], []) if _decodes(folder) else _special(tokenizer, order["text"], place)
     room = length - len(before) - len(after)
     if room < 1:
         raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")
-    _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
     known = _evaluated(tokenizer, evaluated, documents)
     if known.empty:
         print(
@@ -177,11 +177,17 @@ def _decodes(folder: str | Path) -> bool:
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text."""
-    bare, whole = (tokenizer(PROBE, add_special_tokens=special)["input_ids"] for special in (False, True))
-    start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return whole[:start], whole[start + len(bare) :]
+def _special(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], place: str) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text: around the first one whose own tokens stand at one place between them."""
+    for text in texts:
+        bare, whole = _ids(tokenizer, text), tokenizer(text, verbose=False)["input_ids"]
+        starts = [at for at in range(len(whole) - len(bare) + 1) if whole[at : at + len(bare)] == bare]
+        if bare and len(starts) == 1:
+            return whole[: starts[0]], whole[starts[0] + len(bare) :]
+    raise TaskError(
+        f"{place} has no text between whose special tokens those of the text itself are found ({type(tokenizer).__name__}): the tokenizer "
+        "has no tokens for these texts, or changes them there. Name other data, or use another model."
+    )
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -62,6 +62,7 @@ def prepare(
         raise TaskError(
             f"The tokenizer in {folder} has no mask token: kind {settings['kind']!r} cannot use this model."
         )
+    _text.check_row(folder, tokenizer, tokenizer.mask_token_id, settings, "texts are masked with the token")
     length = _text.max_length(folder, settings, tokenizer)
 
     def encode(start: int, texts: list[str]) -> Mapping[str, list]:

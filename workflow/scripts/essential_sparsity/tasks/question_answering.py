@@ -65,7 +65,7 @@ def prepare(
     check_answers(evaluation, settings, placed=False)
     check_answers(train, settings, placed=True)
     answers = [list(map(str, row["text"])) for row in evaluation["answers"]]
-    tokenizer = _text.tokenizer(folder)
+    tokenizer = _text.with_places(folder, settings)
     length = _text.max_length(folder, settings, tokenizer)
     used = train.index.union(evaluation.index)
     found = windows(tokenizer, length, data.loc[used], settings, cache)
