@@ -162,6 +162,25 @@ def test_renaming_can_swap_and_replace(tmp_path):
     assert frame["text"].tolist() == ["r"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "left"),
+    [
+        ("text_a=premise", ["premise", "text_b"]),
+        ("text_a=premise,text_b=text", ["premise", "text"]),
+        ("text_a=text_a", ["text_a", "text_b"]),
+        ("text=premise", ["premise"]),
+        ("text=text", ["text"]),
+        ("text=premise,text_b=text_b", ["premise", "text_b"]),
+        ("text=text,text_a=text_a", ["text", "text_a", "text_b"]),
+        ("label=label", ["text", "text_a", "text_b"]),
+    ],
+)
+def test_what_a_row_names_is_not_read_beside_the_data_s_own_of_the_other_form(tmp_path, columns, left):
+    frame, _ = frame_of(tmp_path, "a.csv", "premise,text,text_a,text_b,label\n" * 2, "csv", columns=columns)
+    read = [name for name in ("text", "text_a", "text_b") if name in frame]
+    assert sorted(frame.loc[0, read]) == left
+
+
 def test_json_lines_with_their_own_items(tmp_path):
     lines = "".join(json.dumps({"text": f"t{i}", "item": 10 - i}) + "\n" for i in range(3))
     frame, _ = frame_of(tmp_path, "a.jsonl", lines, "json")

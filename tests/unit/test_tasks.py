@@ -152,6 +152,12 @@ def test_pairs_carry_token_types(bert):
     assert row["input_ids"][first_length - 1] == row["input_ids"][-1] == 2
 
 
+def test_a_text_and_a_pair_are_not_read_before_one_is_named(bert):
+    data = tiny.reviews().assign(text_a="slow film", text_b="good film")
+    with pytest.raises(tasks.TaskError, match="'tiny' has a column text and a column text_a"):
+        text_classification.prepare(bert, data, tiny.PROBE, 0)
+
+
 def test_probe_is_a_logistic_regression_on_standardised_features(bert):
     prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE, 0)
     outcome = text_classification.run(load(bert), prepared, tiny.PROBE, 0, "cpu")

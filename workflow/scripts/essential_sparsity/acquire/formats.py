@@ -107,7 +107,11 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
 
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:
-    """Rename by `new=old,new=old`; a column that had a new name already gives way. Raises SourceError."""
+    """Rename by `new=old,new=old`; a column that had a new name already gives way. Raises SourceError.
+
+    So does a text of the data's own beside a pair that is named, and a pair of their own beside a text that is: it would be
+    read in their place.
+    """
     parts = [pair.strip() for pair in columns.split(",")] if columns else []
     if wrong := [pair for pair in parts if not all(pair.partition("="))]:
         raise SourceError(
@@ -119,7 +123,10 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
             f"{dataset} has no column {missing[0]!r}, which the column `columns` of its row names; it has {files.some(list(frame))}. Correct the "
             "row (tasks.tsv, or calibrations.tsv for what patterns are calibrated on)."
         )
-    frame = frame.drop(columns=[new for new in pairs if new in frame and new not in pairs.values()])
+    own_pair = "text_a" in frame and "text_a" not in pairs
+    instead = {"text": ["text_a", "text_b"] if own_pair else [], "text_a": ["text"]}
+    giving_way = {name for new in pairs for name in (new, *instead.get(new, ()))} - set(pairs.values())
+    frame = frame.drop(columns=[name for name in frame if name in giving_way])
     return frame.rename(columns={old: new for new, old in pairs.items()})
 
 

@@ -326,7 +326,8 @@ def _renaming(frame: pd.DataFrame, place: str) -> str | None:
         )
     if not {"image", "text", "text_a"} & found.keys():
         raise SourceError(f"{place}: it is not clear which column holds the text. {_how(names)}")
-    renamed = {new: old for new, old in found.items() if new != old}
+    both = {"text", "text_a"} <= set(names)  # of which what is found is to be read
+    renamed = {new: old for new, old in found.items() if new != old or (both and new.startswith("text"))}
     if unfit := [old for old in renamed.values() if re.search("[,=]", str(old))]:
         raise SourceError(
             f"{place}: the column {unfit[0]!r} has a comma or an equals sign in its name, so the tasks table cannot name it. Rename "

@@ -65,6 +65,11 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
         kind, offered = "image-classification", {"image_size": min(IMAGE, model.most.get("image_size", IMAGE))}
     elif {"text_a", "text_b", "target"} <= columns and type_ != "vision":
         kind, offered = "text-similarity", length
+    elif labelled and {"text", "text_a"} <= columns and type_ != "vision":
+        raise ConfigError(
+            f"{seen.row['id']} has a column text and a column text_a, and a classification reads a text or a pair: say "
+            f"{option('columns', 'text=…,label=…')}, or {option('columns', 'text_a=…,text_b=…,label=…')}."
+        )
     elif labelled and columns & {"text", "text_a"} and type_ != "vision":
         kind, offered = "text-classification", length
     elif "text" in columns and type_ == "decoder":

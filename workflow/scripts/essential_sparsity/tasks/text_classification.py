@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, _labels, _text
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _labels, _text
 from essential_sparsity.tasks.tokens import Rows
 
 KIND = {
@@ -36,7 +36,7 @@ def prepare(
 ) -> Prepared:
     """Split by item and seed, and tokenise."""
     tasks.check_architecture(folder, settings)
-    first = "text" if "text" in data else "text_a"
+    first = _first(data, settings)
     tasks.check_columns(data, settings, "item", first, "label")
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
@@ -66,6 +66,16 @@ def prepare(
         model_options=options if settings["protocol"] == "finetune" else {},
         reference=labels,
     )
+
+
+def _first(data: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """The column of the text, or of the first of two. Raises TaskError where both are there."""
+    if {"text", "text_a"} <= set(data):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r} has a column text and a column text_a; a text or a "
+            "pair is read. Name one in the column columns, as text=text, or text_a=text_a,text_b=text_b: the other is then left out."
+        )
+    return "text" if "text" in data else "text_a"
 
 
 def run(
