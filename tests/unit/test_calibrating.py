@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from essential_sparsity import files, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation
-from essential_sparsity.tasks import TaskError, calibrating
+from essential_sparsity.tasks import TaskError, calibrating, perplexity
 from essential_sparsity.training import resume
 
 ROW = tiny.CALIBRATION
@@ -515,6 +515,29 @@ def test_the_texts_of_a_data_set_are_those_of_its_evaluated_rows(tmp_path):
     rows = data[data["item"].isin(evaluated.items)]
     assert len(rows) == 20
     assert calibrating.documents(data, evaluated) == rows["text_a"].tolist() + rows["text_b"].tolist()
+
+
+@pytest.mark.parametrize("windows", [1, 3, None])
+def test_short_documents_behind_windows_are_left_out_as_wholes(llama, windows):
+    data = texts(n=60, words=10)
+    settings = tiny.PERPLEXITY | {"context": 20, "windows": windows}
+    evaluated = prepared(llama, settings, data)
+    behind = len(data) if windows is None else 2 * windows  # of 10 tokens, blank lines between them being none
+    left_out = calibrating.documents(data, evaluated)
+    assert left_out == data["text"][:behind].tolist()
+    row = {**ROW, "sequences": 500}
+    with pytest.raises(
+        TaskError, match=rf"60 documents; {behind} were left out, because texts of theirs are evaluated"
+    ):
+        drawn(llama, row, data, evaluated=evaluated, documents=left_out)
+
+
+def test_the_documents_of_windows_are_those_that_their_last_token_ends_in(llama):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    data = texts(n=3000, words=7)["text"]
+    data[[5, 9]] = ""
+    assert [perplexity.texts_of(tokenizer, data, count) for count in (1, 7, 8, 35, 36)] == [1, 1, 2, 5, 7]
+    assert perplexity.texts_of(tokenizer, data, 7 * 2998) == 3000
 
 
 def test_it_is_said_where_nothing_can_be_compared(llama, capsys):

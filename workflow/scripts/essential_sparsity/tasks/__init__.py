@@ -65,7 +65,8 @@ class Prepared:
     the training subset in the same form with its labels inside. `collate` turns a list of inputs into a batch of
     tensors; `model_options` are passed on to the model's configuration when it is loaded. `head`: where transformers has no
     class for what is fine-tuned, puts a new head on the base model, and returns both as one model (`base_model` in it is the
-    one that was given). `reference` is whatever else the kind's own `run` needs.
+    one that was given). `reference` is whatever else the kind's own `run` needs. `documents`: where `items` are none of the
+    data, gives the items of the data that the inputs are made of, asked for by what is calibrated alone.
     """
 
     items: list[str]
@@ -77,6 +78,7 @@ class Prepared:
     model_options: dict[str, Any] = field(default_factory=dict)
     head: Callable[[transformers.PreTrainedModel], transformers.PreTrainedModel] | None = None
     reference: Any = None
+    documents: Callable[[], list[str]] | None = None
 
 
 def kinds() -> list[str]:

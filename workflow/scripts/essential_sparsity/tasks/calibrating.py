@@ -304,11 +304,13 @@ def _pixels(images: Sequence, evaluated: Prepared) -> Iterator[tuple[bytes, torc
 def documents(data: pd.DataFrame, evaluated: Prepared) -> list[str]:
     """The texts of what is evaluated, as the data have them: an input may hold two, or the beginning of one, or masks.
 
-    Of suites, which make their inputs as they are scored, the texts of all documents.
+    Of suites, which make their inputs as they are scored, the texts of all documents; of windows, the whole documents that
+    they were cut from.
     """
     if "document" in data and not len(evaluated.inputs):
         return [text for document in data["document"] for text in _texts(_parsed(document))]
-    rows = data[data["item"].isin(evaluated.items)]
+    items = evaluated.documents() if evaluated.documents else evaluated.items
+    rows = data[data["item"].isin(items)]
     return [text for name in rows if name not in BESIDE for cell in rows[name] for text in _texts(cell)]
 
 

@@ -24,6 +24,7 @@ KIND = {
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
+SEPARATOR = "\n\n"  # a blank line
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
@@ -71,6 +72,7 @@ def prepare(
         inputs=Windows(ids[: windows * context].reshape(windows, context)),
         targets=np.full(windows, context - 1),
         collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
+        documents=lambda: data["item"].iloc[: texts_of(tokenizer, data["text"], windows * context)].tolist(),
     )
 
 
@@ -83,15 +85,29 @@ def token_ids(
     """
 
     def ids(some: pd.Series) -> np.ndarray:
-        joined = ["\n\n".join(some)]
+        joined = [SEPARATOR.join(some)]
         found = tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))
         return found.values("input_ids")
 
-    if enough:
-        first = int(np.searchsorted(texts.str.len().cumsum(), 2 * CHARACTERS * enough)) + 1
-        if len(found := ids(texts[:first])) >= enough + ROOM:
-            return found
+    if enough and len(found := ids(_beginning(texts, enough))) >= enough + ROOM:
+        return found
     return ids(texts)
+
+
+def texts_of(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, count: int) -> int:
+    """How many of the texts, from the first on, the first `count` tokens of the joined ones are made of."""
+    for some in (_beginning(texts, count), texts):
+        places = tokenizer(SEPARATOR.join(some), return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        if len(places) >= count + ROOM:
+            break
+    end = max(last for _, last in places[:count])
+    starts = (texts.str.len() + len(SEPARATOR)).cumsum().shift(fill_value=0)
+    return int(np.searchsorted(starts, end))
+
+
+def _beginning(texts: pd.Series, count: int) -> pd.Series:
+    """So many of the texts that `count` tokens are likely among them."""
+    return texts[: int(np.searchsorted(texts.str.len().cumsum(), 2 * CHARACTERS * count)) + 1]
 
 
 def run(
