@@ -310,6 +310,57 @@ def test_what_a_suite_cannot_use_is_told(gpt, data):
         suites.prepare(gpt, other, SETTINGS, 0)
 
 
+OUT = r"the answer is {}; expected is the place of one of its 3 choices, counted from 0, or its text\. Correct it"
+UNFIT = {
+    "not published": (lambda i, row: {"answer": -1}, "document 0 .*" + OUT.format("'-1'")),
+    "some not published": (lambda i, row: {"answer": -1} if i == 3 else {}, r"document 3 \(from 0\) of quiz: " + OUT.format("'-1'")),
+    "counted from 1": (lambda i, row: {"answer": row["answer"] + 1}, OUT.format("3")),
+    "null": (lambda i, row: {"answer": None} if i == 3 else {}, "document 3 .*" + OUT.format("'None'")),
+    "letters": (lambda i, row: {"answer": "ABC"[row["answer"]]}, "document 0 .*" + OUT.format("'[ABC]'")),
+    "an empty choice": (lambda i, row: {"choices": ["", *row["choices"][1:]]}, "document 0 .*: the choice 0 .* is ''"),
+    "an empty choice later": (lambda i, row: {"choices": ["good", " "]} if i == 4 else {}, "document 4 .*: the choice 1 .* is ' '"),
+    "no choices": (lambda i, row: {"choices": []}, r"document 0 .*: it has no choices \(\[\]\)"),
+    "a key missing in the first": (lambda i, row: {"question": ...} if i == 0 else {}, "document quiz/test-0+0: it has no key 'question'"),
+    "a key missing later": (lambda i, row: {"question": ...} if i == 2 else {}, "document quiz/test-0+2: it has no key 'question'"),
+    "a key missing in all": (lambda i, row: {"question": ...}, "document 0 .*cannot be filled in .*'question' is undefined"),
+}  # fmt: skip
+
+
+def alone(tmp_path, change):
+    """A suite of one task whose documents are changed: `...` takes a key away."""
+    (tmp_path / "quiz").mkdir()
+    rows = [row | change(i, row) for i, row in enumerate([*questions(5), questions(1)[0] | {"answer": 2}])]
+    lines = [json.dumps({key: value for key, value in row.items() if value is not ...}) for row in rows]
+    (tmp_path / "quiz/test.jsonl").write_text("\n".join(lines))
+    definition = DEFINITION.format(name="quiz", config="quiz").replace("fewshot_split: dev\n", "")
+    (tmp_path / "quiz.yaml").write_text(definition.replace("dataset_name: quiz\n", ""))
+    work = tmp_path / "work"
+    work.mkdir()
+    formats.fetch_dataset("quiz", {"source": "path", "id": str(tmp_path), "format": "lm-eval"}, work)
+    return pd.read_parquet(work / "files/data.parquet")
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_documents_that_no_answer_would_get_right_are_refused_by_name(gpt, tmp_path, case):
+    change, message = UNFIT[case]
+    with pytest.raises(TaskError, match=message):
+        suites.prepare(gpt, alone(tmp_path, change), SETTINGS, 0)
+
+
+@pytest.mark.parametrize("form", [str, int, "the choice"])
+def test_answers_are_places_or_choices(gpt, tmp_path, form):
+    data = alone(
+        tmp_path,
+        lambda i, row: {"answer": row["choices"][row["answer"]] if form == "the choice" else form(row["answer"])},
+    )
+    assert len(run(gpt, data)[0].items) == 6
+
+
+def test_documents_that_are_not_evaluated_need_no_answer(gpt, tmp_path):
+    data = alone(tmp_path, lambda i, row: {"answer": -1} if i >= 4 else {})
+    assert len(run(gpt, data, n_eval=4)[0].items) == 4
+
+
 # --- definitions that can run code
 
 

@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from essential_sparsity import files, tasks
+from essential_sparsity import errors, files, tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
 
 KIND = {
@@ -62,6 +62,7 @@ def prepare(
                 f"Task {settings.get('task')!r}: metric {metric!r} is that of the group {GROUPS[metric]!r}, but the suite "
                 f"{settings['suite']!r} has {files.some(sorted(set(grouped.values())), 4)}. Leave it out of metrics."
             )
+    check_documents(built, settings)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     return Prepared(
@@ -79,7 +80,8 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     suite, definitions = tasks.required(settings, "suite"), data[data["split"] == DEFINITION]
     allow(definitions["item"].tolist(), settings)
-    with tempfile.TemporaryDirectory() as own, _quiet(), _given(data[data["split"] != DEFINITION], settings):
+    documents = data[data["split"] != DEFINITION]
+    with tempfile.TemporaryDirectory() as own, _quiet(), _given(documents, settings) as asked:
         for index, text in enumerate(definitions["document"]):
             Path(own, f"{index}.yaml").write_text(text, encoding="utf-8")
         manager = TaskManager(include_path=own if len(definitions) else None, include_defaults=not len(definitions))
@@ -89,7 +91,65 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
                 f"Task {settings.get('task')!r}: there is no suite {suite!r} in "
                 f"{'the data set' if len(definitions) else 'lm-eval'} ({known}). Correct the column suite."
             )
-        return manager.load(suite)
+        try:
+            return manager.load(suite)
+        except errors.UserError:
+            raise
+        except (
+            Exception
+        ) as error:  # whatever the first document of a task, which lm-eval tries, leads its definition to
+            if not asked or not hasattr(asked[-1], "features"):
+                raise
+            task = asked[-1]
+            raise TaskError(
+                f"{_document(task, 0, settings)}: {_wrong(task, task.eval_docs[0]) or _said(error)}."
+            ) from error
+
+
+def check_documents(built: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse, by name, documents that lm-eval would score as wrong, or show as an example, whatever a model answers."""
+    for task in built["tasks"].values():
+        if task.OUTPUT_TYPE != "multiple_choice" or callable(task.config.process_results):
+            continue
+        for index, document in task.doc_iterator(limit=settings.get("n_eval")):
+            if wrong := _wrong(task, document):
+                raise TaskError(f"{_document(task, index, settings)}: {wrong}.")
+
+
+def _document(task: Any, index: int, settings: Mapping[str, Any]) -> str:
+    return f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}, document {index} (from 0) of {task.config.task}"
+
+
+def _wrong(task: Any, document: Mapping[str, Any]) -> str | None:
+    """What of a multiple-choice document is no question with choices and a right one, in words; None where nothing is."""
+    try:
+        text, choices, right = task.doc_to_text(document), task.doc_to_choice(document), task.doc_to_target(document)
+    except Exception as error:  # a definition's templates and functions on whatever the document holds
+        return _said(error)
+    if not isinstance(text, str | int):
+        return f"the question is {text!r}. Give it a text, or leave the document out"
+    if not isinstance(choices, list | tuple) or not choices:
+        return f"it has no choices ({choices!r:.60}). Give it some, or leave it out"
+    if empty := [place for place, choice in enumerate(choices) if not isinstance(choice, str) or not choice.strip()]:
+        return f"the choice {empty[0]} (from 0) is {choices[empty[0]]!r}. Give it a text, or leave the document out"
+    answer = text if task.multiple_input else right
+    several = isinstance(answer, list)
+    if (several and answer and all(_place(one, choices) for one in answer)) or (
+        not several and (answer in choices or _place(answer, choices))
+    ):
+        return None
+    return (
+        f"the answer is {answer!r:.60}; expected is the place of one of its {len(choices)} choices, counted from 0, or its text. "
+        "Correct it, or evaluate documents whose answers are published"
+    )
+
+
+def _place(answer: Any, choices: Sequence[str]) -> bool:
+    return isinstance(answer, int) and 0 <= answer < len(choices)
+
+
+def _said(error: Exception) -> str:
+    return f"the suite's definition cannot be filled in ({type(error).__name__}: {error}). Correct it, or leave it out"
 
 
 def groups(built: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -119,12 +179,12 @@ def allow(definitions: list[str], settings: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _given(documents: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[None]:
-    """While tasks are built, their data are these documents. lm-eval has no other way in for all tasks of a group."""
+def _given(documents: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[list]:
+    """While tasks are built, their data are these documents; those that asked for them. lm-eval has no other way in for all of a group."""
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
-    configs = sorted(set(documents["config"]))
+    configs, asked = sorted(set(documents["config"])), []
 
     def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
         name = task.DATASET_NAME if len(configs) > 1 else configs[0]
@@ -136,16 +196,30 @@ def _given(documents: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[Non
         there = documents[documents["config"] == name]
         task.dataset = datasets.DatasetDict(
             {
-                split: datasets.Dataset.from_list([json.loads(text) for text in rows["document"]])
+                split: datasets.Dataset.from_list(_alike(rows, settings))
                 for split, rows in there.groupby("split", sort=True)
             }
         )
+        asked.append(task)
 
     original, ConfigurableTask.download = ConfigurableTask.download, download
     try:
-        yield
+        yield asked
     finally:
         ConfigurableTask.download = original
+
+
+def _alike(rows: pd.DataFrame, settings: Mapping[str, Any]) -> list[dict]:
+    """The documents of a split, which have the same keys: `datasets` takes those of the first. Raises TaskError."""
+    found = [json.loads(text) for text in rows["document"]]
+    keys = dict.fromkeys(key for document in found for key in document)
+    for item, document in zip(rows["item"], found, strict=True):
+        if missing := [key for key in keys if key not in document]:
+            raise TaskError(
+                f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}, document {item}: it has no key {missing[0]!r}, "
+                "which others of its split have. Give it one, null where it has no value."
+            )
+    return found
 
 
 def run(
