@@ -251,6 +251,36 @@ def test_similarity_is_the_cosine_of_the_two_texts_and_the_metric_is_scipys(bert
     assert outcome.metrics["spearman"] == pytest.approx(spearmanr(outcome.items["score"], data["target"]).statistic)
 
 
+@pytest.mark.parametrize("protocol", ["zero-shot", "finetune"])
+@pytest.mark.parametrize("repeated", ["pairs", "texts"])
+def test_what_is_alike_ties_whatever_the_batch(bert, protocol, repeated):
+    draw = np.random.default_rng(0)
+    first, second = ([" ".join(draw.choice(tiny.WORDS, size)) for size in draw.integers(2, 9, 60)] for _ in range(2))
+    if repeated == "pairs":
+        first, second = first[:6] * 10, second[:6] * 10
+    else:
+        second = [a if i % 2 else b for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    data = pd.DataFrame(
+        {"item": [f"p{i:02d}" for i in range(60)], "text_a": first, "text_b": second, "target": draw.random(60)}
+    )
+    settings = tiny.SIMILARITY | {"max_length": 20, "protocol": protocol, "n_train": 2, "n_eval": 58}
+    options = {"num_labels": 1} if protocol == "finetune" else {}
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(bert, **options) if options else load(bert)
+    scores = []
+    for size in (1, 3, 8, 32):
+        prepared = text_similarity.prepare(bert, data, settings, 0)
+        found = text_similarity.run(model, prepared, settings | {"eval_batch_size": size}, 0, "cpu").items
+        of_item = data.set_index("item").loc[found["item"]]
+        if repeated == "pairs":
+            assert found["score"].nunique() == 6
+        elif protocol == "zero-shot":
+            alike = (of_item["text_a"] == of_item["text_b"]).to_numpy()
+            assert set(found["score"][alike]) == {1.0}
+        scores.append(found["score"])
+    for other in scores[1:]:
+        np.testing.assert_allclose(scores[0], other, atol=1e-5)
+
+
 def test_spearman_is_0_for_constants_and_broken_outputs_and_undefined_for_constant_ratings():
     rated = np.arange(5.0)
     assert text_similarity.correlation(spearmanr, rated, rated, 1e-12) == pytest.approx(1)

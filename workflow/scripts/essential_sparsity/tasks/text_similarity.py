@@ -1,10 +1,11 @@
 """Similarity of texts against human ratings. Data: item, text_a, text_b, target (the rating). Metrics: correlations.
 
 `zero-shot` compares the cosine similarity of mean-pooled embeddings with the ratings; `finetune` trains a head that
-reads both texts together to predict the rating (a regression, as GLUE's STS-B is fine-tuned).
+reads both texts together to predict the rating (a regression, as GLUE's STS-B is fine-tuned). What is read twice has the
+values of the first time, and cosines have twelve decimals: equal ones tie, whatever else stands in their batches.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
-from essential_sparsity.tasks.tokens import Rows
+from essential_sparsity.tasks.tokens import Rows, Tokens
 
 KIND = {
     "models": ["encoder", "decoder"],
@@ -30,6 +31,7 @@ KIND = {
     "metrics": ["spearman"],
     "further_metrics": ["pearson"],
 }
+DECIMALS = 12  # of a cosine: of a text with itself it is 1 to a few of float64's 1e-16
 CONSTANT = {"zero-shot": 1e-12, "finetune": 1e-6}  # predictions closer than this differ by rounding: order is noise
 
 
@@ -60,7 +62,8 @@ def prepare(
         texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
         tokens = _text.encode(tokenizer, length, texts, cache=cache)
         _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
-        return Prepared(inputs=Rows(tokens, range(len(tokens))), **common)
+        rows = range(len(tokens))
+        return Prepared(inputs=Rows(tokens, rows), reference=_first_alike(tokens, rows), **common)
     used = train.index.union(evaluation.index)
     tokens = _text.encode(tokenizer, length, data["text_a"][used], data["text_b"][used], cache)
     _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
@@ -70,11 +73,18 @@ def prepare(
 
     return Prepared(
         inputs=inputs(evaluation),
+        reference=_first_alike(tokens, used.get_indexer(evaluation.index)),
         train=inputs(train),
         train_targets=train["target"].to_numpy(dtype=np.float64),
         model_options={"num_labels": 1, "problem_type": "regression", "pad_token_id": tokenizer.pad_token_id},
         **common,
     )
+
+
+def _first_alike(tokens: Tokens, rows: Iterable[int]) -> list[int]:
+    """For each of the rows of tokens the place of the first among them with the same."""
+    first: dict[bytes, int] = {}
+    return [first.setdefault(tokens.array("input_ids", row).tobytes(), place) for place, row in enumerate(rows)]
 
 
 def rated(data: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -99,10 +109,10 @@ def run(
     size = tasks.batch_size(settings)
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        predicted = logits[:, 0].astype(np.float64)
+        predicted = logits[prepared.reference, 0].astype(np.float64)
     else:
         embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
-        predicted = cosine(*np.split(embedded.astype(np.float64), 2))
+        predicted = cosine(*np.split(embedded[prepared.reference].astype(np.float64), 2))
     methods, rounding = {"spearman": spearmanr, "pearson": pearsonr}, CONSTANT[settings["protocol"]]
     metrics = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
     collapsed = collapse(predicted, rounding)
@@ -112,11 +122,11 @@ def run(
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Row-wise cosine similarity of two (n, width) arrays; NaN where a vector is zero or not finite."""
+    """Row-wise cosine similarity of two (n, width) arrays, to DECIMALS; NaN where a vector is zero or not finite."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     with np.errstate(all="ignore"):
         similarity = (first * second).sum(axis=1) / norms
-    return np.where(np.isfinite(similarity), similarity, np.nan)
+    return np.where(np.isfinite(similarity), similarity.round(DECIMALS), np.nan)
 
 
 def correlation(method: Callable, predicted: np.ndarray, target: np.ndarray, rounding: float) -> float | None:
