@@ -90,6 +90,7 @@ def test_names_and_contents_cannot_be_confused(place, tmp_path):
 def test_hidden_files_and_folders_are_left_out(place):
     before = place.digest()
     (place.folder / ".DS_Store").write_text("x")
+    (place.folder / "~$data.csv").write_text("x")
     (place.folder / ".git").mkdir()
     (place.folder / ".git/HEAD").write_text("x")
     assert place.digest() == before

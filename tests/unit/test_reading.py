@@ -57,10 +57,12 @@ def test_names_are_no_patterns(fetch, name, form):
         "parquet": pd.DataFrame({"text": ["a"], "label": ["x"]}),
     }[form]
     fetch({f"f.{form}": content}, form, "set1")
-    assert fetch({f"f.{form}": content, f"f[1].{form}": content}, form, name)["text"].tolist() == ["a", "a"]
+    assert fetch({f"f1.{form}": content, f"f[12].{form}": content}, form, f"{name} 2")["text"].tolist() == ["a", "a"]
 
 
-@pytest.mark.parametrize("names", [("part1.csv", "part[1].csv"), ("what?.csv", "whats.csv"), ("a*.csv", "ab.csv")])
+@pytest.mark.parametrize(
+    "names", [("part1.csv", "part[12].csv"), ("what?1.csv", "what-21.csv"), ("a*1.csv", "a-21.csv")]
+)
 def test_every_file_is_read_once(fetch, names):
     frame = fetch({name: f"text,label\nfrom {name},x\n" for name in names}, "csv")
     assert sorted(frame["text"]) == sorted(f"from {name}" for name in names)
@@ -97,7 +99,9 @@ def test_suffixes_of_tables_in_every_spelling(fetch, other):
     assert by_split(frame) == {"train": ["a"], "test": ["b"]}
 
 
-@pytest.mark.parametrize("hidden", ["._train.csv", ".ipynb_checkpoints/train-checkpoint.csv", "__MACOSX/._train.csv"])
+@pytest.mark.parametrize(
+    "hidden", ["._train.csv", "~$train.csv", ".ipynb_checkpoints/train-checkpoint.csv", "__MACOSX/._train.csv"]
+)
 def test_hidden_files_are_no_data(fetch, hidden):
     assert fetch({"train.csv": "text,label\na,1\n", hidden: b"\0\1"}, "csv")["text"].tolist() == ["a"]
 
@@ -131,6 +135,10 @@ def test_linked_folders_are_read_and_dead_links_named(fetch, tmp_path):
         (("data/train-00000-of-00002-0a9f.csv", "data/train-00001-of-00002-77ce.csv", "data/dev-00000-of-00001.csv"), {"train", "validation"}),
         (("train.csv", "validation_matched.csv", "validation_mismatched.csv"), {"train", "validation_matched", "validation_mismatched"}),
         (("Train Set/a.csv", "Test Set/a.csv"), {"train", "test"}),
+        (("train-1.csv", "train-2.csv", "validation/val_1.csv", "validation/val_2.csv"), {"train", "validation"}),
+        (("train/part-2019.csv", "train/part-2020.csv", "test/part-2020.csv"), {"train", "test"}),
+        (("c4-train.00001-of-00002.csv", "c4-train.00002-of-00002.csv", "c4-test.00000-of-00001.csv"), {"train", "test"}),
+        (("a1-train-0-of-1.csv", "a2-train-0-of-2.csv", "a2-train-1-of-2.csv", "test.csv"), {"train", "test"}),
     ],
 )  # fmt: skip
 def test_splits_are_found_in_the_names(fetch, names, found):
@@ -158,12 +166,107 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("a.csv", "a.tsv"), "one name in two forms"),
         (("train.csv", "Train.CSV"), "one name in two forms"),
         (("en-train/a.csv", "de-test/a.csv"), "would become one"),
+        (("train.csv", "dev.csv", "val.csv"), "dev.csv, val.csv would all be the split validation"),
+        (("train.csv", "test.csv", "eval.csv"), "eval.csv, test.csv would all be the split test"),
+        (("train/a.csv", "train/b.csv", "test/a.csv"), "differ by more than a number"),
+        (("train/train.csv", "train/data.csv"), "differ by more than a number"),
+        (("imdb.csv", "yelp.csv"), "would become one table, although their names differ by more than a number"),
+        (("reviews.csv", "reviews (1).csv"), "has a number that another lacks"),
+        (("train.csv", "train (1).csv", "test.csv"), "has a number that another lacks"),
+        (("part2019.csv", "part2020.csv", "part2020 (1).csv"), "has a number that another lacks"),
+        (("part1.csv", "part[1].csv"), "are no parts of one set"),
+        (("train.csv", "train-0-of-1.csv"), "are no parts of one set"),
+        (("train-00000-of-00001.csv", "train-00000-of-00001 (1).csv"), "are shards of 1 with one number"),
+        (("x-train-0-of-1.csv", "x_train-0-of-1.csv"), "are no parts of one set"),
+        (("train-0-of-1.csv", "train-0-of-2.csv", "train-1-of-2.csv"), "sets of different sizes"),
+        (
+            ("data/test-0-of-1.csv", "data/train-0-of-2-aa.csv", "data/train-0-of-2-bb.csv", "data/train-1-of-2.csv"),
+            "are shards of 2 with one number",
+        ),
+        (
+            ("train-00000-of-00003.csv", "train-00002-of-00003.csv"),
+            r"train: 1 of 3 shards are missing \(the first is number 1\)",
+        ),
+        (("train-00000-of-00003.csv",), r"2 of 3 shards are missing \(the first is number 1\)"),
+        (("train-00000-of-999999999.csv",), "999,999,998 of 999,999,999 shards are missing"),
+        (("train-0-of-2.csv", "train-1-of-2.csv", "train-7-of-2.csv"), r"train-7-of-2\.csv are more than the 2 shards"),
     ],
 )
 def test_several_data_sets_do_not_become_one(fetch, names, words):
     content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
     with pytest.raises(SourceError, match=words):
         fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
+
+
+def test_one_shard_that_the_row_names_is_all_that_is_meant(fetch, tmp_path):
+    (tmp_path / "x-00002-of-00003.csv").write_text("text,label\na,1\n")
+    assert len(fetch({}, "csv", "x-00002-of-00003.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("c/test-00000-of-00001.jsonl", "c/test-00000-of-00003.jsonl"), "sets of different sizes"),
+        (
+            ("c/test-0-of-2-aa.jsonl", "c/test-0-of-2-bb.jsonl", "c/test-1-of-2.jsonl"),
+            "are shards of 2 with one number",
+        ),
+        (("c/test.jsonl", "c/test-00000-of-00001.jsonl"), "are no parts of one set"),
+        (
+            ("c/dev-00000-of-00001.jsonl", "c/test-00001-of-00002.jsonl"),
+            r"test: 1 of 2 shards are missing \(the first is number 0\)",
+        ),
+    ],
+)
+def test_shards_of_documents_are_those_of_one_set(fetch, names, words):
+    with pytest.raises(SourceError, match=words):
+        fetch(dict.fromkeys(names, '{"q": 1}\n'), "lm-eval")
+    whole = ("c/dev-00000-of-00001.jsonl", "c/test-00000-of-00002.jsonl", "c/test-00001-of-00002.jsonl")
+    assert fetch(dict.fromkeys(whole, '{"q": 1}\n'), "lm-eval", "whole")["split"].tolist() == ["dev", "test", "test"]
+
+
+def saved(folder, text, shards=1):
+    import datasets
+
+    made = datasets.Dataset.from_dict({"text": [f"{text}{i}" for i in range(6)]})
+    made.save_to_disk(folder, num_shards=shards)
+    return made
+
+
+def test_a_save_over_an_older_one_is_refused_by_the_files_that_are_not_of_it(fetch, tmp_path):
+    saved(tmp_path / "data", "old", 2)
+    assert len(fetch({}, "arrow")) == 6
+    saved(tmp_path / "data", "new", 1)
+    with pytest.raises(
+        SourceError, match=r"state\.json lists data-00000-of-00001\.arrow, not data-00000-of-00002\.arrow, data-00001-"
+    ):
+        fetch({}, "arrow")
+    for old in (tmp_path / "data").glob("*-of-00002.arrow"):
+        old.unlink()
+    assert fetch({}, "arrow")["text"].tolist() == [f"new{i}" for i in range(6)]
+    (tmp_path / "data/data-00000-of-00001.arrow").rename(tmp_path / "data/other.arrow")
+    with pytest.raises(SourceError, match=r"not other\.arrow"):
+        fetch({}, "arrow")
+
+
+def test_splits_of_an_older_save_are_refused(fetch, tmp_path):
+    import datasets
+
+    made = saved(tmp_path / "one", "new")
+    datasets.DatasetDict({"train": made, "test": made, "validation": made}).save_to_disk(tmp_path / "data")
+    assert len(fetch({}, "arrow")) == 18
+    datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "data")
+    with pytest.raises(
+        SourceError, match=r"dataset_dict\.json lists train, test, not validation/data-00000-of-00001\.arrow"
+    ):
+        fetch({}, "arrow")
+    datasets.DatasetDict({"train": made, "test": made, "validation": made}).save_to_disk(tmp_path / "data")
+    (tmp_path / "data/validation/data-00000-of-00001.arrow").unlink()
+    with pytest.raises(SourceError, match="lists validation, which is not there"):
+        fetch({}, "arrow")
+    (tmp_path / "data/dataset_dict.json").write_text("[]")
+    with pytest.raises(SourceError, match=r"dataset_dict\.json does not say"):
+        fetch({}, "arrow")
 
 
 @pytest.mark.parametrize("words", [("train", "test"), ("Train", "Test"), ("training", "eval")])

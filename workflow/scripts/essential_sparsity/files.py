@@ -14,6 +14,8 @@ from typing import Any
 
 from essential_sparsity import errors
 
+HIDDEN = (".", "~$")  # how the name of a hidden file begins; the second is a spreadsheet's, of a file that it has open
+
 
 def some(names: Sequence[object], most: int = 8) -> str:
     """The first few of a list, for a message: `a, b and 3 more`; `nothing` when it is empty."""

@@ -34,6 +34,9 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
             )
             found = [file for file in found if not readers.is_definition(file)]
         left_out.update(others)
+        recorded = any(PurePosixPath(file).name in readers.SAVED for file in found)
+        if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
+            splits.check_shards(found)
         return found
 
     fetched = sources.obtain(settings, work, choose, repo_type="dataset")
@@ -74,16 +77,26 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     }
 
 
+def _is_one_file(settings: dict[str, Any], names: list[str]) -> bool:
+    """Whether the column id names a file, and so perhaps one shard of several, as it is meant."""
+    if settings["source"] == "path":
+        return Path(settings["id"]).expanduser().is_file()
+    return settings["source"] == "hub" and settings["id"].partition(":")[2] in names
+
+
 def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str, str]]:
-    """Of a source's file names those that hold its data in this format, and the others, each with the reason.
+    """Of a source's file names those that are read in this format (data, and the records of `save_to_disk`), and the others,
+    each with the reason.
 
     Raises SourceError when there are none, and for a file that is left out although its name says a split of its own.
     """
     suffixes = readers.SUFFIXES[format_name]
-    found, left_out = [], {}
+    found, records, left_out = [], [], {}
     for name in names:
-        if any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts):
+        if any(part.startswith(files.HIDDEN) or part == "__MACOSX" for part in PurePosixPath(name).parts):
             left_out[name] = "hidden"
+        elif format_name == "arrow" and PurePosixPath(name).name in readers.SAVED:
+            records.append(name)
         elif PurePosixPath(name).name in ABOUT:
             left_out[name] = "about the data"
         elif format_name == "arrow" and PurePosixPath(name).name.startswith("cache-"):
@@ -103,7 +116,7 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
                 f"{name} is not read as {format_name} ({reason}), but its name says a split that {files.some(found, 3)} has not. "
                 "Save it in the same form, or take it out of the folder."
             )
-    return found, left_out
+    return found + records, left_out
 
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:

@@ -282,7 +282,7 @@ def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
 def format_of(path: Path) -> str:
     """The format of a file or folder, by the suffixes of its files. Raises SourceError where there are none or several."""
     names = [path.name] if path.is_file() else [p.name for p in path.rglob("*") if p.is_file()]
-    names = [name for name in names if not name.startswith(".") and name not in formats.ABOUT]
+    names = [name for name in names if not name.startswith(files.HIDDEN) and name not in formats.ABOUT]
     general = ("parquet", "csv", "json", "imagefolder")
     found = [name for name in general if any(file.lower().endswith(readers.SUFFIXES[name]) for file in names)]
     if len(found) != 1:

@@ -7,7 +7,6 @@ text or categories, images the bytes of an image file. From a malformed file com
 """
 
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +31,8 @@ PIECE = 1024  # rows of a Parquet file that are read at once
 PARQUET_ALWAYS = 1 << 30  # bytes that any Parquet file may become
 ROWS = 1 << 24  # that any Parquet file may have
 ROWS_OF_BYTE = 4  # that a byte of one may stand for
+FILES, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` says of the files of a folder, of its folders
+SAVED = (FILES, SPLITS)
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
 
 
@@ -100,6 +101,34 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
                 )
         frames[split] = concatenated(parts)
     return joined(frames)
+
+
+def saved(folder: Path, names: list[str]) -> pd.DataFrame:
+    """`tables` of Arrow files; where the records of `save_to_disk` lie beside them, just those that the records list."""
+    records = [name for name in names if PurePosixPath(name).name in SAVED]
+    found = [name for name in names if name not in records]
+    for name in records:
+        _check_saved(folder / name, name, found)
+    return tables(folder, found, "arrow", arrow)
+
+
+def _check_saved(record: Path, name: str, found: list[str]) -> None:
+    """Refuse Arrow files of a record's folder that it does not list, and one of its list that is not there. SourceError."""
+    place, of_splits = PurePosixPath(name).parent, PurePosixPath(name).name == SPLITS
+    with reading(f"{name} does not say what save_to_disk of the datasets library wrote"):
+        known = json.loads(texts.text_of(record))
+        listed = known["splits"] if of_splits else [file["filename"] for file in known["_data_files"]]
+    inside = [PurePosixPath(file).relative_to(place) for file in found if PurePosixPath(file).is_relative_to(place)]
+    there = {file: file.parts[0] for file in inside if len(file.parts) == (2 if of_splits else 1)}
+    if other := [str(place / file) for file, part in there.items() if part not in listed]:
+        raise SourceError(
+            f"{name} lists {files.some(listed)}, not {files.some(other)}, as where data were saved over older ones. "
+            f"{splits.TAKE_OLD_OUT}"
+        )
+    if missing := sorted(set(listed) - set(there.values())):
+        raise SourceError(
+            f"{name} lists {files.some(missing)}, which is not there. Save the data set again, into an empty folder."
+        )
 
 
 def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
@@ -236,9 +265,14 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
     as rows of the split `yaml`.
     """
     frames = []
+    tables: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(names):
+        if not is_definition(name):
+            tables.setdefault((PurePosixPath(name).parent.name, _split_of_suite(name)), []).append(name)
+    for found in tables.values():
+        splits.check_one_set(found)
     for path in sorted(folder / name for name in names):
-        name = re.sub(r"-[0-9]{5}-of-[0-9]{5}.*$", "", path.name.split(".")[0])
-        suffix = path.suffix.lower()
+        name, suffix = _split_of_suite(path.name), path.suffix.lower()
         if suffix == ".parquet":
             rows = _parquet(path).to_pylist()
         elif is_definition(path.name):
@@ -252,9 +286,13 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _split_of_suite(name: str) -> str:
+    return splits.SHARD.sub("", PurePosixPath(name).name.split(".")[0])
+
+
 READERS: dict[str, Reader] = {
     "parquet": partial(tables, format_name="parquet", read=parquet),
-    "arrow": partial(tables, format_name="arrow", read=arrow),
+    "arrow": saved,
     "csv": partial(tables, format_name="csv", read=texts.delimited),
     "json": partial(tables, format_name="json", read=texts.records),
     "imagefolder": imagefolder,

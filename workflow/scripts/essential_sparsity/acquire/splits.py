@@ -23,7 +23,8 @@ SPLIT = re.compile(
     rf"(?:^|(?<=[{SEPARATORS}]))({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})(_(?:mis)?matched)?(?=[{SEPARATORS}]|$)",
     re.I,
 )
-SHARD = re.compile(r"-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+SHARD = re.compile(r"[-._](\d{1,9})-of-(\d{1,9})(?!\d)(?:-[0-9a-f]+)?")
+TAKE_OLD_OUT = "Take those of the older set out of the folder."
 NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of a hub repository: owner/name:folder)."
 
 
@@ -47,7 +48,8 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
     """Split -> names of its files, sorted; `all` where no name speaks of a split. Raises SourceError for guesses.
 
     Refused are files of which some name a split and others none, files that lie in several folders within a split or in
-    folders of different names beside it, names that differ within a split by more than numbers, and a name in two forms.
+    folders of different names beside it, names that differ within a split by more than numbers, or by a number that one of
+    them lacks, two words for one split, a name in two forms, and shards of two sets.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -67,18 +69,81 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
                 f"{files.some(found)} lie in {len(folders)} folders, as if of several data sets or configurations, and would "
                 f"become one. {NAME_THE_FOLDER}"
             )
-        stems = {_stem(name, suffixes) for name in found if splits_in(PurePosixPath(name).name)}
-        if len(stems) > 1:
-            raise SourceError(
-                f"{files.some(found)} would all be the split {split_of(found[0])}, although their names differ by more than a "
-                f"number. {NAME_THE_FOLDER}"
-            )
+        _refuse_unlike(found, suffixes)
     if len(set(places.values())) > 1:
         raise SourceError(
             f"{files.some(list(places))} lie in folders of several data sets or configurations "
             f"({files.some(sorted({'/'.join(place) or '.' for place in places.values()}))}), and would become one. {NAME_THE_FOLDER}"
         )
     return groups
+
+
+def _refuse_unlike(names: list[str], suffixes: tuple[str, ...]) -> None:
+    """Refuse files of one split that are no parts of one table: parts differ by a number that each has, or as shards do."""
+    split = split_of(names[0])
+    become = f"all be the split {split}" if split else "become one table"
+    if len({(_words(name), _stem(name, suffixes)) for name in names}) > 1:
+        raise SourceError(
+            f"{files.some(names)} would {become}, although their names differ by more than a number. {NAME_THE_FOLDER}"
+        )
+    parts: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        plain = SHARD.sub("", without_suffix(PurePosixPath(name).name, suffixes))
+        parts.setdefault(tuple(map(int, re.findall(r"\d+", plain))), []).append(name)
+    if len({len(numbers) for numbers in parts}) > 1:
+        raise SourceError(
+            f"{files.some(names)} would {become}, but one name has a number that another lacks, as a copy or a second download "
+            "has. Take what is not meant out of the folder, number all parts, or name one file in the column id."
+        )
+    for found in parts.values():
+        check_one_set(found)
+
+
+def check_one_set(names: Iterable[str]) -> None:
+    """Refuse several files that are not the shards of one name. Raises SourceError."""
+    if len({_before_shard(name) for name in names}) > 1:
+        raise SourceError(
+            f"{files.some(list(names))} are no parts of one set: parts have a number each, or are shards as 00000-of-00002. Take "
+            "what is not meant out of the folder, or name one file in the column id."
+        )
+
+
+def check_shards(names: Iterable[str]) -> None:
+    """Refuse shards of one name that are of sets of two sizes, one that stands twice or is none of its set, and missing ones."""
+    sets: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if SHARD.search(PurePosixPath(name).name):
+            sets.setdefault(_before_shard(name), []).append(name)
+    for stem, found in sets.items():
+        numbers, totals = zip(
+            *(map(int, SHARD.search(PurePosixPath(name).name).groups()) for name in found), strict=True
+        )
+        total = totals[0]
+        if len(set(totals)) > 1:
+            raise SourceError(
+                f"{files.some(found)} are shards of sets of different sizes, as where data were saved over older ones. {TAKE_OLD_OUT}"
+            )
+        if twice := [name for name, number in zip(found, numbers, strict=True) if numbers.count(number) > 1]:
+            raise SourceError(f"{files.some(twice)} are shards of {total:,} with one number. {TAKE_OLD_OUT}")
+        first = int(total in numbers)  # shards are counted from 0; from 1 where the last is n of n
+        expected = range(first, total + first)
+        if wrong := [name for name, number in zip(found, numbers, strict=True) if number not in expected]:
+            raise SourceError(
+                f"{files.some(wrong)} are more than the {total:,} shards that their names say. {TAKE_OLD_OUT}"
+            )
+        if missing := total - len(found):
+            lacking = next(number for number in expected if number not in numbers)
+            raise SourceError(
+                f"{stem}: {missing:,} of {total:,} shards are missing (the first is number {lacking}). Add them, or name one "
+                "file in the column id, if it is all that is meant."
+            )
+
+
+def _before_shard(name: str) -> str:
+    """A name up to where it says which shard it is; a name that says none as it stands."""
+    path = PurePosixPath(name)
+    shard = SHARD.search(path.name)
+    return str(path.with_name(path.name[: shard.start()] or "-")) if shard else name
 
 
 def _place(name: str) -> tuple[str, ...]:
@@ -89,6 +154,11 @@ def _place(name: str) -> tuple[str, ...]:
             rest = re.sub(r"[\d\W_]+", "", SPLIT.sub("", part)).removeprefix("split")
             return (*folders[:depth], rest) if rest else folders[:depth]
     return folders
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words that name a split in a path, as they stand there: `dev` is another than `val`."""
+    return frozenset(word.lower() for part in PurePosixPath(name).parts for word, _ in SPLIT.findall(part))
 
 
 def _stem(name: str, suffixes: tuple[str, ...]) -> str:

@@ -55,11 +55,11 @@ def listing(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
         names[:] = [
             name
             for name in names
-            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in walked
+            if not name.startswith(files.HIDDEN) and os.path.realpath(os.path.join(folder, name)) not in walked
         ]
         for name in there:
             file = Path(folder, name)
-            if not name.startswith(".") and file.is_file():
+            if not name.startswith(files.HIDDEN) and file.is_file():
                 found.append((file.relative_to(path).as_posix(), _seen(file.stat())))
     return sorted(found)
 
