@@ -308,6 +308,20 @@ def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
         fetch({name: png() for name in names}, "imagefolder")
 
 
+@pytest.mark.parametrize(
+    ("folders", "split"),
+    [
+        (("train", "train_old", "test"), "train"),
+        (("train", "dev", "val"), "validation"),
+        (("train", "test", "test_corrupted"), "test"),
+        (("Train", "train", "test"), "train"),
+    ],
+)
+def test_two_folders_of_images_do_not_become_one_split(fetch, folders, split):
+    with pytest.raises(SourceError, match=f"The folders .* would all be the split {split}"):
+        fetch({f"{folder}/{label}/1.png": png() for folder in folders for label in ("cat", "dog")}, "imagefolder")
+
+
 @pytest.mark.parametrize("content", [b"no image", b"", png(kind="TIFF")[:20]])
 def test_images_that_are_none_are_named_when_they_are_fetched(fetch, content):
     with pytest.raises(SourceError, match=r"mine: the image dog/2\.png cannot be decoded"):

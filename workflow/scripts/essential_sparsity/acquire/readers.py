@@ -145,6 +145,13 @@ def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
             )
         rows.append((name, parts[-1], next(iter(split), splits.ALL)))
     frame = pd.DataFrame(rows, columns=["item", "label", "split"])
+    for split, items in frame["item"].groupby(frame["split"]):
+        places = sorted({PurePosixPath(item).parts[0] for item in items})
+        if split != splits.ALL and len(places) > 1:
+            raise SourceError(
+                f"The folders {files.some(places)} would all be the split {split}. Rename them, take what is not meant out, or name "
+                "another folder in the column id."
+            )
     found = sorted(frame["split"].unique())
     mixed = splits.ALL in found and len(found) > 1
     if mixed or (found == [splits.ALL] and all(splits.splits_in(label) for label in frame["label"].unique())):
