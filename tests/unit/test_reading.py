@@ -75,7 +75,7 @@ def test_every_image_is_its_own(fetch):
 
 
 @pytest.mark.parametrize(
-    "suffixes", [("jpg", "JPG"), ("png", "PNG"), ("png", "tif"), ("gif", "Jpeg"), ("webp", "TIFF")]
+    "suffixes", [("jpg", "JPG"), ("png", "PNG"), ("png", "tif"), ("gif", "Jpeg"), ("webp", "TIFF"), ("png", "avif")]
 )
 def test_suffixes_of_images_in_every_spelling(fetch, suffixes):
     kinds = {"jpg": "JPEG", "jpeg": "JPEG", "tif": "TIFF"}
@@ -320,6 +320,30 @@ def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
 def test_two_folders_of_images_do_not_become_one_split(fetch, folders, split):
     with pytest.raises(SourceError, match=f"The folders .* would all be the split {split}"):
         fetch({f"{folder}/{label}/1.png": png() for folder in folders for label in ("cat", "dog")}, "imagefolder")
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        (("bird/1.heic", "bird/2.jp2"), r"folder bird is read as an image \(\.heic, \.jp2\)"),
+        (("bird/far/1.HEIC",), r"folder bird is read as an image \(\.HEIC\)"),
+        (("bird/1",), r"folder bird is read as an image \(1\)"),
+    ],
+)
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_label_whose_images_are_all_left_out_is_named(fetch, lost, words, split):
+    read = {f"{split}{label}/{i}.png": png() for label in ("cat", "dog") for i in range(2)}
+    beside = {"README.md": "x", f"{split}notes.txt": "x", f"{split}cat/1.heic": "x"}
+    assert set(fetch(read | beside, "imagefolder", "whole")["label"]) == {"cat", "dog"}
+    with pytest.raises(SourceError, match=words.replace("bird", f"{split}bird")):
+        fetch(read | {f"{split}{name}": "x" for name in lost}, "imagefolder")
+
+
+def test_a_split_whose_images_are_all_left_out_is_named(fetch):
+    read = {f"train/{label}/{i}.png": png() for label in ("cat", "dog") for i in range(2)}
+    assert len(fetch(read | {"notes/cat/1.txt": "x"}, "imagefolder", "whole")) == 4
+    with pytest.raises(SourceError, match=r"folder val/cat is read as an image \(\.heic\)"):
+        fetch(read | {"val/cat/1.heic": "x"}, "imagefolder")
 
 
 @pytest.mark.parametrize("content", [b"no image", b"", png(kind="TIFF")[:20]])

@@ -116,7 +116,29 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
                 f"{name} is not read as {format_name} ({reason}), but its name says a split that {files.some(found, 3)} has not. "
                 "Save it in the same form, or take it out of the folder."
             )
+    if format_name == "imagefolder":
+        _refuse_vanished(found, [name for name, reason in left_out.items() if reason.startswith("no ")])
     return found + records, left_out
+
+
+def _refuse_vanished(found: list[str], left_out: list[str]) -> None:
+    """Refuse a folder of a label, or of a split, in which no file is read as an image. Raises SourceError."""
+    labels = {PurePosixPath(name).parent for name in found}
+    depths = {len(label.parts) for label in labels}
+    beside = {label.parent for label in labels}
+    lost: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for name in map(PurePosixPath, left_out):
+        folders = {PurePosixPath(*name.parts[:depth]) for depth in depths if 0 < depth < len(name.parts)}
+        if not folders & labels:
+            for folder in folders:
+                if folder.parent in beside or splits.splits_in(folder.parts[0]):
+                    lost.setdefault(folder, []).append(name)
+    for folder, names in lost.items():
+        suffixes = files.some(sorted({name.suffix or name.name for name in names}))
+        raise SourceError(
+            f"No file of the folder {folder} is read as an image ({suffixes}), so its label would be missing. Save them as PNG or JPEG, "
+            "or take the folder out."
+        )
 
 
 def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFrame:

@@ -331,6 +331,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
         ".ppm",
         ".pgm",
         ".pbm",
+        ".avif",
     ),
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
