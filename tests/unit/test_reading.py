@@ -13,6 +13,7 @@ from PIL import Image
 
 from essential_sparsity.acquire import formats, splits
 from essential_sparsity.acquire.sources import SourceError
+from essential_sparsity.tasks import _labels
 
 
 @pytest.fixture
@@ -276,6 +277,33 @@ def test_a_column_of_splits_is_read_as_names_of_files_are(fetch, words):
     assert "split" not in fetch({"f.csv": f"text,split\na,{words[0]}\nb,{words[0]}\n"}, "csv")
     with pytest.raises(SourceError, match="1 rows have no value in the column split"):
         fetch({"f.csv": f"text,split\na,{words[0]}\nb,\n"}, "csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "words"),
+    [
+        (
+            ("train", "test"),
+            ("train", "train"),
+            r"test\.csv: its name says the split test, but its column split holds 'train'",
+        ),
+        (("train", "test"), ("test", "train"), r"test\.csv: .*holds 'train'"),
+        (("train", "dev"), ("1", "2"), r"dev\.csv: its name says the split validation, but its column split holds '2'"),
+        (("train", "test"), ("train", "validation"), r"test\.csv: .*holds 'validation'"),
+        (("train", "test"), ("train", ""), r"test\.csv: .*holds ''"),
+        (("train",), ("dev",), r"train\.csv: .*holds 'dev'"),
+    ],
+)
+def test_a_column_of_splits_that_contradicts_the_names_of_files_is_refused(fetch, names, cells, words):
+    tables = {f"{name}.csv": f"text,split\na,{cell}\n" for name, cell in zip(names, cells, strict=True)}
+    with pytest.raises(SourceError, match=words):
+        fetch(tables, "csv")
+
+
+@pytest.mark.parametrize("cells", [("train", "validation"), ("Training", " Dev ")])
+def test_a_column_of_splits_that_agrees_with_the_names_of_files_is_read(fetch, cells):
+    tables = {f"{name}.csv": f"text,split\n{name},{cell}\n" for name, cell in zip(("train", "val"), cells, strict=True)}
+    assert by_split(fetch(tables, "csv")) == {"train": ["train"], "validation": ["val"]}
 
 
 @pytest.mark.parametrize(
@@ -544,3 +572,43 @@ def test_the_order_of_classes_holds_in_every_container(fetch, tmp_path, order, c
     assert len(frame) == len(order) + 1
     assert list(frame["label"].cat.categories) == order
     assert frame["label"].tolist() == frame["text"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "order"),
+    [
+        (["neg", "pos"], ["neg", "pos"], ["neg", "pos"]),
+        (["c", "b", "a"], ["b"], ["c", "b", "a"]),
+        (["a", "c"], ["b", "c"], ["a", "b", "c"]),
+        (["neg", "pos"], ["pos", "neg"], None),
+        (["a", "b", "c"], ["c", "a"], None),
+    ],
+)
+def test_classes_stand_in_one_order_in_all_files(fetch, train, test, order):
+    tables = {
+        f"{name}.parquet": pd.DataFrame({"text": labels, "label": pd.Categorical(labels, labels)})
+        for name, labels in (("train", train), ("test", test))
+    }
+    if order:
+        assert sorted(fetch(tables, "parquet")["label"].cat.categories) == sorted(order)
+        found = fetch(tables, "parquet")["label"].cat.categories
+        assert [label for label in found if label in train] == train
+        assert [label for label in found if label in test] == test
+    else:
+        with pytest.raises(SourceError, match="The classes of the column 'label' stand in another order in"):
+            fetch(tables, "parquet")
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        (("10", "9", "2"), ["2", "9", "10"]),
+        (("b", "10", "9"), ["10", "9", "b"]),
+        (("-1", "1", "01"), ["-1", "01", "1"]),
+    ],
+)
+def test_labels_of_folders_are_in_the_order_of_those_of_a_table(fetch, labels, order):
+    found = fetch({f"{label}/1.png": png() for label in labels}, "imagefolder")["label"]
+    assert list(found.cat.categories) == order
+    table = pd.DataFrame({"item": labels, "label": labels})
+    assert _labels.labelled(table, {"task": "t", "dataset": "d"})[1] == order

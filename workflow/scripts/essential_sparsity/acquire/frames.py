@@ -1,7 +1,12 @@
 """Frames of several files or splits as one: columns of one kind each, the order of categories kept."""
 
+import re
+from collections.abc import Collection
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+
 import pandas as pd
-from pandas.api.types import is_numeric_dtype, union_categoricals
+from pandas.api.types import is_numeric_dtype
 
 from essential_sparsity.acquire.archives import SourceError
 
@@ -16,7 +21,8 @@ def joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames by the name of their split or file, one after the other. Raises SourceError for a column of two kinds."""
+    """Frames by the name of their split or file, one after the other. Raises SourceError for a column of two kinds, and for
+    categories in two orders."""
     for column in dict.fromkeys(column for frame in frames.values() for column in frame):
         kinds = {name: _kind(frame[column]) for name, frame in frames.items() if column in frame}
         found = sorted({kind for kind in kinds.values() if kind})
@@ -24,13 +30,40 @@ def concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
             told = ", ".join(f"{kind} in {next(name for name in kinds if kinds[name] == kind)}" for kind in found)
             raise SourceError(f"The column {column!r} holds {told}. Write it the same way in all files.")
         if found == [CATEGORIES]:
-            parts = [frame[column] for frame in frames.values() if column in frame and _kind(frame[column])]
-            known = union_categoricals(parts, ignore_order=True).categories
+            known = _in_one_order(
+                column, {name: list(frames[name][column].cat.categories) for name in kinds if kinds[name]}
+            )
             frames = {
                 name: frame.assign(**{column: pd.Categorical(frame[column], known)}) if column in frame else frame
                 for name, frame in frames.items()
             }
     return pd.concat(list(frames.values()), ignore_index=True)
+
+
+def _in_one_order(column: str, parts: dict[str, list]) -> list:
+    """The categories of several frames, by their names, in an order that is that of each. Raises SourceError for two orders."""
+    lists = list({tuple(part): list(part) for part in parts.values()}.values())
+    if len(lists) == 1:
+        return lists[0]
+    sorter = TopologicalSorter({category: () for part in lists for category in part})
+    for part in lists:
+        for before, after in pairwise(part):
+            sorter.add(after, before)
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        raise SourceError(
+            f"The classes of the column {column!r} stand in another order in {', '.join(parts)} "
+            f"({'; '.join(', '.join(map(str, part[:5])) for part in lists[:3])}), and their order is that of the labels. Give them one order in all files, "
+            "or write the column as texts."
+        ) from error
+
+
+def ordered(labels: Collection) -> list:
+    """Sorted; texts that are all whole numbers by their value. Raises TypeError for labels of several kinds."""
+    if all(isinstance(label, str) and re.fullmatch(r"-?\d+", label) for label in labels):
+        return sorted(labels, key=lambda label: (int(label), label))
+    return sorted(labels)
 
 
 def _kind(column: pd.Series) -> str | None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from essential_sparsity import files
 from essential_sparsity.acquire import greys, splits, texts
 from essential_sparsity.acquire.archives import SourceError, bomb, most_bytes
-from essential_sparsity.acquire.frames import concatenated, joined
+from essential_sparsity.acquire.frames import concatenated, joined, ordered
 from essential_sparsity.acquire.refusal import reading
 
 Reader = Callable[[Path, list[str]], pd.DataFrame]
@@ -91,6 +91,8 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
         parts = {name: read(folder / name) for name in found}
         if empty := [name for name, part in parts.items() if part.empty]:
             raise SourceError(f"{empty[0]} has no rows. Take it out of the folder, or fill it.")
+        for name, part in parts.items():
+            _check_own_split(part, name, split)
         first, *others = parts
         for name in others:
             if set(parts[name]) != set(parts[first]):
@@ -101,6 +103,18 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
                 )
         frames[split] = concatenated(parts)
     return joined(frames)
+
+
+def _check_own_split(part: pd.DataFrame, name: str, split: str) -> None:
+    """Refuse a column `split` that says another split than the name of its file. Raises SourceError."""
+    if split == splits.ALL or "split" not in part:
+        return
+    known = part["split"].astype(str).map(lambda value: splits.SPLIT_OF.get(value.strip().lower(), value.strip()))
+    if other := sorted(set(part["split"][known != split].astype(str))):
+        raise SourceError(
+            f"{name}: its name says the split {split}, but its column split holds {files.some([repr(value) for value in other], 3)}. "
+            "Rename the file, or the column, or correct it."
+        )
 
 
 def saved(folder: Path, names: list[str]) -> pd.DataFrame:
@@ -161,7 +175,7 @@ def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
             "folder in the column id."
         )
     frame["image"] = [(folder / name).read_bytes() for name in frame["item"]]
-    labels = sorted(frame["label"].unique())
+    labels = ordered(frame["label"].unique())
     frame = frame.assign(label=pd.Categorical(frame["label"], labels))[["item", "image", "label", "split"]]
     return frame.drop(columns="split") if len(found) == 1 else frame
 

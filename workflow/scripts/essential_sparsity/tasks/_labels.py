@@ -1,6 +1,5 @@
 """Labels of classification tasks: which there are, new heads and probes for them, and metrics; shared by its kinds."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import files, tasks
+from essential_sparsity.acquire.frames import ordered
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.tasks import Outcome, Prepared, TaskError
 
@@ -74,12 +74,8 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
 
 
 def _ordered(labels: set, place: str) -> list:
-    """Sorted; texts that are whole numbers by their value."""
-    texts = all(isinstance(label, str) for label in labels)
-    if texts and all(re.fullmatch(r"-?\d+", label) for label in labels):
-        return sorted(labels, key=lambda label: (int(label), label))
     try:
-        return sorted(labels)
+        return ordered(labels)
     except TypeError as error:
         shown = files.some([repr(label) for label in sorted(labels, key=repr)])
         raise TaskError(
