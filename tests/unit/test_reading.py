@@ -612,3 +612,43 @@ def test_labels_of_folders_are_in_the_order_of_those_of_a_table(fetch, labels, o
     assert list(found.cat.categories) == order
     table = pd.DataFrame({"item": labels, "label": labels})
     assert _labels.labelled(table, {"task": "t", "dataset": "d"})[1] == order
+
+
+# ---- a value is no single one
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("label", [[0, 2], [1, 2]], "item i: the column 'label' holds a list; expected one text or number"),
+        ("label", [{"name": "a"}, {"name": "b"}], "item i: the column 'label' holds a mapping"),
+        ("label", [b"a", b"b"], "item i: the column 'label' holds bytes"),
+        ("label", pa.array([b"a", b"b"]).dictionary_encode(), "item i: the column 'label' holds bytes"),
+        ("text", [b"good", b"bad"], "item i: the column 'text' holds bytes"),
+        ("text", [None, ["good", "film"]], "item j: the column 'text' holds a list"),
+        ("split", [["train"], ["test"]], "item i: the column 'split' holds a list"),
+        (
+            "image",
+            [[[0, 255]], [[1, 2]]],
+            "item i: the column 'image' holds a list; expected the bytes of an image file",
+        ),
+        ("image", [[{"bytes": b"x", "path": None}]] * 2, "item i: the column 'image' holds a list"),
+        ("image", [{"pixels": b"x"}] * 2, "item i: the column 'image' holds a mapping"),
+        ("image", ["pics/1.png", "pics/2.png"], "item i: the column 'image' holds 'pics/1.png'.*imagefolder"),
+        ("image", [1, 2], "item i: the column 'image' holds int"),
+    ],
+)
+def test_a_value_that_is_no_single_one_is_told_by_column_and_item(fetch, tmp_path, column, values, words):
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"item": ["i", "j"], "idle": ["x", "y"], column: values}), tmp_path / "data/x.parquet")
+    with pytest.raises(SourceError, match=f"mine: {words}"):
+        fetch({}, "parquet")
+    assert set(fetch({}, "parquet", columns=f"unread={column}")) == {"item", "idle", "unread"}
+
+
+@pytest.mark.parametrize("column", ["image", "context", "question"])
+@pytest.mark.parametrize("values", [["http://a", "http://b"], [["a", "b"], ["c"]], [{"a": 1}, {"a": 2}]])
+def test_what_no_task_reads_beside_a_text_is_kept_as_it_is(fetch, tmp_path, column, values):
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"text": ["x", "y"], column: values}), tmp_path / "data/x.parquet")
+    assert len(fetch({}, "parquet")[column]) == 2

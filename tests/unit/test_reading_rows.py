@@ -62,6 +62,21 @@ def test_what_is_missing_stays_missing(tmp_path):
         image_classification.Images(["b"], found["image"][1:], [0], 8, [0] * 3, [1] * 3)[0]
 
 
+def test_bytes_that_are_no_picture_are_told_as_bytes(tmp_path):
+    pq.write_table(pa.table({"item": ["a", "b"], "Answer": [b"x", b"y"]}), tmp_path / "data.parquet")
+    assert repr(reading.read(tmp_path / "data.parquet")["Answer"].tolist()) == "[bytes, bytes]"
+
+
+@pytest.mark.parametrize("image", ["pics/1.png", [[0, 255]], np.zeros((2, 2)), {"bytes": b"x"}])
+def test_an_image_that_is_no_file_is_told_by_its_item(vit, image):
+    data = tiny.images(60)
+    data["image"] = [image] * len(data)
+    with pytest.raises(
+        tasks.TaskError, match=r"The image i\d+ is .* \(column image\); expected the bytes of an image file"
+    ):
+        image_classification.prepare(vit, data, SETTINGS, 0)
+
+
 def test_row_groups_without_a_wanted_row_are_not_read(stored, monkeypatch):
     read, iter_batches = [], pq.ParquetFile.iter_batches
 

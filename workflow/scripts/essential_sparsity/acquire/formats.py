@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
+PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
+BESIDE_TEXT = ("image", "question", "context")
 DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".xlsx", ".zip"}))
 
 
@@ -50,6 +53,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         frame = readers.READERS[name](folder, names)
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     frame = renamed(frame, settings.get("columns"), dataset)
+    check_plain(frame, dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
         frame = named_splits(frame, dataset)
     frame = tidy(frame, dataset)
@@ -163,6 +167,36 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
     giving_way = {name for new in pairs for name in (new, *instead.get(new, ()))} - set(pairs.values())
     frame = frame.drop(columns=[name for name in frame if name in giving_way])
     return frame.rename(columns={old: new for new, old in pairs.items()})
+
+
+def check_plain(frame: pd.DataFrame, dataset: str) -> None:
+    """Refuse lists, mappings and bytes where one text or number is meant, and images that are no bytes. Raises SourceError.
+
+    Beside a text, an image, a question and a context are what no task reads: addresses of images, lists of passages.
+    """
+    unread = BESIDE_TEXT if {"text", "text_a"} & set(frame) else ()
+    for column in (name for name in PLAIN if name in frame and name not in unread):
+        if column != "image" and not isinstance(frame[column].dtype, pd.CategoricalDtype | np.dtypes.ObjectDType):
+            continue
+        for row, value in enumerate(frame[column].astype(object)):
+            one = pd.api.types.is_scalar(value)
+            if not (one and (pd.isna(value) or isinstance(value, bytes) == (column == "image"))):
+                raise SourceError(_not_plain(frame, dataset, column, row))
+
+
+def _not_plain(frame: pd.DataFrame, dataset: str, column: str, row: int) -> str:
+    value, item = frame[column].iloc[row], frame["item"].iloc[row] if "item" in frame else f"{row:07d}"
+    words = {bytes: "bytes", str: repr(str(value)[:40]), dict: "a mapping", list: "a list", np.ndarray: "a list"}
+    if column == "image":
+        expected = (
+            "the bytes of an image file, as PNG. Store them so, or use the format imagefolder for files of images"
+        )
+    else:
+        expected = "one text or number. Write it so"
+    return (
+        f"{dataset}: item {item}: the column {column!r} holds {words.get(type(value), type(value).__name__)}; expected {expected}; "
+        f"what no task reads can be renamed in the column columns (unread={column})."
+    )
 
 
 def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -77,6 +77,16 @@ class Images(torch.utils.data.Dataset):
         return {"pixel_values": pixels, "labels": self.targets[index]}
 
 
+def check_images(rows: pd.DataFrame) -> None:
+    """Refuse what is no bytes of an image file, by item: a path, a list of pixels. Raises TaskError."""
+    for item, value in zip(rows["item"], rows["image"], strict=True):
+        if not isinstance(value, bytes) and not (pd.api.types.is_scalar(value) and pd.isna(value)):
+            raise TaskError(
+                f"The image {item} is {f'the text {value[:40]!r}' if isinstance(value, str) else f'a {type(value).__name__}'} (column "
+                "image); expected the bytes of an image file, as PNG. Store them so, or use the format imagefolder."
+            )
+
+
 def decode(encoded: bytes | None, size: int, item: str = "of the data set") -> torch.Tensor:
     """(3, size, size) float32 in 0..1 of an image, as `pixels` shows it."""
     return pixels(encoded, size, item).float().div_(255)
@@ -102,6 +112,8 @@ def prepare(
     data, labels = _labels.labelled(data, settings)
     _labels.check_positive(settings, labels)
     train, evaluation = reading.loaded(*tasks.split(data, settings, seed))
+    for rows in (train, evaluation):
+        check_images(rows)
     _labels.check_drawn(train, evaluation, labels, settings, "image")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     size = image_size(config, settings)

@@ -23,6 +23,9 @@ class Stored:
     path: Path
     row: int
 
+    def __repr__(self) -> str:
+        return "bytes"  # as messages show it
+
 
 def read(path: Path) -> pd.DataFrame:
     """The frame of a Parquet file, in which columns of bytes hold a `Stored` per row; `loaded` reads those of some rows."""
