@@ -909,6 +909,19 @@ def test_amounts_of_data():
     assert series.amount("100 % of the data") > series.amount("50 % of the data")
     assert series.amount("1B words") == 10 * series.amount("100M words") == 1e9
     assert math.isnan(series.amount("supervised"))
+    read = {
+        "1,000 images": 1e3,
+        "1 500 images": 1.5e3,
+        "1.5 million": 1.5e6,
+        "2 billion": 2e9,
+        "100 K": 1e5,
+        "900k": 9e5,
+        "2e6": 2e6,
+    }
+    assert {group: series.amount(group) for group in read} == read
+    assert series.amount("1,000 images") > series.amount("500 images")
+    for unclear in ("0,5 %", "1.000.000 images", "1,50 images"):
+        assert math.isnan(series.amount(unclear)), unclear
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,16 @@ def test_the_legend_holds_the_essential_sparsity_and_the_tolerance():
     assert perplexity[1:] == ["dense: 16.2", "tolerance: 1 %"]
 
 
+def test_no_number_is_printed_outside_of_its_levels():
+    """Levels of half a per cent, as refined grids have them, stand as they are."""
+    runs = runs_of({"dense": {0.0: 0.9}, "global": {0.45: 0.9, 0.475: 0.8905, 0.5: 0.85, 0.6: 0.7}})
+    line = summary.knee_lines(knees.table(runs)[0])[1]
+    assert "47.5–50 %" in line
+    assert legend(draw(runs))[0] == "global — 47.5 % [47.5–50]"
+    assert [summary.level(s) for s in (0.5, 0.475, 0.123, 0.0)] == ["50", "47.5", "12.3", "0"]
+    assert summary.interval(0.475, None) == "≥ 47.5 %"
+
+
 def with_intervals(runs, seeds=1):
     table = knees.table(runs)[0]
     there = table["essential_sparsity"].notna()

@@ -172,15 +172,15 @@ def draw_line(
         known = not summary.coarse(knee)
         if known:
             axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
-        text += " — below 1 %" if known and s < 1 else f" — {summary.essential(knee, 0)}"
+        text += " — below 1 %" if known and s < 1 else f" — {summary.essential(knee, short=True)}"
         if pd.notna(low_end := knee["essential_sparsity_low"]):
             open_end = pd.isna(knee["essential_sparsity_high"])
             high_end = points["sparsity"].max() if open_end else knee["essential_sparsity_high"]
-            ends = np.array([100 * low_end, 100 * high_end])
-            axes.plot(ends, [height] * 2, linewidth=1.6, zorder=4, **foot)
-            text += f" (≥ {ends[0]:.0f})" if open_end else f" ({ends[0]:.0f}–{ends[1]:.0f})"
+            axes.plot([100 * low_end, 100 * high_end], [height] * 2, linewidth=1.6, zorder=4, **foot)
+            least, most = map(summary.level, (low_end, high_end))
+            text += f" (≥ {least})" if open_end else f" ({least}–{most})"
         elif known:
-            text += f" [{bracket[0]:.0f}–{bracket[1]:.0f}]"
+            text += f" [{'–'.join(map(summary.level, bracket / 100))}]"
         if known:
             at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
             look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1}
@@ -188,7 +188,7 @@ def draw_line(
     elif knee is not None:
         text += f" — {str(knee['reason']).partition(':')[0]}"
         low_end = knee["essential_sparsity_low"]
-        text += f" (≥ {100 * low_end:.0f})" if pd.notna(low_end) and low_end > 0 else ""
+        text += f" (≥ {summary.level(low_end)})" if pd.notna(low_end) and low_end > 0 else ""
     return Line2D([], [], color=colour, marker=marker, label=text, **edge)
 
 

@@ -46,11 +46,15 @@ def coarse(knee: Mapping[str, Any]) -> bool:
     return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
 
 
-def essential(knee: Mapping[str, Any], decimals: int = 1) -> str:
-    """The essential sparsity in per cent: `52.1 %`; the levels that hold it, `25–50 %`, where they are `coarse`; a dash."""
+def essential(knee: Mapping[str, Any], short: bool = False) -> str:
+    """The essential sparsity in per cent: `52.1 %`; the levels that hold it, `25–50 %`, where they are `coarse`; a dash.
+
+    `short`: without decimals where the levels that hold it have none.
+    """
     if pd.notna(knee["essential_sparsity"]) and coarse(knee):
         return interval(knee["bracket_low"], knee["bracket_high"])
-    return _percent(knee["essential_sparsity"], decimals)
+    whole = all("." not in level(knee[name]) for name in ("bracket_low", "bracket_high") if pd.notna(knee[name]))
+    return _percent(knee["essential_sparsity"], 0 if short and whole else 1)
 
 
 def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: Path) -> list[str]:
@@ -83,10 +87,15 @@ def reference_lines(references: pd.DataFrame, table: Path) -> list[str]:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """`61–75 %`; `≥ 61 %` where the upper end lies beyond the levels; a dash for none."""
+    """`61–75 %`, `47.5–50 %`; `≥ 61 %` where the upper end lies beyond the levels; a dash for none."""
     if pd.isna(low):
         return "–"
-    return f"≥ {100 * low:.0f} %" if pd.isna(high) else f"{100 * low:.0f}–{100 * high:.0f} %"
+    return f"≥ {level(low)} %" if pd.isna(high) else f"{level(low)}–{level(high)} %"
+
+
+def level(sparsity: float) -> str:
+    """A level in per cent, as exactly as the paths of runs name it: `50`, `47.5`."""
+    return f"{100 * sparsity:.1f}".removesuffix(".0")
 
 
 def cost_lines(costs: pd.DataFrame) -> list[str]:

@@ -14,9 +14,11 @@ from essential_sparsity.study.tsv import read_table, read_tables
 
 RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kMB]?)\b")
+AMOUNT = re.compile(  # thousands may be parted; a number that goes on otherwise is none
+    r"(\d{1,3}(?:[,_ \u00a0\u202f]\d{3})+|\d+)(\.\d+)?(e\d+)?(?:[ \u00a0\u202f]?(k|K|M|B|thousand|million|billion))?(?![\w.,])"
+)
 NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)")
-FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "K": 1e3, "thousand": 1e3, "million": 1e6, "billion": 1e9}
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,13 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
 
 
 def amount(group: str) -> float:
-    """How much data the name of a group says (`100 % of the data`, `1B words`); NaN where it begins with no number."""
-    match = AMOUNT.match(group)
-    return float(match[1]) * FACTORS[match[2]] if match else float("nan")
+    """How much data the name of a group says (`100 % of the data`, `1B words`, `1,500 images`); NaN where it begins with no number, or
+    with one that could be read in two ways (`0,5 %`).
+    """
+    if (match := AMOUNT.match(group)) is None:
+        return float("nan")
+    whole, part, power, unit = match.groups(default="")
+    return float(re.sub(r"\D", "", whole) + part + power) * FACTORS[unit]
 
 
 def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict]) -> None:
