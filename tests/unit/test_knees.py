@@ -633,3 +633,19 @@ def test_comparisons_fit_their_schema(tmp_path):
     tables.write(comparisons.table(knees.table(runs)[1], ["pattern", "model"]), "comparisons", tmp_path / "a.parquet")
     assert tables.read(tmp_path / "a.parquet", "comparisons")["low"].isna().all()
     tables.write(comparisons.table(knees.table(runs)[1], []), "comparisons", tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize(
+    ("choices", "level", "guesses"), [(4, 0.22, True), (4, 0.5, False), (2, 0.47, True), (2, 0.62, False)]
+)
+def test_without_accuracy_above_chance_the_right_answers_of_the_items_say_what_guessing_gives(choices, level, guesses):
+    """As of suites of lm-eval, and of tasks whose metrics leave it out; it would "not drop" at any sparsity."""
+    runs, read = items_of(("global", [level] * 8, "m"), n=2000)
+
+    def answered(chosen):
+        return read(chosen).assign(target=lambda frame: frame["item"].astype(int) % choices)
+
+    rows = knees.table(runs, answered, replicates=50)[0]
+    told = (rows["reason"].iloc[0] or "").startswith("the dense model guesses: above chance its accuracy is ")
+    assert told is guesses
+    assert rows["essential_sparsity_low"].isna().all() if guesses else rows["essential_sparsity_low"].notna().all()

@@ -137,6 +137,17 @@ def test_a_suite_is_scored_as_by_hand(gpt, data):
     )
 
 
+def test_the_right_choice_of_an_item_is_its_target(gpt, data):
+    (_, outcome), *_ = evaluation.evaluate(gpt, data, SETTINGS, "dense", [0.0], 0)
+    asked = {
+        f"{row['config']}-{index:06d}": json.loads(row["document"])["answer"]
+        for _, part in data[data["split"] == "test"].groupby("config")
+        for index, row in enumerate(part.to_dict("records"))
+    }
+    found = dict(zip(outcome.items["item"], outcome.items["target"], strict=True))
+    assert found == asked
+
+
 def test_a_suite_has_the_scores_that_lm_eval_reports(gpt, data):
     """Its own call, with the shots told: 0 in a definition would otherwise stay 0."""
     from lm_eval.evaluator import simple_evaluate

@@ -13,8 +13,9 @@ from scipy.stats import norm
 
 from essential_sparsity import errors
 from essential_sparsity.curves import bootstrap, readings, shapes
+from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.curves.intervals import ALPHA, interval, or_none
-from essential_sparsity.curves.metrics import METRICS, headline
+from essential_sparsity.curves.metrics import ABOVE_CHANCE, METRICS, Metric, headline
 from essential_sparsity.curves.quality import with_quality
 from essential_sparsity.curves.readings import MIN_LEVELS
 from essential_sparsity.curves.single import Curve, curve_of, read_headline, resample
@@ -84,6 +85,9 @@ def table(
                 paired = known[known["seed"].isin(known.loc[known["pattern"] == "dense", "seed"])]
                 curve = curve_of(key, paired, epsilon.get(task) if first else None)
                 curve.guessing = _guessing(dense, name)
+                if items is not None and _chance_in_items(dense, name):
+                    evaluated = items(both) if evaluated is None else evaluated
+                    curve.guessing = _guessing_by_items(dense, METRICS[name], evaluated)
                 if items is not None and _readable(curve) is None:
                     evaluated = items(both) if evaluated is None else evaluated
                     resample(curve, paired, evaluated, replicates)
@@ -126,6 +130,22 @@ def _guessing(dense: pd.DataFrame, metric: str) -> str | None:
     if found.empty or found.mean() > METRICS[name].epsilon:
         return None
     return f"its {name} is {found.mean():.3f}, and 0 is chance"
+
+
+def _chance_in_items(dense: pd.DataFrame, metric: str) -> bool:
+    """Whether only the items can say what guessing gives: of an accuracy without the one above chance beside it."""
+    above = METRICS[metric].above_chance if metric in METRICS else None
+    return above == ABOVE_CHANCE and not dense.loc[dense["metric"] == above, "value"].notna().any()
+
+
+def _guessing_by_items(dense: pd.DataFrame, metric: Metric, items: pd.DataFrame) -> str | None:
+    """As `_guessing`, by the right answers of the dense runs' items, which are indices."""
+    own = items[(items["pattern"] == "dense") & (metric.group is None or items["group"] == metric.group)]
+    right = own["target"].dropna()
+    if right.empty or (chance := chance_level(right)) == 1:
+        return None
+    above = (dense.loc[dense["metric"] == metric.name, "value"].mean() - chance) / (1 - chance)
+    return f"above chance its accuracy is {above:.3f}" if above <= METRICS[ABOVE_CHANCE].epsilon else None
 
 
 def _missing(of_curve: pd.DataFrame, reason: str | None) -> dict:

@@ -49,6 +49,7 @@ class Metric:
         return math.exp(min(scaled, LARGEST)) if self.scale == "log" else scaled
 
 
+ABOVE_CHANCE = "chance_corrected_accuracy"
 METRICS = {  # in the order of `headline`
     metric.name: metric
     for metric in (
@@ -60,24 +61,43 @@ METRICS = {  # in the order of `headline`
             item_column="prediction",
             above_chance="matthews",
         ),
-        Metric("accuracy", "Accuracy", higher_is_better=True, above_chance="chance_corrected_accuracy"),
+        Metric("accuracy", "Accuracy", higher_is_better=True, above_chance=ABOVE_CHANCE),
         Metric(
-            "chance_corrected_accuracy",
+            ABOVE_CHANCE,
             "Accuracy above chance",
             higher_is_better=True,
             from_items="mean above chance",
-            above_chance="chance_corrected_accuracy",
+            above_chance=ABOVE_CHANCE,
         ),
         Metric(
             "normalised_accuracy",
             "Accuracy by likelihood per length",
             higher_is_better=True,
             item_column="second_score",
+            above_chance=ABOVE_CHANCE,
         ),
-        Metric("accuracy_stem", "Accuracy, STEM", higher_is_better=True, group="stem"),
-        Metric("accuracy_humanities", "Accuracy, humanities", higher_is_better=True, group="humanities"),
-        Metric("accuracy_social_sciences", "Accuracy, social sciences", higher_is_better=True, group="social_sciences"),
-        Metric("accuracy_other", "Accuracy, other subjects", higher_is_better=True, group="other"),
+        Metric("accuracy_stem", "Accuracy, STEM", higher_is_better=True, above_chance=ABOVE_CHANCE, group="stem"),
+        Metric(
+            "accuracy_humanities",
+            "Accuracy, humanities",
+            higher_is_better=True,
+            above_chance=ABOVE_CHANCE,
+            group="humanities",
+        ),
+        Metric(
+            "accuracy_social_sciences",
+            "Accuracy, social sciences",
+            higher_is_better=True,
+            above_chance=ABOVE_CHANCE,
+            group="social_sciences",
+        ),
+        Metric(
+            "accuracy_other",
+            "Accuracy, other subjects",
+            higher_is_better=True,
+            above_chance=ABOVE_CHANCE,
+            group="other",
+        ),
         Metric("f1", "F1", higher_is_better=True, from_items="binary f1", item_column="prediction"),
         Metric("answer_accuracy", "Accuracy of answers", higher_is_better=True),
         Metric("token_f1", "F1 of answers", higher_is_better=True),

@@ -13,6 +13,7 @@ answers of the dense one.
 import contextlib
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,7 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_documents(built: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse, by name, documents that lm-eval would score as wrong, or show as an example, whatever a model answers."""
     for task in built["tasks"].values():
-        if task.OUTPUT_TYPE != "multiple_choice" or callable(task.config.process_results):
+        if not _chosen(task):
             continue
         for index, document in task.doc_iterator(limit=settings.get("n_eval")):
             if wrong := _wrong(task, document):
@@ -142,6 +143,21 @@ def _wrong(task: Any, document: Mapping[str, Any]) -> str | None:
         f"the answer is {answer!r:.60}; expected is the place of one of its {len(choices)} choices, counted from 0, or its text. "
         "Correct it, or evaluate documents whose answers are published"
     )
+
+
+def answer_of(task: Any, document: Mapping[str, Any]) -> float:
+    """The place of the right choice among those of a document, the first of several; NaN where there are no choices."""
+    if not _chosen(task):
+        return math.nan
+    choices = task.doc_to_choice(document)
+    answer = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    first = answer[0] if isinstance(answer, list) else answer
+    return float(choices.index(first) if first in choices else first)
+
+
+def _chosen(task: Any) -> bool:
+    """Whether a task has choices of which one is right, scored as lm-eval does."""
+    return task.OUTPUT_TYPE == "multiple_choice" and not callable(task.config.process_results)
 
 
 def _place(answer: Any, choices: Sequence[str]) -> bool:
@@ -226,7 +242,11 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Scores of every item; one for which a broken model gives no likelihoods counts as wrong."""
-    samples, grouped = evaluated(model, prepared, settings), prepared.reference[-1]
+    samples, built, grouped = (
+        evaluated(model, prepared, settings),
+        prepared.reference[0]["tasks"],
+        prepared.reference[-1],
+    )
     frames, answered = [], []
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
@@ -237,7 +257,8 @@ def run(
             for column, metric in SCORES.items()
         }
         names = [f"{name}-{row['doc_id']:06d}" for row in first]
-        frames.append(tasks.items_frame(names, **scores, group=grouped.get(name)))
+        right = [answer_of(built[name], row["doc"]) for row in first]
+        frames.append(tasks.items_frame(names, **scores, target=right, group=grouped.get(name)))
     items = pd.concat(frames, ignore_index=True)
     metrics = {"accuracy": float(items["score"].mean())}
     if items["second_score"].notna().all():
