@@ -347,6 +347,29 @@ def test_questions_that_leave_no_room_or_have_no_answer_are_refused(bert):
         question_answering.prepare(bert, data, small("squad", n_eval=11, n_train=1, eval_split=None), 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("", 0, "the answer is '', no text"),
+        (" ", 0, "the answer is ' ', no text"),
+        (None, 0, "the answer is None, no text"),
+        *(
+            ("slow", place, "the answer 'slow' stands at .*; expected is its place")
+            for place in (-1, 25.9, None, float("nan"), "x")
+        ),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "evaluation"])
+def test_answers_that_are_none_are_refused_by_item(bert, part, text, place, message):
+    data = squad_frame()
+    settings = small("squad", n_eval=6, n_train=4, eval_split=None)
+    row = tasks.split(data, settings, 0)[part == "evaluation"].index[0]
+    unfit = {"text": [text], "answer_start": [place]}
+    data["answers"] = [unfit if index == row else answer for index, answer in data["answers"].items()]
+    with pytest.raises(tasks.TaskError, match=rf"item '{data['item'][row]}': {message}"):
+        question_answering.prepare(bert, data, settings, 0)
+
+
 def test_wikitext_is_the_test_text_joined_by_blank_lines(tmp_path):
     lines = {split: ["", sentence(9), "", sentence(20), sentence(7)] for split in ("train", "validation", "test")}
     for split, texts in lines.items():

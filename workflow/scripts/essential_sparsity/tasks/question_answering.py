@@ -10,6 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def prepare(
 
 
 def check_answers(rows: pd.DataFrame, settings: Mapping[str, Any], placed: bool) -> None:
-    """Refuse rows whose answers have another shape than SQuAD's, none, or (`placed`) stand elsewhere than the row says."""
+    """Refuse rows whose answers have another shape than SQuAD's, none, an empty one or no place, or (`placed`) stand elsewhere than the row says."""
     for item, context, answers in zip(rows["item"], rows["context"], rows["answers"], strict=True):
         place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}, item {item!r}: "
         if not isinstance(answers, Mapping) or not all(
@@ -109,10 +110,19 @@ def check_answers(rows: pd.DataFrame, settings: Mapping[str, Any], placed: bool)
                 "questions that have no answer, is another task: leave those out."
             )
         for text, start in zip(texts, starts, strict=True):
-            there = context[int(start) : int(start) + len(str(text))]
-            if placed and there != str(text):
+            if not isinstance(text, str) or not text.strip():
                 raise TaskError(
-                    f"{place}the answer {str(text)[:40]!r} is not where the row says: at character {start} of the context stands "
+                    f"{place}the answer is {text!r}, no text. A question without an answer is of SQuAD v2.0, another task: leave it out."
+                )
+            if not isinstance(start, Real) or not float(start).is_integer() or start < 0:
+                raise TaskError(
+                    f"{place}the answer {text[:40]!r} stands at {start!r}; expected is its place in the context, a whole number of "
+                    "characters from 0. Correct answer_start."
+                )
+            there = context[int(start) : int(start) + len(text)]
+            if placed and there != text:
+                raise TaskError(
+                    f"{place}the answer {text[:40]!r} is not where the row says: at character {start} of the context stands "
                     f"{there[:40]!r}. Places count characters from 0."
                 )
 
