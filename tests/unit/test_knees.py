@@ -526,6 +526,23 @@ def test_items_count_by_their_weight_in_intervals():
     assert np.allclose(moved[:, 0, 0], expected, atol=1e-5)
 
 
+def test_chance_is_that_of_the_value_though_not_all_labels_are_evaluated():
+    """Of three labels two are among the evaluated items: value and resamples are above one third."""
+    runs, items = items_of(("global", [0.5] * 4, "m"), n=40)
+    of_items = items(runs).assign(target=lambda found: found["item"].astype(int) % 2, weight=1.0)
+    accuracy = of_items.groupby(["pattern", "sparsity", "seed"])["score"].mean()
+    places = pd.MultiIndex.from_frame(runs[["pattern", "sparsity", "seed"]])
+    moved = []
+    for metric, value in (("accuracy", accuracy), ("chance_corrected_accuracy", (accuracy - 1 / 3) / (2 / 3))):
+        of_metric = runs.assign(metric=metric, value=value.loc[places].to_numpy())
+        key = {"model": "m", "task": "t", "pattern": "global", "metric": metric}
+        curve = single.curve_of(key, quality.with_quality(of_metric))
+        moved.append(single.moves(curve, of_metric, of_items, 50)[0])
+    assert np.nanmax(np.abs(moved[0])) > 0.01
+    assert np.allclose(moved[1], moved[0] * 1.5, atol=1e-5, equal_nan=True)
+    assert single.labels_of(np.array([1.0, np.nan]), np.array([1.0, np.nan])) == 0
+
+
 def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
     runs = pd.concat([runs_of(0.9 - LEVELS / 2), runs_of(0.8 - LEVELS / 2, metric="f1")])
     found = knees.table(runs, epsilon={"t": 0.05})[0].set_index("metric")

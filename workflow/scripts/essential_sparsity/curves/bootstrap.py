@@ -31,17 +31,23 @@ APART = 5  # times the spread between seeds at any other level: at such a level 
 
 
 def moves(
-    metric: Metric, scores: np.ndarray, targets: np.ndarray, weights: np.ndarray, stream: str, replicates: int
+    metric: Metric,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    stream: str,
+    replicates: int,
+    labels: int = 0,
 ) -> np.ndarray:
     """How far resampling the items moves each run's quality, (replicates, L, S), comparable row by row within a stream.
 
     `scores` (L, S, n): of each item in each run (or what stands in the metric's `item_column`), all NaN for a run that
-    is not there; `targets` and `weights` (n). The same `stream` and number of items draw the same items.
+    is not there; `targets` and `weights` (n); `labels`: how many the data have, where more than `targets` show. The same `stream` and number of items draw the same items.
     """
     there = ~np.isnan(scores).any(axis=-1)
     rows = scores[there]
     if metric.from_items == "mean above chance":
-        chance = chance_level(targets)
+        chance = chance_level(targets, labels)
         rows, weights = (rows - chance) / (1 - chance), np.ones(len(targets))
     statistic = STATISTICS[metric.from_items](metric, rows, targets, weights)
     observed = statistic(np.ones((1, len(targets)), dtype=np.float32))

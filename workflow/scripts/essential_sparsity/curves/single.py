@@ -100,7 +100,16 @@ def moves(curve: Curve, runs: pd.DataFrame, items: pd.DataFrame, replicates: int
     stream = f"{curve.key['task']} {files.sha256_text(' '.join(names))}"
     stream += f" {curve.key['model']}" if curve.metric.own_items else ""
     targets = first["target"].to_numpy(float)
-    return bootstrap.moves(curve.metric, scores, targets, weights, stream, replicates), len(names), stream
+    corrected = curve.metric.from_items == "mean above chance"
+    labels = labels_of(scores.mean(axis=-1), curve.quality) if corrected else 0
+    return bootstrap.moves(curve.metric, scores, targets, weights, stream, replicates, labels), len(names), stream
+
+
+def labels_of(accuracies: np.ndarray, corrected: np.ndarray) -> int:
+    """How many labels the data have, as the corrected accuracies of some runs tell; 0 where all are right, and nothing tells."""
+    telling = accuracies > corrected  # false where a run is not there
+    found = (1 - corrected[telling]) / (accuracies[telling] - corrected[telling])
+    return round(float(np.median(found))) if len(found) else 0
 
 
 def read_headline(curve: Curve) -> dict:
