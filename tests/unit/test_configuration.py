@@ -246,3 +246,46 @@ def test_what_the_study_says_itself_holds_for_its_parts(tmp_path):
         whole(tmp_path, {}, parts=["config/nowhere.yaml"])
     with pytest.raises(configuration.ConfigError, match=r"key parts: .*paths of configuration files"):
         whole(tmp_path, {}, parts="config/language.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: a\ngrid: []\nstudy: b\n", r"the key 'study' stands there twice(.|\n)*line 3"),
+        ("study: a\nrefine:\n  width: 0.1\n  width: 0.2\n", r"the key 'width' stands there twice(.|\n)*line 4"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, message):
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.read_file(tmp_path / "s.yaml")
+    (tmp_path / "s.yaml").write_text("a: &one {x: 1, y: 2}\nb: {<<: *one, x: 3}\n")
+    assert configuration.read_file(tmp_path / "s.yaml")["b"] == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("lottery: {share: %s}", "lottery.share"),
+        ("emergence: {series: [], mask_sparsities: [0.5, %s]}", r"emergence.mask_sparsities\[1\]"),
+        ("refine: {width: %s}", "refine.width"),
+        ("figures: {layers_sparsity: %s}", "figures.layers_sparsity"),
+        (
+            "grid: [{models: [a], tasks: [b], patterns: [c], seeds: [0], sparsities: {from: %s, to: 1, step: 1}}]",
+            r"grid\[0\].sparsities.from",
+        ),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_by_key(tmp_path, number, text, place):
+    (tmp_path / "s.yaml").write_text("study: s\n" + text % number)
+    with pytest.raises(configuration.ConfigError, match=rf"key {place}: -?(nan|inf) is no finite number"):
+        configuration.read_config("config/config.yaml", str(tmp_path / "s.yaml"))
+
+
+def test_a_whole_number_is_written_as_one(tmp_path):
+    (tmp_path / "s.yaml").write_text(
+        "study: s\ngrid: [{models: [a], tasks: [b], patterns: [c], seeds: [0.0], sparsities: [0.5]}]\n"
+    )
+    with pytest.raises(configuration.ConfigError, match=r"grid\[0\].seeds\[0\]: 0.0 is not of type 'integer'"):
+        configuration.read_config("config/config.yaml", str(tmp_path / "s.yaml"))

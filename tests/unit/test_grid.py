@@ -320,3 +320,27 @@ def test_a_node_cuts_the_levels_of_a_curve_as_the_head_did(tmp_path):
 def test_a_range_that_runs_backwards_is_refused():
     with pytest.raises(configuration.ConfigError, match=r"from 0\.9 to 0\.1 runs backwards; swap the two"):
         grid.sparsities(block(sparsities={"from": 0.9, "to": 0.1, "step": 0.1}), "grid[0]")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("column", ["held_out", "epochs", "learning_rate", "epsilon"])
+def test_numbers_of_a_table_that_are_not_finite_are_refused_by_cell(tmp_path, column, number):
+    lines = Path("config/tasks.tsv").read_text().splitlines()
+    header = next(line for line in lines if not line.startswith("#")).split("\t")
+    cells = (lines[lines.index("\t".join(header)) + 1].split("\t") + [""] * len(header))[: len(header)]
+    cells[header.index(column)] = number
+    (tmp_path / "tasks.tsv").write_text("\t".join(header) + "\n" + "\t".join(cells) + "\n")
+    with pytest.raises(
+        configuration.ConfigError, match=rf"tasks.tsv, line 2, column {column}: {number} is no finite number"
+    ):
+        tsv.read_table(str(tmp_path / "tasks.tsv"), "tasks", "task")
+
+
+def test_a_column_is_read_from_one_of_the_source():
+    row = {"source": "path", "revision": None, "columns": "text=a,label=b,text=c"}
+    with pytest.raises(configuration.ConfigError, match=r"tasks.tsv, 'x', column columns: 'text' stands there twice"):
+        tsv.check_source("tasks.tsv, 'x'", row, {})
+
+
+def test_minus_nothing_is_nothing():
+    assert grid.sparsities({"sparsities": [-0.0, 0.5]}, "here") == ["0.000", "0.500"]

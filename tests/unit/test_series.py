@@ -159,3 +159,17 @@ def test_presets_that_need_no_lock_are_pinned_to_commits():
         asked = study.unlocked(config)
         assert revisions.unlocked(asked.models, asked.named_models, "model", {}) == [], preset
         assert revisions.unlocked(asked.datasets, asked.used_datasets, "dataset", {}) == [], preset
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("40:0:20", "'40:0:20' runs backwards; write 0:40:20"),
+        ("300,40:0:20", "runs backwards"),
+        ("1000,1k", "1000 and 1k are the same place"),
+        ("0.5,0:1:1,1.0=last", "1 and 1.0 are the same place"),
+    ],
+)
+def test_values_that_select_nothing_or_one_place_twice_are_refused(values, message):
+    with pytest.raises(configuration.ConfigError, match=rf"models.tsv, column values: .*{message}"):
+        series.values_of(values, "models.tsv")

@@ -4,24 +4,43 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 """
 
 import argparse
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from essential_sparsity import codefiles, errors
 
 BASE = "config/config.yaml"  # what every configuration extends
 SCHEMAS = Path(__file__).parents[3] / "schemas"
+WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: type(value) is int
+)  # 0.0 names another path
+Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 
 
 class ConfigError(errors.UserError):
     """Something in config/ is wrong: the message names the file, the place, the value and what was expected."""
+
+
+class OnceLoader(codefiles.Loader):
+    """Refuses a key that stands twice in a mapping: the last one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands there twice; put what it says under one", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def hint(value: Any, known: Iterable[str]) -> str:
@@ -61,8 +80,10 @@ def expectation(error) -> str:
 
 
 def check(value: Any, schema: dict, where: str, place: str = "key") -> None:
-    """Raise ConfigError for the first violation of a schema, naming where it is."""
-    errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda e: list(map(str, e.path)))
+    """Raise ConfigError for a number that is none or not finite, and for the first violation of a schema, naming where it is."""
+    if wild := next(_not_finite(value, ""), None):
+        raise ConfigError(f"{where}, {place} {wild[0]}: {wild[1]} is no finite number. Write a number.")
+    errors = sorted(Validator(schema).iter_errors(value), key=lambda e: list(map(str, e.path)))
     if errors:
         error = errors[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
@@ -70,6 +91,18 @@ def check(value: Any, schema: dict, where: str, place: str = "key") -> None:
         if len(error.absolute_path) == 1 and error.absolute_path[0] in schema.get("required", ()):
             said = said.replace(", or leave the key out", "")
         raise ConfigError(f"{where}{f', {place} {path}' if path else ''}: {said}")
+
+
+def _not_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """(where, value) of the numbers inside lists and mappings that are NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _not_finite(part, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _not_finite(part, f"{path}[{index}]")
 
 
 def check_config(config: dict, where: str) -> None:
@@ -85,7 +118,7 @@ def check_config(config: dict, where: str) -> None:
 def read_file(path: str | os.PathLike) -> dict:
     """The keys of one configuration file. ConfigError where it cannot be read."""
     try:
-        found = yaml.load(Path(path).read_text(encoding="utf-8"), codefiles.Loader) or {}
+        found = yaml.load(Path(path).read_text(encoding="utf-8"), OnceLoader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from error
     if not isinstance(found, dict):

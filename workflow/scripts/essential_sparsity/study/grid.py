@@ -47,7 +47,7 @@ class Job:
 
 def level(sparsity: float) -> str:
     """The one place where a sparsity becomes text."""
-    return f"{sparsity:.3f}"
+    return f"{sparsity + 0.0:.3f}"  # that of -0.0 has no sign
 
 
 def sparsities(block: dict, where: str) -> list[str]:

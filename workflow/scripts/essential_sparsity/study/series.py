@@ -91,6 +91,8 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
     for part in text.split(","):
         if match := RANGE.fullmatch(part):
             start, stop, step = map(int, match.groups())
+            if stop < start:
+                raise ConfigError(f"{where}, column values: {part!r} runs backwards; write {stop}:{start}:{step}.")
             found += [(str(value), str(value)) for value in range(start, stop + 1, step)]
         elif NUMBER.fullmatch(part):
             found.append((part, part))
@@ -104,6 +106,13 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
     values = [value for value, _ in found]
     if repeated := sorted({value for value in values if values.count(value) > 1}):
         raise ConfigError(f"{where}, column values: {repeated[0]} stands there twice.")
+    places: dict[float, str] = {}
+    for value in values:
+        number, unit = NUMBER.fullmatch(value).groups()
+        if (other := places.setdefault(float(number) * FACTORS[unit], value)) != value:
+            raise ConfigError(
+                f"{where}, column values: {other} and {value} are the same place on the axis. Leave one out."
+            )
     return found
 
 

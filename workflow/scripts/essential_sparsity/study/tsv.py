@@ -137,8 +137,18 @@ def read_tables(config: dict) -> tuple[dict[str, dict], dict[str, dict], dict[st
     return models, tasks, dict(packages)
 
 
+def check_columns(where: str, columns: str | None) -> None:
+    """Each canonical name is read from one column. ConfigError."""
+    names = [pair.partition("=")[0].strip() for pair in columns.split(",")] if columns else []
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"{where}, column columns: {repeated[0]!r} stands there twice; it is read from one column of the source. Leave one out."
+        )
+
+
 def check_source(where: str, row: dict, packages: dict) -> None:
-    """The columns source, id and revision fit each other."""
+    """The columns source, id and revision fit each other, and of data no column is read from two."""
+    check_columns(where, row.get("columns"))
     if row["source"] == "package" and row["id"] not in packages:
         raise ConfigError(
             f"{where}, column id: there is no package {row['id']!r} in the packages table{hint(row['id'], packages)}"
