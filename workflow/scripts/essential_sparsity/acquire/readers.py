@@ -286,11 +286,11 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
     as rows of the split `yaml`.
     """
     frames = []
-    tables: dict[tuple[str, str], list[str]] = {}
+    of_split: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):
         if not is_definition(name):
-            tables.setdefault((PurePosixPath(name).parent.name, _split_of_suite(name)), []).append(name)
-    for found in tables.values():
+            of_split.setdefault((PurePosixPath(name).parent.name, _split_of_suite(name)), []).append(name)
+    for found in of_split.values():
         splits.check_one_set(found)
     for path in sorted(folder / name for name in names):
         name, suffix = _split_of_suite(path.name), path.suffix.lower()
