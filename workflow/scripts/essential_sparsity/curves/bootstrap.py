@@ -42,7 +42,8 @@ def moves(
     """How far resampling the items moves each run's quality, (replicates, L, S), comparable row by row within a stream.
 
     `scores` (L, S, n): of each item in each run (or what stands in the metric's `item_column`), all NaN for a run that
-    is not there; `targets` and `weights` (n); `labels`: how many the data have, where more than `targets` show. The same `stream` and number of items draw the same items.
+    is not there; `targets` and `weights` (n); `labels`: how many the data have, where more than
+    `targets` show. The same `stream` and number of items draw the same items.
     """
     there = ~np.isnan(scores).any(axis=-1)
     rows = scores[there]
