@@ -836,6 +836,52 @@ def test_models_are_the_sample_of_groups_each_with_its_mean():
     assert "(2 models)" in piece["evidence"]
 
 
+GROUPS = EVERY | {"groups": {"column": "type", "a": ["vision"], "b": ["encoder", "decoder"]}, "expect": {"above": 0}}
+
+
+def undropped(model: str, last: float = 0.9, **more) -> dict:
+    """A row of the table of knees of a curve that does not drop up to its last level."""
+    none = dict.fromkeys(("essential_sparsity", "essential_sparsity_high", "bracket_high"))
+    return knee(model, low=last, high=last, bracket_low=last, no_drop=True, last_compliant=last) | none | more
+
+
+@pytest.mark.parametrize("read", ["essential_sparsity", "last_compliant"])
+def test_models_that_do_not_drop_are_of_their_group_wherever_they_would(read):
+    """Left out, they would turn the verdict round: the others of their kind drop early."""
+    claim = GROUPS | {"read": read}
+    points = {"vit-base": 0.5, "deit-base": 0.51, "bert-base": 0.3, "opt-125m": 0.31}
+    early = [knee(model, essential_sparsity=x, last_compliant=x) for model, x in points.items()]
+    assert judged(claim, {"knees": rows_of("knees", *early)})[0]["verdict"] == SUPPORTED
+    late = [undropped("minilm"), undropped("opt-350m", 0.8), undropped("vicuna-7b")]
+    row, (piece,) = judged(claim, {"knees": rows_of("knees", *early, *late)})
+    assert row["verdict"] == UNDECIDED
+    assert piece["note"] == "3 of 5 curves of encoder and decoder do not drop up to 80–90 %"
+    assert piece["evidence"].endswith("encoder and decoder (5)")
+    assert pd.isna(piece["estimate"])
+    assert pd.isna(piece["low"])
+    all_late = [*early[:2], *(undropped(model) for model in ("minilm", "opt-350m", "vicuna-7b", "opt-125m"))]
+    row, (piece,) = judged(claim, {"knees": rows_of("knees", *all_late)})
+    assert row["verdict"] == NOT_SUPPORTED, "wherever from 90 to 100 % they drop, vision models drop before"
+    assert piece["high"] < 0
+
+
+def test_the_closed_end_of_groups_holds_wherever_curves_drop_that_do_not():
+    generator = np.random.default_rng(0)
+    for _ in range(40):
+        last = [generator.choice([0.6, 0.8, 0.9]) for _ in range(generator.integers(1, 4))]
+        known = dict(
+            zip(("vit-base", "deit-base", "opt-125m", "opt-350m"), generator.uniform(0.2, 0.95, 4), strict=True)
+        )
+        curves = [knee(model, essential_sparsity=value) for model, value in known.items()]
+        more = [undropped(model, at) for model, at in zip(("minilm", "bert-base", "vicuna-7b"), last, strict=False)]
+        high = judged(GROUPS, {"knees": rows_of("knees", *curves, *more)})[1][0]["high"]
+        a = [value for model, value in known.items() if TYPES[model] == "vision"]
+        rest = [value for model, value in known.items() if TYPES[model] != "vision"]
+        for _ in range(20):
+            b = [*rest, *generator.uniform(last, 1)]
+            assert ttest_ind(a, b, equal_var=False).confidence_interval().high <= high + 1e-9
+
+
 def test_fewer_pieces_than_a_claim_speaks_of_decide_nothing():
     claim = next(claim for claim in SHIPPED if claim["claim"] == "bert-free")
     for tasks, verdict in (("a", NOT_TESTABLE), ("ab", SUPPORTED)):

@@ -18,6 +18,7 @@ from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch
 
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
+CENSORED = ("essential_sparsity", "last_compliant")  # of a curve that does not drop: at its last level or beyond
 WHEN = ("do not fall before", "do not fall after")  # why a ratio of slopes is no positive number
 
 
@@ -171,34 +172,68 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
     """Models of one kind less those of another, by Welch's t interval: models are the sample, each with its mean over curves.
 
     Ratios are compared as logarithms. Curves that are flat before their knee, or after it, have none: their models are sharper, or
-    less sharp, than the others' mean says, and the interval is open on that side. Nothing where a kind has fewer than two models.
+    less sharp, than the others' mean says, and the interval is open on that side. So it is where curves do not drop, and its other
+    end holds wherever beyond their last levels they would. Nothing where a kind has fewer than two models.
     """
     log = read == "slope_ratio"
-    samples, flat = [], []
+    samples, flat, still, told = [], [], [], []
     for kinds in (a, b):
-        of_model: dict[str, list[float]] = {}
+        of_model: dict[str, list[tuple[float, float]]] = {}
         before = after = 0
-        for row in rows:
-            value = number(row[read], math.nan)
-            if row[column] not in kinds:
-                continue
-            if log and not value > 0:  # also: not a number
-                before += math.isnan(value) and number(row["slope_after"], 0.0) < 0
-                after += value <= 0
-            elif not math.isnan(value):
-                of_model.setdefault(row["model"], []).append(math.log(value) if log else value)
-        samples.append(np.array([np.mean(values) for values in of_model.values()]))
+        own = [row for row in rows if row[column] in kinds]
+        for row in own:
+            low, high = _held(row, read)
+            if log and not low > 0:  # also: not a number
+                before += math.isnan(low) and number(row["slope_after"], 0.0) < 0
+                after += low <= 0
+            elif not math.isnan(low):
+                of_model.setdefault(row["model"], []).append((math.log(low), math.log(high)) if log else (low, high))
+        samples.append(np.array([np.mean(ends, axis=0) for ends in of_model.values()]))
         flat.append((before, after))
+        still.append([row["bracket_low"] for row in own if row["no_drop"] and read in CENSORED])
+        told += [_undropped(still[-1], len(own), kinds)] if still[-1] else []
     if min(map(len, samples)) < 2:
         return
-    estimate, at = welch(*samples)
-    low, high = at(ALPHA)
+    found = [*itertools.starmap(welch, itertools.product(*map(_extremes, samples)))]
+    estimates, half = [estimate for estimate, _ in found], max(at(ALPHA)[1] - estimate for estimate, at in found)
     (before_a, after_a), (before_b, after_b) = flat
-    low, high = (-math.inf if after_a or before_b else low), (math.inf if before_a or after_b else high)
-    told = [f"{sum(ends)} curves {when} their knee" for ends, when in zip(zip(*flat, strict=True), WHEN, strict=True)]
+    low = -math.inf if after_a or before_b or still[1] else min(estimates) - half
+    high = math.inf if before_a or after_b or still[0] else max(estimates) + half
+    told += [
+        f"{count} curves {when} their knee"
+        for count, when in zip(map(sum, zip(*flat, strict=True)), WHEN, strict=True)
+        if count
+    ]
     name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
-    note = "; ".join(part for part in told if not part.startswith("0 ")) or None
-    yield Piece(name, estimate, low, high, note=note)
+    yield Piece(name, math.nan if any(still) else estimates[0], low, high, note="; ".join(told) or None)
+
+
+def _held(row: Mapping[str, Any], read: str) -> tuple[float, float]:
+    """The numbers that hold a reading of a curve: itself, or all from the last level on where the curve does not drop."""
+    if row["no_drop"] and read in CENSORED:
+        return row["bracket_low"], 1.0
+    return (number(row[read], math.nan),) * 2
+
+
+def _extremes(ends: np.ndarray) -> Iterator[np.ndarray]:
+    """Of the samples (n) of numbers that lie between two ends (n, 2) those of the least and largest mean, and variance.
+
+    Welch's interval is widest at a variance that is one of these: a small one leaves it fewer degrees of freedom.
+    """
+    ends = ends[np.argsort(ends.sum(axis=1))]
+    for at in (*np.flatnonzero(ends[:, 0] < ends[:, 1]), len(ends)):
+        yield np.concatenate([ends[:at, 0], ends[at:, 1]])
+    middle = ends.mean()
+    for _ in range(100):
+        middle = np.clip(middle, *ends.T).mean()
+    yield np.clip(middle, *ends.T)
+
+
+def _undropped(last: Sequence[float], curves: int, kinds: Sequence[str]) -> str:
+    """How many curves of some kinds of models do not drop up to their last levels, in words."""
+    levels = "–".join(f"{100 * level:g}" for level in sorted({min(last), max(last)}))
+    verb = "does" if len(last) == 1 else "do"
+    return f"{len(last)} of {curves} curves of {' and '.join(kinds)} {verb} not drop up to {levels} %"
 
 
 def _limits(found: Found) -> dict[tuple, str | None]:
