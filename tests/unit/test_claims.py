@@ -425,6 +425,29 @@ def test_differences_of_levels_are_compared_up_to_rounding():
         assert judged(claim, {"knees": apart})[0]["verdict"] == SUPPORTED
 
 
+@pytest.mark.parametrize(
+    ("expect", "verdict"),
+    [
+        ({"below": 0.1}, UNDECIDED),
+        ({"above": 0.1}, UNDECIDED),
+        ({"within": [-0.1, 0.1]}, UNDECIDED),
+        ({"below": 0.3}, SUPPORTED),
+        ({"above": 0.3}, NOT_SUPPORTED),
+        ({"above": -0.1}, UNDECIDED),
+        ({"above": 0}, UNDECIDED),
+    ],
+)
+@pytest.mark.parametrize("first", [0.485, 0.495])
+def test_which_of_a_pair_is_the_larger_decides_nothing_where_it_is_not_known(expect, verdict, first):
+    """One lies from 0.2 to 0.5, the other from 0.4 to 0.5: they may be 0.3 apart, whichever estimate is the larger."""
+    curves = [
+        knee(task="a", low=0.2, high=0.5, essential_sparsity=first),
+        knee(task="b", low=0.4, high=0.5, essential_sparsity=0.49),
+    ]
+    claim = EVERY | {"pairs": "task", "expect": expect}
+    assert judged(claim, {"knees": rows_of("knees", *curves)})[0]["verdict"] == verdict
+
+
 def test_a_curve_that_does_not_drop_is_the_later_of_a_pair():
     still = {"no_drop": True, "essential_sparsity": None, "essential_sparsity_high": None, "high": 1.0}
     claim = EVERY | {"pairs": "task", "expect": {"above": 0.1}, "over": "some"}

@@ -164,6 +164,8 @@ def _agrees(expect: Mapping[str, Any], piece: Piece, low: float, high: float) ->
     if kind == "word":
         return NEITHER if piece.word is None else FOR if piece.word == value else AGAINST
     least, most = _ends(expect)
+    if piece.unsigned and low < -ROUNDING:  # which of the two is larger is not known
+        low, high = min(low, -high), max(high, -low)
     if kind != "within" and max(abs(low - value), abs(high - value)) <= ROUNDING:
         return NEITHER  # 0 is neither above 0 nor below
     if least - ROUNDING <= low and high <= most + ROUNDING:

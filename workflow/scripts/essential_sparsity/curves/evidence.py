@@ -145,14 +145,15 @@ def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Pi
     others = [name for name in ("model", "task", "pattern") if name != column]
     for (one, a), (other, b) in itertools.combinations(curves, 2):
         if all(one[name] == other[name] for name in others):
-            if (math.isnan(b.estimate) and b.measured) or a.estimate < b.estimate:  # not a number: it does not drop
+            later = math.isnan(b.estimate) and b.measured  # not a number: it does not drop
+            if later or (a.estimate, a.low) < (b.estimate, b.low):
                 (one, a), (other, b) = (other, b), (one, a)
             same = ", ".join(str(one[name]) for name in others)
             name = f"{same}: {one[column]} less {other[column]}"
             if not a.measured or not b.measured:
                 yield Piece(name, measured=False)
                 continue
-            more = {"limited": a.limited or b.limited, "note": a.note or b.note, "at": _less(a, b)}
+            more = {"limited": a.limited or b.limited, "note": a.note or b.note, "at": _less(a, b), "unsigned": True}
             yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, **more)
 
 

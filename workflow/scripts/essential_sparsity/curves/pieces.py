@@ -29,7 +29,7 @@ class Piece:
 
     `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
     `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge,
-    which is then no evidence; `at`: alpha -> its interval, from resamples.
+    which is then no evidence; `at`: alpha -> its interval, from resamples; `unsigned`: a difference of which the size counts alone.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Piece:
     counted: bool = False
     measured: bool = True
     at: Callable[[float], tuple[float, float]] | None = None
+    unsigned: bool = False
 
     def widened(self, pieces: int) -> tuple[float, float]:
         """The interval that holds for so many pieces at once: by its resamples, else as if its ends were normal.
