@@ -150,6 +150,43 @@ def test_intervals_of_equal_curves_hold_zero(seeds, common):
     assert missed <= 0.08 * 300
 
 
+@pytest.mark.parametrize("sometimes", [1, 2, 3])
+def test_intervals_of_a_range_hold_zero_where_a_seed_is_missing_at_some_levels(sometimes):
+    """400 studies of four levels, of which seeds 0 and 1 have all, and seed 2 some: what it does there says little of the range."""
+    part, missed = np.ones(4, dtype=bool), 0
+    for number in range(400):
+        draw = np.random.default_rng(number)
+        difference = 0.02 * draw.normal(size=(1, 3)) + 0.002 * draw.normal(size=(4, 3))
+        difference[sometimes:, 2] = np.nan
+        moved = np.where(np.isnan(difference), np.nan, np.zeros((400, 1, 1)))
+        noise = differences.resampled(difference, moved, 1000, f"t {number}")(part)
+        low, high = np.quantile(differences.of_shared_seeds(difference, part).mean() + noise, [0.025, 0.975])
+        missed += not low <= 0 <= high
+    assert missed <= 0.08 * 400
+
+
+def test_a_range_is_over_the_seeds_that_all_its_levels_have():
+    """Seed 2 of the upper levels has 60 % alone, where it is far better; without a seed in common there is no range."""
+    runs, items = study(0.1)
+    runs.loc[(runs["pattern"] == "lth") & (runs["seed"] == 2), "value"] += 0.3
+    kept = ~((runs["seed"] == 2) & (runs["sparsity"] == 0.8))
+    found = table(runs[kept], items).set_index(["sparsity_from", "sparsity_to"])
+    assert found["n_seeds"].to_dict() == {
+        (0.2, 0.2): 3,
+        (0.4, 0.4): 3,
+        (0.6, 0.6): 3,
+        (0.8, 0.8): 2,
+        (0.2, 0.4): 3,
+        (0.6, 0.8): 2,
+    }
+    means = runs[runs["seed"] < 2].groupby(["pattern", "sparsity"])["value"].mean()
+    expected = np.mean([means["lth", level] - means["global", level] for level in (0.6, 0.8)])
+    assert found.loc[(0.6, 0.8), "difference"] == pytest.approx(expected)
+    assert found.loc[(0.6, 0.6), "difference"] > expected + 0.05, "a level has all its seeds"
+    parted = runs[(runs["sparsity"] < 0.5) | (runs["seed"] == (runs["sparsity"] > 0.7))]
+    assert table(parted, items).query("n_levels > 1")["sparsity_to"].tolist() == [0.4]
+
+
 def test_noise_of_items_is_not_counted_twice():
     """Seeds that differ by their items' noise alone: the interval is that of the items."""
     draw = np.random.default_rng(0)
@@ -206,6 +243,14 @@ def test_intervals_far_wider_than_the_differences_cut_the_axis_and_say_so():
     assert_readable(figure)
     assert figure.axes[0].get_ylim()[1] < 40
     assert "axis is cut: bars from −20" in figure.axes[0].get_xlabel()
+
+
+def test_a_range_that_one_seed_shares_says_so():
+    runs, items = study(0.1)
+    figure = tickets.difference(table(runs[(runs["seed"] == 0) | (runs["sparsity"] != 0.8)], items), "m", "t")
+    assert_readable(figure)
+    said = [text.get_text() for text in figure.legends[0].get_texts()[1:]]
+    assert ["one seed" in text for text in said] == [False, True]
 
 
 def test_one_level_alone_is_drawn():

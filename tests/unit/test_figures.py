@@ -495,7 +495,7 @@ def similarity_of(model: str) -> pd.DataFrame:
 def differences_of(model: str) -> pd.DataFrame:
     frame = pd.DataFrame({"sparsity_from": [0.3, 0.5, 0.3], "sparsity_to": [0.3, 0.5, 0.5], "n_levels": [1, 1, 2]})
     frame = frame.assign(model=model, task="t", metric="accuracy", pattern_a="lth", pattern_b="global")
-    return frame.assign(difference=0.01, low=-0.01, high=0.02)
+    return frame.assign(difference=0.01, low=-0.01, high=0.02, n_seeds=2)
 
 
 def spectrum_of() -> pd.DataFrame:

@@ -40,7 +40,8 @@ def table(
     """The difference of each of the `pairs` of patterns, per model, task and metric, from the table `runs`.
 
     `items(runs)` gives the rows of the table `items` of some runs. `chained`: (model, task) with lottery tickets. Runs count whose sparsity and seed both patterns
-    have, with a defined metric. Raises ValueError when the two curves were evaluated on different items.
+    have, with a defined metric; in a range of levels the seeds that all of them have, no row without such a seed.
+    Raises ValueError when the two curves were evaluated on different items.
     """
     rows = []
     defined = runs[runs["value"].notna()]
@@ -70,53 +71,62 @@ def _rows(key: dict, pair: list[pd.DataFrame], items: Callable, replicates: int)
     )
     levels, difference = curves[0].levels, curves[0].quality - curves[1].quality
     noise = resampled(difference, moved - other, n_items, f"{key['task']} {key['model']} {' '.join(patterns)}")
-    means, counts = np.nanmean(difference, axis=1), (~np.isnan(difference)).sum(axis=1)
     ranges = [part for part in ((levels <= SPLIT + 1e-9), (levels > SPLIT + 1e-9)) if part.sum() > 1]
     for part in [*(levels == level for level in levels), *ranges]:
-        low, high = interval(means[part].mean(), means[part].mean() + noise(part))
+        shared = of_shared_seeds(difference, part)
+        if not shared.size:
+            continue
+        low, high = interval(shared.mean(), shared.mean() + noise(part))
         yield key | {
             "sparsity_from": float(levels[part][0]),
             "sparsity_to": float(levels[part][-1]),
-            "difference": float(means[part].mean()),
+            "difference": float(shared.mean()),
             "low": low,
             "high": high,
             "n_levels": int(part.sum()),
-            "n_seeds": int(counts[part].min()),
+            "n_seeds": shared.shape[-1],
             "n_items": int(pair[0]["n_items"].min()),
             "n_replicates": replicates,
         }
 
 
+def of_shared_seeds(values: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Of `values` (…, L, S), NaN where a seed is missing, those of the levels in the mask `part` and the seeds that all of these have."""
+    chosen = values[..., part, :]
+    return chosen[..., ~np.isnan(chosen).any(axis=tuple(range(chosen.ndim - 1)))]
+
+
 def resampled(difference: np.ndarray, moved: np.ndarray, n_items: int, stream: str) -> Callable:
     """What other items and seeds would have changed in the mean difference of some levels: a function, mask (L) -> (B).
 
-    `difference` (L, S), NaN where a seed is missing; `moved` (B, L, S): what the resampled items do to it. A mean of seeds
-    is a t variable with a degree of freedom less than there are seeds. At a single level the seeds' variance is that of
-    the level and its two neighbours together: more degrees of freedom, but for how alike the levels are for a seed.
+    `difference` (L, S), NaN where a seed is missing; `moved` (B, L, S), NaN there too: what the resampled items do to it. A
+    mean of seeds is a t variable with a degree of freedom less than there are seeds; several levels have the seeds that all of
+    them have (`of_shared_seeds`). At a single level the seeds' variance is that of the level and its two neighbours together:
+    more degrees of freedom, but for how alike the levels are for a seed.
     """
     there = ~np.isnan(difference)
     counts = there.sum(axis=1)
     deviations = _deviations(difference, there)
     of_items = _deviations(moved, there)
-    items = bootstrap.few_items(n_items) * np.where(there, moved, 0).sum(axis=-1) / counts
     alike = _alike(difference[:, there.all(axis=0)]) ** 2
     generator = files.rng(0, "bootstrap differences", stream)
     uniform, normal = generator.random(len(moved)), generator.standard_normal(len(moved))
 
     def noise(part: np.ndarray) -> np.ndarray:
-        found = items[:, part].mean(axis=1)
+        shared = of_shared_seeds(moved, part)
+        found = bootstrap.few_items(n_items) * shared.mean(axis=(1, 2))
+        size = shared.shape[-1]
         if part.sum() == 1:
             place = int(part.argmax())
             near = slice(max(place - 1, 0), place + 2)
             degrees = (counts[near] - 1).clip(0).sum()
-            size, used = counts[place], int((counts[near] > 1).sum())
+            used = int((counts[near] > 1).sum())
             between, noisy = (deviations[near] ** 2).sum(), (of_items[:, near] ** 2).sum(axis=(1, 2)).mean()
             sure = degrees / (1 + max(used - 1, 0) * alike)
         else:
-            size = counts[part].max()
             degrees = sure = size - 1
-            between = (deviations[part].mean(axis=0) ** 2).sum()
-            noisy = (of_items[:, part].mean(axis=1) ** 2).sum(axis=1).mean()
+            between = size * of_shared_seeds(difference, part).mean(axis=0).var()
+            noisy = size * shared.mean(axis=1).var(axis=1).mean()
         if not degrees:
             return found
         spread = bootstrap.uncertain_spread(between / degrees, noisy / degrees, sure, uniform)

@@ -59,7 +59,7 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
             axes.hlines(scale * row.difference, *ends, color=BLUE, linewidth=2, zorder=4)
             axes.fill_between(ends, scale * row.low, scale * row.high, color=BLUE, alpha=0.13, linewidth=0)
             mean, *interval = (_signed(scale * value, scale) for value in (row.difference, row.low, row.high))
-            said = f"{mean} ({' to '.join(interval)})"
+            said = f"{mean} ({' to '.join(interval)}{'; one seed' if row.n_seeds == 1 else ''})"
             handles.append(Line2D([], [], color=BLUE, linewidth=2, label=f"mean of {ends[0]:g}–{ends[1]:g} %: {said}"))
         unit = "points" if metric.name in PERCENT else "% less" if metric.scale == "log" else ""
         axes.set_ylabel(f"{metric.label}:\nticket − one-shot" + (f" ({unit})" if unit else ""))
