@@ -174,6 +174,23 @@ def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones()
     assert "nothing is known about the recipes" in found["scope"]
 
 
+def test_groups_of_the_same_trainings_do_not_differ_where_one_of_them_was_saved_less_often():
+    """Two trainings at 1 and 3 in each group; of the second group that at 3 has every other step: a mean of those there would be 1 between."""
+    rows = [
+        {"series": "s", "group": group, "training": group + line, "position": step, "suspect": None, "tensor": "all"}
+        | {"measure": "std", "value": value + 0.001 * step}
+        for group in "ab"
+        for line, value in (("low", 1.0), ("high", 3.0))
+        for step in range(0, 40, 2 if group + line == "bhigh" else 1)
+    ]
+    found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
+    assert found[["difference", "low", "high"]].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+    assert (found["n_positions"], found["n_trainings_a"], found["n_trainings_b"]) == (20, 2, 2)
+    assert (found["last_position"], found["last_a"], found["last_b"]) == (38, 2.038, 2.038)
+    odd = [row for row in rows if row["training"] != "bhigh"] + [row | {"position": 99} for row in rows[-1:]]
+    assert measures.contrasts(pd.DataFrame(odd)).empty, "no checkpoint that all have"
+
+
 def test_contrasts_fit_their_schema(tmp_path):
     tables.write(contrasts_of([0.1, 0.3, 0.2, 0.1, 0.4, 0.2, 0.3]), "contrasts", tmp_path / "a.parquet")
     few = contrasts_of([0.1, 0.3, 0.2, 0.1])

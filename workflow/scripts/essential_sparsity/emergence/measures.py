@@ -5,6 +5,7 @@ lie below 0.01. So measures that do not depend on scale stand beside the counts 
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -223,9 +224,10 @@ def _resampled(y: np.ndarray, projections: np.ndarray, sizes: np.ndarray, best: 
 
 
 def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
-    """How the groups of a series differ, per measure and tensor: mean difference over the steps that both have.
+    """How the groups of a series differ, per measure and tensor: mean difference over the steps that all their trainings have.
 
-    `trajectory`: the table. Trainings of a group are averaged at each position; suspect checkpoints are left out.
+    `trajectory`: the table. Trainings of a group are averaged at each position; suspect checkpoints are left out. A position
+    that one of the trainings lacks is left out: the others' mean would differ from theirs by which trainings it is of.
     The interval (`steady_interval`) says how steady a difference is along these trainings; what another training of the
     same recipe would show is not in it, and with one training a group `scope` says so.
     """
@@ -233,24 +235,22 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
     keys = ["series", "measure", "tensor"]
     rows = []
     for key, part in kept.groupby(keys, sort=True):
-        values = part.pivot_table(index="position", columns="group", values="value", aggfunc="mean")
-        lines = part.groupby("group")["training"].nunique()
-        names = sorted(values.columns)
-        for i, a in enumerate(names):
-            for b in names[i + 1 :]:
-                both = values[[a, b]].dropna()
-                if both.empty:
-                    continue
-                difference = (both[a] - both[b]).to_numpy()
-                effective, low, high = steady_interval(difference)
-                rows.append(
-                    dict(zip(keys, key, strict=True))
-                    | {"group_a": a, "group_b": b, "n_positions": len(both), "n_effective": effective}
-                    | {"difference": difference.mean(), "low": low, "high": high}
-                    | {"n_trainings_a": int(lines[a]), "n_trainings_b": int(lines[b])}
-                    | {"scope": ONE_EACH if min(lines[a], lines[b]) < 2 else SEVERAL}
-                    | {"last_position": both.index[-1], "last_a": both[a].iloc[-1], "last_b": both[b].iloc[-1]}
-                )
+        values = part.pivot_table(index="position", columns=["group", "training"], values="value")
+        for a, b in combinations(values.columns.unique("group").sort_values(), 2):
+            both = values[[a, b]].dropna()
+            if both.empty:
+                continue
+            lines = both.columns.get_level_values("group").value_counts()
+            of_a, of_b = (both[group].mean(axis=1) for group in (a, b))
+            effective, low, high = steady_interval((of_a - of_b).to_numpy())
+            rows.append(
+                dict(zip(keys, key, strict=True))
+                | {"group_a": a, "group_b": b, "n_positions": len(both), "n_effective": effective}
+                | {"difference": (of_a - of_b).mean(), "low": low, "high": high}
+                | {"n_trainings_a": int(lines[a]), "n_trainings_b": int(lines[b])}
+                | {"scope": ONE_EACH if lines.min() < 2 else SEVERAL}
+                | {"last_position": both.index[-1], "last_a": of_a.iloc[-1], "last_b": of_b.iloc[-1]}
+            )
     return pd.DataFrame(rows)
 
 
