@@ -200,6 +200,20 @@ def test_a_blow_up_does_not_flatten_the_rest():
     assert "cut" not in draw(CASES["flat perplexity"]).axes[0].get_xlabel()
 
 
+def test_a_logarithmic_axis_holds_the_dense_values_of_all_models():
+    good, poor = ({0.1: 1.0, 0.2: 1.1, 0.3: 1.4, 0.4: 2.0, 0.5: last} for last in (2.5, 3e4))
+    runs = pd.concat(
+        runs_of(
+            {"dense": {0.0: dense}, "global": {level: dense * times for level, times in worse.items()}}, "perplexity"
+        ).assign(model=model)
+        for model, dense, worse in (("a", 5.0, good), ("b", 80.0, poor))
+    )
+    figure = curves.models(runs, knees.table(runs)[0], "t", "global", {"a": "A", "b": "B"}, "T")
+    assert 800 <= figure.axes[0].get_ylim()[1] < 900
+    assert "ends at 10 × the largest dense value;\nhighest value: 2.4e6" in figure.axes[0].get_xlabel()
+    assert_readable(figure)
+
+
 def test_a_random_pattern_does_not_flatten_the_rest():
     runs = runs_of({"dense": {0.0: 0.9}, "global": curve_of(lambda s: 0.9 - s / 10), "random": curve_of(lambda s: 0.2)})
     axes = draw(runs).axes[0]

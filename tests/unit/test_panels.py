@@ -141,3 +141,12 @@ def test_missing_runs_are_counted_and_nothing_is_a_sentence():
     assert figure.legends[0].get_title().get_text() == "1 run is missing (see missing_runs.parquet)"
     empty = drawn.panels(runs.assign(value=np.nan), KNEES, [("bert", "global")], ["a", "b"], LABELS)
     assert "Nothing to draw" in empty.texts[0].get_text()
+
+
+def test_a_logarithmic_axis_holds_the_dense_values_of_all_models():
+    runs = runs_of(("bert", "a", "global"), ("opt", "a", "global"), metrics=("perplexity",))
+    broken = np.where(runs["sparsity"] > 0.7, 1e4, 1.0)
+    runs["value"] = broken * (1 + runs["sparsity"]) * np.where(runs["model"] == "bert", 5.0, 80.0)
+    figure = drawn.panels(runs, KNEES, [("bert", "global"), ("opt", "global")], ["a"], LABELS)
+    assert 800 <= axes_of(figure)[0].get_ylim()[1] < 900
+    assert "ends at 10 × the largest dense value" in axes_of(figure)[0].get_xlabel().replace("\n", " ")

@@ -19,7 +19,9 @@ from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
 PITCH = 0.028  # between the bars at the foot, of the axis
-BLOW_UP = 10  # a logarithmic axis ends at this multiple of dense: beyond it a model is broken, however much
+BLOW_UP = (
+    10  # a logarithmic axis ends at this multiple of the largest dense value: beyond it a model is broken, however much
+)
 
 
 def curve(
@@ -230,9 +232,11 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: 
     if metric.scale == "log":
         low, high = values.min(), values.max()
         end = high
-        if not dense.empty and high > BLOW_UP * _shown(dense["quality"], metric)[0]:
-            end = BLOW_UP * _shown(dense["quality"], metric)[0]
-            told = f"\nvertical axis ends at {BLOW_UP} × dense; highest value: {_short(high)}"
+        starts = _shown(dense["quality"], metric)
+        if len(starts) and high > BLOW_UP * starts.max():
+            end = BLOW_UP * starts.max()
+            of = "dense; " if len(starts) == 1 else "the largest dense value;\n"
+            told = f"\nvertical axis ends at {BLOW_UP} × {of}highest value: {_short(high)}"
         low, end = low / 1.03, end * 1.07
         low = float(np.exp((np.log(low) - foot * np.log(end)) / (1 - foot)))
         axes.set_yscale("log")
