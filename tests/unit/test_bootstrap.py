@@ -246,6 +246,19 @@ def test_a_level_with_one_seed_tells_nothing_about_the_spread():
     assert not bootstrap.seed_spread(quality, np.zeros((5, 4, 3)), 0.01, np.full(5, 0.5)).any()
 
 
+def test_a_second_seed_at_levels_that_decide_nothing_is_no_second_seed():
+    quality = np.full((8, 2), np.nan)
+    quality[:, 0] = [0.9, 0.9, 0.89, 0.87, 0.8, 0.7, 0.6, 0.5]
+    assert bootstrap.seed_freedom(quality[:, :1], 0.01) == 0
+    quality[0, 1], quality[6:, 1] = 0.9, (0.6, 0.5)
+    assert bootstrap.seed_freedom(quality, 0.01) == 0, "it is there beyond the first level five tolerances below alone"
+    quality[2, 1] = 0.89
+    assert bootstrap.seed_freedom(quality, 0.01) == 1
+    quality[:, 1] = quality[:, 0]
+    quality[7, 1] = np.nan
+    assert bootstrap.seed_freedom(quality, 0.01) == 4, "a seed that is lost far out changes nothing"
+
+
 def test_seeds_that_collapse_past_the_knee_do_not_blur_what_lies_before_it():
     quality = np.array([[0.9, 0.901, 0.899], [0.9, 0.9, 0.901], [0.89, 0.0, 0.0], [0.0, 0.0, 0.0]])
     spread = bootstrap.seed_spread(quality, np.zeros((100, 4, 3)), 0.01, np.linspace(0.01, 0.99, 100))

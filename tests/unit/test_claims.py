@@ -15,11 +15,12 @@ from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
-from essential_sparsity.curves import claims
+from essential_sparsity.curves import claims, knees
 from essential_sparsity.curves.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
 from essential_sparsity.figures import claims as pages
+from essential_sparsity.figures import curves, summary
 from essential_sparsity.study import claims as asked
 from essential_sparsity.study import series
 from essential_sparsity.study.configuration import ConfigError
@@ -54,7 +55,7 @@ def knee(model="minilm", task="sst2", pattern="global", low=0.3, high=0.5, seeds
     return {
         "model": model, "task": task, "pattern": pattern, "metric": "accuracy", "headline": True, "protocol": "finetune",
         "epsilon": 0.01, "essential_sparsity": (low + high) / 2, "essential_sparsity_low": low,
-        "essential_sparsity_high": high, "n_seeds_max": seeds, "n_replicates": 100,
+        "essential_sparsity_high": high, "n_seeds_max": seeds, "seed_freedom": 4 * (seeds - 1), "n_replicates": 100,
     } | more  # fmt: skip
 
 
@@ -306,6 +307,32 @@ def test_one_seed_of_a_trained_task_or_a_random_mask_decides_nothing():
         assert found["verdict"] == UNDECIDED
         assert "one seed" in evidence[0]["note"]
     assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="zero-shot"))})[0]["verdict"] == SUPPORTED
+
+
+def test_a_second_seed_at_far_levels_alone_is_no_second_seed():
+    levels, items = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], pd.DataFrame({"item": [f"{i:03}" for i in range(400)]})
+    items = items.assign(second_score=np.nan, prediction=np.nan, target=np.nan, weight=1.0, group=None)
+    for other, verdict in (([0.0, 0.6], UNDECIDED), (levels[:6], SUPPORTED)):
+        runs, parts = [], []
+        for seed, level in (*((0, level) for level in levels), *((1, level) for level in other)):
+            score = (np.arange(400) < 360 - max(0, level - 0.25) * 240).astype(float)
+            run = {
+                "model": "minilm",
+                "task": "t",
+                "pattern": "global" if level else "dense",
+                "sparsity": level,
+                "seed": seed,
+            }
+            more = {"protocol": "finetune", "metric": "accuracy", "value": score.mean(), "n_items": 400}
+            runs.append(run | more)
+            parts.append(items.assign(score=score, **run))
+        table, _ = knees.table(pd.DataFrame(runs), lambda _, parts=parts: pd.concat(parts), replicates=200)
+        assert (table["n_seeds_min"].item(), table["n_seeds_max"].item()) == (1, 2)
+        row, (piece,) = judged(EVERY | {"expect": {"above": 0.05}}, {"knees": table})
+        said = [piece["note"] or "", *summary.notes(table.iloc[0])]
+        said.append(curves.curve(pd.DataFrame(runs), table, "minilm", "t").legends[0].get_title().get_text())
+        assert row["verdict"] == verdict
+        assert sum("one seed" in part for part in said) == (3 if verdict == UNDECIDED else 0)
 
 
 def test_a_difference_of_one_shared_seed_of_a_random_mask_decides_nothing():

@@ -134,7 +134,7 @@ def with_intervals(runs, seeds=1):
     return table.assign(
         essential_sparsity_low=np.where(there, 0.4, 0.3),
         essential_sparsity_high=np.where(there, 0.7, np.nan),
-        n_seeds_max=seeds,
+        seed_freedom=seeds - 1,
     )
 
 
@@ -163,7 +163,7 @@ def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured
 @pytest.mark.parametrize("seeds", [[1, 1], [1, 3], [3, 3]])
 def test_one_seed_is_said_to_be_one(seeds):
     runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "random": curve_of(lambda s: 0.9 - s)})
-    table = with_intervals(runs).sort_values("pattern").assign(n_seeds_max=seeds)
+    table = with_intervals(runs).sort_values("pattern").assign(seed_freedom=np.array(seeds) - 1)
     figure = curves.curve(runs, table, "m", "t", labels=LONG)
     assert_readable(figure)
     said = figure.legends[0].get_title().get_text()

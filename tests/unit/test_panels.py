@@ -90,7 +90,7 @@ KNEES = pd.DataFrame(
         {
             "model": "bert", "task": "a", "pattern": "global", "metric": "accuracy", "epsilon": 0.01, "essential_sparsity": 0.05,
             "bracket_low": 0.0, "bracket_high": 0.1, "essential_sparsity_low": 0.0, "essential_sparsity_high": 0.2,
-            "metric_at_knee": 0.89, "reason": None, "n_seeds_max": 1,
+            "metric_at_knee": 0.89, "reason": None, "seed_freedom": 0,
         }
     ]
 )  # fmt: skip

@@ -256,7 +256,8 @@ def replicates(
     """Mean curves (B, L) that other items and other seeds could have shown.
 
     `quality` (L, S), `moved` (B, L, S) by `moves`; `uniform` (B) and `normal` (B, L, S): draws of the seeds' spread and of
-    what they do (`seed_draws`). With one seed the curves are what other items could have shown of that seed.
+    what they do (`seed_draws`). With one seed at the levels that decide (`seed_freedom` 0) the curves are what
+    other items could have shown of that seed.
     """
     there = ~np.isnan(quality)
     found = paired_means(quality, there) + few_items(n_items) * paired_means(moved, there)
@@ -269,9 +270,29 @@ def replicates(
 def seed_spread(quality: np.ndarray, moved: np.ndarray, epsilon: float, uniform: np.ndarray) -> np.ndarray:
     """Standard deviations (B) of what a seed does to a level beyond what it does to all levels alike and beyond noise.
 
-    From the two-way residuals (levels by seeds) of the levels up to the first whose isotonic mean is FAR tolerances below
-    dense, at least three; a last level at which some seeds have collapsed is left out. What the residuals owe to the
-    items, which resampling them shows, is taken off (two-way random effects; Owen 2007, "The pigeonhole bootstrap").
+    From the two-way residuals (levels by seeds) of the levels that decide. What the residuals owe to the items, which
+    resampling them shows, is taken off (two-way random effects; Owen 2007, "The pigeonhole bootstrap").
+    """
+    cells = deciding(quality, epsilon)
+    size = len(cells)
+    project, degrees = two_way(cells)
+    if not degrees:
+        return np.zeros(len(uniform))
+    between = ((project @ quality[:size][cells]) ** 2).sum() / degrees
+    of_items = ((moved[:, :size][:, cells] @ project) ** 2).sum(axis=1).mean() / degrees
+    return uncertain_spread(between, of_items, degrees, uniform)
+
+
+def seed_freedom(quality: np.ndarray, epsilon: float) -> int:
+    """Degrees of freedom that the spread of seeds is known with; 0: one seed, or others only at levels that decide nothing."""
+    return two_way(deciding(quality, epsilon))[1]
+
+
+def deciding(quality: np.ndarray, epsilon: float) -> np.ndarray:
+    """Which runs there are of the levels that decide where a curve leaves its tolerance.
+
+    Those up to the first whose isotonic mean is FAR tolerances below dense, at least three; a last level at which some
+    seeds have collapsed is left out.
     """
     there = ~np.isnan(quality)
     means = paired_means(quality, there)
@@ -280,13 +301,7 @@ def seed_spread(quality: np.ndarray, moved: np.ndarray, epsilon: float, uniform:
     ranges = np.nanmax(quality[:size], axis=1) - np.nanmin(quality[:size], axis=1)
     if size > 2 and far[size - 1] and ranges[-1] > APART * max(ranges[:-1].max(), 2 * epsilon):
         size -= 1
-    project, degrees = two_way(there[:size])
-    if not degrees:
-        return np.zeros(len(uniform))
-    cells = there[:size]
-    between = ((project @ quality[:size][cells]) ** 2).sum() / degrees
-    of_items = ((moved[:, :size][:, cells] @ project) ** 2).sum(axis=1).mean() / degrees
-    return uncertain_spread(between, of_items, degrees, uniform)
+    return there[:size]
 
 
 def two_way(there: np.ndarray) -> tuple[np.ndarray, int]:

@@ -118,7 +118,7 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
     """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
-    return ONE_SEED if _drawn(knee) and knee["n_seeds_max"] == 1 else None
+    return ONE_SEED if _drawn(knee) and knee["seed_freedom"] == 0 else None
 
 
 def _drawn(knee: Mapping[str, Any]) -> bool:

@@ -201,11 +201,13 @@ def _row(curve: Curve) -> dict:
     row |= dict.fromkeys([*empty, *(f"evidence_{shape}" for shape in SHAPES)])
     flags = ("non_monotone", "rises_first", "no_drop", "below_tolerance_at_first_level")
     row |= dict.fromkeys(flags, False) | {"too_few_levels": len(levels) < MIN_LEVELS} | _seeds(curve)
+    row |= {"seed_freedom": 0}
     row |= {"n_replicates": 0 if curve.replicates is None else len(curve.replicates)}
     if len(levels) and levels[0] == 0:
         row |= {"dense": metric.value(curve.means[0]), "n_exits": readings.exits(curve.means, curve.epsilon)}
     if (reason := _readable(curve)) is not None:
         return row | {"reason": reason}
+    row |= {"seed_freedom": bootstrap.seed_freedom(curve.quality, curve.epsilon)}
     row |= read_headline(curve) | _others(curve) | _sharpness(curve) | _flags(curve)
     if row["essential_sparsity"] is None:
         return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}

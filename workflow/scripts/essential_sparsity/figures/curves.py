@@ -84,7 +84,7 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
     said = f"{subject} — essential sparsity ◇ "
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
-    single = found.loc[intervals[intervals].index, "n_seeds_max"] == 1
+    single = found.loc[intervals[intervals].index, "seed_freedom"] == 0
     if single.all() and len(single):
         said += "\none seed: intervals are that seed's, not the spread of seeds"
     elif single.any():

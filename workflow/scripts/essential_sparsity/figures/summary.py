@@ -38,7 +38,7 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     found += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
     found += ["seeds missing"] if row["ragged"] else []
     found += [f"{row['n_missing']} missing"] if row["n_missing"] else []
-    return found + (["one seed"] if row["n_seeds_max"] == 1 and pd.notna(row["essential_sparsity_low"]) else [])
+    return found + (["one seed"] if row["seed_freedom"] == 0 and pd.notna(row["essential_sparsity_low"]) else [])
 
 
 def coarse(knee: Mapping[str, Any]) -> bool:
