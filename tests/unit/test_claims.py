@@ -661,6 +661,57 @@ def test_groups_of_trainings_are_samples_of_trainings():
     assert judged(claim, alone)[0]["verdict"] == UNDECIDED
 
 
+def reached(values: dict[str, list[tuple[float | None, float | None]]], trainings: int = 3) -> dict[str, pd.DataFrame]:
+    """Tables of two groups of trainings: at each checkpoint an essential sparsity, or the last level, beyond which it lies."""
+    base = {"series": "s", "measure": "essential sparsity sst2"}
+    rows = [
+        base | {"tensor": "all", "group": group, "training": f"{group}{i}", "model": f"{group}{i}-{position}"}
+        | {"position": float(position), "value": value and value + 0.001 * i, "beyond": beyond}
+        for group, own in values.items()
+        for i in range(trainings)
+        for position, (value, beyond) in enumerate(own)
+    ]  # fmt: skip
+    a, b = values
+    pair = base | {"tensor": "all", "group_a": a, "group_b": b, "n_trainings_a": trainings, "n_trainings_b": trainings}
+    return {"contrasts": rows_of("contrasts", pair), "trajectory": rows_of("trajectory", *rows)}
+
+
+def test_no_verdict_rests_on_leaving_out_checkpoints_whose_curves_do_not_drop():
+    """By the first checkpoint alone more data would be sparser; what the second of less data is from 0.9 to 1 decides it."""
+    shipped = next(claim for claim in SHIPPED if claim["claim"] == "more-data-more-small")
+    claim = shipped | {"where": {"measure": "essential sparsity *", "more_data": True}}
+    more, less = "1B words", "100M words"
+    row, (piece,) = judged(claim, reached({more: [(0.6, None), (0.6, None)], less: [(0.4, None), (0.4, None)]}))
+    assert (row["verdict"], piece["note"]) == (SUPPORTED, None)
+    row, (piece,) = judged(claim, reached({more: [(0.6, None), (0.6, None)], less: [(0.4, None), (None, 0.9)]}))
+    assert row["verdict"] == NOT_SUPPORTED, "from (0.6 + 0.6 − 0.4 − 1) / 2 to (0.6 + 0.6 − 0.4 − 0.9) / 2"
+    assert piece["estimate"] is None
+    assert np.allclose([piece["low"], piece["high"]], [-0.1, -0.05], atol=0.005)
+    assert piece["note"].startswith("of 1 of 2 checkpoints some essential sparsity lies beyond the last level")
+    row, _ = judged(claim, reached({more: [(0.95, None)], less: [(None, 0.9)]}))
+    assert row["verdict"] == UNDECIDED
+    row, _ = judged(claim, reached({more: [(None, 0.9)], less: [(None, 0.9)]}))
+    assert row["verdict"] == UNDECIDED
+    row, _ = judged(claim, reached({more: [(None, None)], less: [(None, None)]}))
+    assert row["verdict"] == NOT_TESTABLE
+
+
+def test_trainings_whose_curves_do_not_all_drop_are_neither_abrupt_nor_gradual():
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "abrupt")
+    base = {"series": "s", "group": "g", "measure": "essential sparsity sst2"}
+    claim = claim | {"where": {"measure": base["measure"]}}
+    rows = [base | {"training": word, "conclusion": word} for word in ("abrupt", "beyond the levels")]
+    row, pieces = judged(claim, {"abruptness": rows_of("abruptness", *rows)})
+    assert (row["verdict"], [piece["agrees"] for piece in pieces]) == (UNDECIDED, ["for", "neither"])
+    assert "do not drop up to the last level" in pieces[1]["note"]
+    known = jumping({ALL: [25.0] * 4, PART: [75.0] * 4})
+    more = known["abruptness"][0] | {"training": "another", "conclusion": "beyond the levels", "jump_at": None}
+    known["abruptness"].append(more)
+    row, (piece,) = earlier(known)
+    assert row["verdict"] == UNDECIDED
+    assert "4 of 5 trainings of 100 % of the data jump up" in piece["note"]
+
+
 EARLIER = next(claim for claim in SHIPPED if claim["claim"] == "more-data-earlier")
 
 

@@ -155,7 +155,15 @@ def test_a_jump_over_a_long_gap_stands_out_by_less():
 def contrasts_of(values, lines=("more", "less"), marked=None):
     """Table `contrasts` of two groups whose difference at each position is given; group `less` is 0."""
     rows = [
-        {"series": "s", "group": group, "training": line, "position": step, "suspect": None, "tensor": "all"}
+        {
+            "series": "s",
+            "group": group,
+            "training": line,
+            "position": step,
+            "suspect": None,
+            "tensor": "all",
+            "beyond": None,
+        }
         | {"measure": "gini", "value": value if group == "more" else 0.0}
         for group, line in zip(("more", "less"), lines, strict=True)
         for step, value in enumerate(values)
@@ -177,7 +185,15 @@ def test_groups_are_compared_over_the_steps_that_both_have_without_marked_ones()
 def test_groups_of_the_same_trainings_do_not_differ_where_one_of_them_was_saved_less_often():
     """Two trainings at 1 and 3 in each group; of the second group that at 3 has every other step: a mean of those there would be 1 between."""
     rows = [
-        {"series": "s", "group": group, "training": group + line, "position": step, "suspect": None, "tensor": "all"}
+        {
+            "series": "s",
+            "group": group,
+            "training": group + line,
+            "position": step,
+            "suspect": None,
+            "tensor": "all",
+            "beyond": None,
+        }
         | {"measure": "std", "value": value + 0.001 * step}
         for group in "ab"
         for line, value in (("low", 1.0), ("high", 3.0))
@@ -220,33 +236,86 @@ def test_the_interval_of_a_contrast_knows_autocorrelation(rho, told, most):
 
 
 def knees_of(*rows):
-    names = ("model", "task", "pattern", "metric", "headline", "essential_sparsity", "dense")
+    names = ("model", "task", "pattern", "metric", "headline", "essential_sparsity", "dense", "bracket_low", "no_drop")
     return pd.DataFrame(rows, columns=names)
 
 
 def test_runs_of_a_series_are_its_headline_under_one_ranking():
     members = [
-        {"series": "s", "group": "g", "training": "l", "model": name, "position": i} for i, name in enumerate("ab")
+        {"series": "s", "group": "g", "training": "l", "model": name, "position": i} for i, name in enumerate("abc")
     ]
     found = trajectories.of_runs(
         members,
         knees_of(
-            ("a", "t", "global", "accuracy", True, 0.3, 0.9),
-            ("a", "t", "global", "f1", False, 0.5, 0.8),
-            ("a", "t", "random", "accuracy", True, 0.1, 0.9),
-            ("b", "t", "global", "accuracy", True, None, 0.7),
+            ("a", "t", "global", "accuracy", True, 0.3, 0.9, 0.2, False),
+            ("a", "t", "global", "f1", False, 0.5, 0.8, 0.4, False),
+            ("a", "t", "random", "accuracy", True, 0.1, 0.9, 0.0, False),
+            ("b", "t", "global", "accuracy", True, None, 0.7, 0.9, True),
+            ("c", "t", "global", "accuracy", True, None, 0.5, None, False),
         ),
     )
-    assert found[found["measure"] == "essential sparsity t"]["value"].tolist()[0] == 0.3
-    assert found[found["measure"] == "dense t"]["value"].tolist() == [0.9, 0.7]
-    assert len(found) == 4
+    reached = found[found["measure"] == "essential sparsity t"]
+    np.testing.assert_array_equal(reached["value"].astype(float), [0.3, np.nan, np.nan])
+    np.testing.assert_array_equal(
+        reached["beyond"].astype(float), [np.nan, 0.9, np.nan], "of a model that guesses nothing is known"
+    )
+    assert found[found["measure"] == "dense t"]["value"].tolist() == [0.9, 0.7, 0.5]
+    assert found[found["measure"] == "dense t"]["beyond"].isna().all()
+    assert len(found) == 6
+
+
+def essentials(beyond: dict[str, set[int]], values: dict[str, float], noise: float = 0.01) -> pd.DataFrame:
+    """Rows of table `trajectory`: groups of one training of forty checkpoints, with those whose essential sparsity was not reached."""
+    draw = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"series": "s", "group": group, "training": group, "position": step, "suspect": None, "tensor": "all"}
+        | {
+            "measure": "essential sparsity t",
+            "value": None if step in beyond.get(group, ()) else value + noise * draw.normal(),
+        }
+        | {"beyond": 0.9 if step in beyond.get(group, ()) else None}
+        for group, value in values.items()
+        for step in range(40)
+    )
+
+
+def test_no_difference_rests_on_leaving_out_checkpoints_whose_curves_do_not_drop(tmp_path):
+    """Of b, which is at 0.4 at first, the later half is beyond 0.9: by the first half alone a at 0.6 would have more."""
+    known = measures.contrasts(essentials({}, {"a": 0.6, "b": 0.4})).iloc[0]
+    assert known["low"] > 0.15
+    assert known["n_beyond"] == 0
+    half = measures.contrasts(essentials({"b": {*range(20, 40)}}, {"a": 0.6, "b": 0.4}))
+    tables.write(half, "contrasts", tmp_path / "a.parquet")
+    half = tables.read(tmp_path / "a.parquet", "contrasts").iloc[0]
+    assert (half["n_positions"], half["n_beyond"]) == (40, 20)
+    assert half[["difference", "last_b"]].isna().all()
+    assert half["last_a"] == pytest.approx(0.6, abs=0.05)
+    assert half[["low", "high"]].isna().all(), "nothing is concluded"
+    whole = measures.contrasts(essentials({"b": {*range(40)}}, {"a": 0.6, "b": 0.4})).iloc[0]
+    assert whole["difference"] is None
+    assert (whole["low"], whole["high"]) == pytest.approx((-0.4, -0.3), abs=0.03), "whatever it is from 0.9 to 1"
+    both = measures.contrasts(essentials({"a": {*range(40)}, "b": {*range(40)}}, {"a": 0.6, "b": 0.4})).iloc[0]
+    assert (both["low"], both["high"]) == pytest.approx((-0.1, 0.1))
+
+
+def test_nothing_is_concluded_of_jumps_where_curves_do_not_drop(tmp_path):
+    """By the other checkpoints alone there would be no jump where there is one, or one where there is none."""
+    losses = pd.DataFrame(columns=["training", "step", "loss"])
+    table = essentials({"b": {38, 39}, "c": {*range(40)}}, {"a": 0.6, "b": 0.4, "c": 0.4})
+    found = trajectories.abruptness(table, losses)
+    tables.write(found, "abruptness", tmp_path / "a.parquet")
+    assert found["conclusion"].tolist() == ["nothing", "beyond the levels", "beyond the levels"]
+    assert found["n_checkpoints"].tolist() == [40, 38, 0]
+    assert found.iloc[1:][["jump", "jump_at", "evidence_line"]].isna().all(axis=None)
+    suspect = table.assign(suspect=table["beyond"].map(lambda end: None if pd.isna(end) else "the same weights as 1"))
+    assert "beyond the levels" not in trajectories.abruptness(suspect, losses)["conclusion"].tolist()
 
 
 def test_suspect_checkpoints_are_left_out_of_fits():
     """A checkpoint that holds another's weights makes a jump of what is a line; without it there is none."""
     rows = [
         {"series": "s", "group": "g", "training": "l", "tensor": tensor, "measure": "gini", "position": 10 * i}
-        | {"value": 0.01 * i + 5.0 * (i == 6), "suspect": "the same weights as 90" if i == 6 else None}
+        | {"beyond": None, "value": 0.01 * i + 5.0 * (i == 6), "suspect": "the same weights as 90" if i == 6 else None}
         for i in range(14)
         for tensor in ("all", "layer.0")
     ]

@@ -370,7 +370,7 @@ def test_models_of_a_task_are_drawn_together():
 def trajectory_of(groups, suspect=None) -> pd.DataFrame:
     rows = [
         {"series": "s", "group": group, "training": group, "axis": "step", "tensor": "all", "position": float(step)}
-        | {"measure": measure, "value": 0.3 + 1e-4 * step, "suspect": suspect if step == 200 else None}
+        | {"measure": measure, "value": 0.3 + 1e-4 * step, "beyond": None, "suspect": suspect if step == 200 else None}
         for group in groups
         for step in range(0, 1000, 100)
         for measure in measures.MEASURES
@@ -428,6 +428,27 @@ def test_a_series_is_drawn_with_its_loss_and_its_abrupt_changes(suspect):
         assert "abrupt change (95 % interval)" not in legend(undrawn), "of what is not drawn"
     with pytest.raises(ValueError, match="no series 'other'"):
         emergence.trajectory(trajectory_of(groups), fitted, losses, "other")
+
+
+def test_checkpoints_whose_curves_do_not_drop_are_marked_and_no_line_goes_across_them():
+    table = trajectory_of(["a", "b"])
+    reached = table[table["measure"] == "std"].assign(measure="essential sparsity t")
+    out = (reached["group"] == "a") & reached["position"].between(300, 600)
+    reached = reached.assign(value=reached["value"].mask(out), beyond=out.map({True: 0.9, False: None}))
+    fitted = pd.DataFrame({"series": [], "measure": [], "conclusion": []})
+    figure = emergence.trajectory(pd.concat([table, reached]), fitted, NO_LOSSES, "s")
+    assert_readable(figure)
+    assert "no drop up to this level: it lies above" in legend(figure)
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left") == "essential sparsity t")
+    lines = [line.get_xydata() for line in axes.lines]
+    through, above, *_ = lines
+    assert np.isnan(through[3:7, 1]).all(), "the line is open there"
+    assert above[~np.isnan(above[:, 1])].tolist() == [[300, 0.9], [400, 0.9], [500, 0.9], [600, 0.9]]
+    assert axes.lines[1].get_linestyle() == "None"
+    assert "no drop up to this level: it lies above" not in legend(emergence.trajectory(table, fitted, NO_LOSSES, "s"))
+    never = reached.assign(value=None, beyond=0.9)
+    drawn = emergence.trajectory(pd.concat([table, never]), fitted, NO_LOSSES, "s")
+    assert "essential sparsity t" in {axes.get_title(loc="left") for axes in drawn.axes}, "if it was never reached too"
 
 
 def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 1000, 100)) -> pd.DataFrame:

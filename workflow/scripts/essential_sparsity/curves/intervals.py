@@ -4,8 +4,10 @@ What lies between two levels was not measured: the interval of the essential spa
 """
 
 import numpy as np
+import pandas as pd
 
 ALPHA = 0.05
+BEYOND = "beyond the levels"  # the conclusion about a training of whose checkpoints some curves do not drop
 
 
 def gaps(levels: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -28,6 +30,25 @@ def percentiles(
     low = np.sort(lows)[int(np.ceil(alpha / 2 * size)) - 1]
     high = np.sort(highs)[int(np.ceil((1 - alpha / 2) * size)) - 1]
     return min(float(low), own[0]), max(float(high), own[1])
+
+
+def ranged(trajectory: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table `trajectory` of which something is known, with what the value is at `least` and at `most`.
+
+    An essential sparsity that was not reached lies anywhere from the last level (`beyond`) to 1. Suspect checkpoints are left out.
+    """
+    known = trajectory[trajectory["suspect"].isna() & (trajectory["value"].notna() | trajectory["beyond"].notna())]
+    value = known["value"].astype(float)
+    return known.assign(least=value.fillna(known["beyond"].astype(float)), most=value.fillna(1.0))
+
+
+def in_common(ranged_: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`least` and `most`, positions by (group, training), at the positions that all of these trainings have."""
+    columns = ["group", "training"]
+    least, most = (
+        ranged_.pivot_table(index="position", columns=columns, values=end).dropna() for end in ("least", "most")
+    )
+    return least, most
 
 
 def interval(estimate: float, resampled: np.ndarray) -> tuple[float | None, float | None]:

@@ -1,16 +1,20 @@
 """The evidence for claims about pre-training, with trainings as the sample: from the tables `abruptness`, `contrasts`, `trajectory`."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from essential_sparsity.curves.intervals import ALPHA
+from essential_sparsity.curves.intervals import ALPHA, BEYOND, in_common, ranged
 from essential_sparsity.curves.pieces import Found, Piece, number, welch
 
-SOME_JUMP = "some of the trainings do not jump up: where they would is not known"
+NOT_REACHED = (
+    "some checkpoints' curves do not drop up to the last level: what their essential sparsity is, is not known"
+)
+UP_TO_ONE = "of {} of {} checkpoints some essential sparsity lies beyond the last level: the interval holds whatever it is up to 1"
+SOME_JUMP = "some of the trainings do not surely jump up: where they would is not known"
 ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
 PAIR = ["series", "measure", "group_a", "group_b"]
 
@@ -24,14 +28,16 @@ def abruptness(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> 
             number(row["jump_low"], -math.inf),
             number(row["jump_high"], math.inf),
             word=word,
-            measured=word is not None,  # too few checkpoints
+            limited=NOT_REACHED if row["conclusion"] == BEYOND else None,
+            measured=word is not None or row["conclusion"] == BEYOND,  # else too few checkpoints
         )
 
 
 def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
     """Groups of trainings, with trainings as the sample (Welch), each with its mean over the checkpoints that all of them have.
 
-    The interval of the table itself is along the trainings that are there: it says nothing of others.
+    The interval of the table itself is along the trainings that are there: it says nothing of others. Where an essential sparsity
+    lies beyond the last level, the interval holds whatever it is up to 1.
     """
     frame = frame[frame["tensor"] == "all"]
     if frame.empty:
@@ -40,22 +46,40 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
         yield from (_of_jumps(row, found) for row in frame.sort_values(PAIR).to_dict("records"))
         return
     known = found["trajectory"]
-    known = known[(known["tensor"] == "all") & known["suspect"].isna()]
+    known = ranged(known[known["tensor"] == "all"])
     for row in frame.sort_values(PAIR).to_dict("records"):
         name = _pair_of(row)
         if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
             ends = number(row["low"], -math.inf), number(row["high"], math.inf)
-            yield Piece(name, row["difference"], *ends, limited=ONE_TRAINING)
+            note = _up_to_one(row["n_beyond"], row["n_positions"])
+            yield Piece(name, number(row["difference"], math.nan), *ends, limited=ONE_TRAINING, note=note)
             continue
         part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
-        part = part[part["group"].isin([row["group_a"], row["group_b"]])]
-        values = part.pivot_table(index="position", columns=["group", "training"], values="value").dropna()
-        samples = [values.loc[:, values.columns.get_level_values(0) == row[f"group_{side}"]].mean() for side in "ab"]
-        if values.empty or min(map(len, samples)) < 2:
+        pair = in_common(part[part["group"].isin([row["group_a"], row["group_b"]])])
+        samples = [_means(end, row[f"group_{side}"]) for side in "ab" for end in pair]
+        if min(map(len, samples)) < 2:
             yield Piece(name, measured=False)
             continue
-        estimate, at = welch(*(sample.to_numpy() for sample in samples))
-        yield Piece(name, estimate, *at(ALPHA), at=at)
+        estimate, at = _whatever(*samples)
+        note = _up_to_one(int((pair[0] != pair[1]).any(axis=1).sum()), len(pair[0]))
+        yield Piece(name, estimate, *at(ALPHA), note=note, at=at)
+
+
+def _means(values: pd.DataFrame, group: str) -> np.ndarray:
+    """Of each training of a group over its checkpoints; none without checkpoints."""
+    return values.loc[:, values.columns.get_level_values("group") == group].mean().dropna().to_numpy()
+
+
+def _whatever(
+    least_a: np.ndarray, most_a: np.ndarray, least_b: np.ndarray, most_b: np.ndarray
+) -> tuple[float, Callable[[float], tuple[float, float]]]:
+    """As `welch`, of samples of which only ends are known: its lower end is that of the least difference, its upper end that of the most."""
+    (least, low_at), (most, high_at) = welch(least_a, most_b), welch(most_a, least_b)
+    return least if least == most else math.nan, lambda alpha: (low_at(alpha)[0], high_at(alpha)[1])
+
+
+def _up_to_one(n_beyond: int, n_positions: int) -> str | None:
+    return UP_TO_ONE.format(n_beyond, n_positions) if n_beyond else None
 
 
 def _pair_of(row: Mapping[str, Any]) -> str:
@@ -74,7 +98,7 @@ def _of_jumps(row: Mapping[str, Any], found: Found) -> Piece:
     along = along[(along["tensor"] == "all") & along["suspect"].isna() & along["value"].notna()]
     sides, notes = [], []
     for group in (row["group_a"], row["group_b"]):
-        told = jumps[(jumps["group"] == group) & jumps["conclusion"].isin(("abrupt", "gradual", "nothing"))]
+        told = jumps[(jumps["group"] == group) & jumps["conclusion"].isin(("abrupt", "gradual", "nothing", BEYOND))]
         up = told[(told["conclusion"] == "abrupt") & (told["jump"] > 0)]
         notes += [f"{len(up)} of {len(told)} trainings of {group} jump up"] if len(up) < len(told) else []
         ends = [_gap(along.loc[along["training"] == jump.training, "position"], jump) for jump in up.itertuples()]

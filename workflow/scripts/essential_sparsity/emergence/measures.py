@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from essential_sparsity import files
 from essential_sparsity.curves import shapes
+from essential_sparsity.curves.intervals import in_common, ranged
 from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bins
 
 THRESHOLDS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -107,14 +108,11 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     trainings.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    empty = dict.fromkeys(
-        ["change_point", "jump_at", "jump_at_low", "jump_at_high", "jump", "jump_low", "jump_high", "jump_outlier"]
-    )
-    empty |= {f"evidence_{shape}": None for shape in SHAPES} | {"n_checkpoints": len(x), "rise_10_90": None}
     if len(x) < FEWEST:
-        return empty | {"conclusion": "too few checkpoints"}
+        return without_fit(len(x), "too few checkpoints")
+    empty = without_fit(len(x), "nothing")
     if np.ptp(y) <= 1e-12 * max(np.abs(y).max(), 1e-30):
-        return empty | {"conclusion": "nothing"}
+        return empty
     t, scaled = (x - x[0]) / (x[-1] - x[0]), (y - y.mean()) / np.ptp(y)
     fits = {shape: _broken_fits(t, shape) for shape in ABRUPT}
     errors = {shape: ((scaled - projections @ scaled) ** 2).sum(axis=1) for shape, (projections, _) in fits.items()}
@@ -154,6 +152,23 @@ def conclude(x: Sequence[float], y: Sequence[float]) -> dict:
     else:
         conclusion = "gradual"
     return result | {"conclusion": conclusion}
+
+
+def without_fit(n_checkpoints: int, conclusion: str) -> dict:
+    """Columns of table `abruptness` where no shape is fitted."""
+    names = (
+        "change_point",
+        "jump_at",
+        "jump_at_low",
+        "jump_at_high",
+        "jump",
+        "jump_low",
+        "jump_high",
+        "jump_outlier",
+        "rise_10_90",
+    )
+    empty = dict.fromkeys([*names, *(f"evidence_{shape}" for shape in SHAPES)])
+    return empty | {"n_checkpoints": n_checkpoints, "conclusion": conclusion}
 
 
 def _outlier(x: np.ndarray, y: np.ndarray, b: int) -> float | None:
@@ -228,30 +243,40 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
 
     `trajectory`: the table. Trainings of a group are averaged at each position; suspect checkpoints are left out. A position
     that one of the trainings lacks is left out: the others' mean would differ from theirs by which trainings it is of.
+    Where an essential sparsity lies beyond the last level there is no difference, and its interval holds whatever it is up to 1.
     The interval (`steady_interval`) says how steady a difference is along these trainings; what another training of the
     same recipe would show is not in it, and with one training a group `scope` says so.
     """
-    kept = trajectory[trajectory["suspect"].isna() & trajectory["value"].notna()]
+    kept = ranged(trajectory)
     keys = ["series", "measure", "tensor"]
     rows = []
     for key, part in kept.groupby(keys, sort=True):
-        values = part.pivot_table(index="position", columns=["group", "training"], values="value")
-        for a, b in combinations(values.columns.unique("group").sort_values(), 2):
-            both = values[[a, b]].dropna()
-            if both.empty:
-                continue
-            lines = both.columns.get_level_values("group").value_counts()
-            of_a, of_b = (both[group].mean(axis=1) for group in (a, b))
-            effective, low, high = steady_interval((of_a - of_b).to_numpy())
-            rows.append(
-                dict(zip(keys, key, strict=True))
-                | {"group_a": a, "group_b": b, "n_positions": len(both), "n_effective": effective}
-                | {"difference": (of_a - of_b).mean(), "low": low, "high": high}
-                | {"n_trainings_a": int(lines[a]), "n_trainings_b": int(lines[b])}
-                | {"scope": ONE_EACH if lines.min() < 2 else SEVERAL}
-                | {"last_position": both.index[-1], "last_a": of_a.iloc[-1], "last_b": of_b.iloc[-1]}
-            )
+        for a, b in combinations(sorted(part["group"].unique()), 2):
+            pair = in_common(part[part["group"].isin([a, b])])
+            if not pair[0].empty:
+                rows.append(dict(zip(keys, key, strict=True)) | {"group_a": a, "group_b": b} | _contrast(pair, a, b))
     return pd.DataFrame(rows)
+
+
+def _contrast(pair: tuple[pd.DataFrame, pd.DataFrame], a: str, b: str) -> dict:
+    """The other columns of table `contrasts` of two groups, from what their values are at least and at most (`in_common`)."""
+    least, most = pair
+    lines = least.columns.get_level_values("group").value_counts()
+    (least_a, most_a), (least_b, most_b) = ([end[group].mean(axis=1).to_numpy() for end in pair] for group in (a, b))
+    ends = least_a - most_b, most_a - least_b
+    (effective, low, _), (other, _, high) = map(steady_interval, ends)
+    return (
+        {"n_positions": len(least), "n_beyond": int((least != most).any(axis=1).sum())}
+        | {"n_effective": min(effective, other)}
+        | {"difference": _if_known(*(end.mean() for end in ends)), "low": low, "high": high}
+        | {"n_trainings_a": int(lines[a]), "n_trainings_b": int(lines[b])}
+        | {"scope": ONE_EACH if lines.min() < 2 else SEVERAL, "last_position": least.index[-1]}
+        | {"last_a": _if_known(least_a[-1], most_a[-1]), "last_b": _if_known(least_b[-1], most_b[-1])}
+    )
+
+
+def _if_known(least: float, most: float) -> float | None:
+    return float(least) if least == most else None
 
 
 def steady_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity import errors
+from essential_sparsity.curves.intervals import ranged
 from essential_sparsity.emergence import measures
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import BLACK, BLUE, GREEN, GREY, MM, ORANGE, PAGE, PURPLE, RC, SKY, VERMILLION
@@ -27,6 +28,7 @@ SHOWN = {  # measure -> label of its panel
     "hoyer": "Hoyer sparsity",
     "kurtosis": "Kurtosis about zero",
 }
+ABOVE = {"marker": "^", "markersize": 4, "markerfacecolor": "none", "markeredgewidth": 0.8}  # beyond the last level
 BINS_PER_DECADE = 12
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,6 +38,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
 
     `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `training`.
     Suspect checkpoints, which are left out of fits, are crossed; a vertical line marks an abrupt change, with its interval as a band.
+    An essential sparsity that was not reached is an open triangle at the last level, without a line to it.
     """
     here = table[(table["series"] == series) & (table["tensor"] == measures.WHOLE)]
     if here.empty:
@@ -75,6 +78,10 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
             handles.append(Line2D([], [], color=GREY, linestyle="--", label="abrupt change (95 % interval)"))
         if here["suspect"].notna().any():
             handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="left out: suspect weights"))
+        if here.loc[here["measure"].isin(panels) & here["suspect"].isna(), "beyond"].notna().any():
+            handles.append(
+                Line2D([], [], color=GREY, linestyle="none", label="no drop up to this level: it lies above", **ABOVE)
+            )
         across, lines = style.columns(handles, PAGE, 4)
         figure.set_size_inches(PAGE * MM, (108 + style.LINE * lines) * MM)
         figure.legend(handles=handles, loc="outside upper center", ncols=across)
@@ -92,17 +99,18 @@ def _natural(name: str) -> list:
 
 
 def _varies(here: pd.DataFrame, measure: str) -> bool:
-    return here.loc[here["measure"] == measure].dropna(subset="value").groupby("training").size().max() > 1
+    return ranged(here[here["measure"] == measure]).groupby("training").size().max() > 1
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
     factor = 100 if percent else 1
-    for (group, _), part in rows.dropna(subset="value").groupby(["group", "training"], sort=True):
-        part = part.sort_values("position")
+    for (group, _), part in rows.groupby(["group", "training"], sort=True):
+        part = part.sort_values("position").astype({"value": float, "beyond": float})
         kept, suspect = part[part["suspect"].isna()], part[part["suspect"].notna()]
         axes.plot(
             kept["position"], factor * kept["value"], color=colours[group], marker="o", markersize=1.8, linewidth=0.9
-        )
+        )  # nothing where there is no value: no line goes across
+        axes.plot(kept["position"], factor * kept["beyond"], color=colours[group], linestyle="none", **ABOVE)
         axes.plot(suspect["position"], factor * suspect["value"], "x", color=colours[group], markersize=4)
     _labels(axes, label)
 
