@@ -9,9 +9,10 @@ import explored_study as study
 import numpy as np
 import pandas as pd
 import pytest
+from test_figures import of_fewer_seeds
 
 from essential_sparsity import tables
-from essential_sparsity.curves import flips
+from essential_sparsity.curves import flips, knees
 from essential_sparsity.figures import explored, explorer, summary
 from essential_sparsity.tables import runs as run_tables
 
@@ -71,7 +72,8 @@ def test_curves_are_the_means_over_seeds_of_the_table_of_runs(made, page):
         tuple(row) for row in runs[CURVE].drop_duplicates().to_numpy()
     }
     for row in found.to_dict("records"):
-        own = runs[(runs[CURVE] == [row[name] for name in CURVE]).all(axis=1)].groupby("sparsity")["value"]
+        dense = (runs[CURVE] == [{**row, "pattern": "dense"}[name] for name in CURVE]).all(axis=1)
+        own = runs[dense | (runs[CURVE] == [row[name] for name in CURVE]).all(axis=1)].groupby("sparsity")["value"]
         mean = own.apply(lambda values: np.exp(np.log(values).mean())) if row["metric"] == "perplexity" else own.mean()
         np.testing.assert_array_equal(row["sparsity"], mean.index)
         np.testing.assert_allclose(row["value"], mean, rtol=6e-6)
@@ -89,9 +91,38 @@ def test_curves_are_the_means_over_seeds_of_the_table_of_runs(made, page):
 
 def test_what_is_said_of_a_level_stands_beside_it(page):
     found = frame(contents(page)["curves"]).set_index(CURVE)["notes"]
-    assert found["one", "reviews", "random", "matthews"] == {"3": "collapsed (1 of 2 seeds): one class for all items"}
-    assert found["two", "reviews", "nm4", "matthews"] == {"0": "2 of every 4 kept"}
+    assert found["one", "reviews", "random", "matthews"] == {"4": "collapsed (1 of 2 seeds): one class for all items"}
+    assert found["two", "reviews", "nm4", "matthews"] == {"1": "2 of every 4 kept"}
     assert found["one", "reviews", "global", "matthews"] is None
+
+
+def test_a_curve_and_its_tolerance_start_at_the_dense_mean_of_its_own_seeds():
+    runs = of_fewer_seeds().assign(collapsed=None, group=None, keep=None)
+    runs = runs[(runs["pattern"] != "global") | (runs["sparsity"] != 0.5) | (runs["seed"] != 0)]
+    found = explored.curves(runs, []).set_index("pattern")
+    assert found["value"].map(lambda values: values[0]).to_dict() == pytest.approx(
+        {"dense": 2.5 / 3, "global": 2.5 / 3, "layerwise": 0.9}
+    )
+    assert found.loc["global", "value"][5] == pytest.approx(2.5 / 3), (
+        "as far from dense as its two seeds: nothing is lost"
+    )
+    assert found.loc["global", "notes"] == {"5": "lacks seeds: as far from dense as its own are"}
+    assert found.loc["layerwise", "notes"] is None
+    for knee in explored.knees(knees.table(runs)[0], found.reset_index()).to_dict("records"):
+        own = found.loc[knee["pattern"]]
+        assert knee["dense"] == pytest.approx(own["value"][0])
+        assert knee["limit"] == pytest.approx(own["value"][0] - 0.01)
+        assert knee["metric_at_knee"] == pytest.approx(
+            np.interp(knee["essential_sparsity"], own["sparsity"], own["value"])
+        )
+
+
+def test_a_collapsed_dense_run_is_said_of_the_curves_that_have_its_seed():
+    runs = of_fewer_seeds().assign(collapsed=None, group=None, keep=None)
+    runs.loc[(runs["pattern"] == "dense") & (runs["seed"] == 2), "collapsed"] = "one class"
+    found = explored.curves(runs, []).set_index("pattern")["notes"]
+    assert found["global"] == {"0": "collapsed (1 of 3 seeds): one class"}
+    assert found["layerwise"] is None
 
 
 @pytest.mark.parametrize("name", ["knees", "comparisons", "differences"])

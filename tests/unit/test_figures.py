@@ -192,6 +192,71 @@ def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
     assert line.get_ydata()[-1] == pytest.approx(50 * 0.999)
 
 
+def of_fewer_seeds() -> pd.DataFrame:
+    """Dense seed 0 is better than the two that layerwise was not run with."""
+    good, poor = (
+        runs_of({"dense": {0.0: dense}, "global": curve_of(lambda s, dense=dense: dense - max(s - 0.5, 0))})
+        for dense in (0.9, 0.8)
+    )
+    seeds = pd.concat([good, poor.assign(seed=1), poor.assign(seed=2)])
+    return pd.concat([seeds, runs_of({"layerwise": curve_of(lambda s: 0.9 - s / 10)})])
+
+
+def assert_the_diamond_is_on_its_line(axes, pattern: str) -> None:
+    line, mark = (
+        next(line for line in axes.lines if condition(line) and style.STYLES[pattern][0] == colour(line))
+        for condition, colour in (
+            (lambda line: len(line.get_xdata()) > 2, Line2D.get_color),
+            (lambda line: line.get_marker() == "D", Line2D.get_markeredgecolor),
+        )
+    )
+    (x,), (y,) = mark.get_data()
+    assert y == pytest.approx(np.interp(x, *line.get_data()))
+
+
+def test_a_curve_starts_at_the_dense_mean_of_its_own_seeds():
+    figure = draw(of_fewer_seeds())
+    starts = {line.get_color(): line.get_ydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == 10}
+    assert starts[style.STYLES["global"][0]] == pytest.approx(100 * 2.5 / 3)
+    assert starts[style.STYLES["layerwise"][0]] == pytest.approx(90)
+    for pattern in ("global", "layerwise"):
+        assert_the_diamond_is_on_its_line(figure.axes[0], pattern)
+    assert "dense: 83.3 % (seeds of global)" in legend(figure)
+    assert "curves start at the dense mean of their own seeds" in figure.legends[0].get_title().get_text()
+    assert_readable(figure)
+    same = draw(CASES["plain"])
+    assert "start" not in same.legends[0].get_title().get_text()
+    assert "dense: 89.9 %" in legend(same)
+
+
+def test_the_tolerance_ends_where_the_knee_is_read():
+    runs = of_fewer_seeds()
+    figure = draw(runs[runs["pattern"] != "global"])
+    assert "dense: 90 %" in legend(figure), "of the one seed that layerwise has"
+    (band,) = figure.axes[0].patches
+    assert [band.get_y(), band.get_y() + band.get_height()] == pytest.approx([89, 90])
+
+
+def test_a_level_that_lacks_a_seed_is_drawn_as_its_knee_is_read():
+    runs = of_fewer_seeds()
+    runs = runs[(runs["pattern"] != "layerwise") & ~((runs["sparsity"] == 0.5) & (runs["seed"] == 0))]
+    for figure in (draw(runs), curves.models(runs, knees.table(runs)[0], "t", "global", {"m": "M"}, "T")):
+        line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 10)
+        assert line.get_ydata()[5] == pytest.approx(100 * 2.5 / 3), "nothing is lost there"
+        band = figure.axes[0].collections[0].get_paths()[0].vertices
+        assert set(np.round(band[np.isclose(band[:, 0], 50), 1], 6)) == {83.333333}
+        assert "a level that lacks seeds is as far from dense" in figure.legends[0].get_title().get_text()
+        assert_readable(figure)
+    assert_the_diamond_is_on_its_line(draw(runs).axes[0], "global")
+
+
+def test_a_seed_without_a_dense_run_is_in_no_curve():
+    runs = of_fewer_seeds()
+    runs = runs[(runs["pattern"] != "dense") | (runs["seed"] == 0)]
+    line = next(line for line in draw(runs).axes[0].lines if len(line.get_xdata()) == 10)
+    assert line.get_ydata()[:6] == pytest.approx([90] * 6)
+
+
 def test_a_blow_up_does_not_flatten_the_rest():
     axes = draw(CASES["blow-up"]).axes[0]
     assert axes.get_yscale() == "log"

@@ -8,6 +8,7 @@ import pytest
 
 from essential_sparsity import tables
 from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, single
+from essential_sparsity.curves.means import level_means
 from essential_sparsity.curves.metrics import METRICS, headline
 
 LEVELS = np.arange(10) / 10
@@ -221,7 +222,7 @@ def test_the_table_fits_its_schema(tmp_path):
 
 def test_level_means_average_perplexity_geometrically():
     runs = pd.concat([runs_of([10.0, 20.0], metric="perplexity"), runs_of([10.0, 80.0], metric="perplexity", seed=1)])
-    means = quality.level_means(runs).set_index("sparsity")
+    means = level_means(runs).set_index(["pattern", "sparsity"]).loc["global"]
     assert METRICS["perplexity"].value(means.loc[0.1, "quality"]) == pytest.approx(40.0)
     assert means.loc[0.1, "n_seeds"] == 2
     assert means.loc[0.1, "low"] < means.loc[0.1, "quality"] < means.loc[0.1, "high"]

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from test_figures import assert_inside, assert_readable
+from test_figures import assert_inside, assert_readable, assert_the_diamond_is_on_its_line, of_fewer_seeds
 
+from essential_sparsity.curves import knees
 from essential_sparsity.figures import panels as drawn
 from essential_sparsity.study import panels
 
@@ -150,3 +151,20 @@ def test_a_logarithmic_axis_holds_the_dense_values_of_all_models():
     figure = drawn.panels(runs, KNEES, [("bert", "global"), ("opt", "global")], ["a"], LABELS)
     assert 800 <= axes_of(figure)[0].get_ylim()[1] < 900
     assert "ends at 10 × the largest dense value" in axes_of(figure)[0].get_xlabel().replace("\n", " ")
+
+
+def test_a_line_starts_at_the_dense_mean_of_its_own_seeds_and_the_tolerance_at_that_of_the_first():
+    runs = of_fewer_seeds()
+    runs = runs[(runs["pattern"] != "global") | (runs["sparsity"] != 0.5) | (runs["seed"] != 0)]
+    lines = [("m", "global"), ("m", "layerwise")]
+    figure = drawn.panels(runs, knees.table(runs)[0], lines, ["t"], LABELS)
+    (axes,) = axes_of(figure)
+    starts = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 10]
+    assert starts == pytest.approx([100 * 2.5 / 3, 90])
+    for _, pattern in lines:
+        assert_the_diamond_is_on_its_line(axes, pattern)
+    (band,) = axes.patches
+    assert band.get_y() + band.get_height() == pytest.approx(100 * 2.5 / 3)
+    said = figure.legends[0].get_title().get_text().replace("\n", " ")
+    assert "own seeds, the tolerance at that of the first a level that lacks seeds" in said
+    assert_readable(figure)

@@ -133,6 +133,20 @@ def test_a_curve_is_the_mean_over_seeds_on_the_fitted_scale(demo, task):
     assert demo.curve("minilm", task, "nm4")["n_seeds"].tolist() == [1, 1, 1, 1], "dense over the curve's seeds"
 
 
+def test_a_curve_with_a_level_that_lacks_a_seed_is_what_its_knee_is_read_on(demo, monkeypatch):
+    runs = demo.runs[(demo.runs["task"] == "reviews-probe") & demo.runs["pattern"].isin(["dense", "global"])]
+    runs["value"] = 0.9 - 0.1 * runs["seed"] - 0.1 * (runs["sparsity"] == 0.75)
+    runs = runs[(runs["sparsity"] != 0.5) | (runs["seed"] == 1)]
+    monkeypatch.setitem(demo._read, "runs", runs)
+    found = demo.curve("minilm", "reviews-probe", "global")
+    assert found["value"].tolist() == pytest.approx([0.85, 0.85, 0.85, 0.75])
+    assert found["low"].tolist() == pytest.approx([0.8, 0.8, 0.85, 0.7])
+    assert found["n_seeds"].tolist() == [2, 2, 1, 2]
+    knee = knees.table(runs.assign(protocol="zero-shot", collapsed=None))[0].iloc[0]
+    at_knee = np.interp(knee["essential_sparsity"], found["sparsity"], found["value"])
+    assert knee["metric_at_knee"] == pytest.approx(at_knee)
+
+
 def test_a_knee_is_the_row_of_the_table(demo):
     own = demo.knees[(demo.knees["task"] == "ws353") & (demo.knees["pattern"] == "global")].iloc[0]
     assert demo.knee("minilm", "ws353", "global").equals(own)

@@ -22,7 +22,7 @@ const panelsOf = () => {
     return at < 0 ? 0 : one[at] - other[at];
   });
 };
-const denseOf = (row) => curveOf.get(key(row.model, row.task, "dense", row.metric));
+const denseOf = (row) => (row.sparsity[0] === 0 ? row.value[0] : null); // over the seeds of the curve
 const pointsOf = (row) => row.sparsity.map((sparsity, at) => ({
   model: row.model, task: row.task, pattern: row.pattern, metric: row.metric, sparsity, value: row.value[at],
   low: row.low?.[at] ?? null, high: row.high?.[at] ?? null, n_seeds: row.n_seeds[at], note: row.notes?.[at] ?? null,
@@ -31,23 +31,19 @@ const POINT = columns("model", "task", "pattern", "metric", "sparsity", "value",
 const KNEE = columns("model", "task", "pattern", "metric", "essential_sparsity", "essential_sparsity_low", "essential_sparsity_high", "bracket_low",
   "bracket_high", "notes", "last_compliant", "kneedle", "hinge", "dense", "epsilon", "metric_at_knee", "n_items", "n_seeds_min", "n_seeds_max", "n_missing", "reason");
 const KNEE_SHOWN = KNEE.slice(0, 10).concat(columns("dense")); // the download has the other readings too
-const pointsOfPanel = (rows) => {
-  const dense = new Map(rows.map(denseOf).filter(Boolean).map((row) => [key(row.model, row.task), row]));
-  return [...dense.values(), ...rows].flatMap(pointsOf);
-};
 const worded = (knee) => (!knee ? "no knee" : knee.essential_sparsity === null ? knee.said : `essential sparsity ${knee.said}`);
 const titleOf = (row) => ({
   pattern: `${LABELS.model(row.model)} on ${LABELS.task(row.task)}`,
   model: `${LABELS.task(row.task)}, ${LABELS.pattern(row.pattern)}`,
   task: `${LABELS.model(row.model)}, ${LABELS.pattern(row.pattern)}`,
 })[state.by];
-const ranged = (metric, values, shaped, dense) => {
+const ranged = (metric, values, shaped, dense, differ) => { // `dense`: the largest, where they differ
   const unit = (value) => `${number(value)}${DATA.metrics[metric].percent ? " %" : ""}`;
   const [least, most] = [Math.min(...values), Math.max(...values)];
   if (DATA.metrics[metric].log) {
     const cut = dense !== null && most > 10 * dense ? 10 * dense : null;
     const top = (cut ?? most) * 1.07;
-    return { range: [Math.log10(least / 1.03), Math.log10(top)], note: cut ? `The vertical axis ends at 10 × dense; the highest value is ${unit(most)}.` : null };
+    return { range: [Math.log10(least / 1.03), Math.log10(top)], note: cut ? `The vertical axis ends at 10 × ${differ ? "the largest dense value" : "dense"}; the highest value is ${unit(most)}.` : null };
   }
   const [low, high] = shaped.length ? [Math.min(...shaped), Math.max(...shaped)] : [0, 0];
   if (high > low && least < low - (high - low)) {
@@ -72,10 +68,13 @@ const curvePanel = (rows) => {
   const times = scale(metric);
   const by = state.by;
   const styles = by === "pattern" ? styled(by, KNOWN.pattern) : styled(by, rows.map((row) => row[by]));
-  const dense = by === "pattern" ? denseOf(rows[0]) : null;
-  const all = pointsOfPanel(rows).map((point) => times * point.value);
-  const shaped = rows.filter((row) => !DATA.patterns[row.pattern].random).flatMap((row) => [...row.value, ...(denseOf(row)?.value ?? [])]).map((value) => times * value);
-  const { range, note } = ranged(metric, all, shaped, dense ? times * dense.value[0] : null);
+  const known = by === "pattern" ? rows.filter((row) => denseOf(row) !== null) : []; // the level of the first is drawn
+  const dense = known.length ? denseOf(known[0]) : null;
+  const level = dense === null ? null : times * dense;
+  const differ = known.some((row) => Math.abs(denseOf(row) - dense) > 1e-5 * Math.abs(dense));
+  const all = rows.flatMap((row) => row.value).map((value) => times * value);
+  const shaped = rows.filter((row) => !DATA.patterns[row.pattern].random).flatMap((row) => row.value).map((value) => times * value);
+  const { range, note } = ranged(metric, all, shaped, level === null ? null : times * Math.max(...known.map(denseOf)), differ);
   const last = 100 * Math.max(0.2, ...rows.flatMap((row) => row.sparsity));
   const knees = rows.map((row) => kneeOf.get(key(row.model, row.task, row.pattern, row.metric)));
   const name = (row) => LABELS[by](row[by]);
@@ -85,8 +84,8 @@ const curvePanel = (rows) => {
     const traces = [];
     rows.forEach((row, at) => {
       const { colour, symbol } = styles.get(row[by]);
-      const of = denseOf(row);
-      const points = [...(of && row.sparsity.length > 1 ? pointsOf(of) : []), ...pointsOf(row)];
+      const pruned = pointsOf(row).filter((point) => point.sparsity > 0);
+      const points = pruned.length > 1 ? pointsOf(row) : pruned; // of one level there is no curve
       const x = points.map((point) => 100 * point.sparsity);
       if (points.some((point) => point.low !== null)) {
         const [low, high] = ["low", "high"].map((end) => points.map((point) => times * (point[end] ?? point.value)));
@@ -115,11 +114,10 @@ const curvePanel = (rows) => {
       if (knee.metric_at_knee !== null)
         traces.push({ x: [100 * knee.essential_sparsity], y: [times * knee.metric_at_knee], mode: "markers", meta: "knee", hoverinfo: "text", hovertext: said, marker: { color: look().page, symbol: "diamond", size: 10, line: { color: colour, width: 2 } } });
     });
-    const knee = knees.find((one) => one?.limit !== null && one?.limit !== undefined);
+    const limit = knees[rows.indexOf(known[0])]?.limit ?? null;
     const across = { xref: "paper", x0: 0, x1: 1, layer: "below" };
-    const level = dense ? times * dense.value[0] : null;
-    const shapes = dense ? [{ ...across, type: "line", y0: level, y1: level, line: { color: look().text, width: 1, dash: "dash" } }] : [];
-    if (dense && knee) shapes.push({ ...across, type: "rect", y0: level, y1: times * knee.limit, fillcolor: look().band, line: { width: 0 } });
+    const shapes = dense !== null ? [{ ...across, type: "line", y0: level, y1: level, line: { color: look().text, width: 1, dash: "dash" } }] : [];
+    if (dense !== null && limit !== null) shapes.push({ ...across, type: "rect", y0: level, y1: times * limit, fillcolor: look().band, line: { width: 0 } });
     const kind = DATA.metrics[metric].log ? " (log axis)" : DATA.metrics[metric].percent ? " (%)" : "";
     return {
       traces,
@@ -137,10 +135,11 @@ const curvePanel = (rows) => {
     const { colour, symbol } = styles.get(row[by]);
     return element("li", {}, swatch(tint(colour), symbol), element("span", {}, `${name(row)}: ${knees[at]?.said ?? "no knee"}`));
   }));
-  const points = pointsOfPanel(rows);
+  const points = rows.flatMap(pointsOf);
+  const whose = differ ? `, of the seeds of ${name(known[0])}, and so is its tolerance; each line starts at the dense mean of its own seeds` : "";
   return element("section", { class: "panel" },
     element("h3", {}, titleOf(rows[0])),
-    element("p", { class: "soft" }, LABELS.metric(metric) + (dense ? `; dense ${inUnit(metric, dense.value[0])}` : "")),
+    element("p", { class: "soft" }, LABELS.metric(metric) + (dense !== null ? `; dense ${inUnit(metric, dense)}${whose}` : "")),
     chart(height, described, make), element("p", { class: "soft" }, "Essential sparsity, in % of the prunable weights:"), legend, note && element("p", { class: "note" }, note),
     folded(`Rows of this chart (${points.length})`, () => table(`${LABELS.metric(metric)}, ${titleOf(rows[0])}`, POINT, points)));
 };
@@ -151,7 +150,7 @@ const curves = {
     const shown = panels.slice(from, to);
     const rows = shown.flat();
     paged(page, last);
-    const seen = new Map(shown.flatMap(pointsOfPanel).map((point) => [key(point.model, point.task, point.pattern, point.metric, point.sparsity), point]));
+    const seen = new Map(shown.flat().flatMap(pointsOf).map((point) => [key(point.model, point.task, point.pattern, point.metric, point.sparsity), point]));
     const knees = rows.map((row) => kneeOf.get(key(row.model, row.task, row.pattern, row.metric))).filter(Boolean);
     downloads([["curves", POINT, [...seen.values()]], ["knees", KNEE, knees]]);
     if (!panels.length) {
@@ -159,7 +158,7 @@ const curves = {
       return "No curve is drawn.";
     }
     area.append(
-      element("p", { class: "soft" }, "Lines are means over seeds, shaded where several were run: their range. Dashed: the dense model, grey: its tolerance. Diamonds and ticks mark the essential sparsity; at the foot, " +
+      element("p", { class: "soft" }, "Lines are means over seeds, shaded where several were run: their range. Dashed: the dense model, grey: its tolerance. A level that lacks seeds stands as far from dense as its own are. Diamonds and ticks mark the essential sparsity; at the foot, " +
         "wide and pale: the two levels that hold it, thin: its 95 % interval over items and seeds. The value of a point shows when it is pointed at, and stands in the table under each chart."),
       element("div", { class: "panels" }, ...shown.map(curvePanel)),
       folded(`Essential sparsities of what is drawn (${knees.length})`, () => table("Essential sparsities, from table knees; the download has its other readings", KNEE_SHOWN, knees), true));

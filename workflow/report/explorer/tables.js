@@ -33,7 +33,6 @@ const KNEES = unpack(DATA.knees);
 const COMPARED = unpack(DATA.comparisons);
 const DIFFERENT = unpack(DATA.differences);
 const LEVELS = unpack(DATA.layers.levels);
-const curveOf = new Map(CURVES.map((row) => [key(row.model, row.task, row.pattern, row.metric), row]));
 const kneeOf = new Map(KNEES.map((row) => [key(row.model, row.task, row.pattern, row.metric), row]));
 const headlines = new Set(CURVES.filter((row) => row.headline).map((row) => key(row.task, row.metric)));
 const KNOWN = {

@@ -76,15 +76,17 @@ class Results:
     def curve(self, model: str, task: str, pattern: str, metric: str | None = None) -> pd.DataFrame:
         """One row per measured level, dense first: `sparsity`, `value` (mean over seeds), `low` and `high` (of the seeds), `n_seeds`.
 
-        The mean is that of the figures, on the metric's fitted scale. `metric`: default the task's headline. UserError lists what there is.
+        The mean is that of figures and knees, on the metric's fitted scale; where a level lacks seeds, it and the range stand as far from the
+        dense mean as the level's own runs do from the dense runs of their seeds. `metric`: default the task's headline. UserError lists what
+        there is.
         """
+        from essential_sparsity.curves.means import level_means
         from essential_sparsity.curves.metrics import METRICS, headline
-        from essential_sparsity.curves.quality import level_means
 
         means = level_means(self._of(model, task, pattern))
         name = metric or headline(means["metric"])
         _known("metric", name, means["metric"], f"{model} on {task}, pattern {pattern}")
-        means = means[means["metric"] == name].sort_values("sparsity")
+        means = means[(means["metric"] == name) & (means["pattern"] == pattern)]
         shown = means[["quality", "low", "high"]].map(METRICS[name].value)
         ends = shown[["low", "high"]]
         found = {

@@ -15,6 +15,7 @@ from essential_sparsity import errors
 from essential_sparsity.curves import bootstrap, readings, shapes
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.curves.intervals import ALPHA, interval, or_none
+from essential_sparsity.curves.means import with_dense
 from essential_sparsity.curves.metrics import ABOVE_CHANCE, METRICS, Metric, headline
 from essential_sparsity.curves.quality import with_quality
 from essential_sparsity.curves.readings import MIN_LEVELS
@@ -48,7 +49,7 @@ def table(
     tasks, on the fitted scale of their headline metric, in place of the metric's own. `asked`: the table `grid`; the runs
     that it has and `runs` has not are counted as missing, and a curve without any pruned run has a row all the same, of
     the headline metric. Raises ValueError for a curve with two protocols, a tolerance that is not positive, items that are
-    not the same in all runs of a curve, and what `quality.level_means` raises.
+    not the same in all runs of a curve, and what `with_quality` raises.
     """
     epsilon = dict(epsilon or {})
     for task, value in epsilon.items():
@@ -82,7 +83,7 @@ def table(
                 key = {"model": model, "task": task, "pattern": pattern, "metric": name, "protocol": protocols or None}
                 first = name == headlines[task]
                 known = defined.loc[defined.index.intersection(chosen.index)]
-                paired = known[known["seed"].isin(known.loc[known["pattern"] == "dense", "seed"])]
+                paired = with_dense(known)
                 curve = curve_of(key, paired, epsilon.get(task) if first else None)
                 curve.guessing = _guessing(dense, name)
                 if items is not None and _chance_in_items(dense, name):

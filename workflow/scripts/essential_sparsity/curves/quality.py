@@ -8,20 +8,11 @@ from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
 
 
-def level_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean quality over seeds: one row per (model, task, metric, pattern, sparsity) with a defined metric.
-
-    `runs`: the table of that name. Columns: the five keys, `quality` (mean on the fitted scale, higher is better),
-    `low` and `high` (of the seeds), `n_seeds`. Seeds whose metric is undefined are left out. Raises ValueError for an
-    unknown metric, and for a value that the metric's logarithmic scale does not have.
-    """
-    keys = ["model", "task", "metric", "pattern", "sparsity"]
-    grouped = with_quality(runs).groupby(keys, sort=True)["quality"]
-    return grouped.agg(quality="mean", low="min", high="max", n_seeds="size").reset_index()
-
-
 def with_quality(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose metric is defined, with their `quality`; ValueError as of `level_means`."""
+    """The runs whose metric is defined, with their `quality`.
+
+    Raises ValueError for an unknown metric, and for a value that the metric's logarithmic scale does not have.
+    """
     defined = runs[runs["value"].notna()]
     columns = ["model", "task", "metric", "pattern", "sparsity", "value"]
     quality = [_quality(row) for row in defined[columns].itertuples(index=False)]

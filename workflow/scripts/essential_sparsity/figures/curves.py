@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
+from essential_sparsity.curves.means import dense_mean, level_means
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
-from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
@@ -36,7 +36,8 @@ def curve(
 
     `runs`, `knee_table`: the tables `runs` and `knees`; `labels`: {"model": name, "task": name} for the title; `missing`:
     the table `missing_runs`, whose runs are counted below. With several metrics, the headline is drawn. The line is the
-    mean over seeds on the fitted scale, the band their range. A sentence where no run has a defined metric.
+    mean over seeds on the fitted scale that the knee is read on, the band their range; the dense level and its tolerance are
+    those of the first pattern's seeds. A sentence where no run has a defined metric.
     """
     runs = runs[(runs["model"] == model) & (runs["task"] == task)]
     gone = 0 if missing is None else int(((missing["model"] == model) & (missing["task"] == task)).sum())
@@ -48,7 +49,6 @@ def curve(
     found = knee_table[
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
     ].set_index("pattern")
-    dense = means[means["pattern"] == "dense"]
     names = sorted(set(means["pattern"]) - {"dense"}, key=_order)
     styles = style.looks(names)
     labels = {"model": model, "task": task} | (labels or {})
@@ -58,15 +58,17 @@ def curve(
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
-            points = pd.concat([dense, means[means["pattern"] == name]])
+            points = means[means["pattern"] == name]
             knee = found.loc[name] if name in found.index else None
             handles.append(draw_line(axes, points, metric, patterns.find(name).label, styles[name], knee, rank))
-        if not dense.empty:
+        dense, of = dense_mean(means, names)
+        if dense is not None:
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
-            handles += _draw_dense(axes, dense["quality"].iloc[0], metric, epsilon)
-        axes_of_curve(axes, means, dense, metric, PITCH * len(names))
+            handles += _draw_dense(axes, dense, metric, epsilon, of)
+        drawn = means[means["pattern"].isin(names or ["dense"])]
+        axes_of_curve(axes, drawn, metric, PITCH * len(names))
         figure.suptitle(title, fontsize=8)
-        heading = _heading("Pattern", found, gone)
+        heading = "\n".join([_heading("Pattern", found, gone), *of_seeds(drawn, of)])
         columns, lines = style.columns(handles, COLUMN, 2)
         lines += title.count("\n") + heading.count("\n")
         figure.set_size_inches(COLUMN * MM, (54.5 + 3.6 * lines) * MM)
@@ -93,6 +95,16 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     if gone:
         said += f"\n{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"
     return said
+
+
+def of_seeds(drawn: pd.DataFrame, of: str | None) -> list[str]:
+    """The lines that a legend says of curves of different seeds (`of`: whose dense level is drawn), and of levels that lack some."""
+    said = (
+        []
+        if of is None
+        else ["curves start at the dense mean of their own seeds,", "the tolerance at that of the first"]
+    )
+    return said + ["a level that lacks seeds is as far from dense as its own are"] * bool(drawn["ragged"].any())
 
 
 def models(
@@ -123,15 +135,18 @@ def models(
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(style.STYLES.values()), strict=False))
     with mpl.rc_context(RC):
+        own = means["pattern"] == pattern
+        drawn = means[own | ~means["model"].isin(means.loc[own, "model"])].sort_values("sparsity")
         heading = _heading(f"Model ({pattern})", found.rename(index=labels), len(lost))
+        heading = "\n".join([heading, *of_seeds(drawn, None)])
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         handles = []
         for rank, name in enumerate(names):
             knee = found.loc[name] if name in found.index else None
-            points = means[means["model"] == name].sort_values("sparsity")
+            points = drawn[drawn["model"] == name]
             handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
-        axes_of_curve(axes, means, means[means["pattern"] == "dense"], metric, PITCH * len(names))
+        axes_of_curve(axes, drawn, metric, PITCH * len(names))
         lines = style.columns(handles, COLUMN, 1)[1] + heading.count("\n")
         figure.set_size_inches(COLUMN * MM, (58 + 3.6 * lines) * MM)
         figure.suptitle(style.title(title), fontsize=8)
@@ -194,8 +209,8 @@ def draw_line(
     return Line2D([], [], color=colour, marker=marker, label=text, **edge)
 
 
-def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> list:
-    """The dense level and the tolerance below it; returns their legend entries."""
+def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float, of: str | None) -> list:
+    """The dense level and the tolerance below it; returns their legend entries. `of`: the pattern whose seeds' they are."""
     dense = draw_tolerance(axes, quality, metric, epsilon)
     axes.axhline(dense, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=2)
     if metric.scale == "log":
@@ -205,8 +220,9 @@ def _draw_dense(axes: Axes, quality: float, metric: Metric, epsilon: float) -> l
     else:
         tolerance = f"{epsilon:.3g}"
     unit = " %" if metric.name in PERCENT else ""
+    whose = "" if of is None else f" (seeds of {patterns.find(of).label})"
     return [
-        Line2D([], [], color="black", linewidth=0.8, linestyle=style.DENSE, label=f"dense: {dense:.3g}{unit}"),
+        Line2D([], [], color="black", linewidth=0.8, linestyle=style.DENSE, label=f"dense: {dense:.3g}{unit}{whose}"),
         Patch(color="black", alpha=0.13, linewidth=0, label=f"tolerance: {tolerance}"),
     ]
 
@@ -218,8 +234,8 @@ def draw_tolerance(axes: Axes, quality: float, metric: Metric, epsilon: float) -
     return dense
 
 
-def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: Metric, foot: float) -> None:
-    """Labels, ticks and limits. The vertical axis is cut, and says so, where a broken model would flatten the rest.
+def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) -> None:
+    """Labels, ticks and limits of the curves that are drawn, rows of `level_means`. The vertical axis is cut, and says so, where a broken model would flatten the rest.
 
     `foot`: the share of the axis that is left to the bars below the curves.
     """
@@ -232,10 +248,10 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, dense: pd.DataFrame, metric: 
     if metric.scale == "log":
         low, high = values.min(), values.max()
         end = high
-        starts = _shown(dense["quality"], metric)
+        starts = _shown(means.loc[means["sparsity"] == 0, "quality"], metric)
         if len(starts) and high > BLOW_UP * starts.max():
             end = BLOW_UP * starts.max()
-            of = "dense; " if len(starts) == 1 else "the largest dense value;\n"
+            of = "dense; " if np.allclose(starts, starts.max()) else "the largest dense value;\n"
             told = f"\nvertical axis ends at {BLOW_UP} × {of}highest value: {_short(high)}"
         low, end = low / 1.03, end * 1.07
         low = float(np.exp((np.log(low) - foot * np.log(end)) / (1 - foot)))

@@ -14,8 +14,8 @@ import pandas as pd
 from essential_sparsity import patterns
 from essential_sparsity.curves import flips
 from essential_sparsity.curves.intervals import or_none
+from essential_sparsity.curves.means import from_dense, level_means
 from essential_sparsity.curves.metrics import METRICS, headline
-from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import style, summary
 from essential_sparsity.tables import runs as run_tables
 
@@ -25,6 +25,7 @@ CELLS = 35_000  # of heat maps of layers
 ITEM_ROWS = 1_500_000  # of the table of items, that are read
 ITEM_MARKS = 60_000  # of items that are listed, over all curves
 ITEMS = 40  # listed of a curve
+LACKS = "lacks seeds: as far from dense as its own are"  # of a level
 CURVE = ["model", "task", "pattern"]
 SYMBOLS = {  # markers of the figures as plotly calls them
     "o": "circle",
@@ -80,8 +81,9 @@ def metrics(names: list[str]) -> dict[str, dict[str, Any]]:
 def curves(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
     """A row per curve and metric, the dense model's (pattern `dense`) too: lists of sparsities, means over seeds, their range, seeds.
 
-    The mean is that of the figures, on the metric's fitted scale, in the metric's unit; `low` and `high` are the seeds', null where one was
-    run; `notes`: place of a level in the lists -> what is to be said of it (collapsed runs, N:M groups).
+    A curve starts at sparsity 0, the dense model over its own seeds. The mean is that of the figures, on the metric's fitted scale, in the
+    metric's unit; `low` and `high` are the seeds', null where one was run; `notes`: place of a level in the lists -> what is to be said of it
+    (collapsed runs, N:M groups, seeds that it lacks).
     """
     means = level_means(runs)
     if means.empty:
@@ -89,7 +91,7 @@ def curves(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
             columns=[*CURVE, "metric", "headline", "sparsity", "value", "low", "high", "n_seeds", "notes"]
         )
     key = ["model", "task", "metric", "pattern", "sparsity"]
-    means = means.merge(_noted(runs), on=["model", "task", "pattern", "sparsity"], how="left")
+    means = means.merge(_noted(from_dense(runs)), on=["model", "task", "pattern", "sparsity"], how="left")
     rows = []
     for (model, task, metric, pattern), own in means.sort_values(key).groupby(key[:-1], sort=False):
         value = METRICS[metric].value
@@ -103,13 +105,20 @@ def curves(runs: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
                 "high": [high for _, high in ends] if several else None,
             }
             | {"n_seeds": own["n_seeds"].tolist()}
-            | {"notes": {str(place): note for place, note in enumerate(own["note"]) if isinstance(note, str)} or None}
+            | {"notes": _notes(own)}
         )
     found = pd.DataFrame(rows)
     first = {(model, task): headline(own["metric"]) for (model, task), own in found.groupby(["model", "task"])}
     found["headline"] = [first[pair] == metric for pair, metric in zip(_pairs(found), found["metric"], strict=True)]
     found = found.sort_values("headline", ascending=False, kind="stable")
     return _within(found, found["sparsity"].map(len), POINTS, left_out, "curves", "runs")
+
+
+def _notes(levels: pd.DataFrame) -> dict[str, str] | None:
+    """What is to be said of the levels of a curve, by their place; None: nothing."""
+    lacks = np.where(levels["ragged"], LACKS, None)
+    said = [[part for part in parts if isinstance(part, str)] for parts in zip(levels["note"], lacks, strict=True)]
+    return {str(place): ", ".join(parts) for place, parts in enumerate(said) if parts} or None
 
 
 def _pairs(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:

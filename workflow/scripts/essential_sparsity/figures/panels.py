@@ -12,14 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
+from essential_sparsity.curves.means import dense_mean, level_means
 from essential_sparsity.curves.metrics import METRICS, headline
-from essential_sparsity.curves.quality import level_means
 from essential_sparsity.figures import curves, style
 from essential_sparsity.figures.style import MM, PAGE, RC
 
 ACROSS = 3  # panels beside each other
 TALL = 46  # mm of a panel
-WIDEST = 36  # characters below a panel
+WIDEST = 36  # characters below a panel, and of the legend's heading for each
 PITCH = 0.045  # between the bars at a panel's foot
 
 
@@ -54,8 +54,9 @@ def panels(
     with mpl.rc_context(RC):
         figure, width = Figure(layout="constrained"), PAGE * columns / ACROSS
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        told = [f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"] if gone else []
         for axes, (task, metric) in zip(grid, shown, strict=False):
-            _panel(
+            told += _panel(
                 axes, means[(means["task"] == task) & (means["metric"] == metric)], knees, lines, looks, task, metric
             )
             group = f", {METRICS[metric].label.split(', ')[-1]}" if METRICS[metric].group else ""
@@ -80,10 +81,12 @@ def panels(
             handles.append(Patch(color="black", alpha=0.13, linewidth=0, label="tolerance below dense"))
         if len({model for model, _ in lines}) == 1:
             figure.suptitle(style.title(labels["models"].get(lines[0][0], lines[0][0])), fontsize=8)
-        told = f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)" if gone else None
+        told = [part for line in dict.fromkeys(told) for part in textwrap.wrap(line, WIDEST * columns)]
         across, entries = style.columns(handles, width, columns)
-        figure.set_size_inches(width * MM, (TALL * rows + 7 + style.LINE * (entries + bool(gone))) * MM)
-        figure.legend(handles=handles, loc="outside lower center", ncols=across, title=told, title_fontsize=7)
+        figure.set_size_inches(width * MM, (TALL * rows + 7 + style.LINE * (entries + len(told))) * MM)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=across, title="\n".join(told) or None, title_fontsize=7
+        )
     return figure
 
 
@@ -109,22 +112,24 @@ def _looks(
     return looks, names
 
 
-def _panel(axes, means, knees, lines, looks, task, metric) -> None:
-    """One panel; where its lines share a model, with the dense level and the tolerance."""
+def _panel(axes, means, knees, lines, looks, task, metric) -> list[str]:
+    """One panel; where its lines share a model, with the tolerance below the first one's dense level. Returns what is to be said of seeds."""
     known = METRICS[metric]
     own = knees[(knees["task"] == task) & (knees["metric"] == metric)].set_index(["model", "pattern"])
-    dense = means[means["pattern"] == "dense"]
-    rank = 0
+    drawn, of = [], None
     for model, pattern in lines:
-        points = means[(means["model"] == model) & means["pattern"].isin(["dense", pattern])].sort_values("sparsity")
-        if not (points["pattern"] == pattern).any():
+        points = means[(means["model"] == model) & (means["pattern"] == pattern)]
+        if points.empty:
             continue
         knee = own.loc[model, pattern] if (model, pattern) in own.index else None
-        curves.draw_line(axes, points, known, "", looks[model, pattern], knee, rank, PITCH)
-        rank += 1
-    if len({model for model, _ in lines}) == 1 and len(dense):
-        epsilon = own["epsilon"].iloc[0] if len(own) else known.epsilon
-        curves.draw_tolerance(axes, dense["quality"].iloc[0], known, epsilon)
-    curves.axes_of_curve(axes, means, dense, known, PITCH * rank)
+        curves.draw_line(axes, points, known, "", looks[model, pattern], knee, len(drawn), PITCH)
+        drawn.append(points)
+    if len({model for model, _ in lines}) == 1:
+        dense, of = dense_mean(means, [pattern for _, pattern in lines])
+        if dense is not None:
+            curves.draw_tolerance(axes, dense, known, own["epsilon"].iloc[0] if len(own) else known.epsilon)
+    found = pd.concat(drawn) if drawn else means
+    curves.axes_of_curve(axes, found, known, PITCH * len(drawn))
     _, _, told = axes.get_xlabel().partition("\n")
     axes.set_xlabel("\n".join(["Sparsity (%)", *textwrap.wrap(told, WIDEST)]))
+    return curves.of_seeds(found, of)
