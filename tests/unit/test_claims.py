@@ -1042,6 +1042,36 @@ def test_a_curve_that_does_not_drop_has_no_sharp_or_gradual_drop():
     assert row["verdict"] == NOT_SUPPORTED
 
 
+def test_where_a_curve_that_does_not_drop_bends_and_how_sharply_is_no_evidence():
+    ends = {
+        f"{read}{end}": 0.6
+        for read in ("slope_ratio", "kneedle", "hinge", "last_compliant")
+        for end in ("", "_low", "_high")
+    }
+    for read in ("slope_ratio", "kneedle", "hinge"):
+        claim = EVERY | {"read": read, "expect": {"within": [0.5, 0.7]}}
+        row, evidence = judged(claim, {"knees": rows_of("knees", undropped("minilm", **ends))})
+        assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
+        assert "1 more has no interval, or no drop" in row["because"]
+        assert judged(claim, {"knees": rows_of("knees", knee(**ends))})[0]["verdict"] == SUPPORTED
+    claim = EVERY | {"read": "last_compliant", "expect": {"below": 0.95}}
+    row, (piece,) = judged(claim, {"knees": rows_of("knees", undropped("minilm", 0.6, **ends))})
+    assert (row["verdict"], piece["low"], piece["note"]) == (UNDECIDED, 0.6, "it does not drop")
+    assert pd.isna(piece["estimate"])
+    assert pd.isna(piece["high"])
+
+
+def test_ratios_of_curves_that_do_not_drop_are_not_in_their_groups():
+    flat = [undropped(model, slope_ratio=90.0, slope_after=-1.0) for model in ("minilm", "opt-350m")]
+    row, (piece,) = grouped(*flat)
+    assert row["verdict"] == SUPPORTED
+    assert piece["note"] == "2 of 4 curves of encoder and decoder do not drop up to 90 %: no evidence"
+    vision = [knee(model, slope_ratio=30.0) for model in ("vit-base", "dino-base")]
+    row, _ = judged(SHARPER, {"knees": rows_of("knees", *vision, *flat)})
+    assert row["verdict"] == NOT_TESTABLE
+    assert "no interval, or no drop" in row["because"]
+
+
 def test_probes_are_drawn_as_training_is():
     assert judged(EVERY, {"knees": rows_of("knees", knee(seeds=1, protocol="probe"))})[0]["verdict"] == UNDECIDED
 

@@ -456,6 +456,14 @@ def test_a_run_without_a_dense_run_of_its_seed_is_left_out_and_counted():
     assert row["essential_sparsity"] == only(runs_of(FALLING))["essential_sparsity"]
 
 
+def test_the_last_compliant_level_of_a_curve_that_does_not_drop_is_a_lower_bound():
+    for values, drops in ((ONES * 0.9, False), (0.9 - np.maximum(LEVELS - 0.45, 0), True)):
+        runs, items = items_of(("global", values, "m"), seeds=(0,), spread=0)
+        row = only(runs, items=items, replicates=100)
+        assert row["last_compliant_low"] <= row["last_compliant"]
+        assert pd.notna(row["last_compliant_high"]) == drops
+
+
 def test_ragged_curves_have_seed_noise_by_the_seeds_there_are():
     runs, items = items_of(("global", FALLING, "m"), seeds=(0, 1, 2), spread=0.02)
     whole = only(runs, items=items, replicates=400)

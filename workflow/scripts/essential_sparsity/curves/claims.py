@@ -116,6 +116,7 @@ def _because(
 ) -> str:
     """Why, in a sentence."""
     lacks = "too few levels or checkpoints, or no drop" if "word" in claim["expect"] else "no interval"
+    lacks = "no interval, or no drop" if claim.get("read") in ("slope_ratio", "kneedle", "hinge") else lacks
     lacks = "no jump on either side, or on one" if claim.get("read") == "jump_at" else lacks
     count, more = len(agreed), f" {without} more {'have' if without > 1 else 'has'} {lacks}." if without else ""
     if verdict == NOT_TESTABLE:

@@ -106,9 +106,12 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
         )
     low, high = (number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
     estimate = number(row[read], math.nan)
+    if row["no_drop"] and read not in CENSORED:
+        return Piece(name, measured=False)
     if not row["n_replicates"] or (math.isnan(estimate) and (not row["no_drop"] or math.isnan(low))):
         return Piece(name, measured=False)
-    low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
+    low, high = (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) or row["no_drop"] else high)
+    estimate = math.nan if row["no_drop"] else estimate
     notes = [f"{row['n_missing']} runs missing"] if row["n_missing"] else []
     notes += ["it does not drop"] if row["no_drop"] else []
     side = sides(tuple(row[name] for name in CURVE)) if read == "essential_sparsity" else None
@@ -184,16 +187,19 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         own = [row for row in rows if row[column] in kinds]
         for row in own:
             low, high = _held(row, read)
-            if log and not low > 0:  # also: not a number
+            if log and not low > 0 and not row["no_drop"]:  # also: not a number
                 before += math.isnan(low) and number(row["slope_after"], 0.0) < 0
                 after += low <= 0
             elif not math.isnan(low):
                 of_model.setdefault(row["model"], []).append((math.log(low), math.log(high)) if log else (low, high))
         samples.append(np.array([np.mean(ends, axis=0) for ends in of_model.values()]))
         flat.append((before, after))
-        still.append([row["bracket_low"] for row in own if row["no_drop"] and read in CENSORED])
-        told += [_undropped(still[-1], len(own), kinds)] if still[-1] else []
+        last = [row["bracket_low"] for row in own if row["no_drop"]]
+        still.append(last if read in CENSORED else [])
+        told += [_undropped(last, len(own), kinds) + ("" if read in CENSORED else ": no evidence")] if last else []
+    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
     if min(map(len, samples)) < 2:
+        yield from [Piece(name, measured=False)] if told else []
         return
     found = [*itertools.starmap(welch, itertools.product(*map(_extremes, samples)))]
     estimates, half = [estimate for estimate, _ in found], max(at(ALPHA)[1] - estimate for estimate, at in found)
@@ -205,14 +211,13 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         for count, when in zip(map(sum, zip(*flat, strict=True)), WHEN, strict=True)
         if count
     ]
-    name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
     yield Piece(name, math.nan if any(still) else estimates[0], low, high, note="; ".join(told) or None)
 
 
 def _held(row: Mapping[str, Any], read: str) -> tuple[float, float]:
-    """The numbers that hold a reading of a curve: itself, or all from the last level on where the curve does not drop."""
-    if row["no_drop"] and read in CENSORED:
-        return row["bracket_low"], 1.0
+    """The numbers that hold a reading of a curve. Where it does not drop: all from its last level on, or none of what a drop has."""
+    if row["no_drop"]:
+        return (row["bracket_low"], 1.0) if read in CENSORED else (math.nan, math.nan)
     return (number(row[read], math.nan),) * 2
 
 

@@ -241,6 +241,10 @@ def _others(curve: Curve) -> dict:
         if curve.replicates is None or row[name] is None:
             continue
         found = read(curve, curve.replicates[: KNEEDLE_REPLICATES if name == "kneedle" else None])
+        if name == "last_compliant":
+            found = np.where(
+                found < curve.levels[-1], found, np.inf
+            )  # inside up to the last level: it is there or beyond
         if np.isnan(found).mean() <= ALPHA:
             row[f"{name}_low"], row[f"{name}_high"] = interval(row[name], found[~np.isnan(found)])
     return row
