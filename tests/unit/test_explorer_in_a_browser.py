@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
+from essential_sparsity.curves import knees
 from essential_sparsity.figures import explorer
 
 MODELS = {"one": "Model One", "two": study.EVIL}
@@ -350,3 +351,30 @@ def test_a_study_of_which_nothing_is_left_says_so(started, made, tmp_path):
         click(started, view.capitalize(), "document.querySelector('nav')")
         assert told in started.run("document.getElementById('view').textContent")
     assert started.errors == []
+
+
+def test_a_curve_and_the_tolerance_start_at_the_dense_mean_of_their_own_seeds(started, made, tmp_path):
+    runs, before = made.table("runs"), {name: made.table(name) for name in ("runs", "knees")}
+    one = (runs["model"] == "one") & (runs["task"] == "reviews")
+    runs.loc[one, "value"] -= 0.1 * (runs["seed"] == 1)
+    runs = runs[~one | (runs["seed"] == 0) | (runs["pattern"] != "random")]
+    made.replace("runs", runs)
+    made.replace("knees", knees.table(runs)[0])
+    page = made.write(tmp_path / "explorer.html")
+    for name, table in before.items():
+        made.replace(name, table)
+    started.open(page)
+    found = {
+        name: dict(zip(x, y, strict=True))
+        for meta, name, x, y in started.run(TRACES)[0]
+        if meta == "curve" and len(x) > 1
+    }
+    assert found["global"][0] == pytest.approx(0.86)
+    assert found["random"][0] == pytest.approx(0.91), "of the one seed that it has"
+    (dashed,), (band,) = started.run(
+        f"['line', 'rect'].map((type) => {CHARTS}[0].layout.shapes.filter((one) => one.type === type).map((one) => [one.y0, one.y1]))"
+    )
+    assert dashed == pytest.approx([0.86, 0.86])
+    assert band == pytest.approx([0.86, 0.85]), "of one pattern's seeds"
+    told = started.run("document.querySelector('.panel p.soft').textContent")
+    assert "of the seeds of global, and so is its tolerance" in told
