@@ -235,7 +235,9 @@ def draw_tolerance(axes: Axes, quality: float, metric: Metric, epsilon: float) -
 
 
 def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) -> None:
-    """Labels, ticks and limits of the curves that are drawn, rows of `level_means`. The vertical axis is cut, and says so, where a broken model would flatten the rest.
+    """Labels, ticks and limits of the curves that are drawn, rows of `level_means`.
+
+    The vertical axis is cut, and says so, where a broken model would flatten the rest.
 
     `foot`: the share of the axis that is left to the bars below the curves.
     """
