@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from essential_sparsity.curves import bootstrap
+from essential_sparsity.curves import bootstrap, means
 from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
 
@@ -140,10 +140,10 @@ def test_levels_with_fewer_seeds_are_compared_with_dense_over_theirs():
     """Seeds differ by a constant, levels by another: whatever runs are missing, the curve is the same but for its height."""
     quality = np.array([0.9, 0.88, 0.7, 0.5])[:, None] + np.array([0.0, 0.05, -0.02])
     there = np.ones((4, 3), bool)
-    whole = bootstrap.paired_means(quality, there)
+    whole = means.paired_means(quality, there)
     assert np.allclose(whole, quality.mean(axis=1))
     there[2, :2] = there[3, 1] = False
-    assert np.allclose(bootstrap.paired_means(np.where(there, quality, np.nan), there), whole)
+    assert np.allclose(means.paired_means(np.where(there, quality, np.nan), there), whole)
 
 
 def test_few_items_stretch_resamples_to_the_t_interval():

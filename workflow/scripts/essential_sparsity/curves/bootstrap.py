@@ -20,6 +20,7 @@ from essential_sparsity import files
 from essential_sparsity.curves import readings
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.curves.losses import LARGEST
+from essential_sparsity.curves.means import paired_means
 from essential_sparsity.curves.metrics import Metric
 
 REPLICATES = 10_000
@@ -232,17 +233,6 @@ STATISTICS = {
     "binary f1": _confusion,
     "matthews": _confusion,
 }
-
-
-def paired_means(quality: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Means over seeds, (…, L), with every level compared with dense over the seeds that it has.
-
-    `there` (L, S): which runs there are; dense has all. A level with fewer seeds stands as far from the dense mean as its
-    own runs stand from the dense runs of their seeds.
-    """
-    share = there / there.sum(axis=1, keepdims=True)
-    values = np.where(there, quality, 0.0)
-    return np.einsum("...ls,ls->...l", values, share) + values[..., 0, :] @ (share[0] - share).T
 
 
 def few_items(n: int) -> float:

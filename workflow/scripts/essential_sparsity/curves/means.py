@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity.curves.quality import with_quality
-from essential_sparsity.curves.single import curve_of
 
 KEY = ["model", "task", "metric", "pattern"]
 
@@ -52,6 +51,25 @@ def dense_mean(means: pd.DataFrame, patterns: Sequence[str]) -> tuple[float | No
     return first, None if np.allclose(starts[known], first) else known[0]
 
 
+def paired_means(quality: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Means over seeds, (…, L), with every level compared with dense over the seeds that it has.
+
+    `there` (L, S): which runs there are; dense has all. A level with fewer seeds stands as far from the dense mean as its
+    own runs stand from the dense runs of their seeds.
+    """
+    share = there / there.sum(axis=1, keepdims=True)
+    values = np.where(there, quality, 0.0)
+    return np.einsum("...ls,ls->...l", values, share) + values[..., 0, :] @ (share[0] - share).T
+
+
+def qualities(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels (L) and seeds (S) of the runs of one curve, and their quality (L, S), NaN where there is no run."""
+    levels, seeds = (np.sort(runs[name].unique()) for name in ("sparsity", "seed"))
+    quality = np.full((len(levels), len(seeds)), np.nan)
+    quality[np.searchsorted(levels, runs["sparsity"]), np.searchsorted(seeds, runs["seed"])] = runs["quality"]
+    return levels, seeds, quality
+
+
 def _levels(key: dict, runs: pd.DataFrame) -> pd.DataFrame | None:
     """The levels of one curve; None where dense runs alone have the metric."""
     paired = with_dense(runs)
@@ -61,7 +79,8 @@ def _levels(key: dict, runs: pd.DataFrame) -> pd.DataFrame | None:
         return None
     levels = levels.assign(**key, ragged=False)
     if len(paired):
-        moved = curve_of(key, paired).means - levels["quality"]
+        own = qualities(paired)[2]
+        moved = paired_means(own, ~np.isnan(own)) - levels["quality"]
         levels["ragged"] = levels["n_seeds"] < levels["n_seeds"].iloc[0]
         levels[["quality", "low", "high"]] = levels[["quality", "low", "high"]].add(
             moved.where(levels["ragged"], 0), axis=0

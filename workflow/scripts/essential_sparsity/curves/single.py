@@ -12,6 +12,7 @@ import pandas as pd
 from essential_sparsity import errors, files
 from essential_sparsity.curves import bootstrap, readings
 from essential_sparsity.curves.intervals import gaps, or_none, percentiles
+from essential_sparsity.curves.means import paired_means, qualities
 from essential_sparsity.curves.metrics import METRICS, Metric
 
 
@@ -51,15 +52,13 @@ class Curve:
     @cached_property
     def means(self) -> np.ndarray:
         """Mean quality, (L), each level compared with dense over the same seeds."""
-        return bootstrap.paired_means(self.quality, self.there)
+        return paired_means(self.quality, self.there)
 
 
 def curve_of(key: dict, runs: pd.DataFrame, epsilon: float | None = None) -> Curve:
     """The curve of a key (model, task, metric, …) through these runs, rows of `with_quality`."""
     metric = METRICS[key["metric"]]
-    levels, seeds = (np.sort(runs[name].unique()) for name in ("sparsity", "seed"))
-    quality = np.full((len(levels), len(seeds)), np.nan)
-    quality[np.searchsorted(levels, runs["sparsity"]), np.searchsorted(seeds, runs["seed"])] = runs["quality"]
+    levels, seeds, quality = qualities(runs)
     epsilon = metric.epsilon if epsilon is None else epsilon
     return Curve(key, metric, epsilon, levels.astype(float), seeds.tolist(), quality, _ruined(runs))
 
