@@ -16,9 +16,9 @@ from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
 from essential_sparsity.curves import claims, knees
-from essential_sparsity.curves.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
+from essential_sparsity.curves.verdicts import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from essential_sparsity.figures import claims as pages
 from essential_sparsity.figures import curves, summary
 from essential_sparsity.study import claims as asked

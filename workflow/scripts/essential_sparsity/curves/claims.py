@@ -16,13 +16,8 @@ import pandas as pd
 from essential_sparsity.curves import evidence
 from essential_sparsity.curves.intervals import or_none
 from essential_sparsity.curves.pieces import Found, Known, Piece
+from essential_sparsity.curves.verdicts import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 
-SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
-    "supported",
-    "not supported",
-    "undecided",
-    "not testable",
-)
 FOR, AGAINST, NEITHER = "for", "against", "neither"
 COUNTED = {"layers", "similarity"}  # tables of counts: nothing in them is sampled
 ROUNDING = 1e-9  # 0.4 - 0.3 is not 0.1

@@ -6,8 +6,8 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from essential_sparsity.curves.claims import NOT_TESTABLE, VERDICTS
 from essential_sparsity.curves.intervals import or_none
+from essential_sparsity.curves.verdicts import NOT_TESTABLE, VERDICTS
 
 WIDTH, MARGIN = 220, 6  # of the drawing of an interval
 PERCENT = ("sparsity", "fraction")  # units shown times 100

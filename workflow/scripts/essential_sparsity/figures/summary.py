@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity.curves.claims import NOT_TESTABLE
+from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
