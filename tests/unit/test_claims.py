@@ -998,6 +998,17 @@ def test_runs_that_are_missing_are_told():
     assert piece["note"] == "3 runs missing"
 
 
+def test_a_pair_tells_the_notes_of_both_curves():
+    claim = EVERY | {"pairs": "task"}
+    for missing, told in ((2, "it does not drop; 2 runs missing"), (0, "it does not drop")):
+        curves = [undropped("minilm", task="a"), knee(task="b", n_missing=missing)]
+        _, (piece,) = judged(claim, {"knees": rows_of("knees", *curves)})
+        assert piece["note"] == told
+    curves = [knee(task=task, n_missing=count) for task, count in (("a", 2), ("b", 3))]
+    _, (piece,) = judged(claim, {"knees": rows_of("knees", *curves)})
+    assert piece["note"] == "2 runs missing; 3 runs missing"
+
+
 def test_an_unknown_lower_end_is_no_lower_end():
     """Null is beyond what was measured, not 0."""
     row = knee(low=0.0, high=0.3) | {"last_compliant": 0.3, "last_compliant_low": None, "last_compliant_high": 0.4}

@@ -156,7 +156,13 @@ def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Pi
             if not a.measured or not b.measured:
                 yield Piece(name, measured=False)
                 continue
-            more = {"limited": a.limited or b.limited, "note": a.note or b.note, "at": _less(a, b), "unsigned": True}
+            notes = dict.fromkeys(filter(None, (a.note, b.note)))  # one that both have is told once
+            more = {
+                "limited": a.limited or b.limited,
+                "note": "; ".join(notes) or None,
+                "at": _less(a, b),
+                "unsigned": True,
+            }
             yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, **more)
 
 
