@@ -105,3 +105,11 @@ def test_every_table_is_made_by_the_rule_that_its_schema_names():
         assert said["made_by"] in rules, f"{name} names the rule {said['made_by']}, which is not there"
         if said["asked"] != "never":
             assert f"tables/{name}.parquet" in rules[said["made_by"]]
+
+
+@pytest.mark.parametrize("program", ["plot_curve", "plot_models", "plot_panels", "print_summary", "write_claims"])
+def test_what_draws_and_prints_starts_without_what_estimates(program):
+    """SciPy takes longer to start than a figure to draw."""
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {program}; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
