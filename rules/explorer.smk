@@ -34,7 +34,7 @@ rule write_explorer:
         program=program("write_explorer"),
         code=code("write_explorer"),
         study=STUDY.name,
-        page=own(EXPLORER),
+        page=lambda wildcards: own(EXPLORER),
         looks=lambda wildcards: digest_of(
             [
                 patterns.looks(patterns.find(name))

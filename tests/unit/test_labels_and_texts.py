@@ -207,7 +207,7 @@ ANSWER = {"text": ["film"], "answer_start": [5]}
             "not where the row says: at character 6 of the context stands 'ilm '",
         ),
         ({"text": ["Film"], "answer_start": [5]}, "not where the row says"),
-        ({"text": ["film"], "answer_start": [-1]}, "not where the row says"),
+        ({"text": ["film"], "answer_start": [-1]}, "the answer 'film' stands at -1; expected is its place"),
     ],
 )
 def test_answers_of_another_shape_or_place_are_refused(models, answers, words):

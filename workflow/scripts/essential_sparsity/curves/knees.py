@@ -136,7 +136,8 @@ def _guessing(dense: pd.DataFrame, metric: str) -> str | None:
 def _chance_in_items(dense: pd.DataFrame, metric: str) -> bool:
     """Whether only the items can say what guessing gives: of an accuracy without the one above chance beside it."""
     above = METRICS[metric].above_chance if metric in METRICS else None
-    return above == ABOVE_CHANCE and not dense.loc[dense["metric"] == above, "value"].notna().any()
+    known = set(dense.loc[dense["value"].notna(), "metric"])
+    return above == ABOVE_CHANCE and metric in known and above not in known
 
 
 def _guessing_by_items(dense: pd.DataFrame, metric: Metric, items: pd.DataFrame) -> str | None:
