@@ -532,11 +532,14 @@ def test_short_documents_behind_windows_are_left_out_as_wholes(llama, windows):
         drawn(llama, row, data, evaluated=evaluated, documents=left_out)
 
 
-def test_the_documents_of_windows_are_those_that_their_last_token_ends_in(llama):
+def test_the_documents_of_windows_are_those_that_their_last_token_ends_in(llama, monkeypatch):
     tokenizer = AutoTokenizer.from_pretrained(llama)
     data = texts(n=3000, words=7)["text"]
     data[[5, 9]] = ""
     assert [perplexity.texts_of(tokenizer, data, count) for count in (1, 7, 8, 35, 36)] == [1, 1, 2, 5, 7]
+    assert perplexity.texts_of(tokenizer, data, 7 * 2998) == 3000
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)  # one written in Python says no places
+    assert perplexity.texts_of(tokenizer, data, 8) >= 2
     assert perplexity.texts_of(tokenizer, data, 7 * 2998) == 3000
 
 

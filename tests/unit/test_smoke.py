@@ -213,3 +213,20 @@ def test_a_model_that_cannot_take_the_items_is_told_by_its_type(tmp_path):
         TaskError, match=r"the dense model \(clip_vision_model\) cannot take what it is given \(ValueError: Input image"
     ):
         smoke.check(model, dataclasses.replace(prepared, collate=collate), settings, "cpu")
+
+
+@pytest.mark.parametrize("said", ["CUDA error: misaligned address", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"])
+def test_a_fault_of_a_card_is_no_fault_of_the_input(tmp_path, said):
+    """It keeps its own error, and the job is tried again."""
+    folder = tiny.save_vit(tmp_path)
+    settings, data = tiny.IMAGES | {"n_train": 40, "n_eval": 20}, tiny.images(80)
+    prepared = tasks.load(settings["kind"]).prepare(folder, data, settings, 0)
+    model = loaded(folder, settings, prepared)
+
+    def fails(*_):
+        raise RuntimeError(said)
+
+    model.register_forward_pre_hook(fails)
+    with pytest.raises(RuntimeError, match=said) as raised:
+        smoke.check(model, prepared, settings, "cpu")
+    assert not isinstance(raised.value, TaskError)

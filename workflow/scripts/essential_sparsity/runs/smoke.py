@@ -3,6 +3,7 @@
 A model whose outputs are not finite, or depend on what else is in a batch, gives numbers at every sparsity all the same.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from essential_sparsity.tasks import Prepared, TaskError
 from essential_sparsity.training import memory
 
 ITEMS = 8
+OF_CARD = re.compile(
+    r"CUDA|CUDNN|CUBLAS", re.IGNORECASE
+)  # a fault of a card or its libraries: another node may compute it
 # The largest difference of an item's outputs, relative to their norm. Rounding is about 1e-6 in float32 and a few per
 # cent after the many layers of a large model in half precision; padding that is attended to moves outputs by more.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
@@ -68,7 +72,8 @@ def _read(
     try:
         return _outputs(model, prepared, [row], device)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, UserError | torch.AcceleratorError) or memory.ran_out(error):
+        of_card = isinstance(error, torch.AcceleratorError) or OF_CARD.search(str(error))
+        if isinstance(error, UserError) or of_card or memory.ran_out(error):
             raise
         raise TaskError(
             f"Task {settings.get('task')!r}: the dense model ({model.config.model_type}) cannot take what it is given "

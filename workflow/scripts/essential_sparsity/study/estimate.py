@@ -1,7 +1,7 @@
 """What a study takes before it is run, and what is left of it: jobs, time, memory, downloads, disk, in lines for a person.
 
 The same expectations as requests (`resources`); where jobs of a model and task have run, what they took is taken instead.
-A run that is there counts as finished: what it was made of is not compared here. Standard library and PyYAML only.
+Runs that are there and are computed anew all the same are handed in (`tables.missing.outdated`). Standard library and PyYAML only.
 """
 
 import csv

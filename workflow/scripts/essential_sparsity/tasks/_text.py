@@ -18,6 +18,7 @@ from essential_sparsity.tasks.tokens import Tokens
 # words: below 1 %); one in twenty is worth a word, and with one in five a text has lost its sense.
 TOLD_UNKNOWN, MOST_UNKNOWN = 0.05, 0.20
 CUT = "cut"  # beside the tokens of a text: 1 where it is longer than what was kept of it
+SEPARATOR = "\n\n"  # a blank line, between texts that are read as one
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 
 

@@ -33,7 +33,6 @@ TOKENS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32  # of a batch
 # Tokens too: what a tokenizer makes of a text without blanks, or leaves of accents, is not found by words again.
 RUN, SHORTEST = 13, 8
 BESIDE = ("item", "label", "split")  # columns of a data set that are no texts of it
-SEPARATOR = "\n\n"
 
 
 def draw(
@@ -125,7 +124,7 @@ def _sequences(
             "left out.",
             flush=True,
         )
-    sampled, end = (_windows, "") if row["sampling"] == "document" else (_joined, SEPARATOR)
+    sampled, end = (_windows, "") if row["sampling"] == "document" else (_joined, _text.SEPARATOR)
     left_out = 0
 
     def kept() -> Iterator[list[int]]:

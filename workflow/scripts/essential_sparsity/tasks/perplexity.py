@@ -24,7 +24,6 @@ KIND = {
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
-SEPARATOR = "\n\n"  # a blank line
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
@@ -85,7 +84,7 @@ def token_ids(
     """
 
     def ids(some: pd.Series) -> np.ndarray:
-        joined = [SEPARATOR.join(some)]
+        joined = [_text.SEPARATOR.join(some)]
         found = tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))
         return found.values("input_ids")
 
@@ -95,13 +94,18 @@ def token_ids(
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, count: int) -> int:
-    """How many of the texts, from the first on, the first `count` tokens of the joined ones are made of."""
+    """How many of the texts, from the first on, the first `count` tokens of the joined ones are made of.
+
+    Where the tokenizer does not say which characters a token stands for (one written in Python), rather more than too few.
+    """
     for some in (_beginning(texts, count), texts):
-        places = tokenizer(SEPARATOR.join(some), return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        if len(places) >= count + ROOM:
+        found = tokenizer(_text.SEPARATOR.join(some), return_offsets_mapping=tokenizer.is_fast, verbose=False)
+        if len(found["input_ids"]) >= count + ROOM:
             break
-    end = max(last for _, last in places[:count])
-    starts = (texts.str.len() + len(SEPARATOR)).cumsum().shift(fill_value=0)
+    if not tokenizer.is_fast:
+        return len(some)
+    end = max(last for _, last in found["offset_mapping"][:count])
+    starts = (texts.str.len() + len(_text.SEPARATOR)).cumsum().shift(fill_value=0)
     return int(np.searchsorted(starts, end))
 
 
