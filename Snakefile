@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 include: "rules/repository.smk"
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/collected.smk"
 include: "rules/requests.smk"
 
 
