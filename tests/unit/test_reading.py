@@ -191,12 +191,35 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("train-00000-of-00003.csv",), r"2 of 3 shards are missing \(the first is number 1\)"),
         (("train-00000-of-999999999.csv",), "999,999,998 of 999,999,999 shards are missing"),
         (("train-0-of-2.csv", "train-1-of-2.csv", "train-7-of-2.csv"), r"train-7-of-2\.csv are more than the 2 shards"),
+        (("part-0.csv", "part-1.csv", "part-3.csv"), r"^part-2\.csv: missing, between files"),
+        (("x/train_data1.csv", "x/train_data3.csv", "x/test.csv"), r"^x/train_data2\.csv: missing"),
+        (("000.csv", "001.csv", "002.csv", "005.csv"), r"^003\.csv, 004\.csv: missing"),
+        (
+            ("shard-09-x.csv", "shard-1-x.csv", *(f"shard-{i:02}-x.csv" for i in range(2, 8))),
+            r"^shard-8-x\.csv: missing",
+        ),
     ],
 )
 def test_several_data_sets_do_not_become_one(fetch, names, words):
     content = {name: "text\tlabel\na\t1\n" if name.endswith("tsv") else "text,label\na,1\n" for name in names}
     with pytest.raises(SourceError, match=words):
         fetch({n: gzip.compress(c.encode()) if n.endswith("gz") else c for n, c in content.items()}, "csv")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("data-2019.csv", "data-2021.csv"),
+        ("2020-01.csv", "2020-03.csv"),
+        ("train_1.csv", "train_3.csv"),
+        ("part-0.csv", "part-1000.csv", "part-2000.csv"),
+        ("part-2.csv", "part-4.csv", "part-5.csv"),
+        ("part-00000-8d1c0001.csv", "part-00001-8d1c0001.csv"),
+        ("data1-2019.csv", "data3-2021.csv"),
+    ],
+)
+def test_numbers_that_may_be_no_count_leave_no_hole(fetch, names):
+    assert len(fetch(dict.fromkeys(names, "text,label\na,1\n"), "csv")) == len(names)
 
 
 def test_one_shard_that_the_row_names_is_all_that_is_meant(fetch, tmp_path):

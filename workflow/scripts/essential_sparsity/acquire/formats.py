@@ -40,6 +40,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         recorded = any(PurePosixPath(file).name in readers.SAVED for file in found)
         if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
             splits.check_shards(found)
+            splits.check_parts(found)
         return found
 
     fetched = sources.obtain(settings, work, choose, repo_type="dataset")

@@ -24,6 +24,10 @@ SPLIT = re.compile(
     re.I,
 )
 SHARD = re.compile(r"[-._](\d{1,9})-of-(\d{1,9})(?!\d)(?:-[0-9a-f]+)?")
+PART = re.compile(
+    r"(?:part|shard|data)s?[-_. ]?(\d{1,9})(?!\d)", re.I
+)  # a number that counts files, whatever its digits
+PADDED = re.compile(r"(?<!\d)(\d{3,9})(?!\d)(?!.*\d{3})")  # 000 and 001 count too; 01 may be a month
 TAKE_OLD_OUT = "Take those of the older set out of the folder."
 NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of a hub repository: owner/name:folder)."
 
@@ -136,6 +140,28 @@ def check_shards(names: Iterable[str]) -> None:
             raise SourceError(
                 f"{stem}: {missing:,} of {total:,} shards are missing (the first is number {lacking}). Add them, or name one "
                 "file in the column id, if it is all that is meant."
+            )
+
+
+def check_parts(names: Iterable[str]) -> None:
+    """Refuse files that are counted from 0 or 1 (`part-0`, `000`) where numbers lack between them, fewer than there are.
+
+    Years, and numbers in steps of a thousand, leave holes that are none. Raises SourceError.
+    """
+    counted: dict[tuple[str, str], dict[int, str]] = {}
+    for name in sorted(names):
+        file = PurePosixPath(name).name
+        if not SHARD.search(file) and (number := PART.search(file) or PADDED.search(file)):
+            start, end = (place - len(file) for place in number.span(1))
+            counted.setdefault((name[:start], name[end:]), {})[int(number[1])] = number[1]
+    for (before, after), found in counted.items():
+        first, last = min(found), max(found)
+        if first <= 1 and 0 < last - first + 1 - len(found) < len(found):
+            lacking = [number for number in range(first, last) if number not in found]
+            width = len(found[first])
+            raise SourceError(
+                f"{files.some([f'{before}{number:0{width}}{after}' for number in lacking])}: missing, between files that are there. "
+                "Add what lacks, number the files anew if these are all, or name one file in the column id."
             )
 
 
