@@ -199,6 +199,22 @@ def test_nearest_neighbours_vote_by_cosine():
         _labels.probe("knn", np.eye(3), np.array([0, 1, 0]), np.eye(3))
 
 
+def test_items_that_are_as_near_as_the_last_neighbour_share_its_votes():
+    """Whatever their order and the rounding of their features; those that are nearer have whole votes."""
+    draw = np.random.default_rng(0)
+    targets = np.array([0] * 25 + [1] * 35 + [2] * 15)
+    nearer = draw.normal(size=(15, 5))
+    for features, expected in (
+        (np.ones((75, 5)), 1),  # a collapsed model: the label of most
+        (np.concatenate([np.ones((60, 5)), nearer * 1e-3 + [1, 2, 3, 4, 5]]), 2),  # 15 votes of 20, whatever the rest
+        (np.concatenate([nearer * 1e-3 + [1, 2, 3, 4, 5], np.ones((60, 5))]), 0),
+    ):
+        for _ in range(5):
+            order, noise = draw.permutation(75), 1 + draw.normal(size=(75, 5)) * 5e-8
+            found = _labels.probe("knn", (features * noise)[order], targets[order], np.array([[1.0, 2, 3, 4, 5]] * 300))
+            assert set(found) == {expected}
+
+
 def test_neighbours_are_asked_on_frozen_features(bert):
     settings = tiny.PROBE | {"protocol": "knn"}
     prepared = text_classification.prepare(bert, tiny.reviews(), settings, 0)

@@ -18,6 +18,8 @@ PROBE_ITERATIONS = 1000
 NOT_PUBLISHED = (-1, "-1")  # where a whole split has this label, the data set marks that it has none
 NOTHING = -1  # stands for the index of a label where a broken model predicts none
 NEIGHBOURS = 20  # of protocol knn, as DINO's evaluation (Caron et al. 2021)
+EQUAL = 1e-6  # distances of vectors of length 1 that differ by less do so by rounding: features are float32
+ASKED_AT_ONCE = 256  # evaluated items whose distances to all training items are held
 
 
 def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, list]:
@@ -129,11 +131,10 @@ def head_options(labels: list) -> dict[str, Any]:
 def probe(protocol: str, features: np.ndarray, targets: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
     """Label indices predicted for `evaluated` from frozen `features` (n x d) and their `targets` (n).
 
-    `probe`: a logistic regression on standardised features. `knn`: the majority of the nearest by cosine (of equally
-    many, the first label). A model pruned to ruin can emit NaN or infinity; such a feature counts as 0, not as an error.
+    `probe`: a logistic regression on standardised features. `knn`: the nearest by cosine vote. A model pruned to ruin can
+    emit NaN or infinity; such a feature counts as 0, not as an error.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -142,13 +143,31 @@ def probe(protocol: str, features: np.ndarray, targets: np.ndarray, evaluated: n
 
     if len(np.unique(targets)) < 2:
         raise TaskError("The training subset holds one label only: a probe needs two. Raise n_train.")
-    if protocol == "probe":
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS))
-    elif len(targets) < NEIGHBOURS:
-        raise TaskError(f"n_train = {len(targets)}, but knn asks {NEIGHBOURS} neighbours. Raise n_train.")
-    else:
-        classifier = KNeighborsClassifier(NEIGHBOURS, metric="cosine", algorithm="brute")
+    if protocol == "knn":
+        return _voted(finite(features), targets, finite(evaluated))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS))
     return classifier.fit(finite(features), targets).predict(finite(evaluated))
+
+
+def _voted(features: np.ndarray, targets: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
+    """The label of most of each item's NEIGHBOURS by cosine; of labels with equally many votes, the first.
+
+    Training items that are as near as the last neighbour, to EQUAL, share the votes that the nearer ones leave: which of
+    them would be asked is a matter of rounding.
+    """
+    from sklearn.preprocessing import normalize
+
+    if len(targets) < NEIGHBOURS:
+        raise TaskError(f"n_train = {len(targets)}, but knn asks {NEIGHBOURS} neighbours. Raise n_train.")
+    features, evaluated, found = normalize(features), normalize(evaluated), []
+    for start in range(0, len(evaluated), ASKED_AT_ONCE):
+        cosines = evaluated[start : start + ASKED_AT_ONCE] @ features.T
+        for distances in np.sqrt(np.maximum(2 - 2 * cosines, 0)):
+            last = np.partition(distances, NEIGHBOURS - 1)[NEIGHBOURS - 1]
+            nearer, as_near = targets[distances < last - EQUAL], targets[np.abs(distances - last) <= EQUAL]
+            votes, shared = (np.bincount(part, minlength=targets.max() + 1) for part in (nearer, as_near))
+            found.append(np.argmax(votes * len(as_near) + shared * (NEIGHBOURS - len(nearer))))  # whole numbers
+    return np.array(found)
 
 
 def best(logits: np.ndarray) -> np.ndarray:
