@@ -395,6 +395,35 @@ def test_documents_that_are_not_evaluated_need_no_answer(gpt, tmp_path):
     assert len(run(gpt, data, n_eval=4)[0].items) == 4
 
 
+@pytest.mark.parametrize("answer", [-1, None, ""])
+def test_documents_without_an_answer_are_no_examples_and_are_counted(gpt, source, tmp_path, capsys, answer):
+    folder = tmp_path / "quiz"
+    shutil.copytree(source, folder)
+    dev = folder / "film/dev.jsonl"
+    rows = [json.loads(line) | {"question": f"good{i}"} for i, line in enumerate(dev.read_text().splitlines())]
+    for index, row in enumerate(rows):  # answers are of one type
+        right = str(row["answer"]) if answer == "" else row["answer"]
+        row["answer"] = answer if index in (1, 2) else right
+    dev.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    formats.fetch_dataset("quiz", {"source": "path", "id": str(folder), "format": "lm-eval"}, tmp_path)
+    data = pd.read_parquet(tmp_path / "files/data.parquet")
+    prepared = suites.prepare(gpt, data, SETTINGS | {"shots": 2}, 0)
+    assert re.search(
+        r"2 of the 4 documents that film draws its examples from are none \(document 1, from 0: the answer is .*left out",
+        capsys.readouterr().out,
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites._text, "check_ids", lambda *_: None)  # the questions are no words of the model's
+        samples = suites.evaluated(model, prepared, SETTINGS | {"shots": 2})["film"]
+    shown = {tuple(sorted(re.findall(r"good\d", sample["arguments"][0][0]))) for sample in samples}
+    assert shown == {("good0", "good3")}
+    with pytest.raises(TaskError, match=r"2 are left for shots = 3\. Give them answers, or lower shots"):
+        suites.prepare(gpt, data, SETTINGS | {"shots": 3}, 0)
+    suites.prepare(gpt, data, SETTINGS, 0)  # shows none
+    assert "examples" not in capsys.readouterr().out
+
+
 # --- definitions that can run code
 
 

@@ -66,6 +66,8 @@ def prepare(
                 f"{settings['suite']!r} has {files.some(sorted(set(grouped.values())), 4)}. Leave it out of metrics."
             )
     check_documents(built, settings)
+    if shots:
+        choose_examples(built, settings, shots)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     return Prepared(
@@ -110,13 +112,41 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_documents(built: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse, by name, documents that lm-eval would score as wrong, or show as an example, whatever a model answers."""
+    """Refuse, by name, documents that lm-eval would score as wrong, whatever a model answers."""
     for task in built["tasks"].values():
         if not _chosen(task):
             continue
         for index, document in task.doc_iterator(limit=settings.get("n_eval")):
             if wrong := _wrong(task, document):
                 raise TaskError(f"{_document(task, index, settings)}: {wrong}.")
+
+
+def choose_examples(built: Mapping[str, Any], settings: Mapping[str, Any], shots: int) -> None:
+    """Leave documents without a right answer out of those that examples are drawn from, and say how many. Raises TaskError.
+
+    lm-eval would show them with an answer that is none, or the last of their choices for -1.
+    """
+    for name, task in built["tasks"].items():
+        own = task.fewshot_cfg
+        if not _chosen(task) or (own.doc_to_target, own.doc_to_choice) != (
+            task.config.doc_to_target,
+            task.config.doc_to_choice,
+        ):
+            continue  # examples that the definition writes in a form of their own
+        documents = list(task.sampler.df)
+        wrong = {index: told for index, document in enumerate(documents) if (told := _wrong(task, document))}
+        if not wrong:
+            continue
+        first = min(wrong)
+        told = (
+            f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}: {len(wrong):,} of the {len(documents):,} documents "
+            f"that {name} draws its examples from are none (document {first}, from 0: {wrong[first].partition('. ')[0]})"
+        )
+        kept = [document for index, document in enumerate(documents) if index not in wrong]
+        if len(kept) < shots + (own.split == task.config.test_split):  # the evaluated document is no example
+            raise TaskError(f"{told}; {len(kept):,} are left for shots = {shots}. Give them answers, or lower shots.")
+        print(f"{told} and are left out.", flush=True)
+        task.sampler.replace_df(kept)
 
 
 def _document(task: Any, index: int, settings: Mapping[str, Any]) -> str:
