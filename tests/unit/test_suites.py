@@ -367,29 +367,6 @@ def test_answers_are_places_or_choices(gpt, tmp_path, form):
     assert len(run(gpt, data)[0].items) == 6
 
 
-@pytest.mark.parametrize("head", [0, 5e-7, -5e-7])
-def test_equally_likely_choices_are_drawn_by_the_item(gpt, tmp_path, head):
-    """Neither the first of them is the model's nor the one that rounding favours; a choice that stands twice is one."""
-    data = alone(tmp_path, lambda i, row: {"choices": ["good", "bad", "good"] if i else ["bad", "fun", "good"]})
-    prepared = suites.prepare(gpt, data, SETTINGS, 0)
-    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
-    weight = model.lm_head.weight.data
-    weight.copy_(head * torch.from_numpy(np.random.default_rng(0).normal(size=weight.shape)))
-    items = suites.run(model, prepared, SETTINGS, 0, "cpu").items
-    expected = [suites.drawn(np.zeros(3), item) for item in items["item"]]
-    assert items["score"].tolist() == [
-        float(place == right) for place, right in zip(expected, items["target"], strict=True)
-    ]
-    assert len(set(expected)) > 1
-
-
-def test_draws_are_fair_and_of_the_equal_alone():
-    names = [f"film-{index:06d}" for index in range(3000)]
-    drawn = pd.Series([suites.drawn(np.array([-5, -2, -2 + 1e-6, -2 - 1e-6, -2.001]), name) for name in names])
-    assert set(drawn) == {1, 2, 3}
-    assert drawn.value_counts().between(900, 1100).all()
-
-
 def test_documents_that_are_not_evaluated_need_no_answer(gpt, tmp_path):
     data = alone(tmp_path, lambda i, row: {"answer": -1} if i >= 4 else {})
     assert len(run(gpt, data, n_eval=4)[0].items) == 4

@@ -11,7 +11,6 @@ answers of the dense one.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -40,7 +39,6 @@ DEFINITION = "yaml"  # the `split` of rows that hold a task's definition instead
 FEWSHOT_SEED = 1234  # lm-eval's own: the examples are the same for every model, sparsity and seed
 GROUPS = {f"accuracy_{name}": name for name in ("stem", "humanities", "social_sciences", "other")}
 SCORES = {"score": "acc", "second_score": "acc_norm"}  # column of items -> metric of lm-eval
-EQUAL = 1e-5  # likelihoods in nats (relative beyond 1) that differ by less do so by rounding: they are float32
 
 
 def prepare(
@@ -179,39 +177,12 @@ def _wrong(task: Any, document: Mapping[str, Any]) -> str | None:
 
 def answer_of(task: Any, document: Mapping[str, Any]) -> float:
     """The place of the right choice among those of a document, the first of several; NaN where there are no choices."""
-    return float(_answers(task, document)[0]) if _chosen(task) else math.nan
-
-
-def _answers(task: Any, document: Mapping[str, Any]) -> list[int]:
-    """The places of the right choices."""
+    if not _chosen(task):
+        return math.nan
     choices = task.doc_to_choice(document)
     answer = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
-    answers = answer if isinstance(answer, list) else [answer]
-    return [choices.index(one) if one in choices else one for one in answers]
-
-
-def scored(task: Any, row: Mapping[str, Any], item: str) -> dict[str, float]:
-    """The scores of lm-eval's record of an item, by column of items; 0 where a likelihood is not finite.
-
-    Where several choices are equally likely, which lm-eval leaves to rounding, they are those of the drawn one.
-    """
-    likelihoods = np.array([float(answer[0]) for answer in row["filtered_resps"]])
-    if not np.isfinite(likelihoods).all():
-        return dict.fromkeys([column for column, metric in SCORES.items() if metric in row], 0.0)
-    found = {column: float(row[metric]) for column, metric in SCORES.items() if metric in row}
-    if not _chosen(task):
-        return found
-    choices, answers = task.doc_to_choice(row["doc"]), _answers(task, row["doc"])
-    likelihoods = likelihoods[[choices.index(choice) for choice in choices]]  # what is read twice, as the first time
-    lengths = {"score": 1, "second_score": np.array([len(choice) for choice in choices])}
-    return {column: float(drawn(likelihoods / lengths[column], item) in answers) for column in found}
-
-
-def drawn(likelihoods: np.ndarray, item: str) -> int:
-    """The place of the largest of likelihoods (n); of those that equal it to EQUAL, one by a hash of the item's name."""
-    largest = likelihoods.max()
-    equal = np.flatnonzero(largest - likelihoods <= EQUAL * max(1.0, abs(largest)))
-    return int(min(equal, key=lambda place: hashlib.sha256(f"{item} {place}".encode()).digest()))
+    first = answer[0] if isinstance(answer, list) else answer
+    return float(choices.index(first) if first in choices else first)
 
 
 def _chosen(task: Any) -> bool:
@@ -309,9 +280,13 @@ def run(
     frames, answered = [], []
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
-        answered += [np.isfinite([float(answer[0]) for answer in row["filtered_resps"]]).all() for row in first]
+        whole = np.array([np.isfinite([float(answer[0]) for answer in row["filtered_resps"]]).all() for row in first])
+        answered.append(whole)
+        scores = {
+            column: np.array([float(row[metric]) if metric in row else np.nan for row in first]) * whole
+            for column, metric in SCORES.items()
+        }
         names = [f"{name}-{row['doc_id']:06d}" for row in first]
-        scores = pd.DataFrame([scored(built[name], row, item) for row, item in zip(first, names, strict=True)])
         right = [answer_of(built[name], row["doc"]) for row in first]
         frames.append(tasks.items_frame(names, **scores, target=right, group=grouped.get(name)))
     items = pd.concat(frames, ignore_index=True)
@@ -320,7 +295,7 @@ def run(
         metrics["normalised_accuracy"] = float(items["second_score"].mean())
     parts = {metric: items.loc[items["group"] == name, "score"] for metric, name in GROUPS.items()}
     metrics |= {metric: float(part.mean()) for metric, part in parts.items() if len(part)}
-    broken = tasks.counted(~np.array(answered), "items have likelihoods that are not finite")
+    broken = tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
     return Outcome(metrics, items, broken, {metric: len(part) for metric, part in parts.items()})
 
 
