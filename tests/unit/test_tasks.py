@@ -572,6 +572,9 @@ def test_image_features_are_class_token_and_mean_patch(vit, size):
         ("DeiT", {}, 2),
         ("Dinov2", {}, 1),
         ("Dinov2WithRegisters", {"num_register_tokens": 3}, 4),
+        ("DINOv3ViT", {"num_register_tokens": 4}, 5),  # its base model is its blocks, without tokens
+        ("Radio", {"num_cls_tokens": 3, "num_registers": 2}, 5),  # all of them in one parameter
+        ("Aimv2Vision", {}, 0),  # the class token is in a head that is not read
         ("CLIPVision", {}, 1),
         ("IJepa", {}, 0),
         ("SiglipVision", {}, 0),
@@ -596,6 +599,16 @@ def test_a_class_token_is_read_where_there_is_one_and_only_patches_are_averaged(
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
     ((_, outcome),) = evaluation.evaluate(folder, tiny.images(60), settings, "global", [0.3], 0)
     assert 0 <= outcome.metrics["accuracy"] <= 1
+
+
+def test_tokens_that_are_not_known_are_no_patches(tmp_path):
+    """YOLOS has tokens of detection after its patches."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.YolosConfig(**shape, image_size=[16, 16], patch_size=4, num_detection_tokens=5)
+    transformers.YolosModel(config).save_pretrained(tmp_path)
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20}
+    with pytest.raises(tasks.TaskError, match=r"YolosModel gives 22 tokens .* the other 21 are no square of patches"):
+        list(evaluation.evaluate(tmp_path, tiny.images(60), settings, "global", [0.3], 0))
 
 
 def test_a_map_of_patches_is_averaged_over_its_places(vit):

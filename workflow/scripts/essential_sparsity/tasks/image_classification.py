@@ -4,6 +4,7 @@ Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 wher
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ KIND = {
     "metrics": ["accuracy", "chance_corrected_accuracy"],
     "further_metrics": ["matthews", "f1"],
 }
-CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}  # names of their parameters in transformers
+# Names of their parameters in transformers; RADIO has those of its teachers and registers in one, the first in front.
+CLASS_TOKENS = {"cls_token", "class_token", "class_embedding", "cls_register_token"}
 OTHER_TOKENS = {"distillation_token", "register_tokens"}  # these stand between the class token and the patches
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -255,9 +257,12 @@ def reader(model: torch.nn.Module) -> Callable[[Any, dict[str, Any]], torch.Tens
     """What is read of a model's output as features: (batch, width or twice the width).
 
     The mean over the patches, after the class token where the architecture has one. A model without (Swin, SigLIP) has
-    nothing but patches, whose first is a corner of the image; its pooler is not read, as it may be new (`evaluation`).
+    nothing but patches, whose first is a corner of the image; its pooler is not read, as it may be new (`evaluation`): nor is
+    what asks for the patches in a head (AIMv2). Raises TaskError where what follows the known tokens is no square of patches.
     """
-    named = [(name.rpartition(".")[2], parameter) for name, parameter in model.base_model.named_parameters()]
+    # Of the whole model: DINOv3's base model is its blocks, without tokens.
+    parameters = ((*name.split("."), parameter) for name, parameter in model.named_parameters())
+    named = [(name, parameter) for *path, name, parameter in parameters if "head" not in path]
     has_class = any(name in CLASS_TOKENS for name, _ in named)
     in_front = sum(token.numel() // token.shape[-1] for name, token in named if name in CLASS_TOKENS | OTHER_TOKENS)
 
@@ -265,6 +270,12 @@ def reader(model: torch.nn.Module) -> Callable[[Any, dict[str, Any]], torch.Tens
         hidden = output.last_hidden_state.float()
         if hidden.ndim == 4:  # a map of patches, channels first, which no token is part of
             return hidden.mean(dim=(2, 3))
+        count = hidden.shape[1] - in_front
+        if count < 1 or math.isqrt(count) ** 2 != count:  # images are squares here, of square patches
+            raise TaskError(
+                f"{type(model).__name__} gives {hidden.shape[1]} tokens of an image, {in_front} of them known to be no patches; the other "
+                f"{max(count, 0)} are no square of patches. Some are tokens that are not known here: fine-tune this model, or use another one."
+            )
         patches = hidden[:, in_front:].mean(dim=1)
         return torch.cat([hidden[:, 0], patches], dim=1) if has_class else patches
 
