@@ -53,6 +53,18 @@ def test_measures_equal_a_dense_computation(dtype):
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_matrix_of_zeros_has_no_measure_of_how_its_weights_are_spread(dtype):
+    """As output projections are at the first step of many trainings."""
+    frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", (20, 30), 1), torch.zeros(20, 30, dtype=dtype))])
+    found = measures.measures(frame).set_index(["tensor", "measure"])["value"]["a"]
+    assert found[["hoyer", "gini", "kurtosis"]].isna().all()
+    assert found["std"] == 0
+    assert found["zeros"] == 1
+    assert [found[f"below {share:g} std"] for share in measures.SHARES] == [0, 0, 0], "nothing is smaller than nothing"
+    assert [found[f"below {threshold:g}"] for threshold in measures.THRESHOLDS] == [1, 1, 1, 1]
+
+
 def test_kurtosis_of_normal_weights_is_three():
     w = torch.randn(400, 500, generator=torch.Generator().manual_seed(1))
     frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", tuple(w.shape), 1), w)])

@@ -56,6 +56,7 @@ def measures(spectrum: pd.DataFrame) -> pd.DataFrame:
     dtype = spectrum["dtype"].iloc[0]
     low = describe_bins(dtype)[: INFINITY_BIN[dtype]]
     width = np.append(np.diff(low), 0.0) if dtype == "float32" else np.zeros(len(low))
+    width[0] = 0.0  # zeros: a matrix of nothing else has no measure of how its weights are spread
     parts = {tensor: counts_of(rows)[: len(low)] for tensor, rows in spectrum.groupby("tensor", sort=True)}
     parts[WHOLE] = sum(parts.values(), np.zeros(len(low), dtype=np.int64))
     rows = [
@@ -89,7 +90,7 @@ def _measured(counts: np.ndarray, low: np.ndarray, width: np.ndarray) -> dict[st
 
 def _below(counts: np.ndarray, low: np.ndarray, width: np.ndarray, threshold: float) -> float:
     """Weights with |w| < threshold."""
-    whole = low + width <= threshold if width.any() else low < threshold
+    whole = np.where(width > 0, low + width <= threshold, low < threshold)
     inside = (low < threshold) & ~whole
     share = (threshold - low[inside]) / np.where(width[inside] > 0, width[inside], 1)
     return float(counts[whole].sum() + (counts[inside] * share).sum())
