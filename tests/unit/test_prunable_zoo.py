@@ -113,6 +113,16 @@ ZOO = {
         hf.GptOssConfig(**TEXT, **GROUPED, head_dim=12, num_local_experts=4),
         2 * (GROUPED_ATTENTION + 4 * GATED), 2 * (4 + 2), 2,
     ),
+    # stacks stored [expert, in, out], by a class that does not say so; an expert that always works
+    "llama4": (
+        hf.Llama4TextConfig(**TEXT, **GROUPED, head_dim=12, num_local_experts=4, intermediate_size_mlp=40),
+        2 * (GROUPED_ATTENTION + 4 * GATED + GATED), 2 * (4 + 2 + 3), 2,
+    ),
+    # its router is a linear layer in a module of its own
+    "hunyuan-moe": (
+        hf.HunYuanMoEV1Config(**TEXT, **GROUPED, head_dim=12, num_experts=4, moe_topk=2),
+        2 * (GROUPED_ATTENTION + 4 * GATED + GATED), 2 * (4 + 2 + 3), 2,
+    ),
     # two encoder blocks; one decoder block with self- and cross-attention
     "t5": (hf.T5Config(**T5), 2 * (ATTENTION + MLP) + (2 * ATTENTION + MLP), 2 * 6 + 10, 3),
     "t5-gated": (
@@ -285,6 +295,9 @@ def test_stacks_of_experts_say_where_their_inputs_are():
     assert mixtral["mlp.experts.down_proj"] == ("mlp", (4, 24, 40), 2)
     assert gpt_oss["mlp.experts.gate_up_proj"] == ("mlp", (4, 24, 80), 1)
     assert gpt_oss["mlp.experts.down_proj"] == ("mlp", (4, 40, 24), 1)
+    llama4 = roles("llama4", 0)
+    assert llama4["feed_forward.experts.gate_up_proj"] == ("mlp", (4, 24, 80), 1)
+    assert llama4["feed_forward.experts.down_proj"] == ("mlp", (4, 40, 24), 1)
 
 
 def test_encoder_blocks_come_before_decoder_blocks():

@@ -21,6 +21,7 @@ from essential_sparsity import errors, files
 ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 NOT_A_PROJECTION = re.compile(r"router|position", re.IGNORECASE)  # choice of experts; learned position biases
 EXPERTS = re.compile(r"expert", re.IGNORECASE)
+INPUTS_FIRST = {"Llama4TextExperts"}  # classes of merged experts that are [expert, in, out] and do not say so
 
 
 class CheckpointError(errors.UserError):
@@ -138,14 +139,18 @@ def _input_dim(module: nn.Module, leaf: str, parameter: torch.Tensor, chain: lis
     if isinstance(module, Conv1D) and leaf == "weight":
         return 0
     if isinstance(module, nn.Linear) and leaf == "weight":
-        siblings = chain[-2][1] if len(chain) > 1 else None
-        is_gate = parameter.shape[0] == 1 or parameter.shape[0] in _expert_counts(siblings)
-        return None if is_gate else 1
+        around = [part for _, part in chain[:-1]]  # HunYuan's router is a linear layer in a module of its own
+        inside = any(EXPERTS.search(attribute) for attribute, _ in chain)
+        counts = _expert_counts(around[-1] if around else None)
+        counts = counts.union(*map(_expert_counts, [] if inside else around))
+        return None if parameter.shape[0] == 1 or parameter.shape[0] in counts else 1
     if isinstance(module, nn.MultiheadAttention) and leaf.endswith("proj_weight"):
         return 1
     if parameter.ndim == 3 and _is_plain(module):
         if hasattr(module, "is_transposed"):  # set by transformers on every class of merged experts
             return 1 if module.is_transposed else 2
+        if type(module).__name__ in INPUTS_FIRST:
+            return 1
         if any(EXPERTS.search(attribute + " " + type(part).__name__) for attribute, part in chain):
             return 2
     return None
