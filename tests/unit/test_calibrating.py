@@ -11,7 +11,7 @@ import tiny_models as tiny
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, RwkvConfig, RwkvForCausalLM
 
 from essential_sparsity import files, tasks
 from essential_sparsity.checkpoints import loading
@@ -233,6 +233,24 @@ def test_levels_together_are_levels_alone_and_the_row_says_what_it_was_calibrate
     ((level, outcome),) = list(evaluation.evaluate(llama, data, tiny.PERPLEXITY, "layerwise", [0.5], 0))
     row = evaluation.run_rows(level, outcome, manifest, "zero-shot").iloc[0]
     assert row[list(evaluation.CALIBRATION_COLUMNS)].isna().all()
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "global"])
+def test_levels_together_are_levels_alone_where_a_model_would_rescale_its_weights_as_it_runs(tmp_path, pattern):
+    """RWKV divides those of each six blocks by two at its first forward pass, and remembers that it did."""
+    torch.manual_seed(7)
+    shape = {"vocab_size": 16, "hidden_size": 16, "attention_hidden_size": 16, "intermediate_size": 32}
+    model = RwkvForCausalLM(RwkvConfig(**shape, num_hidden_layers=7, context_length=32))
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path, special=False)
+    frame, data, levels = texts(), tiny.reviews(), [0.25, 0.5]
+    together = evaluated(tmp_path, pattern, levels, tiny.PERPLEXITY, data, frame)
+    for (_, outcome), sparsity in zip(together, levels, strict=True):
+        ((_, alone),) = evaluated(tmp_path, pattern, [sparsity], tiny.PERPLEXITY, data, frame)
+        assert alone.metrics == outcome.metrics
 
 
 @pytest.mark.parametrize("pattern", ["wanda", "sparsegpt"])

@@ -228,6 +228,14 @@ def test_describe_counts_tied_embeddings_once(tmp_path):
     assert describe(tmp_path)["n_total"] == total
 
 
+def test_describe_counts_what_stands_around_a_base_model_that_is_blocks_alone(tmp_path):
+    config = hf.DINOv3ViTConfig(**SIZES, image_size=28, patch_size=14, num_register_tokens=4)
+    save(tmp_path, "DINOv3ViTModel", config)
+    facts = describe(tmp_path)
+    assert facts["n_total"] == sum(parameter.numel() for parameter in hf.DINOv3ViTModel(config).parameters())
+    assert sum(facts["other"].values()) == facts["n_total"] - facts["n_prunable"]
+
+
 def test_describes_and_starts_streaming_without_reading_the_weights(tmp_path):
     """LLaMA-7B as a sparse file of 13 GB: zeros that take no space and would not fit into the allowed memory."""
     hf.LlamaConfig(architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)

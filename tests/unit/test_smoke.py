@@ -184,6 +184,37 @@ def test_an_encoder_decoder_is_refused_in_words(tmp_path, name, task):
         dense(tmp_path, data(), settings)
 
 
+def test_an_encoder_is_no_model_that_predicts_what_comes_next(tmp_path):
+    """transformers loads a BERT with a head for it, which sees the tokens that it is to predict."""
+    folder = tiny.save_bert(tmp_path / "encoder", auto_class="AutoModelForMaskedLM")
+    with pytest.raises(TaskError, match=r"'tiny': 'bert', the architecture of .*, is an encoder \(is_decoder is false"):
+        dense(folder, tiny.reviews(), tiny.PERPLEXITY)
+    decoder = tiny.save_bert(tmp_path / "decoder", auto_class="AutoModelForCausalLM", is_decoder=True)
+    dense(decoder, tiny.reviews(), tiny.PERPLEXITY)
+    torch.manual_seed(7)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    neox = hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(vocab_size=16, max_position_embeddings=32, **shape))
+    neox.save_pretrained(tmp_path / "neox")
+    tiny.save_tokenizer(tmp_path / "neox", special=False)
+    dense(tmp_path / "neox", tiny.reviews(), tiny.PERPLEXITY)
+
+
+def test_weights_that_no_text_comes_to_are_not_counted_as_those_of_a_model_of_texts(tmp_path):
+    """Gemma 3 from 4B on has a model of images in it, which the class of language models loads too."""
+    sides = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    texts = sides | {"vocab_size": 16, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+    images = sides | {"image_size": 16, "patch_size": 4}
+    config = hf.Gemma3Config(text_config=texts, vision_config=images, mm_tokens_per_image=4)
+    hf.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "both")
+    tiny.save_tokenizer(tmp_path / "both", special=False)
+    told = r"gemma3 has weights for more than texts in it \(vision_config in .* \(model_type gemma3_text\)"
+    with pytest.raises(TaskError, match=told):
+        dense(tmp_path / "both", tiny.reviews(), tiny.PERPLEXITY)
+    hf.Gemma3ForCausalLM(config.text_config).save_pretrained(tmp_path / "texts")
+    tiny.save_tokenizer(tmp_path / "texts", special=False)
+    dense(tmp_path / "texts", tiny.reviews(), tiny.PERPLEXITY)
+
+
 def test_what_is_finite_alone_and_not_in_a_batch_is_refused(tmp_path):
     folder = tiny.save_bert(tmp_path)
     prepared = tasks.load(tiny.PROBE["kind"]).prepare(folder, tiny.reviews(), tiny.PROBE, 0)

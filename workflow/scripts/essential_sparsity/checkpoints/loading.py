@@ -28,6 +28,8 @@ from essential_sparsity.checkpoints.prunable import (
     prunable_parameters,
 )
 
+OTHER_INPUTS = re.compile(r"vision|image|audio|speech")  # in names of parts of a configuration
+
 __all__ = [
     "CheckpointError",
     "PrunableWeight",
@@ -155,6 +157,9 @@ def load_model(
     _refuse_codes(folder, model, unplaced.codes)
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
+    # RWKV divides its own weights at its first forward pass, once: those that are ranked or restored later would be others.
+    if getattr(model.config, "rescale_every", 0):
+        model.config.rescale_every = 0
     return model
 
 
@@ -166,12 +171,29 @@ def numbers(config: PreTrainedConfig, name: str) -> list[int]:
 
 
 def has_towers(config: PreTrainedConfig) -> bool:
-    """Whether a model is one of images beside one of texts (CLIP, SigLIP): no kind of task evaluates them together."""
-    return config.model_type in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    """Whether a model is of more than texts or images: one of each (CLIP), or one that reads images or sounds with texts (Gemma 3).
+
+    No kind of task evaluates them together.
+    """
+    return config.model_type in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES or bool(_other_inputs(config))
+
+
+def _other_inputs(config: PreTrainedConfig) -> list[str]:
+    """The parts of a configuration that are of images or sounds, by name."""
+    return [
+        name for name in config.sub_configs if OTHER_INPUTS.search(name) and getattr(config, name, None) is not None
+    ]
 
 
 def one_tower(config: PreTrainedConfig) -> str:
     """What to do with such a model, for a person."""
+    if config.model_type not in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+        text = getattr(getattr(config, "text_config", None), "model_type", None)
+        return (
+            f"{config.model_type} has weights for more than texts in it ({', '.join(_other_inputs(config))} in its config.json), which no kind of "
+            "task uses: they would be counted, and pruned beside those that it does use. Use a checkpoint of its model of texts alone"
+            f"{f' (model_type {text})' if text else ''}."
+        )
     named = type(config).__name__.removesuffix("Config") + "VisionModel"
     vision = named if hasattr(transformers, named) else "its class of the images alone"
     return (
@@ -225,17 +247,17 @@ def describe(
 ) -> dict[str, Any]:
     """Facts about a checkpoint for its manifest; headers are read, weights are not.
 
-    n_total counts the parameters of the base model (no head) that the checkpoint holds, tied ones once. `stored`: numbers
+    n_total counts the parameters of the model without a head that the checkpoint holds, tied ones once. `stored`: numbers
     by type; `prunable` and `other`: parameters by role; `unused`: stored tensors that the base model leaves out, those of
     heads; `new`: its parameters that are not stored, which can only be a pooler's. Raises CheckpointError for stored
     tensors without a place, unless they begin as `allow_unused` says, for codes in the place of weights, and for parameters of
     which nothing is stored.
     """
     with stored.opened(folder, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle) as checkpoint:
-        base, config = checkpoint.model.base_model, checkpoint.model.config
+        base, config = checkpoint.model, checkpoint.model.config  # not its base model: DINOv3's is its blocks alone
         names: dict[int, list[str]] = {}
         for name, parameter in base.named_parameters(remove_duplicate=False):
-            names.setdefault(id(parameter), []).append(checkpoint.prefix + name)
+            names.setdefault(id(parameter), []).append(name)
         weights = find_prunable(checkpoint.model)
         unplaced = stored.without_place(checkpoint.model, checkpoint.entries)
         _refuse_unused(folder, checkpoint.model, unplaced.wrong, allow_unused)
@@ -253,7 +275,8 @@ def describe(
                 f"{folder} lacks {len(lacking)} parameters of {type(base).__name__} ({files.some(lacking)}); they would be "
                 "random. The files are incomplete, or do not belong to this config.json: correct it, or fetch them again."
             )
-        roles, own = {weight.name: weight.role for weight in weights}, dict(base.named_parameters())
+        roles = {weight.name: weight.role for weight in weights}
+        own = {name.removeprefix(checkpoint.prefix): parameter for name, parameter in base.named_parameters()}
         dtypes, prunable, other = Counter(), Counter(), Counter()
         for entry in checkpoint.entries.values():
             name = stored.DTYPES.get(entry.dtype, entry.dtype)

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from essential_sparsity import codefiles, errors, files
 from essential_sparsity.checkpoints import loading
@@ -135,6 +136,15 @@ def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
         raise TaskError(
             f"Task {settings.get('task')!r}: transformers has no {auto_class(settings)} for the architecture "
             f"{config.model_type!r}. Evaluate this model on another kind than {settings['kind']!r}, or by another protocol."
+        )
+    # Asked of architectures of encoders alone: GPT-NeoX says that it is no decoder, and is one.
+    of_encoders = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}
+    causal = config.model_type not in of_encoders or getattr(config, "is_decoder", True)
+    if auto_class(settings) == "AutoModelForCausalLM" and not causal:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {config.model_type!r}, the architecture of {folder}, is an encoder (is_decoder is false in its "
+            f"config.json): each token sees those after it, which kind {settings['kind']!r} has it predict. Write encoder in the column "
+            "type of this model, and evaluate it on masked tokens."
         )
 
 
