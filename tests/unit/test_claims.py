@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
 from essential_sparsity.curves import claims, knees
+from essential_sparsity.curves.evidence import CURVE, ONE_SEED
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
 from essential_sparsity.curves.verdicts import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
@@ -966,6 +967,42 @@ def test_models_that_do_not_drop_are_of_their_group_wherever_they_would(read):
     assert piece["high"] < 0
 
 
+def test_models_that_are_back_at_their_last_level_are_compliant_there_or_beyond():
+    claim = GROUPS | {"read": "last_compliant", "expect": {"below": 0.9}}
+    points = {"vit-base": 0.9, "deit-base": 0.9, "bert-base": 0.3, "opt-125m": 0.31}
+    curves = {model: knee(model, low=0.2, high=0.3, last_compliant=x) for model, x in points.items()}
+    resamples = [{name: row[name] for name in CURVE} | {"levels": json.dumps([0, 0.3, 0.9])} for row in curves.values()]
+    found = {"knees": rows_of("knees", *curves.values()), "resamples": rows_of("resamples", *resamples)}
+    row, (piece,) = judged(claim, found)
+    assert piece["note"] == "2 of 2 curves of vision are back within the tolerance at 90 %"
+    assert row["verdict"] == UNDECIDED
+    assert pd.isna(piece["estimate"])
+    assert pd.isna(piece["high"])
+    assert not pd.isna(piece["low"])
+    early = {"knees": found["knees"].assign(last_compliant=found["knees"]["last_compliant"] - 0.1)}
+    assert judged(claim, found | early)[0]["verdict"] == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({}, UNDECIDED),
+        ({"protocol": "zero-shot"}, SUPPORTED),
+        ({"protocol": "zero-shot", "pattern": "random"}, UNDECIDED),
+        ({"slope_ratio": None}, SUPPORTED),  # it is no evidence
+    ],
+)
+def test_one_seed_of_a_curve_in_groups_decides_nothing(more, verdict):
+    """As of one curve and of pairs: all models of a task may have drawn the same training subset."""
+    claim = SHARPER | {"where": {}}
+    ratios = {"vit-base": 30.0, "dino-base": 20.0, "bert-base": 2.0, "opt-125m": 3.0}
+    curves = [knee(model, slope_ratio=ratio, slope_after=-1.0) for model, ratio in ratios.items()]
+    one = knee("bert-base", task="t", seeds=1, **{"slope_ratio": 2.5, "slope_after": None} | more)
+    row, (piece,) = judged(claim, {"knees": rows_of("knees", *curves, one)})
+    assert row["verdict"] == verdict
+    assert (piece["note"] == ONE_SEED) == (verdict == UNDECIDED)
+
+
 def test_the_closed_end_of_groups_holds_wherever_curves_drop_that_do_not():
     generator = np.random.default_rng(0)
     for _ in range(40):
@@ -1198,6 +1235,17 @@ def test_a_curve_of_uncertain_shape_says_so():
     row, evidence = judged(claim, {"knees": rows_of("knees", curve)})
     assert row["because"].startswith("The evidence allows both: 0 of 1 for it")
     assert [piece["note"] for piece in evidence] == ["no kind of shape has nine tenths of the evidence"]
+
+
+def test_the_shape_of_one_seed_of_what_is_drawn_is_neither_for_nor_against():
+    (claim,) = (claim for claim in SHIPPED if claim["claim"] == "sharp-drop")
+    for drawn in ({"protocol": "probe"}, {"pattern": "random", "protocol": "zero-shot"}):
+        for word in ("smooth", "hinge"):
+            curve = knee(shape=word, evidence_hinge=0.5, seeds=1, **drawn)
+            row, (piece,) = judged(claim | {"where": {}}, {"knees": rows_of("knees", curve)})
+            assert (row["verdict"], piece["note"]) == (UNDECIDED, f"it is {word}; {ONE_SEED}")
+    curve = knee(shape="smooth", evidence_hinge=0.05, seeds=1, protocol="zero-shot")
+    assert judged(claim, {"knees": rows_of("knees", curve)})[0]["verdict"] == NOT_SUPPORTED
 
 
 def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():

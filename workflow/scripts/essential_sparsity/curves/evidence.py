@@ -1,6 +1,7 @@
 """The evidence for claims: numbers with intervals, from the tables of a study."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -101,9 +102,8 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
     if read == "shape":  # no evidence: too few levels, or no drop whose shape it were
         known = not pd.isna(row["evidence_hinge"]) and not row["no_drop"]
         word = None if pd.isna(row["shape"]) else row["shape"]
-        return Piece(
-            name, word=word, measured=known, note=None if word else "no kind of shape has nine tenths of the evidence"
-        )
+        note = None if word else "no kind of shape has nine tenths of the evidence"
+        return Piece(name, word=word, measured=known, limited=_limit(row), note=note)
     low, high = (number(row[f"{read}_{end}"], math.nan) for end in ("low", "high"))
     estimate = number(row[read], math.nan)
     if row["no_drop"] and read not in CENSORED:
@@ -135,7 +135,7 @@ def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iter
     if "pairs" in claim:
         yield from _paired([(row, _of_curve(row, read, sides)) for row in rows], claim["pairs"])
     elif "groups" in claim:
-        yield from _grouped(rows, read, **claim["groups"])
+        yield from _grouped(rows, read, _last_levels(found), **claim["groups"])
     else:
         yield from (_of_curve(row, read, sides) for row in rows)
 
@@ -178,31 +178,46 @@ def _less(a: Piece, b: Piece) -> Callable[[float], tuple[float, float]] | None:
     return at
 
 
-def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], b: Sequence[str]) -> Iterator[Piece]:
+def _last_levels(found: Found) -> dict[tuple, float]:
+    """The last level of each curve."""
+    return {
+        tuple(row[name] for name in CURVE): json.loads(row["levels"])[-1]
+        for row in found.get("resamples", pd.DataFrame()).to_dict("records")
+    }
+
+
+def _grouped(
+    rows: Sequence[Mapping], read: str, levels: Mapping[tuple, float], column: str, a: Sequence[str], b: Sequence[str]
+) -> Iterator[Piece]:
     """Models of one kind less those of another, by Welch's t interval: models are the sample, each with its mean over curves.
 
     Ratios are compared as logarithms. Curves that are flat before their knee, or after it, have none: their models are sharper, or
-    less sharp, than the others' mean says, and the interval is open on that side. So it is where curves do not drop, and its other
-    end holds wherever beyond their last levels they would. Nothing where a kind has fewer than two models.
+    less sharp, than the others' mean says, and the interval is open on that side. So it is where curves do not drop, or are back
+    within the tolerance at their last levels, and its other end holds wherever beyond these they would. `levels`: the last of each
+    curve. Limited where one of the curves is of one seed, of which all models of a task may have drawn the same. Nothing where a
+    kind has fewer than two models.
     """
     log = read == "slope_ratio"
-    samples, flat, still, told = [], [], [], []
+    samples, flat, still, told, limits = [], [], [], [], []
     for kinds in (a, b):
         of_model: dict[str, list[tuple[float, float]]] = {}
         before = after = 0
         own = [row for row in rows if row[column] in kinds]
         for row in own:
-            low, high = _held(row, read)
+            low, high = _held(row, read, levels)
             if log and not low > 0 and not row["no_drop"]:  # also: not a number
                 before += math.isnan(low) and number(row["slope_after"], 0.0) < 0
                 after += low <= 0
             elif not math.isnan(low):
                 of_model.setdefault(row["model"], []).append((math.log(low), math.log(high)) if log else (low, high))
+                limits.append(_limit(row))
         samples.append(np.array([np.mean(ends, axis=0) for ends in of_model.values()]))
         flat.append((before, after))
         last = [row["bracket_low"] for row in own if row["no_drop"]]
-        still.append(last if read in CENSORED else [])
+        back = [row[read] for row in own if _is_back(row, read, levels)]
+        still.append(last + back if read in CENSORED else [])
         told += [_undropped(last, len(own), kinds) + ("" if read in CENSORED else ": no evidence")] if last else []
+        told += [_returned(back, len(own), kinds)] if back else []
     name = f"{' and '.join(a)} ({len(samples[0])} models) less {' and '.join(b)} ({len(samples[1])})"
     if min(map(len, samples)) < 2:
         yield from [Piece(name, measured=False)] if told else []
@@ -217,11 +232,22 @@ def _grouped(rows: Sequence[Mapping], read: str, column: str, a: Sequence[str], 
         for count, when in zip(map(sum, zip(*flat, strict=True)), WHEN, strict=True)
         if count
     ]
-    yield Piece(name, math.nan if any(still) else estimates[0], low, high, note="; ".join(told) or None)
+    limited = next(filter(None, limits), None)
+    estimate = math.nan if any(still) else estimates[0]
+    yield Piece(name, estimate, low, high, limited=limited, note="; ".join(told) or None)
 
 
-def _held(row: Mapping[str, Any], read: str) -> tuple[float, float]:
+def _is_back(row: Mapping[str, Any], read: str, levels: Mapping[tuple, float]) -> bool:
+    """Whether a curve drops, but is within the tolerance at its last level: then its last compliant level is there or beyond."""
+    if read != "last_compliant" or row["no_drop"]:
+        return False
+    return row[read] == levels.get(tuple(row[name] for name in CURVE))
+
+
+def _held(row: Mapping[str, Any], read: str, levels: Mapping[tuple, float]) -> tuple[float, float]:
     """The numbers that hold a reading of a curve. Where it does not drop: all from its last level on, or none of what a drop has."""
+    if _is_back(row, read, levels):
+        return row[read], 1.0
     if row["no_drop"]:
         return (row["bracket_low"], 1.0) if read in CENSORED else (math.nan, math.nan)
     return (number(row[read], math.nan),) * 2
@@ -243,9 +269,18 @@ def _extremes(ends: np.ndarray) -> Iterator[np.ndarray]:
 
 def _undropped(last: Sequence[float], curves: int, kinds: Sequence[str]) -> str:
     """How many curves of some kinds of models do not drop up to their last levels, in words."""
-    levels = "–".join(f"{100 * level:g}" for level in sorted({min(last), max(last)}))
     verb = "does" if len(last) == 1 else "do"
-    return f"{len(last)} of {curves} curves of {' and '.join(kinds)} {verb} not drop up to {levels} %"
+    return f"{len(last)} of {curves} curves of {' and '.join(kinds)} {verb} not drop up to {_between(last)} %"
+
+
+def _returned(last: Sequence[float], curves: int, kinds: Sequence[str]) -> str:
+    """How many curves of some kinds of models are back within the tolerance at their last levels, in words."""
+    verb = "is" if len(last) == 1 else "are"
+    return f"{len(last)} of {curves} curves of {' and '.join(kinds)} {verb} back within the tolerance at {_between(last)} %"
+
+
+def _between(levels: Sequence[float]) -> str:
+    return "–".join(f"{100 * level:g}" for level in sorted({min(levels), max(levels)}))
 
 
 def _limits(found: Found) -> dict[tuple, str | None]:
