@@ -255,6 +255,18 @@ def test_a_split_that_is_there_is_evaluated(place):
     assert (task["n_train"], task["n_eval"], task["eval_split"]) == (60, 30, "test")
 
 
+def test_rows_without_a_label_are_none_of_the_items_that_are_asked_for(place):
+    call("mine/bert", "--data", table({"text": WORDS, "label": ["", *MOODS[1:]]}))
+    task = asked("bert-texts").tasks["texts"]
+    assert (task["n_train"], task["n_eval"]) == (59, 29)
+    for split, size in (("train", 60), ("test", 30)):
+        Path("mine/news").mkdir(exist_ok=True)
+        table({"text": WORDS[:size], "label": [*MOODS[: size - 2], "", ""]}, f"mine/news/{split}.csv")
+    call("mine/bert", "--data", "mine/news")
+    task = asked("bert-news").tasks["news"]
+    assert (task["n_train"], task["n_eval"]) == (58, 28)
+
+
 def test_the_file_is_what_a_person_would_write(place):
     call("mine/bert", "--task", "ws353", "--study", "words")
     text = Path("config/words.yaml").read_text()

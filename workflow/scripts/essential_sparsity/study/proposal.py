@@ -121,11 +121,18 @@ def _windows(seen: Data, context: int) -> int:
 
 
 def _sizes(seen: Data) -> tuple[int, int]:
-    """Items to train on and to evaluate: of their own splits, or two thirds and one third of all."""
-    name = _evaluated(seen)
+    """Items to train on and to evaluate: of their own splits, or two thirds and one third of all; rows without a label are none."""
+    name, frame = _evaluated(seen), seen.frame
+    there = (
+        frame["label"].notna() & (frame["label"].astype(object) != "") if "label" in frame else frame["item"].notna()
+    )
     if "train" in seen.n_rows and name:
-        return min(seen.n_rows["train"], MOST_TRAIN), min(seen.n_rows[name], MOST_EVAL)
-    total = sum(seen.n_rows.values())
+        # a split without any label is told as that (`tasks`)
+        train, evaluation = (
+            int(there[frame["split"] == split].sum()) or seen.n_rows[split] for split in ("train", name)
+        )
+        return min(train, MOST_TRAIN), min(evaluation, MOST_EVAL)
+    total = int(there.sum())
     return min(2 * total // 3, MOST_TRAIN), min(total // 3, MOST_EVAL)
 
 
