@@ -1,8 +1,11 @@
 """Rounds of levels: where the crossing is, on the uniform grid, until the gap is narrow."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +94,17 @@ def test_rounds_and_levels_are_bounded():
     assert len(levels_of(rounds)) == 5
     assert "0.650" in rounds[0][0]["levels"], "the gap that holds the reading comes first"
     assert rounds_of(TENTHS, 0.01, low=0.2, high=0.9, levels=1)[0][0][0]["levels"] == ["0.650"]
+
+
+def test_rounds_of_other_curves_are_not_those_of_a_curve():
+    """A model that comes into the grid after others were refined is refined too."""
+    other = [{"model": "other", "task": "t", "pattern": "global", "levels": ["0.650"]}]
+    runs = runs_at(TENTHS)
+    bounds = {"width": 0.02, "rounds": 2, "levels": 20}
+    alone = refinement.next_round(runs, table_of(runs), **bounds)
+    assert alone
+    assert refinement.next_round(runs, table_of(runs), **bounds, before=[other] * 4) == alone
+    assert refinement.next_round(runs, table_of(runs), **bounds, before=[other + alone, alone]) == []
 
 
 def test_a_width_that_divides_nothing_still_ends():
@@ -196,3 +210,17 @@ def test_levels_that_refining_never_adds_are_refused(tmp_path, pattern, level, m
     path.write_text(json.dumps({"rounds": [[entry | {"pattern": "global", "levels": ["0.300"]}], [entry]]}))
     with pytest.raises(configuration.ConfigError, match=f"rounds.json.*{message}"):
         refinement.read(str(path))
+
+
+def test_stopped_by_hand_it_waits_for_what_it_runs_and_says_so_in_one_line(tmp_path):
+    """A prompt beneath which a workflow still runs, and a traceback, look like a crash."""
+    child = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1)\n    print('child ended', flush=True)"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'workflow/scripts')!r}); import refine; print('started', flush=True); "
+    code += f"refine._ended([sys.executable, '-c', {child!r}])"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", code], **options) as process:
+        assert process.stdout.readline() == "started\n"
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "child ended\nStopped. The same command goes on where it was.\n"
+    assert process.returncode == 1

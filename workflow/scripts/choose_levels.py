@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, help="table of runs")
     parser.add_argument("--knees", required=True, help="table of knees")
     parser.add_argument("--width", required=True, type=float, help="widest gap left where a knee may be")
-    parser.add_argument("--rounds", type=int, default=6, help="most rounds in all")
+    parser.add_argument("--rounds", type=int, default=6, help="most rounds that a curve has in all")
     parser.add_argument("--levels", type=int, default=20, help="most levels added to a curve in all")
     parser.add_argument("--protocols", nargs="+", default=refinement.CHEAP, help="of the tasks whose curves get levels")
     parser.add_argument("--before", required=True, help="file of the rounds so far")

@@ -6,6 +6,7 @@ Each round is one ordinary run of the command given: killed, it is taken up agai
 curves that have all of theirs are refined all the same, and the call ends with the status of the command.
 """
 
+import contextlib
 import subprocess
 import sys
 
@@ -49,8 +50,20 @@ def _run(command: list[str], asked: str) -> None:
 
 def _call(command: list[str]) -> tuple[int, int]:
     """Status of the command, and where that is not 0, of making what it asks for from the runs that are there."""
-    failed = subprocess.run(command).returncode
-    return failed, failed and subprocess.run(configuration.with_key(command, "missing_runs=skip")).returncode
+    failed = _ended(command)
+    return failed, failed and _ended(configuration.with_key(command, "missing_runs=skip"))
+
+
+def _ended(command: list[str]) -> int:
+    """The status with which the command ended. Stopped with it (Ctrl-C), this program waits for it, and so do its callers."""
+    with subprocess.Popen(command) as running:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:
+            while running.poll() is None:
+                with contextlib.suppress(KeyboardInterrupt):
+                    running.wait()
+            sys.exit("Stopped. The same command goes on where it was.")
 
 
 if __name__ == "__main__":

@@ -71,22 +71,22 @@ def next_round(
     `runs`, `knees`: the tables; of several metrics of a task its headline counts. Every gap wider than `width` inside the
     interval of the essential sparsity is halved, that at the reading first, then the widest; without an interval only the
     gap at the reading, for which the levels that it needs in later rounds are kept back. New levels are multiples of `width`
-    where one lies inside the gap, so that they are those of the uniform grid. `before`: the rounds so far (`read`). No more
-    than `rounds` rounds are made, and no more than `levels` levels added to a curve in all. Left alone are tasks of other
+    where one lies inside the gap, so that they are those of the uniform grid. `before`: the rounds so far (`read`). To a curve
+    no more than `levels` levels are added in all, in no more than `rounds` rounds of its own. Left alone are tasks of other
     protocols than `protocols`, N:M and lottery ticket patterns, whose levels are given, and curves with missing runs: what
     they lack would change the reading, and is computed first.
     """
-    if len(before) >= rounds:
-        return []
-    given = Counter()
+    given, made = Counter(), Counter()
     for entry in (entry for one in before for entry in one):
-        given[entry["model"], entry["task"], entry["pattern"]] += len(entry["levels"])
+        curve = entry["model"], entry["task"], entry["pattern"]
+        given[curve] += len(entry["levels"])
+        made[curve] += 1
     added = []
     tasks = set(runs.loc[runs["protocol"].isin(protocols), "task"])
     known = knees["headline"] & knees["bracket_low"].notna() & (knees["n_missing"] == 0)
     for knee in knees[known & knees["task"].isin(tasks)].itertuples():
         curve = knee.model, knee.task, knee.pattern
-        if _given(knee.pattern):
+        if _given(knee.pattern) or made[curve] >= rounds:
             continue
         here = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task)]
         seen = sorted(here.loc[here["pattern"].isin(["dense", knee.pattern]), "sparsity"].unique())
