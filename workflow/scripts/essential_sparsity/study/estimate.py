@@ -254,7 +254,7 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
     lacking = sum(not os.path.isfile(f"{STORE}/spectra/{name}.parquet") for name in study.named_models)
     if lacking:
         result.append(
-            f"beside these: the weights of {lacking:,} checkpoints are read and counted, on processors, minutes each"
+            f"beside these: weights of {lacking:,} checkpoint{'s' * (lacking > 1)} are read and counted, on processors, minutes each"
         )
     worked = [job for job in left if job.source == WORKED_OUT]
     share = sum(job.minutes for job in worked) / max(sum(job.minutes for job in left), 1e-9)

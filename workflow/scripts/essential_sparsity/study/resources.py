@@ -230,7 +230,7 @@ def gigabytes(megabytes: float) -> str:
 def duration(minutes: float) -> str:
     """Minutes, hours or days, whichever reads best."""
     if minutes < 120:
-        return f"{minutes:.0f} minutes"
+        return "1 minute" if round(minutes) == 1 else f"{minutes:.0f} minutes"
     return f"{minutes / 60:.0f} hours" if minutes < 72 * 60 else f"{minutes / 1440:,.0f} days"
 
 
