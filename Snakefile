@@ -33,33 +33,20 @@ include: "rules/studies.smk"
 include: "rules/figures.smk"
 include: "rules/claims.smk"
 include: "rules/explorer.smk"
+include: "rules/asked.smk"
 
 
 rule all:
     default_target: True
     input:
-        f"{OUT}/grid.parquet",
-        [f"{OUT}/tables/{table}.parquet" for table in study_tables()],
-        # a lost run is computed again although its tables are there
-        [] if SKIPPING else [*RUN_FILES, *ITEM_FILES],
-        f"{OUT}/figures/knees.csv",
-        CURVE_FIGURES,
-        MODEL_FIGURES,
-        PANEL_FIGURES,
-        DIFFERENCE_FIGURES,
-        GAIN_FIGURES,
-        SIMILARITY_FIGURES,
-        LAYER_FIGURES,
-        SERIES_FIGURES,
-        CLAIMS_PAGE,
-        f"{OUT}/explorer.html",
-        f"{OUT}/ro-crate-metadata.json",
+        ASKED,
 
 
 onstart:
     if OWN_PYTHON and (wrong := environment.differing(PINS)):
         raise WorkflowError(wrong)
     guard_interpreter()
+    warn_of_triggers()
     # the name that the SLURM plugin gives its jobs
     if run := getattr(workflow.scheduler._executor, "run_uuid", None):
         heads.submits(HEAD, run)
@@ -68,7 +55,7 @@ onstart:
 onerror:
     if not SKIPPING:
         print(
-            "Jobs failed: the logs are named above. The same command tries them again; with `--config missing_runs=skip` "
-            "after it, it makes the tables and figures of what is there, and computes nothing.",
+            f"Jobs failed: their logs lie in {STORE}/logs and {OUT}/logs, by rule. The same command tries them again. `make tables`, "
+            "or Snakemake with `--config missing_runs=skip`, makes tables and figures of what is there, and computes nothing.",
             file=sys.stderr,
         )

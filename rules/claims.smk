@@ -25,6 +25,8 @@ rule judge_claims:
     params:
         program=program("judge_claims"),
         code=code("judge_claims"),
+        # a file that was moved here may be older than the tables
+        said=lambda wildcards: digest_of(STUDY.claims),
         curves=lambda wildcards: f"{OUT}/curves",
         types=lambda wildcards: json.dumps(
             {model: MODELS[model]["type"] for model in STUDY.named_models}

@@ -11,6 +11,16 @@ def runs_of_curve(wildcards):
     return run_files(STUDY.jobs_of(**wildcards))
 
 
+def made_of_curve(wildcards):
+    """What the runs of a model and task must have been made of: what is there, where nothing is made."""
+    return there(STUDY.made_of(STUDY.jobs_of(**wildcards)))
+
+
+def of_other_curve(wildcards):
+    """Those of `made_of_curve` that are of something else than is asked for."""
+    return sorted({*made_of_curve(wildcards)} & {*OF_OTHER})
+
+
 def run_files(jobs):
     """The files of the runs of jobs: of all of them, or of those that are there where none is computed."""
     jobs = STUDY.stored(jobs) if SKIPPING else jobs

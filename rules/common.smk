@@ -7,6 +7,7 @@ from pathlib import Path
 
 from snakemake import jobs
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.enums import RerunTrigger
 from snakemake.settings.types import SharedFSUsage
 
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
@@ -49,6 +50,8 @@ RUN_FILES = [f"{STORE}/runs/{job.path}.parquet" for job in STUDY.jobs]
 ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
 TICKET = f"{STORE}/tickets/{iterations.TICKET}"
 SKIPPING = STUDY.skipping  # tables of what is there: no rule makes a run then
+# What is not made anew first may be of something else than is asked for.
+OF_OTHER = STUDY.of_other() if SKIPPING else []
 MEASURED = {model for models in STUDY.measured_only.values() for model in models}
 
 
@@ -130,6 +133,16 @@ def guard_interpreter():
         given = workflow.remote_execution_settings
         guard = environment.guard(sys.executable)
         given.precommand = " && ".join(filter(None, [given.precommand, guard]))
+
+
+def warn_of_triggers():
+    """Say that Snakemake was told to look at less than decides what has changed."""
+    if not set(RerunTrigger) <= {*workflow.rerun_triggers}:
+        print(
+            "warning: --rerun-triggers (of the command line or a profile) keeps Snakemake from seeing what settings and code "
+            "have changed: what an earlier configuration made passes for what is asked. Leave it out.",
+            file=sys.stderr,
+        )
 
 
 def code(name):

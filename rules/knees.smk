@@ -11,6 +11,7 @@ CURVE_TABLES = [
 rule fit_knees:
     input:
         runs=runs_of_curve,
+        made_of=made_of_curve,  # other runs count where they are of others, and no run changed
     output:
         runs=f"{CURVE}/runs.parquet",
         missing_runs=f"{CURVE}/missing_runs.parquet",
@@ -33,10 +34,11 @@ rule fit_knees:
         study=study_json,
         logs=f"{STORE}/logs",
         missing=missing_runs,
+        other=of_other_curve,
     shell:
         "python {params.program} --study {params.study:q} --model {wildcards.model} --task {wildcards.task} "
         "--digest {params.digest} {params.epsilon} --logs {params.logs} --missing {params.missing} "
-        "--runs {output.runs} --missing-runs {output.missing_runs} --knees {output.knees} "
+        "--other {params.other} --runs {output.runs} --missing-runs {output.missing_runs} --knees {output.knees} "
         "--resamples {output.resamples} 2>&1 | tee {log}"
 
 

@@ -47,11 +47,12 @@ rule collect_runs:
         mixed=CONFIG.get("mixed_runs", "stop"),
         # compared: what was collected with `skip` is collected again without, so that no stale run passes in silence
         missing="skip" if SKIPPING else "stop",
+        other=OF_OTHER,
     message:
         "Collecting the runs"
     shell:
         "python {params.program} --grid {input.grid} --digest {params.digest} --work {params.work} --logs {params.logs} "
-        "--mixed {params.mixed} --missing {params.missing} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
+        "--mixed {params.mixed} --missing {params.missing} --other {params.other} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.

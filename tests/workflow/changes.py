@@ -118,6 +118,14 @@ def edit(file: str, old: str, new: str):
     return change
 
 
+def older(file: str, old: str, new: str):
+    def change(study: Study) -> None:
+        edit(file, old, new)(study)
+        os.utime(study.folder / file, (1, 1))
+
+    return change
+
+
 def append(file: str, text: str):
     def change(study: Study) -> None:
         with open(study.folder / file, "a") as handle:
@@ -205,6 +213,7 @@ CHANGES = {
     "a lost table of a curve, which nothing needs now": (remove("results/mine/curves/one/short/knees.parquet"), {}),
     "what is compared": (lambda study: study.study(knees={"compare": ["model"]}), {"collect_knees": 1, "tabulate_knees": 1} | JUDGED | EXPLORED),
     "a claim": (edit("config/claims.yaml", "above: 0.215", "above: 0.2"), JUDGED),
+    "another file of claims, which is older": (older("config/claims.yaml", "above: 0.215", "above: 0.2"), JUDGED),
     "the template of the claims": (append("workflow/report/claims.html.jinja", "<!-- -->"), {"write_claims": 1, "write_provenance": 1}),
     "what the explorer does": (append("workflow/report/explorer/curves.js", "// more\n"), EXPLORED),
     "code of the explorer": (append(f"{LIBRARY}/figures/explored.py", "MORE = 1\n"), EXPLORED),

@@ -125,6 +125,38 @@ def test_whatever_has_changed_nothing_is_computed(study):
     assert len(named(study)) == 15 + 3
 
 
+@pytest.mark.parametrize(("change", "lost"), [("local weights", 15), ("a local data file", 12), ("code of tickets", 4)])
+def test_what_is_not_made_anew_does_not_pass_for_what_is_asked(study, change, lost):
+    """Runs say of which manifests and tickets they are; these stay what they were, for nothing is fetched or trained."""
+    CHANGES[change][0](study)
+    study.run(*SKIP)
+    assert len(named(study)) == lost
+    assert len(table(study, "runs")) == 15 - lost
+    reasons = table(study, "missing_runs")["reason"]
+    assert reasons.str.contains("is of something else than the configuration asks for now").any()
+    assert study.planned(*SKIP) == {}
+    study.run()
+    assert table(study, "missing_runs").empty
+    assert study.planned() == {}
+
+
+def test_curves_all_of_whose_runs_fail_anew_have_no_knees_of_before(fresh):
+    """Their files are what they were, and nothing of them is what is asked for now."""
+    study = fresh
+    study.run()
+    assert table(study, "knees")["essential_sparsity"].notna().all()
+    CHANGES["local weights"][0](study)
+    study.fail("runs/one")
+    done = study.call(*ALONE, check=False)
+    assert done.returncode == 1
+    assert "fitted through other runs" not in done.stdout
+    assert table(study, "runs").empty
+    knees = table(study, "knees")
+    assert knees["essential_sparsity"].isna().all()
+    assert knees["n_missing"].tolist() == [8, 6, 3]
+    assert study.planned(*SKIP) == {}
+
+
 def test_a_lost_run_comes_back_and_with_it_the_tables(study):
     (study.folder / f"{RUNS}/short/random/0.400/seed0.parquet").unlink()
     before = study.results()

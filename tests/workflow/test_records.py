@@ -1,5 +1,6 @@
 """Results without Snakemake's records of them: what changed since would go unseen, so each call says it, and what to type."""
 
+import os
 import re
 import shutil
 
@@ -37,6 +38,30 @@ def test_runs_are_kept_where_the_records_were_lost(study):
     assert "Not computed again" in output
     assert "\ncomputed\n" not in output
     same(study.results(), before)
+
+
+def test_tables_and_figures_of_an_earlier_configuration_are_told(study):
+    """They stay where they were, and look as if they were of the study that there is."""
+    assert "earlier configuration" not in study.snakemake("--dry-run")
+    study.table("references")
+    study.study(claims=None)
+    output = study.run()
+    place = f"{study.folder}/results/mine/tables"
+    assert "results/mine/claims.html, results/mine/tables/claims.parquet" in output
+    study.call("sh", "-c", re.search(r"^ +(rm results.*)$", output, re.MULTILINE)[1])
+    assert not os.path.exists(f"{place}/references.parquet")
+    figures = [study.folder / f"results/mine/figures/of-{number}.svg" for number in range(9)]
+    for figure in figures:
+        figure.write_text("<svg/>")
+    told = study.snakemake("--dry-run")
+    assert re.search(
+        r"and 6 more are of an earlier .*\n  rm -r results/mine/tables results/mine/figures$", told, re.MULTILINE
+    )
+    for figure in figures:
+        figure.unlink()
+    output = study.snakemake("--dry-run")
+    assert "earlier configuration" not in output
+    assert "Nothing to be done" in output
 
 
 def test_the_folder_of_a_study_that_is_renamed_holds_no_old_tables(study):

@@ -25,6 +25,9 @@ def main(argv: list[str] | None = None) -> None:
         "--mixed", choices=["stop", "warn"], default="stop", help="what runs of other versions or devices do"
     )
     parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what runs do that are not there")
+    parser.add_argument(
+        "--other", nargs="*", default=[], help="manifests and tickets of something else than is asked for"
+    )
     parser.add_argument("--out", required=True, help="table to write")
     parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there, to write")
     args = parser.parse_args(argv)
@@ -34,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{args.grid} is not the grid of this configuration: it was copied or written by something else. Delete it and run "
             "again."
         )
-    there, lost = missing.parted(grid, args.logs, args.missing == "skip")
+    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other)
     tables.write(runs.collect(there, args.mixed), "runs", args.out)
     tables.write(lost, "missing_runs", args.missing_runs)
     if len(lost):

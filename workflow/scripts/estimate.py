@@ -31,7 +31,11 @@ def outdated(asked: study.Study) -> dict[str, str]:
 
     from essential_sparsity.tables import missing
 
-    return missing.outdated(pd.DataFrame(asked.rows(there)))
+    try:
+        other = study.read(asked.given).of_other()
+    except configuration.ConfigError:  # a branch of a hub that nobody has locked, a path that is gone
+        other = []
+    return missing.outdated(pd.DataFrame(asked.rows(there)), other)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--logs", type=Path, required=True, help="folder of the programs' logs, by rule")
     parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what runs do that are not there")
+    parser.add_argument(
+        "--other", nargs="*", default=[], help="manifests and tickets of something else than is asked for"
+    )
     parser.add_argument("--runs", required=True, help="table of the runs of these curves, to write")
     parser.add_argument("--missing-runs", required=True, help="table of those that are not there, to write")
     parser.add_argument("--knees", required=True, help="table to write")
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             "while the workflow was running. Run again."
         )
     grid = pd.DataFrame(asked.rows(jobs))
-    there, lost = missing.parted(grid, args.logs, args.missing == "skip")
+    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other)
     found = runs.collect(there, mixed=None)  # that their versions agree is looked at where all runs are collected
     epsilon = {} if args.epsilon is None else {args.task: args.epsilon}
     read, resamples = knees.table(found, runs.items(grid), epsilon, asked=grid)

@@ -36,12 +36,14 @@ def main(argv: list[str] | None = None) -> None:
     if len(missing):
         print("\nMissing runs\n")
         print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))
+    # A table that is asked for no more is of an earlier configuration.
+    asked = study.unlocked(config, looking=False).tables()
     compared = folder / "tables/references.parquet"
-    if config.get("references") and compared.is_file() and len(found := tables.read(compared, "references")):
+    if "references" in asked and compared.is_file() and len(found := tables.read(compared, "references")):
         print("\nReference values\n")
         print("\n".join(summary.reference_lines(found, compared)))
     judged = folder / "tables/claims.parquet"
-    if config.get("claims") and judged.is_file():
+    if "claims" in asked and judged.is_file():
         print(f"\nClaims ({folder / 'claims.html'} has the evidence)\n")
         print("\n".join(summary.claim_lines(tables.read(judged, "claims"))))
     print("\nTime, summed over jobs\n")

@@ -114,7 +114,7 @@ def choose(
         )
     found = pruned[pruned["seed"] == seed]
     asked, row = _asked(config, (model, task, pattern, seed), grid.level(at))
-    _check(found, row, said)
+    _check(found, row, asked.of_other(), said)
     knee = next(iter(knees[knees["task"] == task].to_dict("records")), None)
     metric = knee["metric"] if knee else metrics.headline(found["metric"])
     curve = measured[(measured["model"] == model) & (measured["task"] == task) & (measured["metric"] == metric)]
@@ -216,12 +216,17 @@ def _asked(config: dict[str, Any], curve: grid.Curve, level: str) -> tuple[study
     return asked, next(row for row in asked.rows([job]) if grid.level(row["sparsity"]) == level)
 
 
-def _check(found: pd.DataFrame, row: dict[str, Any], said: list[str]) -> None:
+def _check(found: pd.DataFrame, row: dict[str, Any], of_other: Sequence[str], said: list[str]) -> None:
     """What the run was made of is there, and is what the configuration asks for; other code is told in `said`. UserError."""
     for column in ("checkpoint", "dataset", "calibration", "ticket"):
         if row[column] and not os.path.isfile(row[column]):
             raise errors.UserError(
                 f"{row[column]} is not there: the run was made of it. Run the study again, which fetches or computes it anew."
+            )
+        if row[column] in of_other:
+            raise errors.UserError(
+                f"{row[column]} is of something else than the configuration asks for now, and so is the run. Run the study again first: "
+                "it makes what has changed."
             )
     asked = pd.DataFrame([row]).astype(dict.fromkeys(("calibration", "ticket"), object))
     other = set(filter(None, runs.differing(runs.beside(asked, found)).iloc[0].split(", ")))

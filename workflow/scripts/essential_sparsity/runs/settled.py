@@ -59,6 +59,7 @@ def read(config: dict[str, Any]) -> Settled:
     _refuse_other_configuration(asked, said)
     rows = pd.DataFrame(asked.rows()).astype(dict.fromkeys(("calibration", "ticket"), object))
     grid = _tabulated(asked.name, rows, found["runs"], found["missing_runs"])
+    _refuse_other_sources(asked)
     told = _compared(grid, found["runs"]) + _mixed(found["runs"])
     return Settled(asked, grid, found["runs"], found["knees"], found["missing_runs"], said, names, told)
 
@@ -96,6 +97,14 @@ def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.D
                 f"The tables of the study {name!r} have {len(other):,} runs {what} ({first}, …). {AGAIN}"
             )
     return rows[asked.isin(there)]
+
+
+def _refuse_other_sources(asked: study.Study) -> None:
+    """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
+    if other := asked.of_other():
+        raise errors.UserError(
+            f"{files.some(other)}: of something else than the configuration asks for now, and so are the runs that were made of it. {AGAIN}"
+        )
 
 
 def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:

@@ -4,12 +4,17 @@ They lie in `.snakemake`, apart from results: copied results, the folder of a re
 were put have none. Standard library only: every parse of the Snakefile imports this module.
 """
 
+import json
 import os
+import shlex
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from essential_sparsity import files
+
 PLACES = (".snakemake/metadata", ".snakemake/incomplete")  # of finished jobs, and of those that were killed
+TYPED = 8  # files that a person is asked to delete by name
 LONGEST = 254  # characters of one name of a record, which is folders and a file where it is longer
 
 
@@ -18,10 +23,40 @@ def lacking(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if os.path.isfile(path) and not any(_record(place, path) for place in PLACES)]
 
 
+def left(study: str, asked: Iterable[str]) -> list[str]:
+    """The tables, figures and pages in the folder of a study that are none of those `asked` for: of an earlier configuration."""
+    found = [*Path(study).glob("tables/*.parquet"), *Path(study).glob("figures/**/*.svg"), Path(study, "claims.html")]
+    return sorted({str(path) for path in found if path.is_file()} - {*asked})
+
+
+def leftovers(study: str, paths: Sequence[str]) -> str:
+    """What to do with such files, for a person."""
+    of = "is" if len(paths) == 1 else "are"
+    if len(paths) <= TYPED:
+        advice = f"Delete what you do not want to keep:\n  rm {' '.join(map(shlex.quote, paths))}"
+    else:
+        folders = " ".join(shlex.quote(f"{study}/{name}") for name in ("tables", "figures"))
+        advice = f"Where you do not want to keep them, delete all; the next call makes again what is asked for:\n  rm -r {folders}"
+    return f"{files.some(paths, 3)} {of} of an earlier configuration of the study: no job makes them anew. {advice}"
+
+
+def made_with(path: str, *params: str | float) -> bool | None:
+    """Whether a file was made with all of these params, as its record says; None where no record says it."""
+    try:
+        known = json.loads(_place(PLACES[0], path).read_text(encoding="utf-8"))["params"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return {repr(param) for param in params} <= {*known}
+
+
 def _record(place: str, path: str) -> bool:
+    return _place(place, path).is_file()
+
+
+def _place(place: str, path: str) -> Path:
     name = urlsafe_b64encode(path.encode()).decode()
     parts = [name[start : start + LONGEST] for start in range(0, len(name), LONGEST)]
-    return Path(place, *(f"@{part}" for part in parts[:-1]), parts[-1]).is_file()
+    return Path(place, *(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
 def advice(study: str, lost: list[str]) -> str:

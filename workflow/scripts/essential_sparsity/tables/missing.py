@@ -5,6 +5,7 @@ So a run that failed, was lost or is of something else keeps no other one from t
 
 import os
 import re
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -22,13 +23,14 @@ GONE = " is not there."
 NOT_THERE = ""  # the reason of a file that is just not there: its log says more
 
 
-def table(grid: pd.DataFrame, logs: Path) -> pd.DataFrame:
+def table(grid: pd.DataFrame, logs: Path, other: Collection[str] = ()) -> pd.DataFrame:
     """Table `missing_runs`: the rows of table `grid` that cannot be tabulated, each with a reason.
 
     Not there are runs without their file or that of their items, those whose files are damaged, and those that were made
-    of something else than the configuration asks for now. `logs`: the folder of the logs of the store, by rule.
+    of something else than the configuration asks for now. `logs`: the folder of the logs of the store, by rule. `other`: the
+    manifests and tickets that are of something else themselves (`Study.of_other`).
     """
-    told = _told(grid)
+    told = _told(grid, other)
     lost = grid[told.notna()]
     dense = set(lost.loc[lost["pattern"] == "dense", ["model", "task", "seed"]].itertuples(index=False, name=None))
     rows = []
@@ -38,9 +40,11 @@ def table(grid: pd.DataFrame, logs: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def parted(grid: pd.DataFrame, logs: Path, skip: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def parted(
+    grid: pd.DataFrame, logs: Path, skip: bool, other: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of table `grid` that are tabulated, and table `missing_runs` of the others: without `skip`, all are."""
-    lost = table(grid, logs) if skip else tables.empty("missing_runs")
+    lost = table(grid, logs, other) if skip else tables.empty("missing_runs")
     return without(grid, lost), lost
 
 
@@ -52,9 +56,14 @@ def without(grid: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     return grid[~pd.MultiIndex.from_frame(grid[runs.KEY]).isin(named)]
 
 
-def _told(grid: pd.DataFrame) -> pd.Series:
+def _told(grid: pd.DataFrame, other: Collection[str] = ()) -> pd.Series:
     """What is wrong with each run of a grid, null where nothing is."""
     told = pd.Series(None, index=grid.index, dtype=object)
+    for column in ("checkpoint", "dataset", "calibration", "ticket"):
+        stale = told.isna() & grid[column].isin(list(other))
+        told[stale] = (
+            "The file " + grid.loc[stale, column] + " is of something else than the configuration asks for now."
+        )
     there = cache(os.path.isfile)
     for column in ("run", "items", "checkpoint", "dataset", "calibration", "ticket"):
         gone = (
@@ -76,12 +85,12 @@ def _told(grid: pd.DataFrame) -> pd.Series:
     return told
 
 
-def outdated(grid: pd.DataFrame) -> dict[str, str]:
+def outdated(grid: pd.DataFrame, other: Collection[str] = ()) -> dict[str, str]:
     """Jobs of table `grid` whose files are there, but were made of something else than is asked for, or are damaged: job -> why.
 
     Where a checkpoint or data are not there any more, nothing is compared.
     """
-    told = _told(grid)
+    told = _told(grid, other)
     known = told.notna() & ~told.str.endswith(GONE, na=False)
     return dict(zip(grid.loc[known, "job"], told[known].str.removesuffix(AGAIN), strict=True))
 
