@@ -1237,6 +1237,18 @@ def test_a_curve_of_uncertain_shape_says_so():
     assert [piece["note"] for piece in evidence] == ["no kind of shape has nine tenths of the evidence"]
 
 
+def test_levels_far_apart_are_told_beside_a_number_between_them():
+    (claim,) = (claim for claim in SHIPPED if claim["claim"] == "free-weights")
+    for ends, note in (
+        ((0.3, 0.5), "between levels of 30–50 %"),
+        ((0.35, 0.45), None),
+        ((0.3, 0.475), "between levels of 30–47.5 %"),
+    ):
+        curve = knee(bracket_low=ends[0], bracket_high=ends[1])
+        _, (piece,) = judged(claim | {"where": {}}, {"knees": rows_of("knees", curve)})
+        assert piece["note"] == note
+
+
 def test_the_shape_of_one_seed_of_what_is_drawn_is_neither_for_nor_against():
     (claim,) = (claim for claim in SHIPPED if claim["claim"] == "sharp-drop")
     for drawn in ({"protocol": "probe"}, {"pattern": "random", "protocol": "zero-shot"}):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from essential_sparsity import patterns
 from essential_sparsity.curves import comparisons, training_evidence
-from essential_sparsity.curves.intervals import ALPHA, percentiles
+from essential_sparsity.curves.intervals import ALPHA, coarse, percentiles
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch
 
@@ -114,6 +114,8 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
     estimate = math.nan if row["no_drop"] else estimate
     notes = [f"{row['n_missing']} runs missing"] if row["n_missing"] else []
     notes += ["it does not drop"] if row["no_drop"] else []
+    if read == "essential_sparsity" and coarse(row):
+        notes.append(f"between levels of {_between([row['bracket_low'], row['bracket_high']])} %")
     side = sides(tuple(row[name] for name in CURVE)) if read == "essential_sparsity" else None
     at = side and (lambda alpha: percentiles(side.gap, *side.gaps, alpha))
     return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None, at=at)

@@ -3,10 +3,14 @@
 What lies between two levels was not measured: the interval of the essential sparsity ends at levels of the grid (`gaps`).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 ALPHA = 0.05
+COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
 BEYOND = "beyond the levels"  # the conclusion about a training of whose checkpoints some curves do not drop
 
 
@@ -17,6 +21,11 @@ def gaps(levels: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """
     ends = np.append(levels, np.inf)
     return np.stack([ends[outside - 1], ends[outside]])
+
+
+def coarse(knee: Mapping[str, Any]) -> bool:
+    """Whether the levels that hold an essential sparsity, in a row of table `knees`, stand too far apart for a number."""
+    return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
 
 
 def percentiles(

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
+from essential_sparsity.curves.intervals import coarse
 from essential_sparsity.curves.means import dense_mean, level_means
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style, summary
@@ -186,7 +187,7 @@ def draw_line(
         foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
         bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
         axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
-        known = not summary.coarse(knee)
+        known = not coarse(knee)
         if known:
             axes.plot(s, height, "|", markersize=5, zorder=4, **foot)
         text += " — below 1 %" if known and s < 1 else f" — {summary.essential(knee, short=True)}"

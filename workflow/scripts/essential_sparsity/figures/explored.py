@@ -13,7 +13,7 @@ import pandas as pd
 
 from essential_sparsity import patterns
 from essential_sparsity.curves import flips
-from essential_sparsity.curves.intervals import or_none
+from essential_sparsity.curves.intervals import coarse, or_none
 from essential_sparsity.curves.means import from_dense, level_means
 from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.figures import style, summary
@@ -164,7 +164,7 @@ def knees(table: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
     rows = found.to_dict("records")
     return found[KNEE_COLUMNS].assign(
         limit=[_limit(row) for row in rows],
-        coarse=[pd.notna(row["essential_sparsity"]) and summary.coarse(row) for row in rows],
+        coarse=[pd.notna(row["essential_sparsity"]) and coarse(row) for row in rows],
         said=[_said(row) for row in rows],
         notes=[", ".join(summary.notes(row)) or None for row in rows],
     )
@@ -183,7 +183,7 @@ def _said(knee: Mapping[str, Any]) -> str:
     text = str(knee["reason"]).partition(":")[0] if none else summary.essential(knee)
     if pd.notna(knee["essential_sparsity_low"]):
         return f"{text} (95 % interval {summary.interval(knee['essential_sparsity_low'], knee['essential_sparsity_high'])})"
-    if not none and not summary.coarse(knee):
+    if not none and not coarse(knee):
         return f"{text} (between {summary.interval(knee['bracket_low'], knee['bracket_high'])})"
     return text
 

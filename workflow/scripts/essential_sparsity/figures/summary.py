@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from essential_sparsity.curves.intervals import coarse
 from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
-COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
 SHOWN = 3  # missing runs, and runs that disagree with their references, that are named
 
 
@@ -39,11 +39,6 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     found += ["seeds missing"] if row["ragged"] else []
     found += [f"{row['n_missing']} missing"] if row["n_missing"] else []
     return found + (["one seed"] if row["seed_freedom"] == 0 and pd.notna(row["essential_sparsity_low"]) else [])
-
-
-def coarse(knee: Mapping[str, Any]) -> bool:
-    """Whether the levels that hold an essential sparsity, in a row of table `knees`, stand too far apart for a number."""
-    return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
 
 
 def essential(knee: Mapping[str, Any], short: bool = False) -> str:

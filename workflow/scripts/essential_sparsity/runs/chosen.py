@@ -163,7 +163,8 @@ def _essential(pruned: pd.DataFrame, knees: pd.DataFrame) -> tuple[str, float, l
     task, at = knee["task"], float(knee["essential_sparsity"])
     own = pruned[pruned["task"] == task]
     level = max((level for level in own["sparsity"].unique() if level <= at + NOTHING), default=None)
-    place = f"The essential sparsity of {model} on {task}, pattern {pattern}, is {at:.3f}"
+    between = f"between the levels {knee['bracket_low']:.3f} and {knee['bracket_high']:.3f}"
+    place = f"The essential sparsity of {model} on {task}, pattern {pattern}, is {at:.3f} ({between})"
     if level is None:
         raise errors.UserError(
             f"{place}, below the first level that was measured. Measure lower ones (refine, or sparsities of the grid), or write one that "
