@@ -189,8 +189,9 @@ def test_what_cannot_be_told_is_asked_for_and_nothing_is_written(place, options,
 def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(place):
     call("mine/bert", "--data", table({"text": WORDS, "label": MOODS}))
     before = {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))}
-    call("mine/bert", "--data", "mine/texts.csv")
-    assert {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))} == before
+    for model, data in (("mine/bert", "mine/texts.csv"), ("./mine/bert/", "mine//./texts.csv")):
+        call(model, "--data", data)
+        assert {path: path.read_bytes() for path in filter(Path.is_file, Path("config").rglob("*"))} == before
     models = Path("config/models.tsv")
     models.write_text(models.read_text().replace("\nbert\tbert\t", "\nbert\tMy own words\t"))
     assert "My own words" in models.read_text()

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(
-        f"\nWhat it takes: make estimate CONFIG={path}\n"
+        f"\nWhat it takes: make estimate CONFIG={path} GPUS=0    (on processors; GPUS=8: on so many cards)\n"
         f"Now: make demo CONFIG={path}    (on a cluster: snakemake --profile slurm --configfile {path}, add -n to look first)"
     )
 

@@ -103,7 +103,7 @@ def checkpoint(place: str, type_: str | None = None, allow_pickle: bool = False)
 def _local(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     path = Path(place).expanduser()
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-    row = {"source": "path", "id": place, "allow_pickle": False}
+    row = {"source": "path", "id": str(Path(place)), "allow_pickle": False}  # mine/bert/ is mine/bert
     if path.suffix == ".gguf" or (names and "config.json" not in names and any(n.endswith(".gguf") for n in names)):
         file = path if path.is_file() else path / conversion.only_file(names, ".gguf")[0]
         parameters, most = _gguf(file)
@@ -228,7 +228,7 @@ def data(place: str, columns: str | None = None) -> Data:
         raise SourceError(
             f"{place} does not exist. A data set of the hub is a row of the tasks table, written by hand."
         )
-    row = {"source": "path", "id": place, "format": format_of(path), "columns": columns}
+    row = {"source": "path", "id": str(Path(place)), "format": format_of(path), "columns": columns}
     frame, record = _read(row)
     _check_header(frame, place)
     if columns is None and (found := _renaming(frame, place)):
