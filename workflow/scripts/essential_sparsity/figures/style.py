@@ -49,7 +49,7 @@ PERCENT = {
     "exact_match",
 }  # shown times 100
 WIDEST_TITLE = 54  # characters of a column at 8 pt
-HANDLE, BETWEEN, EDGE = 7, 5, 4.5  # mm of a legend at 7 pt: before an entry, from one column to the next, and around it
+HANDLE, BETWEEN, EDGE = 7, 5, 4.8  # mm of a legend at 7 pt: before an entry, from one column to the next, and around it
 LINE = 4  # mm of its lines, in figures over a page
 ENTRY = FontProperties(size=7)
 RC = {
