@@ -38,7 +38,7 @@ rule fit_knees:
     shell:
         "python {params.program} --study {params.study:q} --model {wildcards.model} --task {wildcards.task} "
         "--digest {params.digest} {params.epsilon} --logs {params.logs} --missing {params.missing} "
-        "--other {params.other} --runs {output.runs} --missing-runs {output.missing_runs} --knees {output.knees} "
+        "--other {params.other:q} --runs {output.runs} --missing-runs {output.missing_runs} --knees {output.knees} "
         "--resamples {output.resamples} 2>&1 | tee {log}"
 
 

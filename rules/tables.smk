@@ -52,7 +52,7 @@ rule collect_runs:
         "Collecting the runs"
     shell:
         "python {params.program} --grid {input.grid} --digest {params.digest} --work {params.work} --logs {params.logs} "
-        "--mixed {params.mixed} --missing {params.missing} --other {params.other} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
+        "--mixed {params.mixed} --missing {params.missing} --other {params.other:q} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.
