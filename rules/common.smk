@@ -51,7 +51,7 @@ ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
 TICKET = f"{STORE}/tickets/{iterations.TICKET}"
 SKIPPING = STUDY.skipping  # tables of what is there: no rule makes a run then
 # What is not made anew first may be of something else than is asked for.
-OF_OTHER = STUDY.of_other() if SKIPPING else []
+OF_OTHER = records.of_other(STUDY) if SKIPPING else []
 MEASURED = {model for models in STUDY.measured_only.values() for model in models}
 
 

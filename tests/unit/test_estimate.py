@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, estimate, resources, study
+from essential_sparsity.study import configuration, estimate, records, resources, study
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
@@ -25,6 +25,15 @@ def _folder(tmp_path, monkeypatch):
 def read(preset="config", **given) -> study.Study:
     config = configuration.read_config("config/config.yaml", f"config/{preset}.yaml")
     return study.unlocked(config | {"resources": config["resources"] | given})
+
+
+def test_what_is_of_another_source_is_found_but_not_among_checkpoints_that_are_made_here(monkeypatch):
+    """Those are made by other rules, with other params: a study along pre-training would never be published."""
+    monkeypatch.setattr(records.os.path, "isfile", lambda path: True)
+    monkeypatch.setattr(records, "made_with", lambda path, *params: False)
+    asked = read("emergence-vision")
+    assert records.of_other(asked) == [f"{study.STORE}/datasets/{name}/manifest.json" for name in asked.used_datasets]
+    assert f"{study.STORE}/checkpoints/minilm/manifest.json" in records.of_other(read())
 
 
 def finish(asked: study.Study, job, seconds: float | None = None) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from essential_sparsity import cli
-from essential_sparsity.study import configuration, estimate, study
+from essential_sparsity.study import configuration, estimate, records, study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def outdated(asked: study.Study) -> dict[str, str]:
     from essential_sparsity.tables import missing
 
     try:
-        other = study.read(asked.given).of_other()
+        other = records.of_other(study.read(asked.given))
     except configuration.ConfigError:  # a branch of a hub that nobody has locked, a path that is gone
         other = []
     return missing.outdated(pd.DataFrame(asked.rows(there)), other)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, records, study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def changed(config: dict) -> bool:
     if not grid.is_file():
         return False
     asked = study.read(config)
-    return files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or bool(asked.of_other())
+    return files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or bool(records.of_other(asked))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,7 @@ SPLIT = re.compile(
     re.I,
 )
 SHARD = re.compile(r"[-._](\d{1,9})-of-(\d{1,9})(?!\d)(?:-[0-9a-f]+)?")
-PART = re.compile(
-    r"(?:part|shard|data)s?[-_. ]?(\d{1,9})(?!\d)", re.I
-)  # a number that counts files, whatever its digits
+PART = re.compile(r"(?:part|shard|data)s?[-_. ]?(\d{1,9})(?!\d)", re.I)  # a number that counts files
 PADDED = re.compile(r"(?<!\d)(\d{3,9})(?!\d)(?!.*\d{3})")  # 000 and 001 count too; 01 may be a month
 TAKE_OLD_OUT = "Take those of the older set out of the folder."
 NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of a hub repository: owner/name:folder)."

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import study
+from essential_sparsity.study import records, study
 from essential_sparsity.tables import crate, runs
 
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
@@ -101,7 +101,7 @@ def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.D
 
 def _refuse_other_sources(asked: study.Study) -> None:
     """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
-    if other := asked.of_other():
+    if other := records.of_other(asked):
         raise errors.UserError(
             f"{files.some(other)}: of something else than the configuration asks for now, and so are the runs that were made of it. {AGAIN}"
         )

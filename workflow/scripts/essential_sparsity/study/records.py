@@ -1,7 +1,7 @@
 """Snakemake's records of what files were made from: without them it compares times alone, and a change goes unseen.
 
 They lie in `.snakemake`, apart from results: copied results, the folder of a renamed study or a clone beside which results
-were put have none. Standard library only: every parse of the Snakefile imports this module.
+were put have none. No torch: every parse of the Snakefile imports this module.
 """
 
 import json
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from essential_sparsity import files
+from essential_sparsity.study import iterations
+from essential_sparsity.study.study import STORE, Study
 
 PLACES = (".snakemake/metadata", ".snakemake/incomplete")  # of finished jobs, and of those that were killed
 TYPED = 8  # files that a person is asked to delete by name
@@ -38,6 +40,27 @@ def leftovers(study: str, paths: Sequence[str]) -> str:
         folders = " ".join(shlex.quote(f"{study}/{name}") for name in ("tables", "figures"))
         advice = f"Where you do not want to keep them, delete all; the next call makes again what is asked for:\n  rm -r {folders}"
     return f"{files.some(paths, 3)} {of} of an earlier configuration of the study: no job makes them anew. {advice}"
+
+
+def of_other(study: Study) -> list[str]:
+    """The manifests and tickets in the store that were made of something else than the study asks for now, as their records say.
+
+    Runs say of which they were made, so where these are not made anew first, runs of another source would pass for what is asked.
+    Checkpoints of pre-trainings made here are not looked at: their rows name a place in the store, and other rules make them too.
+    """
+    models = {name: study.models[name] for name in study.named_models}
+    asked = [
+        (f"{STORE}/checkpoints/{name}/manifest.json", study.source(row))
+        for name, row in models.items()
+        if row["source"] != "pretraining"
+    ]
+    asked += [
+        (f"{STORE}/datasets/{name}/manifest.json", study.source(study.datasets[name])) for name in study.used_datasets
+    ]
+    for ticket in study.tickets:
+        decided = (study.code("find_ticket", ticket[1]), study.settings(ticket[1]), study.share)
+        asked.append((f"{STORE}/tickets/{iterations.path(ticket)}.sha256", *decided))
+    return [path for path, *params in asked if os.path.isfile(path) and made_with(path, *params) is False]
 
 
 def made_with(path: str, *params: str | float) -> bool | None:

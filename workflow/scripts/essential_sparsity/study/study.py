@@ -21,7 +21,6 @@ from essential_sparsity.study import (
     iterations,
     kinds,
     local,
-    records,
     references,
     refinement,
     revisions,
@@ -273,22 +272,6 @@ class Study:
         for name in self.named_models:
             fetched += [f"{STORE}/checkpoints/{name}/manifest.json", f"{STORE}/spectra/{name}.parquet"]
         return [f"{self.folder}/grid.parquet", *([] if self.skipping else fetched)]
-
-    def of_other(self) -> list[str]:
-        """The manifests and tickets in the store that were made of something else than is asked for now, by Snakemake's records.
-
-        Runs say of which they were made, so where these are not made anew first, runs of another source would pass for what is asked.
-        """
-        asked = [
-            (f"{STORE}/checkpoints/{name}/manifest.json", self.source(self.models[name])) for name in self.named_models
-        ]
-        asked += [
-            (f"{STORE}/datasets/{name}/manifest.json", self.source(self.datasets[name])) for name in self.used_datasets
-        ]
-        for ticket in self.tickets:
-            decided = (self.code("find_ticket", ticket[1]), self.settings(ticket[1]), self.share)
-            asked.append((f"{STORE}/tickets/{iterations.path(ticket)}.sha256", *decided))
-        return [path for path, *params in asked if os.path.isfile(path) and records.made_with(path, *params) is False]
 
     def made_of(self, jobs: Sequence[grid.Job]) -> list[str]:
         """The manifests and digests of tickets that runs of these jobs must have been made of, sorted."""

@@ -28,7 +28,7 @@ def table(grid: pd.DataFrame, logs: Path, other: Collection[str] = ()) -> pd.Dat
 
     Not there are runs without their file or that of their items, those whose files are damaged, and those that were made
     of something else than the configuration asks for now. `logs`: the folder of the logs of the store, by rule. `other`: the
-    manifests and tickets that are of something else themselves (`Study.of_other`).
+    manifests and tickets that are of something else themselves (`records.of_other`).
     """
     told = _told(grid, other)
     lost = grid[told.notna()]
