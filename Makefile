@@ -21,9 +21,12 @@ GIVEN = $(if $(value CONFIG),--config $$CONFIG)
 CONFIGURED := $(if $(value CONFIG),--configfile $$CONFIG)
 SNAKEMAKE := $(BIN)/python workflow/scripts/run_alone.py --cores "$$CORES" --scheduler greedy --scheduler-subsample 500 --rerun-incomplete --keep-going --quiet rules host reason $(CONFIGURED)
 
-.PHONY: demo study run fetch tables refine report summary estimate export publish docs test test-slurm lock lint
+.PHONY: help demo study run fetch tables refine report summary estimate export publish docs test test-slurm lock lint
 
-demo: refine report summary
+demo: refine report summary ## a whole study on real weights and data, with its report; CONFIG=… another one
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 $(INSTALLED): envs/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
@@ -40,55 +43,55 @@ $(call verbatim,$(TYPED))
 
 OPTIONS = $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")
 
-study: $(INSTALLED)
+study: $(INSTALLED) ## a row, a data set and a configuration for a model and data of your own
 	@$(BIN)/python workflow/scripts/new_study.py $(OPTIONS)
 
 # The pruned checkpoint of a run, as transformers loads it: `make export STUDY=demo MODEL=minilm PATTERN=global SPARSITY=essential TASK=ws353`.
-export: $(INSTALLED)
+export: $(INSTALLED) ## the pruned checkpoint of a run, as transformers loads it
 	@$(BIN)/python workflow/scripts/export_checkpoint.py $(GIVEN) $(OPTIONS)
 
 # A finished study as a folder that `datasets` loads, and on a hub where one is named: `make publish STUDY=demo REPO=owner/name`.
-publish: $(INSTALLED)
+publish: $(INSTALLED) ## a finished study as a folder that datasets loads, or on a hub
 	@$(BIN)/python workflow/scripts/publish_study.py $(GIVEN) $(OPTIONS)
 
-run: $(INSTALLED)
+run: $(INSTALLED) ## what a study asks for and is not there
 	@$(SNAKEMAKE)
 
 # On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; files that are complete are kept when it is stopped.
-fetch: $(INSTALLED)
+fetch: $(INSTALLED) ## models and data, on a machine with a network
 	@$(BIN)/python workflow/scripts/estimate.py --downloads $(GIVEN)
 	@$(SNAKEMAKE) -- fetch
 
-tables: $(INSTALLED)
+tables: $(INSTALLED) ## tables and figures of what is there; nothing is computed
 	@$(SNAKEMAKE) --config missing_runs=skip
 
-refine: $(INSTALLED)
+refine: $(INSTALLED) ## a study, with levels added around its knees
 	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)
 
 # What a study takes before it is run, on so many GPUs at once: `make estimate CONFIG=… GPUS=8`; GPUS=0: processors.
-estimate: $(INSTALLED)
+estimate: $(INSTALLED) ## jobs, hours, memory and disk, before anything is spent
 	@$(BIN)/python workflow/scripts/estimate.py $(GIVEN) $(if $(filter override,$(origin GPUS)),--gpus "$$GPUS")
 
-lock: $(INSTALLED)
+lock: $(INSTALLED) ## branches of hub repositories as commits
 	@$(BIN)/python workflow/scripts/lock.py $(GIVEN)
 
-report: $(INSTALLED)
+report: $(INSTALLED) ## the report of a finished study, one file
 	@$(BIN)/python workflow/scripts/report.py $(CONFIGURED)
 
-summary: $(INSTALLED)
+summary: $(INSTALLED) ## the essential sparsities of a study
 	@$(BIN)/python workflow/scripts/print_summary.py $(GIVEN)
 
 # The pages of README.md, docs/ and config/ as a site, in `site/`.
-docs: $(INSTALLED)
+docs: $(INSTALLED) ## the pages as a site
 	@$(BIN)/sphinx-build -q -W --keep-going -c docs . site
 
-test: $(INSTALLED)
+test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slurm: $(INSTALLED)
+test-slurm: $(INSTALLED) ## the tests on a SLURM of one machine
 	@exec tests/slurm/run.sh $(BIN)/python "$$SLURM_TESTS"
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) ## what the tests ask of style
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile rules

@@ -28,6 +28,13 @@ def said(place: Path, target: str, given: dict[str, str]) -> list[str]:
     return done.stdout.splitlines()
 
 
+def test_help_lists_every_command(place):
+    told = [line.split() for line in said(place, "help", {})]
+    phony = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+    assert {line[1] for line in told} == {*phony.split()[1:]}
+    assert all(line[0] == "make" and len(line) > 3 for line in told)
+
+
 @pytest.mark.parametrize(
     ("target", "program", "given"),
     [
