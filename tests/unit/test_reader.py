@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import duckdb
@@ -20,7 +21,7 @@ import write_dictionary
 from essential_sparsity import codefiles, files, reader, tables
 from essential_sparsity.curves import knees
 from essential_sparsity.figures import curves
-from essential_sparsity.tables import dictionary
+from essential_sparsity.tables import crate, dictionary
 
 ROOT = Path(__file__).parents[2]
 READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
@@ -117,6 +118,27 @@ def test_tables_are_what_was_written(demo):
     assert demo.runs["value"].max() > 0, "a frame is a copy"
     assert "knees" in dir(demo)
     assert repr(demo) == "demo: knees, layers, runs"
+
+
+def test_a_table_that_the_study_asks_for_no_more_is_read_with_a_warning(place, tmp_path):
+    """Of an earlier configuration, or written by a call that did not reach its end: the study's provenance lists what is its own."""
+    folder = tmp_path / "demo"
+    shutil.copytree(place / "results/demo", folder)
+    own = {f"tables/{name}.parquet": files.sha256_file(folder / f"tables/{name}.parquet") for name in ("runs", "knees")}
+    graph = [{"@id": path, "@type": "File", "sha256": digest} for path, digest in own.items()]
+    files.write_json(folder / crate.NAME, {"@graph": [{"@id": "#configuration"}, *graph]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(reader.Results(folder).runs)
+    with pytest.warns(
+        UserWarning, match=r"layers\.parquet is no table that .*ro-crate-metadata\.json was written of"
+    ) as told:
+        reader.Results(folder)["layers"]
+    assert told[0].filename == __file__
+    rewritten = tables.read(place / "results/demo/tables/runs.parquet", "runs").assign(value=0.0)
+    tables.write(rewritten, "runs", folder / "tables/runs.parquet")
+    with pytest.warns(UserWarning, match=r"runs\.parquet is no table"):
+        reader.Results(folder)["runs"]
 
 
 @pytest.mark.parametrize("task", list(SCALES))

@@ -9,13 +9,14 @@ What draws is imported when it is asked for. What tables hold stands in docs/tab
 from __future__ import annotations
 
 import io
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from essential_sparsity import errors, tables
+from essential_sparsity import errors, files, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,12 +63,28 @@ class Results:
             )
         if name not in self._read:
             self._read[name] = tables.read(path, name)
+            self._compare(path)
         return self._read[name].copy()
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         if name.startswith("_") or name not in self.names():
             raise AttributeError(f"{name!r} is no table of this study, which has: {', '.join(self.names())}")
         return self[name]
+
+    def _compare(self, path: Path) -> None:
+        """Warn of a table that the study's provenance, where there is one, was not written of."""
+        from essential_sparsity.tables import crate
+
+        written = self.folder / crate.NAME
+        if not written.is_file():
+            return
+        listed = {entity["@id"]: entity.get("sha256") for entity in files.read_json(written)["@graph"]}
+        if listed.get(path.relative_to(self.folder).as_posix()) != files.sha256_file(path):
+            warnings.warn(
+                f"{path} is no table that {written} was written of: it is of an earlier configuration or another call. Run the study "
+                "again (or `make tables`, of what is there), which makes what it asks for and names what it does not.",
+                stacklevel=3,
+            )
 
     def names(self) -> list[str]:
         """The tables that are there."""
