@@ -9,6 +9,7 @@ import pandas as pd
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from essential_sparsity import __version__, codefiles, patterns
+from essential_sparsity.curves.intervals import COARSE, coarse
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.runs import sources
 from essential_sparsity.runs.settled import Settled
@@ -58,6 +59,7 @@ def write(
             {"name": name, "rows": count, "says": codefiles.described(name)["description"]}
             for name, count in rows.items()
         ],
+        apart=f"{COARSE:g}",
         shown=_example(found.knees),
         missing=found.missing.to_dict("records"),
         n_runs=len(found.grid) + len(found.missing),
@@ -117,13 +119,17 @@ def _knees(knees: pd.DataFrame) -> list[dict[str, Any]]:
     shown = []
     for row in knees[knees["headline"]].to_dict("records"):
         row = {name: None if pd.isna(value) else value for name, value in row.items()}
-        known = row["essential_sparsity"]
+        bracket = _interval(row["bracket_low"], row["bracket_high"])
+        if row["essential_sparsity"] is None:
+            essential = f"none: {row['reason']}"
+        else:
+            essential = bracket if coarse(row) else grid.level(row["essential_sparsity"])
         shown.append(
             {name: row[name] for name in ("model", "task", "pattern", "metric", "epsilon", "scale")}
             | {
-                "essential": f"none: {row['reason']}" if known is None else grid.level(known),
+                "essential": essential,
                 "interval": _interval(row["essential_sparsity_low"], row["essential_sparsity_high"]),
-                "bracket": _interval(row["bracket_low"], row["bracket_high"]),
+                "bracket": bracket,
                 "dense": "undefined" if row["dense"] is None else f"{row['dense']:.6g}",
                 "seeds": row["n_seeds_min"]
                 if row["n_seeds_min"] == row["n_seeds_max"]
