@@ -38,6 +38,23 @@ def epsilon_of(wildcards):
     return f"--epsilon {found}" if found else ""
 
 
+def models_of_other(wildcards):
+    """The models whose checkpoint in the store is of something else than is asked for."""
+    return [
+        model
+        for model in STUDY.used_models
+        if f"{STORE}/checkpoints/{model}/manifest.json" in OF_OTHER
+    ]
+
+
+def spectra_counted(wildcards):
+    """The weights of the models of which layers are counted: of all of them, or of those that are there as they are asked for."""
+    models = [
+        model for model in STUDY.used_models if model not in models_of_other(wildcards)
+    ]
+    return there(f"{STORE}/spectra/{model}.parquet" for model in models)
+
+
 def missing_spectra(wildcards, output):
     """What models do whose weights were not measured, as an option."""
     return "--missing skip" if SKIPPING else ""

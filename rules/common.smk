@@ -16,6 +16,7 @@ from essential_sparsity.study import (
     attempts,
     claims,
     configuration,
+    deciding,
     environment,
     grid,
     heads,
@@ -51,7 +52,7 @@ ITEM_FILES = [f"{STORE}/items/{job.path}.parquet" for job in STUDY.jobs]
 TICKET = f"{STORE}/tickets/{iterations.TICKET}"
 SKIPPING = STUDY.skipping  # tables of what is there: no rule makes a run then
 # What is not made anew first may be of something else than is asked for.
-OF_OTHER = records.of_other(STUDY) if SKIPPING else []
+OF_OTHER = STUDY.of_other if SKIPPING else []
 MEASURED = {model for models in STUDY.measured_only.values() for model in models}
 
 
@@ -105,8 +106,8 @@ if workflow.is_main_process and not SKIPPING:
 
 # Where runs alone are compared with the configuration, the rest is what Snakemake has recorded of it. (`--touch` records.)
 if workflow.is_main_process and "--touch" not in sys.argv:
-    if lost := records.lacking(STUDY.recorded()):
-        print(f"warning: {records.advice(OUT, lost)}", file=sys.stderr)
+    if lost := records.lost(STUDY):
+        print(f"warning: {records.advice(STUDY, lost)}", file=sys.stderr)
 
 
 # Who is at work here, and which of its jobs are tried again.

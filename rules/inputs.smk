@@ -32,10 +32,7 @@ def tokenizer_of(wildcards):
 
 def pretraining_settings(wildcards):
     """What a pre-training depends on, as JSON."""
-    row = STUDY.pretrainings[wildcards.pretraining]
-    return json.dumps(
-        {key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True
-    )
+    return deciding.pretraining(STUDY.pretrainings[wildcards.pretraining])
 
 
 @per_run

@@ -109,7 +109,7 @@ rule check_references:
 rule count_layers:
     input:
         grid=f"{OUT}/grid.parquet",
-        spectra=there(f"{STORE}/spectra/{model}.parquet" for model in STUDY.used_models),
+        spectra=spectra_counted,
     output:
         table=f"{OUT}/tables/layers.parquet",
     log:
@@ -127,9 +127,10 @@ rule count_layers:
         sparsity=CONFIG["figures"]["layers_sparsity"],
         spectra=lambda wildcards: f"{STORE}/spectra",
         missing=missing_spectra,
+        other=models_of_other,
     shell:
         "python {params.program} --grid {input.grid} --spectra {params.spectra} --sparsity {params.sparsity} "
-        "{params.missing} --out {output.table} 2>&1 | tee {log}"
+        "{params.missing} --other {params.other:q} --out {output.table} 2>&1 | tee {log}"
 
 
 rule write_provenance:

@@ -27,13 +27,19 @@ def read(preset="config", **given) -> study.Study:
     return study.unlocked(config | {"resources": config["resources"] | given})
 
 
-def test_what_is_of_another_source_is_found_but_not_among_checkpoints_that_are_made_here(monkeypatch):
-    """Those are made by other rules, with other params: a study along pre-training would never be published."""
+def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(monkeypatch):
+    """Checkpoints of pre-trainings made here have no source of their own: they are what their pre-training is."""
     monkeypatch.setattr(records.os.path, "isfile", lambda path: True)
-    monkeypatch.setattr(records, "made_with", lambda path, *params: False)
+    monkeypatch.setattr(records, "made_with", lambda path, *params: "/checkpoints/" not in path)
     asked = read("emergence-vision")
-    assert records.of_other(asked) == [f"{study.STORE}/datasets/{name}/manifest.json" for name in asked.used_datasets]
-    assert f"{study.STORE}/checkpoints/minilm/manifest.json" in records.of_other(read())
+    assert asked.of_other == []
+    assert f"{study.STORE}/checkpoints/minilm/manifest.json" in read().of_other
+    monkeypatch.setattr(records, "made_with", lambda path, *params: "/datasets/" not in path)
+    data = {f"{study.STORE}/datasets/{name}/manifest.json" for name in asked.used_datasets}
+    made = {f"{study.STORE}/pretraining/{name}/manifest.json" for name in asked.pretrained}
+    trained = {f"{study.STORE}/checkpoints/{name}/manifest.json" for name in asked.named_models}
+    assert len(trained) > len(asked.members) / 2
+    assert {*records.of_other(asked)} == data | made | trained
 
 
 def finish(asked: study.Study, job, seconds: float | None = None) -> None:

@@ -319,6 +319,9 @@ def test_a_model_without_a_spectrum_is_left_out_of_the_layers_when_told_so(grid,
     assert set(found["model"]) == {"tiny"}
     assert sorted(found["sparsity"].unique()) == [0.2, 0.4, 0.5]
     assert "gone is left out" in capsys.readouterr().out
+    count_layers.main([*given, "--missing", "skip", "--other", "tiny"])
+    assert tables.read(tmp_path / "layers.parquet", "layers").empty
+    assert "tiny is left out: its checkpoint is of something else" in capsys.readouterr().out
 
 
 # --- the knees of what is there

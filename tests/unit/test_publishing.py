@@ -26,7 +26,7 @@ from plotly.offline import get_plotlyjs
 import write_provenance
 from essential_sparsity import files, reader, tables
 from essential_sparsity.runs import folders, publishing, settled, traces
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, records, study
 from essential_sparsity.tables import runs
 
 ROOT = Path(__file__).parents[2]
@@ -192,6 +192,8 @@ def test_the_card_is_the_hubs_and_its_numbers_are_the_tables(made):
         assert float(cells[4]) == pytest.approx(row["dense"], rel=1e-5)
         if pd.isna(row["essential_sparsity"]):
             assert cells[6] == f"none: {row['reason']}"
+        elif row["bracket_high"] - row["bracket_low"] > 0.1 + 1e-9:
+            assert cells[6] == f"{row['bracket_low']:.3f} to {row['bracket_high']:.3f}", "no number of levels far apart"
         else:
             assert cells[6] == f"{row['essential_sparsity']:.3f}"
         high = (
@@ -389,6 +391,24 @@ def test_a_study_that_is_not_whole_is_refused(case):
     with pytest.raises(ValueError, match=message):
         publish()
     assert files.sha256_file(FOLDER / folders.RECORD) == before
+
+
+def test_manifests_that_no_record_compares_are_told(place, made, monkeypatch):
+    """Results that were copied without Snakemake's records may be of other sources than the configuration names now."""
+    told = "taken for what the configuration asks for"
+    assert any(told in sentence and "checkpoints/bert/manifest.json" in sentence for sentence in made.said)
+    monkeypatch.setattr(records, "_record", lambda place, path: True)
+    assert records.not_compared(study.read(config())) == []
+
+
+@pytest.mark.usefixtures("study_again")
+def test_tables_of_before_are_noticed():
+    assert not settled.of_before(config()), "there are none"
+    asked = study.read(config())
+    tables.write(pd.DataFrame(asked.rows()), "grid", f"{asked.folder}/grid.parquet")
+    assert not settled.of_before(config())
+    of_other_settings()
+    assert settled.of_before(config())
 
 
 def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):

@@ -74,7 +74,7 @@ def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
 def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace):
     call = ("--configfile", "config/emergence-bookcorpus.yaml", "--dry-run")
     output = workspace.snakemake(*call, check=False)
-    assert "data/bookcorpus does not exist" in output
+    assert "the data set 'bookcorpus': data/bookcorpus does not exist" in output
     assert "Job stats" not in output
     texts = workspace.folder / "data/bookcorpus/texts.parquet"
     texts.parent.mkdir(parents=True)

@@ -161,7 +161,7 @@ def test_a_sparse_run_that_disagrees_is_told_and_stops_nothing(study):
 def test_a_missing_path_stops_the_dry_run(study):
     shutil.rmtree(study.folder / "data/one")
     output = study.snakemake("--dry-run", check=False)
-    assert "data/one does not exist" in output
+    assert "the model 'one': data/one does not exist. Put it back, or correct the column id" in output
     assert "Traceback" not in output
 
 

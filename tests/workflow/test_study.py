@@ -1,11 +1,14 @@
 """A tiny pre-training inside the workflow: from text to the tables and figures of a series; what runs again, and what not."""
 
 import re
+from pathlib import Path
 
 import pytest
 from workspace import CODE, STORE, Workspace
 
-from essential_sparsity import tables
+import estimate as estimate_program
+from essential_sparsity import files, tables
+from essential_sparsity.study import configuration, records, study
 
 STUDY = {
     "models": ["tiny-100-6", "tiny-50-6"],
@@ -156,6 +159,45 @@ def test_nothing_runs_again_but_what_changed(studied):
         "fit_knees",
     }, planned
     assert (planned["tabulate_series"], planned["compare_checkpoints"], planned["measure_series"]) == (1, 1, 1)
+
+
+def test_checkpoints_of_another_training_than_is_asked_for_pass_for_nothing(studied, monkeypatch):
+    """Where nothing is made (`make tables`, an export), it is their pre-training and its record that say what they are."""
+    monkeypatch.chdir(studied.folder)
+    made = f"{STORE}/pretraining/tiny-50/manifest.json"
+    steps = {step: f"{STORE}/checkpoints/tiny-50-{step}/manifest.json" for step in (0, 2, 4, 6)}
+
+    def asked(**changed):
+        config = configuration.read_config("config/config.yaml") | changed
+        return study.read(config)
+
+    assert asked().of_other == []
+    assert records.lost(asked()) == []
+    assert len(asked(missing_runs="skip").members) == 8
+    with studied.edit("config/pretraining.tsv", "tiny, 50 %\tmasked-lm", "half\tmasked-lm"):
+        assert asked().of_other == [], "a label is no setting"
+    row = next(line for line in Path("config/pretraining.tsv").read_text().splitlines() if line.startswith("tiny-50"))
+    with studied.edit("config/pretraining.tsv", row, row.replace("1e-3", "2e-3")):
+        assert asked().of_other == sorted([*steps.values(), made])
+        assert {member["group"] for member in asked(missing_runs="skip").members} == {"100 %"}
+        again = estimate_program.outdated(study.unlocked(configuration.read_config("config/config.yaml")))
+        assert made in again
+        assert {path.split("/")[0] for path in again} == {"results", "tiny-50-6"}
+        monkeypatch.setattr(records, "_record", lambda place, path: False)
+        assert made in records.lost(asked()), "it says itself that it is of other settings"
+    assert made not in records.lost(asked())
+    monkeypatch.undo()
+    monkeypatch.chdir(studied.folder)
+    kept = Path(made).read_bytes()
+    said = files.read_json(made)
+    said["files"] = [
+        file | {"sha256": "0" * 64} if file["path"] == "step-4/model.safetensors" else file for file in said["files"]
+    ]
+    files.write_json(Path(made), said)
+    try:
+        assert asked().of_other == [steps[4]], "trained anew, and not read since"
+    finally:
+        Path(made).write_bytes(kept)
 
 
 def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):

@@ -15,6 +15,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spectra", required=True, type=Path, help="folder of the spectra: {model}.parquet")
     parser.add_argument("--sparsity", required=True, type=float, help="counted under `global` whatever the grid has")
     parser.add_argument("--missing", choices=["stop", "skip"], default="stop", help="what models without a spectrum do")
+    parser.add_argument(
+        "--other", nargs="*", default=[], help="models whose spectrum is of another checkpoint than is asked for"
+    )
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
     grid = tables.read(args.grid, "grid")
@@ -25,6 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     frames = [tables.empty("layers")]
     for model, rows in levels.groupby("model"):
         path = args.spectra / f"{model}.parquet"
+        if model in args.other:
+            print(f"{model} is left out: its checkpoint is of something else than is asked for now")
+            continue
         if args.missing == "skip" and not path.is_file():
             print(f"{model} is left out: {path} is not there")
             continue

@@ -3,7 +3,7 @@
 import argparse
 
 from essential_sparsity import cli
-from essential_sparsity.study import configuration, estimate, records, study
+from essential_sparsity.study import configuration, estimate, study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,19 +23,22 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def outdated(asked: study.Study) -> dict[str, str]:
-    """The jobs that have run and are computed anew, and why."""
+    """The jobs that have run and are computed anew, and why: evaluations by their path, others by the file that they make."""
+    try:
+        other = study.read(asked.given).of_other
+    except configuration.ConfigError:  # a branch of a hub that nobody has locked, a path that is gone
+        other = []
+    again = {
+        path: "made of something else than is asked for now" for path in other if path.startswith(estimate.TRAINED)
+    }
     there = asked.stored(asked.jobs)
     if not there:
-        return {}
+        return again
     import pandas as pd  # not before anything has run: an estimate is then there at once
 
     from essential_sparsity.tables import missing
 
-    try:
-        other = records.of_other(study.read(asked.given))
-    except configuration.ConfigError:  # a branch of a hub that nobody has locked, a path that is gone
-        other = []
-    return missing.outdated(pd.DataFrame(asked.rows(there)), other)
+    return missing.outdated(pd.DataFrame(asked.rows(there)), other) | again
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from essential_sparsity import cli
 from essential_sparsity.runs import chosen, exporting
+from essential_sparsity.study import records
 from essential_sparsity.tables import crate
 
 
@@ -31,7 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = chosen.configured(args.study, args.config)
     run = chosen.choose(config, args.model, args.pattern, args.sparsity, args.task, args.seed)
-    print(*run.said, sep="\n", end="\n" if run.said else "")
+    used = {run.row[column] for column in ("checkpoint", "dataset", "calibration")}
+    for sentence in (*run.said, *records.not_compared(run.study, used)):
+        print(sentence)
     train = args.train is not None
     made = exporting.export(run, crate.commit_of(Path(__file__).parents[2]), train)
     print("\n".join(exporting.lines(run, made, train)))

@@ -5,19 +5,17 @@ python workflow/scripts/report.py [arguments of snakemake, for instance --config
 
 import subprocess
 import sys
-from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, records, study
+from essential_sparsity import cli, errors
+from essential_sparsity.runs import settled
+from essential_sparsity.study import configuration, study
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     config = configuration.of_command(arguments)
     report = f"{study.folder(config['study'])}/report.html"
-    if changed(config):
+    if settled.of_before(config):
         print(
             "warning: the configuration, or the code that evaluates, is another one than these tables and figures were made with; the "
             "report is of before. Run the study again (or `make tables`, of what is there), then make it anew.",
@@ -30,15 +28,6 @@ def main(argv: list[str] | None = None) -> None:
             "Finish it, or make the tables of what is there first (`make tables`)."
         )
     print(f"The report: {report}")
-
-
-def changed(config: dict) -> bool:
-    """Whether the grid that the tables in the study's folder are of is another one than is asked for now, or of other files."""
-    grid = Path(study.folder(config["study"])) / "grid.parquet"
-    if not grid.is_file():
-        return False
-    asked = study.read(config)
-    return files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or bool(records.of_other(asked))
 
 
 if __name__ == "__main__":

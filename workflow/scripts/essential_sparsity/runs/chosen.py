@@ -10,7 +10,7 @@ import pandas as pd
 
 from essential_sparsity import errors, patterns, tables
 from essential_sparsity.curves import metrics
-from essential_sparsity.study import configuration, grid, records, study
+from essential_sparsity.study import configuration, grid, study
 from essential_sparsity.tables import runs
 
 ESSENTIAL = "essential"  # what is written for the largest measured level that is not above the essential sparsity
@@ -114,7 +114,7 @@ def choose(
         )
     found = pruned[pruned["seed"] == seed]
     asked, row = _asked(config, (model, task, pattern, seed), grid.level(at))
-    _check(found, row, records.of_other(asked), said)
+    _check(found, row, asked.of_other, said)
     knee = next(iter(knees[knees["task"] == task].to_dict("records")), None)
     metric = knee["metric"] if knee else metrics.headline(found["metric"])
     curve = measured[(measured["model"] == model) & (measured["task"] == task) & (measured["metric"] == metric)]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from essential_sparsity import errors, files, tables
 from essential_sparsity.runs import datacard, folders, settled, traces
 from essential_sparsity.runs.settled import Settled
-from essential_sparsity.study import study
+from essential_sparsity.study import records, study
 from essential_sparsity.tables import crate, runs
 
 CARD, CONFIGURATION = "README.md", "configuration.json"
@@ -75,6 +75,7 @@ def publish(config: dict[str, Any], licence: str, commit: Mapping[str, Any]) -> 
         told = [
             f"{count:,} of the study's {count + len(found.grid):,} runs are missing; of these, keys alone: reasons quote logs."
         ]
+    told += records.not_compared(found.study)
     told += [*found.said, *(f"Left out: {name} ({why})." for name, why in LEFT_OUT.items()), *said]
     return Published(target, rows, len(packed["items"]), size, told)
 

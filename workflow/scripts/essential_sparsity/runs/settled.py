@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import records, study
+from essential_sparsity.study import study
 from essential_sparsity.tables import crate, runs
 
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
@@ -64,6 +65,17 @@ def read(config: dict[str, Any]) -> Settled:
     return Settled(asked, grid, found["runs"], found["knees"], found["missing_runs"], said, names, told)
 
 
+def of_before(config: dict[str, Any]) -> bool:
+    """Whether the tables in the folder of a configuration's study are of another grid than it asks for now, or of other files; False
+    where there are none.
+    """
+    grid = Path(study.folder(config["study"])) / "grid.parquet"
+    if not grid.is_file():
+        return False
+    asked = study.read(config)
+    return files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or bool(asked.of_other)
+
+
 def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) -> None:
     """Every table is the one that the provenance of the study was written of."""
     listed = {entity["@id"]: entity.get("sha256") for entity in said["@graph"]}
@@ -101,7 +113,7 @@ def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.D
 
 def _refuse_other_sources(asked: study.Study) -> None:
     """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
-    if other := records.of_other(asked):
+    if other := asked.of_other:
         raise errors.UserError(
             f"{files.some(other)}: of something else than the configuration asks for now, and so are the runs that were made of it. {AGAIN}"
         )

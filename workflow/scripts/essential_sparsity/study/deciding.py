@@ -80,6 +80,11 @@ def source(row: Mapping[str, Any], packages: Mapping[str, Sequence[dict]], store
     return json.dumps(found, sort_keys=True)
 
 
+def pretraining(row: Mapping[str, Any]) -> str:
+    """What a pre-training that is made here depends on beside its data, as JSON."""
+    return json.dumps({key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True)
+
+
 def of_study(config: Mapping[str, Any]) -> str:
     """A configuration without the keys that decide no number (IDLE; `resources` but for threads), as JSON."""
     said = {key: value for key, value in config.items() if key not in IDLE}

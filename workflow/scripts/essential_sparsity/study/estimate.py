@@ -21,6 +21,7 @@ from essential_sparsity.study.study import STORE, Study
 PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
 PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
+TRAINED = (f"{STORE}/pretraining/", f"{STORE}/tickets/")
 ITEM_BYTES = 40  # of an item of a run's table, compressed
 STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
 
@@ -44,7 +45,7 @@ class Job:
 
 
 def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()) -> list[Job]:
-    """The jobs that evaluate, find tickets and pre-train; `again`: paths of evaluations that are there, and left all the same."""
+    """The jobs that evaluate, find tickets and pre-train; `again`: evaluations (their path) and others (their file) that are left although there."""
     there, measured = {job.path for job in study.stored(study.jobs)}.difference(again), {}
     found = []
 
@@ -64,11 +65,13 @@ def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()
         add("prune_eval", job.model, job.task, job.pattern, job.seed, len(job.levels), job.path not in there)
     for ticket in study.tickets:
         model, task, seed, _ = ticket
-        left = not os.path.isfile(f"{STORE}/tickets/{iterations.path(ticket)}.safetensors")
+        place = f"{STORE}/tickets/{iterations.path(ticket)}"
+        left = not os.path.isfile(f"{place}.safetensors") or f"{place}.sha256" in again
         add("find_ticket", model, task, ITERATIONS, seed, 1, left)
     for name in study.pretrained:
         need = requests.pretraining(name)
-        left = not os.path.isfile(f"{STORE}/pretraining/{name}/manifest.json")
+        made = f"{STORE}/pretraining/{name}/manifest.json"
+        left = not os.path.isfile(made) or made in again
         took = [] if left else list(benchmarked([Path(STORE, f"benchmarks/pretrain/{name}.tsv")]))
         minutes, source = (took[0][0], MEASURED) if took else (need.minutes, WORKED_OUT)
         found.append(Job(name, PRETRAINING, "", 0, 1, left, minutes, need, source, requests.gpus))
@@ -217,8 +220,8 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
 
 
 def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | None = None) -> list[str]:
-    """The estimate; `asked`: GPUs at once, else those of the profile for SLURM; `again`: evaluations that are there and computed anew, by
-    the path of their job, and why (`missing.outdated`).
+    """The estimate; `asked`: GPUs at once, else those of the profile for SLURM; `again`: jobs whose files are there and that are computed
+    anew, as `jobs` takes them, and why.
     """
     requests, again = resources.read(study), again or {}
     found = jobs(study, requests, again)
@@ -235,7 +238,7 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
         why = files.some(sorted(set(again.values())), 3)
         result.append(f"{len(again):,} of the jobs that are left have run, and are computed anew: {why}")
     if len(left) < len(found):
-        result.append("finished: made of what is asked for now; tickets and pre-trainings: their files are there")
+        result.append("finished: made of what is asked for now")
     result.append("")
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]

@@ -14,6 +14,8 @@ from essential_sparsity import patterns
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
 
+RESULTS = "results"
+STORE = f"{RESULTS}/store"
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
 LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
 

@@ -4,24 +4,40 @@ They lie in `.snakemake`, apart from results: copied results, the folder of a re
 were put have none. No torch: every parse of the Snakefile imports this module.
 """
 
+import itertools
 import json
 import os
 import shlex
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from essential_sparsity import files
-from essential_sparsity.study import iterations
-from essential_sparsity.study.study import STORE, Study
+from essential_sparsity import codefiles, files
+from essential_sparsity.study import deciding, iterations, series
+from essential_sparsity.study.grid import STORE
+
+if TYPE_CHECKING:
+    from essential_sparsity.study.study import Study
 
 PLACES = (".snakemake/metadata", ".snakemake/incomplete")  # of finished jobs, and of those that were killed
 TYPED = 8  # files that a person is asked to delete by name
 LONGEST = 254  # characters of one name of a record, which is folders and a file where it is longer
 
 
-def lacking(paths: Iterable[str]) -> list[str]:
-    """Those of the files (if they are there) that have no record in this folder."""
+def lost(study: "Study") -> list[str]:
+    """The files that are there and that only Snakemake's records could compare with what the study asks for, without a record.
+
+    Pre-trainings say themselves of which settings they are: those of the ones that are asked for need no record.
+    """
+    paths = [f"{study.folder}/grid.parquet", *_sources(study)]
+    if not study.skipping:
+        made = itertools.chain(*series.made_here(study.models, study.named_models).values())
+        paths += [f"{STORE}/checkpoints/{name}/manifest.json" for name in made]
+        paths += [f"{STORE}/spectra/{name}.parquet" for name in study.named_models]
+    for name in study.pretrained:
+        settings = json.loads(deciding.pretraining(study.pretrainings[name]))
+        paths += [] if _said(_trained(name)).get("settings") == settings else [_trained(name)]
     return [path for path in paths if os.path.isfile(path) and not any(_record(place, path) for place in PLACES)]
 
 
@@ -42,25 +58,74 @@ def leftovers(study: str, paths: Sequence[str]) -> str:
     return f"{files.some(paths, 3)} {of} of an earlier configuration of the study: no job makes them anew. {advice}"
 
 
-def of_other(study: Study) -> list[str]:
-    """The manifests and tickets in the store that were made of something else than the study asks for now, as their records say.
+def of_other(study: "Study") -> list[str]:
+    """The manifests and tickets in the store that were made of something else than the study asks for now, sorted.
 
     Runs say of which they were made, so where these are not made anew first, runs of another source would pass for what is asked.
-    Checkpoints of pre-trainings made here are not looked at: their rows name a place in the store, and other rules make them too.
+    What each was made of is in Snakemake's records; checkpoints of pre-trainings made here are compared with their pre-training.
     """
-    models = {name: study.models[name] for name in study.named_models}
-    asked = [
-        (f"{STORE}/checkpoints/{name}/manifest.json", study.source(row))
-        for name, row in models.items()
-        if row["source"] != "pretraining"
-    ]
-    asked += [
-        (f"{STORE}/datasets/{name}/manifest.json", study.source(study.datasets[name])) for name in study.used_datasets
-    ]
+    asked: dict[str, tuple[str | float, ...]] = {**_sources(study)}
     for ticket in study.tickets:
         decided = (study.code("find_ticket", ticket[1]), study.settings(ticket[1]), study.share)
-        asked.append((f"{STORE}/tickets/{iterations.path(ticket)}.sha256", *decided))
-    return [path for path, *params in asked if os.path.isfile(path) and made_with(path, *params) is False]
+        asked[f"{STORE}/tickets/{iterations.path(ticket)}.sha256"] = decided
+    other = {path for path, params in asked.items() if os.path.isfile(path) and made_with(path, *params) is False}
+    for name, models in series.made_here(study.models, study.named_models).items():
+        other |= _of_other_training(study, name, models, other)
+    return sorted(other)
+
+
+def not_compared(study: "Study", used: Collection[str] | None = None) -> list[str]:
+    """What a person is told about manifests (of all, those that are `used`) that nothing compares with the configuration."""
+    paths = [path for path in lost(study) if path.endswith("/manifest.json") and (used is None or path in used)]
+    if not paths:
+        return []
+    return [
+        f"{files.some(paths)}: taken for what the configuration asks for, because Snakemake's record of what they were made from "
+        "(.snakemake/metadata) is not here. Copy it from where the results were made to have them compared."
+    ]
+
+
+def _sources(study: "Study") -> dict[str, tuple[str]]:
+    """The manifests of what is fetched -> what decides each."""
+    found = {
+        f"{STORE}/checkpoints/{name}/manifest.json": (study.source(study.models[name]),)
+        for name in study.named_models
+        if study.models[name]["source"] != "pretraining"
+    }
+    return found | {
+        f"{STORE}/datasets/{name}/manifest.json": (study.source(study.datasets[name]),) for name in study.used_datasets
+    }
+
+
+def _of_other_training(study: "Study", name: str, models: Iterable[str], other: Collection[str]) -> set[str]:
+    """The manifests of checkpoints of a pre-training that is of something else than is asked for, or that were not read from it."""
+    paths = {model: f"{STORE}/checkpoints/{model}/manifest.json" for model in models}
+    there = {model: path for model, path in paths.items() if os.path.isfile(path)}
+    row, made = study.pretrainings[name], _trained(name)
+    if not there or not os.path.isfile(made):
+        return set()
+    decided = (deciding.pretraining(row), codefiles.digest("pretrain"), study.given["resources"]["threads"])
+    if made_with(made, *decided) is False or f"{STORE}/datasets/{row['dataset']}/manifest.json" in other:
+        return {made, *there.values()}
+    stored = {file["path"]: file["sha256"] for file in _said(made).get("files", [])}
+    return {
+        path
+        for model, path in there.items()
+        for file in _said(path).get("files", [])
+        if stored.get(f"step-{study.models[model]['value']}/{file['path']}") != file["sha256"]
+    }
+
+
+def _trained(name: str) -> str:
+    return f"{STORE}/pretraining/{name}/manifest.json"
+
+
+def _said(path: str) -> dict[str, Any]:
+    """What a manifest says; nothing where it is not there or damaged."""
+    try:
+        return files.read_json(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def made_with(path: str, *params: str | float) -> bool | None:
@@ -82,16 +147,18 @@ def _place(place: str, path: str) -> Path:
     return Path(place, *(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
-def advice(study: str, lost: list[str]) -> str:
-    """What to do about files without a record: those of the study in the folder `study`, and those of the store."""
-    own = [path for path in lost if path.startswith(f"{study}/")]
+def advice(study: "Study", lost: Sequence[str]) -> str:
+    """What to do about files without a record: those in the folder of the study, and those of the store."""
+    own = [path for path in lost if path.startswith(f"{study.folder}/")]
     shared = [path for path in lost if path not in own]
     told = f"{lost[0]} (and {len(lost) - 1} more) is there, but Snakemake's record of what it was made from is not "
     told += "(.snakemake/metadata: lost, not copied along, or the study was renamed), so changes would go unseen. Copy "
     told += ".snakemake from where the results were made, or have them made anew; runs in results/store stay, and are looked "
     told += "at and computed again only where they are of something else:"
     if own:
-        told += f"\n  find {study} -mindepth 1 -not -name rounds.json -delete"
+        told += f"\n  find {study.folder} -mindepth 1 -not -name rounds.json -delete"
     if shared:
         told += f"\n  rm {' '.join(shared)}"
+    if shared and study.skipping:
+        told += "\nThen run the study: tables of what is there are made, but nothing in the store is."
     return told

@@ -21,15 +21,15 @@ from essential_sparsity.study import (
     iterations,
     kinds,
     local,
+    records,
     references,
     refinement,
     revisions,
     series,
 )
 from essential_sparsity.study.configuration import ConfigError
+from essential_sparsity.study.grid import RESULTS, STORE
 
-RESULTS = "results"
-STORE = f"{RESULTS}/store"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -207,7 +207,7 @@ class Study:
         """Whether a ticket can be compared: all can be computed, but where nothing is, those that are there."""
         place = f"{STORE}/tickets/{iterations.path(ticket)}"
         needed = (f"{place}.safetensors", f"{place}.sha256", f"{STORE}/checkpoints/{ticket[0]}/manifest.json")
-        return not self.skipping or all(map(os.path.isfile, needed))
+        return not self.skipping or (all(map(os.path.isfile, needed)) and not {*needed} & {*self.of_other})
 
     def stored(self, jobs: Sequence[grid.Job]) -> list[grid.Job]:
         """Those of the jobs whose runs and items lie in the store; each folder is listed once."""
@@ -233,15 +233,21 @@ class Study:
         stored = set(self.stored(self.jobs))
         return [job for job in self.jobs if job not in stored]
 
+    @cached_property
+    def of_other(self) -> list[str]:
+        """What lies in the store and was made of something else than is asked for now (`records.of_other`)."""
+        return records.of_other(self)
+
     def measured(self) -> "Study":
-        """The study with those of its series' checkpoints alone that have been measured."""
+        """The study with those of its series' checkpoints alone that have been measured, as they are asked for now."""
         return replace(self, members=[member for member in self.members if self._measured(member)])
 
     def _measured(self, member: Mapping[str, Any]) -> bool:
         model = member["model"]
         needed = [f"{STORE}/checkpoints/{model}/manifest.json"]
         needed += [f"{STORE}/{folder}/{model}.parquet" for folder in ("spectra", "fingerprints")]
-        return all(map(os.path.isfile, filter(None, [*needed, self.losses(member["training"])])))
+        there = all(map(os.path.isfile, filter(None, [*needed, self.losses(member["training"])])))
+        return there and needed[0] not in self.of_other
 
     def tables(self) -> list[str]:
         """The tables of the study, as their schemas say when they are asked for."""
@@ -265,13 +271,6 @@ class Study:
     def measured_only(self) -> dict[str, list[str]]:
         """Pre-training made here -> its checkpoints that are studied but not pruned: one job measures all of them."""
         return series.made_here(self.models, {*self.named_models} - {*self.used_models})
-
-    def recorded(self) -> list[str]:
-        """The files that only Snakemake's records compare with the configuration (`records`)."""
-        fetched = [f"{STORE}/datasets/{name}/manifest.json" for name in self.used_datasets]
-        for name in self.named_models:
-            fetched += [f"{STORE}/checkpoints/{name}/manifest.json", f"{STORE}/spectra/{name}.parquet"]
-        return [f"{self.folder}/grid.parquet", *([] if self.skipping else fetched)]
 
     def made_of(self, jobs: Sequence[grid.Job]) -> list[str]:
         """The manifests and digests of tickets that runs of these jobs must have been made of, sorted."""
@@ -414,6 +413,12 @@ def localise(rows: Sequence[dict], looking: bool) -> None:
     """Put the digest of their content beside the paths of rows, in place, and homes in the place of `~`. ConfigError."""
     for row in rows:
         row["id"] = os.path.expanduser(row["id"])
+        if looking and not os.path.exists(row["id"]):
+            what = f"the model {row['model']!r}" if "model" in row else f"the data set {row['dataset']!r}"
+            raise ConfigError(
+                f"{what}: {row['id']} does not exist. Put it back, or correct the column id of its row: it is relative to the "
+                "repository's root."
+            )
     found = local.contents([row["id"] for row in rows], look=looking)
     for row in rows:
         row["content"] = found[row["id"]]
