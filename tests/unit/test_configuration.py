@@ -263,6 +263,15 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, text, message):
     assert configuration.read_file(tmp_path / "s.yaml")["b"] == {"x": 3, "y": 2}
 
 
+@pytest.mark.parametrize(("text", "value"), [("010", 8), ("-0_17", -15), ("48:00:00", 172800), ("1:30.5", 90.5)])
+def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, text, value):
+    (tmp_path / "s.yaml").write_text(f"study: a\nresources: {{max_minutes: {text}}}\n")
+    with pytest.raises(configuration.ConfigError, match=rf"{text} is the number {value} in YAML(.|\n)*line 2"):
+        configuration.read_file(tmp_path / "s.yaml")
+    (tmp_path / "s.yaml").write_text("a: [0, 07, 10, 1_000, 1.5, 1.0e-3, '010', \"1:30\"]\n")
+    assert configuration.read_file(tmp_path / "s.yaml")["a"] == [0, 7, 10, 1000, 1.5, 0.001, "010", "1:30"]
+
+
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf"])
 @pytest.mark.parametrize(
     ("text", "place"),

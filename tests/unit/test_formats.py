@@ -285,6 +285,10 @@ def test_one_set_of_weights_is_chosen(weights, allowed, chosen):
         ([*REPOSITORY, "pytorch_model.bin"], r"only as a pickle \(pytorch_model.bin\).*allow_pickle"),
         ([*REPOSITORY, "model-00001-of-00002.safetensors"], "no model.safetensors, nor an index"),
         (["model.safetensors"], "no config.json"),
+        (
+            [*REPOSITORY, "model.safetensors", "model.safetensors.index.json", "model-00001-of-00001.safetensors"],
+            "only the first would be read",
+        ),
     ],
 )
 def test_models_that_cannot_be_used_are_refused(names, message):

@@ -259,7 +259,10 @@ def test_a_range_of_sparsities_includes_its_end():
     assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.9, "step": 0.1}}, "") == [
         f"0.{i}00" for i in range(1, 10)
     ]
-    assert grid.sparsities({"sparsities": {"from": 0.1, "to": 0.35, "step": 0.1}}, "") == ["0.100", "0.200", "0.300"]
+    with pytest.raises(
+        configuration.ConfigError, match=r"do not reach 0\.35, the last level; write to: 0\.3, or the levels"
+    ):
+        grid.sparsities({"sparsities": {"from": 0.1, "to": 0.35, "step": 0.1}}, "grid[0]")
 
 
 def test_ten_thousand_runs_expand_in_moments():

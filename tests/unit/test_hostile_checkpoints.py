@@ -92,6 +92,14 @@ CONFIGURATIONS = {
     ),
     "bytes that are no text": ("bert", written("config.json", b"\xff\xfe{}"), "config.json cannot be read"),
     "attention by code of the hub": ("bert", configured(attn_implementation="evil/kernel"), "config.json: attn_implementation"),
+    "weights of another file": (
+        "bert",
+        both(
+            configured(transformers_weights="other.safetensors"),
+            lambda f: shutil.copy(f / "model.safetensors", f / "other.safetensors"),
+        ),
+        "config.json: transformers_weights is 'other.safetensors'",
+    ),
     "a configuration with code of its own": (
         "bert",
         both(configured(model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModel": "own.Own"}), written("own.py", CODE)),

@@ -62,7 +62,7 @@ def test_a_split_without_labels_is_no_lack_of_rows(test):
         labelled([None, None], ["a", "b"])
 
 
-@pytest.mark.parametrize("without", [None, "", np.nan])
+@pytest.mark.parametrize("without", [None, "", np.nan, "  "])
 def test_rows_without_a_label_are_said_and_more_than_half_refused(capsys, without):
     data, labels = labelled(["a", "b", "a", without])
     assert (len(data), labels) == (3, ["a", "b"])
@@ -103,6 +103,15 @@ def test_evaluated_rows_that_train_as_well_and_labels_that_do_not_are_said(capsy
     out = capsys.readouterr().out
     assert "1 evaluated rows have labels that none of the 2 training rows drawn has: 'z'" in out
     assert "1 of 3 evaluated rows have the content of a training row" in out
+
+
+@pytest.mark.parametrize("labels", [np.arange(60) / 7, [f"u{i}" for i in range(60)]])
+def test_labels_that_hardly_repeat_are_no_classes(models, labels):
+    settings = tiny.PROBE | {"n_train": 24, "n_eval": 20}
+    with pytest.raises(
+        tasks.TaskError, match=r"20 of 20 evaluated rows .* have labels that none of the 24 training rows"
+    ):
+        tasks.load(settings["kind"]).prepare(models["bert"], tiny.reviews().assign(label=labels), settings, 0)
 
 
 @pytest.mark.parametrize(("labels", "evaluated"), [(8, 7), (10, 2), (3, 2)])

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -86,6 +87,41 @@ def test_a_transparent_grey_of_sixteen_bits_is_white():
     expected = GREY.copy()
     expected[1, 2] = 255
     assert (shown == expected).all()
+
+
+def png(bits, colour, lines, clear):
+    """A PNG of so many bits: kind of colour (0 grey, 2 RGB), packed lines, and the value that is transparent, 16 bits a part."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 4, 4, bits, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + line for line in lines))
+    parts = (chunk(b"IHDR", head), chunk(b"tRNS", clear), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_of_few_bits_is_white(bits):
+    values, clear = np.arange(16).reshape(4, 4) % 2**bits, 2**bits // 3
+    lines = [np.packbits(np.unpackbits(row[:, None].astype(np.uint8), axis=1)[:, -bits:]).tobytes() for row in values]
+    shown = np.asarray(pictures.decoded(png(bits, 0, lines, struct.pack(">H", clear)), "a.png"))[..., 0]
+    assert (shown == np.where(values == clear, 255, values * 255 // (2**bits - 1))).all()
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_white():
+    values = np.repeat(np.minimum(RAMP + 100, 65535).astype(">u2")[..., None], 3, axis=2)
+    data = png(16, 2, [row.tobytes() for row in values], values[1, 2].tobytes())
+    expected = np.rint(values[..., 0] / 257)
+    expected[1, 2] = 255
+    assert np.abs(np.asarray(pictures.decoded(data, "a.png"))[..., 0].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("most", [1023, 65535])
+def test_a_deep_grey_map_is_scaled_by_its_largest_value(most):
+    values = np.rint(RAMP / 65535 * most).astype(">u2")
+    shown = np.asarray(pictures.decoded(b"P5\n4 4\n%d\n" % most + values.tobytes(), "a.pgm"))[..., 0]
+    assert np.abs(shown.astype(int) - GREY).max() <= 1
 
 
 def alpha_grey():

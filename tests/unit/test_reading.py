@@ -107,7 +107,9 @@ def test_hidden_files_are_no_data(fetch, hidden):
     assert fetch({"train.csv": "text,label\na,1\n", hidden: b"\0\1"}, "csv")["text"].tolist() == ["a"]
 
 
-@pytest.mark.parametrize("other", ["test.txt", "test.parquet", "dev.json"])
+@pytest.mark.parametrize(
+    "other", ["test.txt", "test.parquet", "dev.json", "test.csv.xz", "dev.jsonl.zst", "test.tar.gz", "val.7z"]
+)
 def test_a_split_in_another_form_is_refused(fetch, other):
     with pytest.raises(SourceError, match=rf"{other} is not read as csv"):
         fetch({"train.csv": "text,label\na,1\n", other: "x"}, "csv")
@@ -337,6 +339,66 @@ def test_a_file_without_rows_is_named(fetch, file, content):
         fetch({"train.csv": "text,label\na,1\n", file: content}, "csv")
 
 
+def card(*configurations):
+    return f"---\nlicense: mit\nconfigs: {json.dumps(configurations)}\n---\n# Data\n"
+
+
+def parts(**paths):
+    return {"config_name": "default", "data_files": [{"split": split, "path": path} for split, path in paths.items()]}
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "words"),
+    [
+        (["part1", "part2"], [parts(train="part1.csv", test="part2.csv")], "part1.csv is the split train, part2.csv is"),
+        (["2023", "2024"], [parts(train=["2023*"], test="**/2024.csv")], "2023.csv is the split train, 2024.csv is"),
+        (["train", "test"], [parts(train="test.csv", test="train.csv")], "which say otherwise"),
+        (["part1", "part2"], [{"config_name": n, "data_files": f"part{n}.csv"} for n in (1, 2)], "'1', and part2.csv another"),
+        (["part1", "part2"], [{"data_files": {"train": "./part1.csv", "test": "part2.csv"}}], "which say otherwise"),
+    ],
+)  # fmt: skip
+def test_a_card_that_makes_other_parts_of_the_files_is_refused(fetch, names, said, words):
+    files = {f"{name}.csv": "text,label\na,x\n" for name in names}
+    assert len(fetch(files, "csv", "without")) == 2
+    with pytest.raises(SourceError, match=f"README.md says .*{words}"):
+        fetch({**files, "README.md": card(*said)}, "csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        card(parts(train="data/train-*", validation="data/dev*.csv")),
+        card({"config_name": "small", "data_files": "data/train-0.csv"}, parts(train="data/tr*", dev="data/dev?0.csv")),
+        card({"data_files": "**"}).replace("configs", "other"),
+        card("x", {"data_files": 7}, {"data_files": [{"path": None}]}),
+        "---\nconfigs: [\n---\n",
+        "# no front\n",
+        "",
+    ],
+)
+def test_a_card_that_agrees_or_says_nothing_is_about_the_data(fetch, text):
+    files = {f"data/{name}-0.csv": f"text,label\n{name},x\n" for name in ("train", "dev")}
+    assert by_split(fetch({**files, "README.md": text}, "csv")) == {"train": ["train"], "validation": ["dev"]}
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
+def test_a_table_of_other_labels_beside_images_is_refused(fetch, name):
+    def table(*labels):
+        frame = pd.DataFrame(
+            {"file_name": [f"{folder}/{i}.png" for folder in ("a", "b") for i in range(2)], "label": labels}
+        )
+        return {"csv": frame.to_csv(index=False), "jsonl": frame.to_json(orient="records", lines=True)}.get(
+            name.partition(".")[2], frame
+        )
+
+    images = {f"train/{folder}/{i}.png": png() for folder in ("a", "b") for i in range(2)}
+    for agreeing in ((0, 0, 1, 1), ("a", "a", "b", "b")):
+        frame = fetch({**images, f"train/{name}": table(*agreeing)}, "imagefolder", str(agreeing[0]))
+        assert frame["label"].tolist() == ["a", "a", "b", "b"]
+    with pytest.raises(SourceError, match=rf"train/{name} has a column 'label' \(cat, dog\).*folders here \(a, b\)"):
+        fetch({**images, f"train/{name}": table("cat", "dog", "dog", "cat")}, "imagefolder")
+
+
 @pytest.mark.parametrize("columns", ["text", "text=sentence,label", "=a", "text="])
 def test_a_renaming_that_renames_nothing_is_named(fetch, columns):
     with pytest.raises(SourceError, match="renames nothing"):
@@ -536,6 +598,8 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
         ("f.tsv", 'text\tlabel\n"say ""hi"""\tx\n', r"quoted as in a \.csv"),
         ("f.tsv", '"text"\t"label"\na\tx\n', r"quoted as in a \.csv"),
         ("f.csv", "text,text\na,b\n", "'text' stands twice"),
+        ("f.csv", "text,label\na,x\ntext,label\nb,y\n", r"line 3: the header \(text, label\) stands there once more"),
+        ("f.tsv", "text\tlabel\r\na\tx\r\n\ufefftext\tlabel\r\nb\ty\r\n", "line 3: the header"),
         ("f.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("f.csv.gz", b"no gzip", r"f\.csv\.gz cannot be unpacked"),
         ("f.json", '[{"label": 1}, {"label": "x"}]', "'label' holds values of several kinds"),
@@ -551,6 +615,50 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
 def test_text_that_would_have_to_be_guessed_is_refused(fetch, file, content, words):
     with pytest.raises(SourceError, match=words):
         fetch({file: content}, "json" if "json" in file else "csv")
+
+
+def stream(*texts):
+    """An Arrow stream of one batch a text, and where each ends."""
+    file, ends = io.BytesIO(), []
+    with pa.ipc.new_stream(file, pa.schema([("text", pa.string())])) as writer:
+        for text in texts:
+            writer.write_batch(pa.record_batch({"text": [text]}))
+            ends.append(file.tell())
+    return file.getvalue(), ends
+
+
+def test_a_stream_that_is_cut_between_batches_or_goes_on_after_its_end_is_refused(fetch):
+    whole, ends = stream("a", "b", "c")
+    assert fetch({"f.arrow": whole}, "arrow", "whole")["text"].tolist() == list("abc")
+    for end, rows in zip(ends, (1, 2, 3), strict=True):
+        with pytest.raises(SourceError, match=rf"f\.arrow holds {rows} rows, and no end of its table"):
+            fetch({"f.arrow": whole[:end]}, "arrow")
+    with pytest.raises(SourceError, match=r"f\.arrow holds 3 rows, and more after the end of its table"):
+        fetch({"f.arrow": whole + stream("d")[0]}, "arrow")
+
+
+LARGE = (1 << 53, (1 << 53) + 1)  # one number, as floats
+
+
+@pytest.mark.parametrize("container", ["parquet", "arrow", "json"])
+def test_large_whole_numbers_are_not_rounded_where_some_are_missing(fetch, tmp_path, container):
+    def form(*labels):
+        if container == "json":
+            return "\n".join(json.dumps({"text": "a", "label": label}) for label in labels)
+        table, stream = pa.table({"text": ["a"] * len(labels), "label": pa.array(labels, pa.int64())}), io.BytesIO()
+        if container == "parquet":
+            pq.write_table(table, stream)
+        else:
+            with pa.ipc.new_stream(stream, table.schema) as writer:
+                writer.write_table(table)
+        return stream.getvalue()
+
+    assert fetch({f"whole.{container}": form(*LARGE)}, container, "a")["label"].tolist() == list(LARGE)
+    assert fetch({f"small.{container}": form(1, None, 2)}, container, "b")["label"].dropna().tolist() == [1, 2]
+    with pytest.raises(SourceError, match=r"one\.\w+: the column 'label' holds whole numbers beyond .* and lacks some"):
+        fetch({f"one.{container}": form(*LARGE, None)}, container, "c")
+    with pytest.raises(SourceError, match=r"'label' holds whole numbers beyond .* beside files that lack some"):
+        fetch({f"train.{container}": form(*LARGE), f"test.{container}": form(1, None)}, container, "d")
 
 
 def test_files_of_one_split_have_the_same_columns_and_kinds(fetch):

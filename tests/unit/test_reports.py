@@ -23,6 +23,23 @@ def write(tmp_path, **tables):
         pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / f"data/{name}.csv", index=False)
 
 
+@pytest.mark.parametrize("column", ["Split", "subset", "fold"])
+def test_a_column_that_says_splits_under_another_name_is_told(tmp_path, column):
+    cells = ["train", "Train", "dev", "test"]
+    (tmp_path / "data").mkdir()
+    pd.DataFrame({"text": list("abcd"), "label": list("xyxy"), column: cells}).to_csv(
+        tmp_path / "data/f.csv", index=False
+    )
+    (warning,) = fetched(tmp_path, "csv")["warnings"]
+    assert warning.startswith(f"the column {column!r} says test, train, validation, as splits are called")
+    assert f"split={column}" in warning
+    assert fetched(tmp_path, "csv", f"split={column}")["warnings"] == []
+    pd.DataFrame({"text": list("abcd"), "label": list("xyxy"), column: [*cells[:3], "bus"]}).to_csv(
+        tmp_path / "data/f.csv", index=False
+    )
+    assert fetched(tmp_path, "csv")["warnings"] == []
+
+
 def test_the_report_counts_what_stands_in_the_files(tmp_path):
     train = [("a", "x"), ("b", "y"), ("b", "y"), ("c", None), (None, "x"), ("  ", "y")]
     write(tmp_path, train=train, test=[("a", "x"), ("d", "z")])

@@ -312,6 +312,9 @@ def test_what_a_suite_cannot_use_is_told(gpt, data):
         suites.prepare(gpt, data, SETTINGS | {"suite": "quizz"}, 0)
     with pytest.raises(tasks.TaskError, match=r"reads the configuration 'plot' .* has film, other"):
         suites.prepare(gpt, data.assign(config=data["config"].replace("plot", "other")), SETTINGS, 0)
+    film = data[(data["config"] == "film") | (data["split"] == "yaml")]
+    with pytest.raises(tasks.TaskError, match=r"several configurations .*film, plot\), but 'quiz' has 'film' alone"):
+        suites.prepare(gpt, film, SETTINGS, 0)
     other = data.assign(
         document=data["document"]
         .str.replace("metric: acc$", "metric: f1", regex=True)
@@ -319,6 +322,16 @@ def test_what_a_suite_cannot_use_is_told(gpt, data):
     )
     with pytest.raises(tasks.TaskError, match="is not scored by accuracy but by f1"):
         suites.prepare(gpt, other, SETTINGS, 0)
+
+
+def test_documents_under_another_name_than_the_suite_s_are_said(gpt, data, capsys):
+    film = data[(data["config"] == "film") | (data["split"] == "yaml")]
+    suites.prepare(gpt, film, SETTINGS | {"suite": "film"}, 0)
+    assert "reads the configuration" not in capsys.readouterr().out
+    suites.prepare(gpt, film.assign(config=film["config"].replace("film", "data")), SETTINGS | {"suite": "film"}, 0)
+    assert (
+        "film reads the configuration 'film' of its data set; these documents are of 'data'" in capsys.readouterr().out
+    )
 
 
 OUT = r"the answer is {}; expected is the place of one of its 3 choices, counted from 0, or its text\. Correct it"

@@ -130,6 +130,11 @@ def transformers_files(names: list[str], allow_pickle: bool = False) -> list[str
 
 def _weights(names: list[str], whole: str, shard: re.Pattern) -> list[str]:
     index = f"{whole}.index.json"
+    if whole in names and index in names and (shards := [name for name in names if shard.fullmatch(name)]):
+        raise SourceError(
+            f"There are {whole} and {index} with {files.some(shards)}: only the first would be read, and nobody can tell which is the newer. "
+            "Take out of the folder what is left of an older checkpoint, or name a copy without it."
+        )
     if whole in names or index not in names:
         return [name for name in names if name == whole]
     return [index, *(name for name in names if shard.fullmatch(name))]

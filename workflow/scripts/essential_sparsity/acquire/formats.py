@@ -9,14 +9,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import pictures, readers, reports, sources, splits
+from essential_sparsity.acquire import cards, pictures, readers, reports, sources, splits
 from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
 PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
 BESIDE_TEXT = ("image", "question", "context")
-DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | {".xlsx", ".zip"}))
+OF_CARDS = ("parquet", "csv", "json")  # formats whose files a card can say the splits of
+OTHER_FORMS = {
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".feather",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".lz4",
+    ".7z",
+    ".rar",
+}
+DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | OTHER_FORMS))
 
 
 def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -41,10 +58,15 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
             splits.check_shards(found)
             splits.check_parts(found)
-        return found
+        return found + ([cards.CARD] if name in OF_CARDS and cards.CARD in names else [])
 
     fetched = sources.obtain(settings, work, choose, repo_type="dataset")
-    folder, names = fetched.folder, fetched.names
+    folder, names = fetched.folder, [file for file in fetched.names if file != cards.CARD]
+    with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
+        if cards.CARD in fetched.names:
+            cards.check_card(folder, names, readers.SUFFIXES[name])
+        if name == "imagefolder" and settings["source"] == "path":
+            cards.check_images(folder, names, list(left_out))
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
     if inside and all(file.startswith(f"{inside}/") for file in names):
         folder, names = folder / inside, [file.removeprefix(f"{inside}/") for file in names]

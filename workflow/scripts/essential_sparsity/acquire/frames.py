@@ -6,11 +6,16 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+import pyarrow as pa
+import pyarrow.compute as pc
+from pandas.api.types import is_float_dtype, is_integer_dtype, is_numeric_dtype
 
 from essential_sparsity.acquire.archives import SourceError
 
 CATEGORIES = "categories"
+EXACT = (
+    1 << 53
+)  # whole numbers up to it are told apart in a column of floats, as pandas makes one of those that lack some
 
 
 def joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -37,7 +42,29 @@ def concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 name: frame.assign(**{column: pd.Categorical(frame[column], known)}) if column in frame else frame
                 for name, frame in frames.items()
             }
-    return pd.concat(list(frames.values()), ignore_index=True)
+    whole = pd.concat(list(frames.values()), ignore_index=True)
+    for column in (name for name in whole if is_float_dtype(whole[name])):
+        parts = {name: frame[column] for name, frame in frames.items() if column in frame}
+        for name, part in parts.items():
+            if is_integer_dtype(part) and len(part) and max(abs(int(part.min())), abs(int(part.max()))) > EXACT:
+                raise _inexact(name, column, "beside files that lack some")
+    return whole
+
+
+def check_exact(table: pa.Table, name: str) -> None:
+    """Refuse a column of large whole numbers that lacks some: a frame would round them, and different ones would be one. SourceError."""
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_integer(field.type) and 0 < column.null_count < len(column):
+            low, high = pc.min_max(column).as_py().values()
+            if max(abs(low), abs(high)) > EXACT:
+                raise _inexact(name, field.name, "and lacks some")
+
+
+def _inexact(name: str, column: str, beside: str) -> SourceError:
+    return SourceError(
+        f"{name}: the column {column!r} holds whole numbers beyond {EXACT:,} {beside}, so they would be rounded, and several become one. "
+        "Write them as texts, or leave the rows without one out."
+    )
 
 
 def _in_one_order(column: str, parts: dict[str, list]) -> list:
@@ -57,6 +84,11 @@ def _in_one_order(column: str, parts: dict[str, list]) -> list:
             f"({'; '.join(', '.join(map(str, part[:5])) for part in lists[:3])}), and their order is that of the labels. Give them one order in all files, "
             "or write the column as texts."
         ) from error
+
+
+def blank(labels: pd.Series) -> pd.Series:
+    """Which labels are texts without a character that is seen."""
+    return labels.astype(object).map(lambda label: isinstance(label, str) and not label.strip()).astype(bool)
 
 
 def ordered(labels: Collection) -> list:

@@ -11,6 +11,7 @@ from essential_sparsity.acquire.archives import SourceError
 
 BITS, WHITE_IS = 258, 262  # of a TIFF: bits of a grey value, whether 0 is white
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
+DEPTH = 24  # place of the byte of a PNG that says the bits of a grey value, or of a part of a colour
 PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow starts a program for it
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # formats of one picture, or of several frames or pages
@@ -28,7 +29,7 @@ def opened(encoded: bytes, name: str) -> Image.Image:
         raise SourceError(
             f"{name} holds {frames} frames or pages ({image.format}); expected one picture. Save one of them."
         )
-    if image.mode not in (*DEEP, *PLAIN):
+    if image.mode not in (*DEEP, *PLAIN) and not _deep(image):
         raise SourceError(
             f"{name} has pixels of the kind {image.mode!r}, whose black and white are nowhere said. Save it with 8 or 16 bits."
         )
@@ -42,8 +43,11 @@ def decoded(encoded: bytes, name: str) -> Image.Image:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     try:
         image.load()
+        if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
+            image.info["transparency"] = _of_eight_bits(image.info["transparency"], encoded[DEPTH])
+        deep = _deep(image)
         image = ImageOps.exif_transpose(image)
-        if image.mode in DEEP:
+        if deep:
             image = _shallow(image, tags)
         elif image.has_transparency_data:
             image = image.convert("RGBA")
@@ -51,6 +55,18 @@ def decoded(encoded: bytes, name: str) -> Image.Image:
         return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(f"{name} cannot be decoded ({error}).") from error
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether it has grey values 0…65535, as Pillow makes those of a PGM of more than 8 bits, too."""
+    return image.mode in DEEP or (image.mode == "I" and image.format == "PPM")
+
+
+def _of_eight_bits(clear: int | tuple[int, ...], bits: int) -> int | tuple[int, ...]:
+    """The value that is transparent, as Pillow shows a picture's other values; it leaves this one as it stands in the file."""
+    if isinstance(clear, tuple):
+        return tuple(_of_eight_bits(part, bits) for part in clear)
+    return clear >> 8 if bits == 16 else clear * 255 // (2**bits - 1)
 
 
 def _shallow(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from essential_sparsity import files
 from essential_sparsity.acquire import greys, splits, texts
 from essential_sparsity.acquire.archives import SourceError, bomb, most_bytes
-from essential_sparsity.acquire.frames import concatenated, joined, ordered
+from essential_sparsity.acquire.frames import check_exact, concatenated, joined, ordered
 from essential_sparsity.acquire.refusal import reading
 
 Reader = Callable[[Path, list[str]], pd.DataFrame]
@@ -33,6 +33,8 @@ ROWS = 1 << 24  # that any Parquet file may have
 ROWS_OF_BYTE = 4  # that a byte of one may stand for
 FILES, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` says of the files of a folder, of its folders
 SAVED = (FILES, SPLITS)
+GOES_ON = b"\xff" * 4  # before each part of an Arrow stream, as all but the oldest versions write it
+END = GOES_ON + bytes(4)
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
 
 
@@ -230,6 +232,7 @@ def arrow(path: Path) -> pd.DataFrame:
     with reading(f"{path.name} is not readable as arrow"), pa.memory_map(str(path)) as source:
         try:
             table = pa.ipc.open_stream(source).read_all()
+            _check_end(source, table, path.name)
         except pa.ArrowInvalid:
             source.seek(0)
             table = pa.ipc.open_file(source).read_all()
@@ -237,9 +240,25 @@ def arrow(path: Path) -> pd.DataFrame:
         return plain(table, path.name)
 
 
+def _check_end(source: pa.MemoryMappedFile, table: pa.Table, name: str) -> None:
+    """Refuse a stream that ends between two of its parts, and one that goes on after its end: a reader stops there. SourceError."""
+    end = source.tell()
+    if end < source.size():
+        told = "more after the end of its table"
+    elif source.read_at(len(GOES_ON), 0) == GOES_ON and source.read_at(len(END), end - len(END)) != END:
+        told = "no end of its table, as where it was cut short"
+    else:
+        return
+    raise SourceError(
+        f"{name} holds {table.num_rows:,} rows, and {told}: nothing else of it would be read. Save the data set again, each table into a "
+        "file of its own."
+    )
+
+
 def plain(table: pa.Table, name: str) -> pd.DataFrame:
     """A table as a frame: classes by the names that its metadata give, images as bytes. `name` is the file's."""
     features = _features(table)
+    check_exact(table, name)
     frame = table.to_pandas(ignore_metadata=True)
     for field in table.schema:
         column = field.name

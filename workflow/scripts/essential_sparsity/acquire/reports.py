@@ -8,6 +8,7 @@ import pandas as pd
 from essential_sparsity import files
 from essential_sparsity.acquire import splits
 from essential_sparsity.acquire.archives import SourceError
+from essential_sparsity.acquire.frames import blank
 
 CONTENT = ("text", "text_a", "text_b", "question", "context", "image", "document")  # what a model is given of a row
 MOST = 50  # labels, or names of files, that are listed; more are counted
@@ -51,7 +52,7 @@ def _content(rows: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 def _split(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": len(rows)}
     if "label" in rows:
-        labels = rows["label"][rows["label"].notna() & (rows["label"].astype(object) != "")]
+        labels = rows["label"][rows["label"].notna() & ~blank(rows["label"])]
         counts = labels.value_counts(sort=False)
         counts = counts[counts > 0]
         if not isinstance(labels.dtype, pd.CategoricalDtype):
@@ -80,6 +81,14 @@ def _told(listed: Mapping[str, Any], most: int = 8) -> str:
 def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
     """What is not as one expects it, and can yet be meant: a task that cannot use such data refuses them itself."""
     told = []
+    if "split" not in frame:
+        for column in (name for name in frame if name not in (*CONTENT, "item", "label", "target")):
+            found = _splits_said(frame[column])
+            if len(found) > 1 and "train" in found:
+                told.append(
+                    f"the column {column!r} says {', '.join(found)}, as splits are called, but is not read as that: all rows are one part. Name "
+                    f"it in the column columns (split={column})"
+                )
     if "label" in frame:
         found = frame["label"][frame["label"].notna()]
         if len(found) > 1 and (found == found.iloc[0]).all():
@@ -98,6 +107,16 @@ def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
         if part.get("without_label", 0) > part["rows"] / 2:
             told.append(f"{part['without_label']:,} of {part['rows']:,} rows of the split {name} have no label")
     return told
+
+
+def _splits_said(column: pd.Series) -> list[str]:
+    """The splits that all cells of a column name; none where a cell says something else."""
+    cells = column.dropna()
+    found = {splits.SPLIT_OF.get(cell.strip().lower()) if isinstance(cell, str) else None for cell in cells.head(MOST)}
+    if None in found:
+        return []
+    found = {splits.SPLIT_OF.get(str(cell).strip().lower()) for cell in cells}
+    return [] if None in found else sorted(found)
 
 
 def check(dataset: str, report: Mapping[str, Any], format_name: str) -> None:

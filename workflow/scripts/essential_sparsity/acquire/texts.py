@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from essential_sparsity import files
 from essential_sparsity.acquire.archives import SourceError, gunzipped
+from essential_sparsity.acquire.frames import check_exact
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 LFS_POINTER = b"version https://git-lfs"
@@ -58,7 +59,12 @@ def delimited(path: Path) -> pd.DataFrame:
     if not lines:
         raise SourceError(f"{path.name} is empty; expected a header and rows, in the format csv.")
     header, rows = _header(lines[0][1], path.name, tabs), lines[1:]
-    for line, cells in rows:
+    for place, (line, cells) in enumerate(rows):
+        if place and len(header) > 1 and [cell.strip().lstrip("\ufeff") for cell in cells] == header:
+            raise SourceError(
+                f"{path.name}, line {line}: the header ({files.some(header)}) stands there once more, as where files were joined, and would be "
+                "a row. Take that line out."
+            )
         if len(cells) != len(header):
             raise SourceError(
                 f"{path.name}, line {line}: {len(cells)} cells under {len(header)} columns ({files.some(header)}). "
@@ -159,7 +165,9 @@ def records(path: Path) -> pd.DataFrame:
                 f"{path.name}, {place}: the column {name!r} holds values of several kinds ({', '.join(sorted(kinds))}; {error}), "
                 "so it is not readable as json. Write them all as texts, or all as numbers."
             ) from error
-    return pa.table(columns).to_pandas()
+    table = pa.table(columns)
+    check_exact(table, path.name)
+    return table.to_pandas()
 
 
 def objects(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -72,6 +72,12 @@ def check_model(folder: Path, names: list[str]) -> int:
             json_object(folder / name)
     tensors = sum(_tensors(folder / name) for name in names)
     check_counts(folder / "config.json", config, tensors)
+    weights = [name for ending in ((INDEX,), WEIGHTS) for name in names if name.endswith(ending)]
+    if (other := config.get("transformers_weights")) is not None and other not in weights[:1]:
+        raise SourceError(
+            f"{folder / 'config.json'}: transformers_weights is {_short(other)}, so transformers would load that file, but {files.some(weights[:1])} "
+            "is what is counted and ranked. Take the key out, or keep in the folder what it names, under the usual name."
+        )
     for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
         if not isinstance(value := config.get(key, ""), str | dict | None) or "/" in str(value):
             raise SourceError(

@@ -6,6 +6,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 import argparse
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -23,6 +24,7 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda _, value: type(value) is int
 )  # 0.0 names another path
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
+OCTAL = re.compile(r"[-+]?0[0-7]+")
 
 
 class ConfigError(errors.UserError):
@@ -30,7 +32,20 @@ class ConfigError(errors.UserError):
 
 
 class OnceLoader(codefiles.Loader):
-    """Refuses a key that stands twice in a mapping: the last one would win without a word."""
+    """Refuses a key that stands twice in a mapping: the last one would win without a word; and numbers that YAML reads otherwise
+    than they look: 010 is 8, 1:30 is 90."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        value = self.construct_yaml_int(node) if node.tag.endswith("int") else self.construct_yaml_float(node)
+        digits = node.value.replace("_", "")
+        if ":" in digits or (OCTAL.fullmatch(digits) and int(digits) != value):
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{node.value} is the number {value} in YAML; write that, or a text in quotation marks",
+                node.start_mark,
+            )
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -41,6 +56,10 @@ class OnceLoader(codefiles.Loader):
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
+
+
+for _number in ("int", "float"):
+    OnceLoader.add_constructor(f"tag:yaml.org,2002:{_number}", OnceLoader.construct_number)
 
 
 def hint(value: Any, known: Iterable[str]) -> str:

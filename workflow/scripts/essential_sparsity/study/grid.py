@@ -61,11 +61,13 @@ def sparsities(block: dict, where: str) -> list[str]:
             raise ConfigError(
                 f"{where}.sparsities: from {given['from']} to {given['to']} runs backwards; swap the two."
             )
-        given = [
-            round(given["from"] + i * given["step"], 6)
-            for i in range(steps + 1)
-            if given["from"] + i * given["step"] <= given["to"] + 1e-9
-        ]
+        if abs(given["from"] + steps * given["step"] - given["to"]) > 1e-6:
+            last = given["from"] + int((given["to"] - given["from"]) / given["step"]) * given["step"]
+            raise ConfigError(
+                f"{where}.sparsities: steps of {given['step']} from {given['from']} do not reach {given['to']}, the last level; write to: {last:g}, "
+                "or the levels as a list."
+            )
+        given = [round(given["from"] + i * given["step"], 6) for i in range(steps + 1)]
     for value in given:
         if not 0 <= value < 1:
             raise ConfigError(

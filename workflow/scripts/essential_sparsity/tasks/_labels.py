@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import files, tasks
-from essential_sparsity.acquire.frames import ordered
+from essential_sparsity.acquire.frames import blank, ordered
 from essential_sparsity.curves.chance import chance_level
 from essential_sparsity.tasks import Outcome, Prepared, TaskError
 
@@ -26,7 +26,7 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
     """Rows of the splits in use that have a label, with `target` = its index, and the labels.
 
     The order of the labels is that of the data set (its class names; a categorical column), else sorted, whole numbers by
-    value. Rows without a label (null, or an empty text) are counted in the log. Raises TaskError, showing the labels, where
+    value. Rows without a label (null, or a blank text) are counted in the log. Raises TaskError, showing the labels, where
     they cannot be learned or scored: a split without any, one label only, labels evaluated that no training row has, more
     than half of the rows without one.
     """
@@ -35,7 +35,7 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
     in_use = [split for split in ("train", name) if "split" in data and split in set(data["split"])]
     if in_use:
         data = data[data["split"].isin(in_use)]
-    there = data["label"].notna() & (data["label"].astype(object) != "")
+    there = data["label"].notna() & ~blank(data["label"])
     of_split = {split: data["label"][(data["split"] == split) & there] for split in dict.fromkeys(in_use)}
     for split, found in of_split.items():
         if found.empty or set(found) <= set(NOT_PUBLISHED):
@@ -94,7 +94,8 @@ def _counts(labels: pd.Series) -> str:
 def check_drawn(
     train: pd.DataFrame, evaluation: pd.DataFrame, labels: list, settings: Mapping[str, Any], *content: str
 ) -> None:
-    """Refuse a training subset of one label; say in the log which labels of the evaluated rows it lacks, and what it shares.
+    """Refuse a training subset of one label, or without those of most evaluated rows; say in the log which of theirs it lacks, and
+    what it shares.
 
     `train`, `evaluation`: rows of `labelled` data; `content`: the columns that a model is given.
     """
@@ -107,6 +108,12 @@ def check_drawn(
     if lacking := sorted(set(evaluation["target"]) - found):
         rows = evaluation["target"].isin(lacking).sum()
         names = files.some([repr(labels[index]) for index in lacking])
+        if rows > len(evaluation) / 2:
+            raise TaskError(
+                f"Task {settings.get('task')!r}: {rows} of {len(evaluation)} evaluated rows of data set {settings.get('dataset')!r} have labels "
+                f"that none of the {len(train)} training rows drawn has ({names}), so they cannot be right. Labels drawn: "
+                f"{_counts(train['label'])}. Raise n_train, or correct the column that is read as label: numbers to predict are no classes."
+            )
         print(
             f"{rows} evaluated rows have labels that none of the {len(train)} training rows drawn has: {names}.",
             flush=True,

@@ -230,10 +230,23 @@ def _given(documents: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[lis
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
-    configs, asked = sorted(set(documents["config"])), []
+    configs, asked, named = sorted(set(documents["config"])), [], set()
 
     def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
         name = task.DATASET_NAME if len(configs) > 1 else configs[0]
+        named.add(task.DATASET_NAME)
+        if len(configs) == 1 and len(named) > 1:
+            raise TaskError(
+                f"Task {settings.get('task')!r}: the tasks of the suite {settings['suite']!r} read several configurations of their data set "
+                f"({files.some(sorted(map(str, named)))}), but {settings.get('dataset')!r} has {configs[0]!r} alone, whose documents would stand "
+                "for all of them. Add the others, or write the one task in the column suite."
+            )
+        if task.DATASET_NAME not in (None, name) and len(named) == 1 and not asked:
+            print(
+                f"{task.config.task} reads the configuration {task.DATASET_NAME!r} of its data set; these documents are of {name!r}, the "
+                f"only one that {settings.get('dataset')!r} has.",
+                flush=True,
+            )
         if name not in configs:
             raise TaskError(
                 f"Task {settings.get('task')!r}: {task.config.task} reads the configuration {name!r} of its data set, but "
