@@ -27,6 +27,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import word_problems  # noqa: E402
 
+PUBLISHED = (_tree.HIDDEN, _tree.DEPTH, _tree.DROPOUT, _tree.BEAMS, _tree.MAX_OUTPUT, arithmetic.TOLERANCE)
+
 # --- expressions
 
 
@@ -354,6 +356,54 @@ def test_scores_that_are_no_numbers_are_those_of_no_expression(name):
             or (math.isfinite(score) and len(tokens) == 1)
             or name.startswith("merge")
         )
+
+
+def test_the_decoder_has_the_published_sizes():
+    """Of Patel et al. 2021; the other tests make it smaller."""
+    assert PUBLISHED == (512, 2, 0.5, 5, 45, 1e-4)
+
+
+def test_an_answer_is_right_to_a_ten_thousandth_whatever_its_size():
+    assert arithmetic.right(1.00009, 1.0)
+    assert arithmetic.right(-1e6, -1e6)
+    assert not arithmetic.right(1.0002, 1.0)
+    assert not arithmetic.right(10_000.5, 10_000.0)
+    assert not arithmetic.right(math.nan, 0.0)
+
+
+def test_a_text_is_read_in_both_directions_by_two_layers(folder):
+    """Each problem alone, step by step: states of both directions added, the root from where each direction ends."""
+    torch.manual_seed(0)
+    encoder = transformers.AutoModel.from_pretrained(folder).eval()
+    model = _tree.TreeModel(encoder, operators=4, symbols=5, size=6, dropout=0.5).eval()
+    states, lengths = torch.randn(3, 7, 16), (7, 3, 5)
+    mask = torch.tensor([[int(place < length) for place in range(7)] for length in lengths])
+    weights = dict(model.reader.named_parameters())
+
+    def through(inputs, layer, suffix):
+        state, found = torch.zeros(6), []
+        for values in inputs:
+            new, old = (
+                weights[f"weight_{kind}_l{layer}{suffix}"] @ part + weights[f"bias_{kind}_l{layer}{suffix}"]
+                for kind, part in (("ih", values), ("hh", state))
+            )
+            reset, update = ((new + old)[at : at + 6].sigmoid() for at in (0, 6))
+            state = (1 - update) * torch.tanh(new[12:] + reset * old[12:]) + update * state
+            found.append(state)
+        return found
+
+    with torch.no_grad():
+        read = model.read(states, mask, torch.full((3, 1), -1))
+        for row, length in enumerate(lengths):
+            inputs = list(states[row, :length])
+            for layer in range(2):
+                forward = through(inputs, layer, "")
+                backward = through(inputs[::-1], layer, "_reverse")[::-1]
+                inputs = [torch.cat(pair) for pair in zip(forward, backward, strict=True)]
+            both = torch.stack(forward) + torch.stack(backward)
+            torch.testing.assert_close(read.states[row, :length], both, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(read.root[row], forward[-1] + backward[0], atol=1e-5, rtol=1e-4)
+            assert read.mask[row].tolist() == [place < length for place in range(7)]
 
 
 # --- the kind

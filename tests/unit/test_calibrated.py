@@ -332,6 +332,26 @@ def test_sparsegpt_s_first_block_is_pruned_with_the_hessians_of_its_own_inputs()
         assert torch.allclose(own[f"{name}.weight"], found.rows, atol=1e-3), name
 
 
+@pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "sparsegpt", "owl-wanda"])
+def test_how_many_sequences_go_through_at_once_decides_nothing(pattern):
+    """DeBERTa multiplies relative positions with the matrices of the texts: once a batch, but as if once a sequence."""
+    found, ids = [], torch.cat([batch["input_ids"] for batch in calibration(model_of("deberta-v2")).batches])
+    for size in (1, 3, len(ids)):
+        model = model_of("deberta-v2")
+        batches = [{"input_ids": part} for part in ids.split(size)]
+        data = calibrated.Calibration("tiny", batches, len(ids), ids.numel(), 0, "")
+        plan = calibrated.Plan(pattern, model, data, 0)
+        level = plan.prune_(0.5)
+        found.append((level.per_tensor, plan.norms, plan.shares, dict(prunable.prunable_parameters(model))))
+    for counts, norms, shares, weights in found[1:]:
+        assert counts == found[0][0]
+        assert shares == pytest.approx(found[0][2])
+        for name, norm in norms.items():
+            torch.testing.assert_close(norm, found[0][1][name], msg=name)
+        for weight, tensor in weights.items():
+            torch.testing.assert_close(tensor, found[0][3][weight], atol=2e-3, rtol=1e-3, msg=weight.name)
+
+
 def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
     described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, 6), 1) for name in "abcd"]
     own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
@@ -355,6 +375,7 @@ def test_shares_of_column_blocks_add_up_for_any_count():
         assert ends[0] == 0
         assert ends[-1] == count
         assert all(0 <= b - a <= 10 * 8 for a, b in itertools.pairwise(ends))
+        assert all(abs(found - count * end / 30) <= 0.5 for found, end in zip(ends, (0, 8, 16, 24, 30), strict=True))
 
 
 # --- OWL

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import kurtosis
+from scipy.stats import kurtosis, t
 
 from essential_sparsity import tables
 from essential_sparsity.checkpoints.prunable import PrunableWeight
@@ -86,8 +86,42 @@ def test_a_jump_is_found_where_it_is(seed):
     assert found["conclusion"] == "abrupt"
     assert found["jump_at"] == pytest.approx(1175, abs=51)
     assert found["jump_at_low"] <= 1175 <= found["jump_at_high"]
-    assert found["jump_low"] < 0.3 < found["jump_high"]
+    assert 0.25 < found["jump_low"] < 0.3 < found["jump_high"] < 0.35
     assert found["change_point"] == pytest.approx(1175, abs=51)
+
+
+def test_breaks_lie_between_the_checkpoints_around_them():
+    found = measures.conclude(X, 0.2 + 0.3 * (X >= 1200) + noise(0, 1e-4))
+    assert found["change_point"] == found["jump_at"] == 1175
+    assert found["jump"] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_the_rise_of_a_logistic_is_in_steps():
+    """From a tenth to nine tenths of it: 2 log 9 times its scale."""
+    found = measures.conclude(X, 0.4 / (1 + np.exp(-(X - 1500) / 250)) + noise(0, 1e-4))
+    assert found["rise_10_90"] == pytest.approx(2 * np.log(9) * 250, rel=0.05)
+
+
+@pytest.mark.parametrize(("evidence", "conclusion"), [(0.89, "gradual"), (0.91, "abrupt")])
+def test_a_jump_is_abrupt_from_nine_tenths_of_the_evidence(monkeypatch, evidence, conclusion):
+    others = len(measures.SMOOTH)
+
+    def weighed(scores):
+        return {shape: evidence / 3 if shape in measures.ABRUPT else (1 - evidence) / others for shape in scores}
+
+    monkeypatch.setattr(measures.shapes, "akaike_weights", weighed)
+    assert measures.conclude(X, 0.2 + 0.3 * (X >= 1200) + noise(0))["conclusion"] == conclusion
+
+
+def test_the_interval_of_a_jump_knows_that_neighbours_are_alike():
+    """Residuals that come in runs leave less known of its size than the same ones in any order."""
+    widths = np.zeros(2)
+    for seed in range(6):
+        for i, order in enumerate((np.arange(len(X)), np.random.default_rng(0).permutation(len(X)))):
+            left = ar1(0.8, len(X), seed)[order] * 0.01
+            found = measures.conclude(X, 0.2 + 0.6 * (X >= 1200) + left)
+            widths[i] += found["jump_high"] - found["jump_low"]
+    assert widths[0] > 1.6 * widths[1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -244,6 +278,42 @@ def test_the_interval_of_a_contrast_knows_autocorrelation(rho, told, most):
     assert np.mean([effective for effective, _, _ in found]) == pytest.approx(50 * (1 - rho) / (1 + rho), rel=0.5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_of_a_contrast_is_a_t_interval_of_its_effective_points(seed):
+    """The same from the matrix of the process' correlations: the variance of the mean, and what the mean takes from the squares."""
+    values, n = ar1(0.3, 40, seed), 40
+    left = values - values.mean()
+    rho = float(left[1:] @ left[:-1] / (left @ left))
+    rho += (1 + 4 * rho) / n
+    rho = max(rho + np.sqrt((1 - rho**2) / n), 0)
+    together = rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    centred = np.eye(n) - 1 / n
+    variance = (left @ left) / np.trace(centred @ together @ centred)
+    half = t.ppf(0.975, n**2 / together.sum() - 1) * np.sqrt(variance * together.sum()) / n
+    found = measures.steady_interval(values)
+    assert found == pytest.approx((n**2 / together.sum(), values.mean() - half, values.mean() + half))
+
+
+def test_the_trainings_of_a_contrast_are_counted_for_each_group():
+    rows = [
+        {
+            "series": "s",
+            "group": group,
+            "training": f"{group}{line}",
+            "position": step,
+            "suspect": None,
+            "tensor": "all",
+        }
+        | {"measure": "std", "beyond": None, "value": 1.0 + line + 0.1 * step}
+        for group, lines in (("a", 3), ("b", 2))
+        for line in range(lines)
+        for step in range(6)
+    ]
+    found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
+    assert (found["n_trainings_a"], found["n_trainings_b"], found["scope"]) == (3, 2, measures.SEVERAL)
+    assert found["difference"] == pytest.approx(0.5)
+
+
 # --- trajectories
 
 
@@ -337,3 +407,21 @@ def test_suspect_checkpoints_are_left_out_of_fits():
     assert found.loc["loss", "conclusion"] == "nothing"
     assert abs(found.loc["gini", "jump"]) < 0.1
     assert list(found["training"]) == ["l", "l"]
+
+
+def test_the_losses_of_a_training_are_its_own():
+    rows = [
+        {"series": "s", "group": "g", "training": training, "tensor": "all", "measure": "gini", "position": 10 * i}
+        | {"beyond": None, "value": 0.01 * i, "suspect": None}
+        for training in ("falls", "rests")
+        for i in range(20)
+    ]
+    losses = pd.concat(
+        pd.DataFrame({"training": training, "step": range(0, 195, 5), "loss": loss})
+        for training, loss in (("falls", [9.0] * 20 + [2.0] * 19), ("rests", [5.0] * 39))
+    )
+    found = trajectories.abruptness(pd.DataFrame(rows), losses).set_index(["training", "measure"])
+    assert set(found["n_checkpoints"]) == {20}, "and those at its checkpoints"
+    assert found.loc[("falls", "loss"), "jump"] == pytest.approx(-7, abs=0.01)
+    assert found.loc[("rests", "loss"), "conclusion"] == "nothing"
+    assert found.loc[("rests", "loss"), "jump"] is None or np.isnan(found.loc[("rests", "loss"), "jump"])

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
+import transformers
 
 import prune_eval
 from essential_sparsity import files, tables, tasks
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.runs import evaluation
+from essential_sparsity.runs import evaluation, lottery
 from essential_sparsity.training import finetuning
 
 LEVELS = [0.3, 0.5, 0.8]
@@ -67,6 +68,24 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(finetuning, "train_", keep)
     return found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_is_given_the_training_rows_alone(folders, monkeypatch, seed):
+    """Those of the run's own seed, in runs as in tickets."""
+    seen, (saver, data, settings) = [], CASES["finetune"]
+    monkeypatch.setattr(finetuning, "train_", lambda model, rows, *args: seen.append(list(rows)) or False)
+    ((_, outcome),) = evaluate(folders, "finetune", sparsities=[0.3], seed=seed)
+    lottery.ticket(folders[saver], data(), settings, {}, 0.2, seed)
+    train, evaluated = tasks.split(data(), settings, seed)
+    assert outcome.items["item"].tolist() == evaluated["item"].tolist()
+    assert not set(train["item"]) & set(evaluated["item"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders[saver])
+    expected = tokenizer(train["text"].tolist(), truncation=True, max_length=settings["max_length"])["input_ids"]
+    for rows in seen:
+        assert [row["input_ids"] for row in rows] == expected
+        assert [("bad", "good")[row["labels"]] for row in rows] == train["label"].tolist()
+    assert len(seen) == 2
 
 
 def test_finetuning_starts_from_dense_weights_at_every_level(folders, trained):

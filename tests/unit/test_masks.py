@@ -285,6 +285,16 @@ def test_non_contiguous_weights_are_pruned_in_place():
     assert int((base == 0).sum()) == 192
 
 
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
+def test_erk_takes_a_stack_of_experts_for_as_many_matrices(sparsity):
+    """What counts are the inputs and outputs of each, not how many there are."""
+    k = round(sparsity * (5 * 12 * 30 + 40 * 60))
+    stack, matrix = masks.erk_counts([(5, 12, 30), (40, 60)], k)
+    *each, alone = masks.erk_counts([(12, 30)] * 5 + [(40, 60)], k)
+    assert abs(stack - sum(each)) <= 5
+    assert abs(matrix - alone) <= 5
+
+
 def test_erk_gives_small_matrices_more_and_caps_at_dense():
     shapes = [(64, 64), (64, 256), (4, 4)]
     counts = masks.erk_counts(shapes, 10_000)

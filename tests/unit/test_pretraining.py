@@ -77,6 +77,7 @@ def stored(data, folder):
 
 def trained(out, settings):
     """Run a training in this process."""
+    out.mkdir(exist_ok=True)
     tokenizer, data = None, images()
     if settings["objective"] == "masked-lm":
         data = texts()
@@ -123,6 +124,40 @@ def test_several_processes_do_not_try_a_step_again(tmp_path, monkeypatch):
     )
     pretraining.train(objective, samples, collate, SETTINGS, tmp_path, lambda folder: None, processes=2)
     assert set(modes) == {0}
+
+
+SHARED = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{here!r}, "workflow/scripts"]
+import test_pretraining as t
+t.torch.set_num_threads(1)
+folder, view_of = Path(sys.argv[1]), t.objectives.view_of
+settings = t.SETTINGS | {{"objective": "supervised", "steps": 2, "warmup_steps": 0}}
+found = t.pretraining.prepare(folder / "data.parquet", settings, None)
+with open(folder / f"drawn-{{os.environ['RANK']}}", "w") as drawn:
+    def noted(images):
+        drawn.write(t.files.sha256_text(str(t.torch.get_rng_state().tolist())) + chr(10))
+        return view_of(images)
+    t.objectives.view_of = noted
+    t.pretraining.train(*found, settings, folder, lambda folder: None, "cpu", 2)
+"""
+
+
+def test_several_processes_draw_views_of_their_own(tmp_path):
+    stored(images(16), tmp_path)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    settings = SETTINGS | {"objective": "supervised", "steps": 2, "warmup_steps": 0}
+    pretraining.resumable(tmp_path / "state", settings | versions)
+    (tmp_path / "shared.py").write_text(SHARED.format(here=str(Path(__file__).parent)))
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launched, str(tmp_path / "shared.py"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"drawn-{rank}").read_text().split() for rank in (0, 1))
+    assert len(first) == len(second) == 2
+    assert not set(first) & set(second)
 
 
 def test_weight_decay_is_that_of_the_row_or_a_hundredth(tmp_path):
@@ -268,14 +303,18 @@ def test_checkpoints_are_saved_from_the_first_step_and_load(tmp_path, objective)
         assert torch.equal(model(pixels).last_hidden_state, model(pixels).last_hidden_state)
 
 
-def test_initial_weights_are_the_same_for_every_fraction(tmp_path):
+def test_initial_weights_are_the_same_for_every_fraction_and_those_of_the_seed(tmp_path):
     found = []
-    for fraction in (0.5, 1.0):
-        objective, _, _ = pretraining.prepare(
-            stored(images(), tmp_path), SETTINGS | {"objective": "supervised", "data_fraction": fraction}, None
-        )
+    for fraction, seed in ((0.5, 0), (1.0, 0), (1.0, 1)):
+        settings = SETTINGS | {"objective": "supervised", "data_fraction": fraction, "seed": seed}
+        objective, _, _ = pretraining.prepare(stored(images(), tmp_path), settings, None)
         found.append(objective.backbone().state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    moved = {name for name in found[1] if not torch.equal(found[1][name], found[2][name])}
+    assert moved == {name for name in found[1] if name.endswith("weight") and "norm" not in name} | {
+        "embeddings.cls_token",
+        "embeddings.position_embeddings",
+    }
 
 
 def test_the_teacher_follows_the_student():
@@ -287,6 +326,16 @@ def test_the_teacher_follows_the_student():
     moved = (objective.teacher.layernorm.weight - before).mean()
     assert 0 < float(moved) < 0.01
     assert not any(p.requires_grad for p in objective.teacher.parameters())
+    assert torch.equal(objective.backbone().layernorm.weight, objective.teacher.layernorm.weight), "what is saved"
+    for progress, share in (
+        (0.0, 0.004),
+        (0.5, 0.002),
+        (1.0, 0.0),
+    ):  # of the way to the student, falling as half a cosine
+        teacher, student = objective.teacher.layernorm.weight, objective.model.layernorm.weight
+        expected = teacher + share * (student - teacher)
+        objective.after_step(progress)
+        torch.testing.assert_close(teacher, expected.detach(), atol=1e-6, rtol=0)
 
 
 KILLED = """
@@ -332,6 +381,32 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, objective):
     assert (tmp_path / "killed/losses.csv").read_text() == (tmp_path / "whole/losses.csv").read_text()
 
 
+@pytest.mark.parametrize("every", [1, 5, 11, 13])
+def test_a_loss_is_logged_at_every_checkpoint_and_is_the_same_after_a_kill(tmp_path, monkeypatch, every):
+    """Eleven steps do not hold the log's usual share of two."""
+    settings, logs = SETTINGS | {"checkpoint_every": every, "steps": 3 * every}, []
+    original = pretraining.Keep.on_step_end
+    for stops in (None, every + 1):
+        if stops:
+            with monkeypatch.context() as patch:
+                patch.setattr(pretraining.Keep, "on_step_end", stopped(original, stops))
+                with pytest.raises(KeyboardInterrupt):
+                    trained(tmp_path / "killed", settings)
+        logs.append(trained(tmp_path / ("killed" if stops else "whole"), settings))
+    whole, killed = logs
+    assert set(range(every, 3 * every + 1, every)) <= set(whole["step"])
+    pd.testing.assert_frame_equal(killed, whole)
+
+
+def stopped(step_end, at):
+    def stop(self, args, state, control, **kwargs):
+        if state.global_step == at:
+            raise KeyboardInterrupt
+        step_end(self, args, state, control, **kwargs)
+
+    return stop
+
+
 def test_a_state_of_other_settings_is_not_taken_up(tmp_path, capsys):
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
     (tmp_path / "state/checkpoint-2").mkdir()
@@ -354,8 +429,8 @@ def test_a_state_whose_mark_a_lost_node_left_half_written_is_not_taken_up(tmp_pa
         assert not (tmp_path / "state/checkpoint-2").exists()
 
 
-@pytest.mark.parametrize("changed", [{"code": "edited"}, {"device": "cuda"}])
-def test_what_was_killed_does_not_go_on_with_other_code_or_on_another_device(tmp_path, monkeypatch, changed):
+@pytest.mark.parametrize("changed", [{"code": "edited"}, {"device": "cuda"}, {"processes": "2"}])
+def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_path, monkeypatch, changed):
     """Its last steps would be of one training, and its first of another."""
     files.write_json(tmp_path / "manifest.json", {"files": []})
     found = []
@@ -372,6 +447,7 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_another_device(tmp
     for more in ({}, {}, changed):
         given = {"code": "c0de", "device": "cpu", "settings": {"seed": 0}, "threads": 1, "tokenizer": []} | more
         given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None}
+        monkeypatch.setenv("WORLD_SIZE", more.get("processes", "1"))
         with pytest.raises(InterruptedError):
             pretrain.run(argparse.Namespace(**given), tmp_path / "out", given["device"])
     assert [path and path.name for path in found] == [None, "checkpoint-2", None]
@@ -380,3 +456,207 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_another_device(tmp
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
     with pytest.raises(pretraining.PretrainingError, match="not finite from step"):
         trained(tmp_path, SETTINGS | {"objective": "supervised", "learning_rate": 1e30, "steps": 6})
+
+
+# --- what is learned, found another way
+
+
+def plain_training(objective, samples, settings, decay):
+    """AdamW, warm-up and decay of the rate, and clipping, as formulas: the losses, and the objective trained in place."""
+    steps, warm, losses = settings["steps"], settings["warmup_steps"], []
+    named = [(name, weight) for name, weight in objective.named_parameters() if weight.requires_grad]
+    moments = {name: (torch.zeros_like(weight), torch.zeros_like(weight)) for name, weight in named}
+    transformers.set_seed(files.named_seed(settings["seed"], "pre-training") % 2**32)
+    objective.train()
+    for done, batch in enumerate(torch.utils.data.DataLoader(samples, settings["batch_size"])):
+        loss = objective(**batch)["loss"]
+        objective.zero_grad()
+        loss.backward()
+        norm = math.sqrt(sum(float((weight.grad**2).sum()) for _, weight in named))
+        rate = settings["learning_rate"] * (done / warm if done < warm else (steps - done) / (steps - warm))
+        with torch.no_grad():
+            for name, weight in named:
+                gradient, (first, second) = weight.grad * min(1.0, 1 / norm), moments[name]
+                first.mul_(0.9).add_(gradient, alpha=0.1)
+                second.mul_(0.999).add_(gradient**2, alpha=0.001)
+                if not (name.endswith("bias") or "layernorm" in name):
+                    weight *= 1 - rate * decay
+                unbiased = first / (1 - 0.9 ** (done + 1)), second / (1 - 0.999 ** (done + 1))
+                weight -= rate * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+        objective.after_step((done + 1) / steps)
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("objective", ["supervised", "masked-autoencoding", "self-distillation"])
+def test_a_training_is_that_of_a_plain_loop(tmp_path, objective):
+    """Two passes and a half over ten images: each pass in an order of its own, views and masks drawn anew at every step."""
+    settings = SETTINGS | {"objective": objective, "seed": 5, "steps": 6, "learning_rate": 3e-3, "weight_decay": 0.3}
+    path = stored(images(10), tmp_path)
+    found = pretraining.prepare(path, settings, None)
+    losses = pretraining.train(*found, settings, tmp_path, lambda folder: None)
+    plain, samples, _ = pretraining.prepare(path, settings, None)
+    expected = plain_training(plain, samples, settings, 0.3)
+    assert losses["loss"].tolist() == pytest.approx(expected, rel=3e-4)
+    weights = dict(plain.named_parameters())
+    for name, weight in found[0].named_parameters():
+        if not name.endswith(("k_proj.bias", "key.bias")):  # has no gradient but rounding, which Adam scales up
+            off = (weight - weights[name]).detach().norm() / weights[name].detach().norm().clamp(min=1e-3)
+            assert float(off) < 0.02, name
+
+
+def test_labels_and_pictures_belong_together_and_the_seed_orders_them(tmp_path):
+    data = images(10)
+    path, orders = stored(data, tmp_path), []
+    for seed in (0, 1):
+        _, samples, _ = pretraining.prepare(path, SETTINGS | {"objective": "supervised", "seed": seed}, None)
+        pixels = [samples.samples[place].numpy().tobytes() for place in range(10)]
+        orders.append([pixels.index(samples[place]["pixel_values"].numpy().tobytes()) for place in range(10)])
+        assert [int(samples[place]["labels"]) for place in range(10)] == [int(data["label"][i]) for i in orders[-1]]
+    assert orders[0] != orders[1]
+
+
+def test_the_fraction_is_what_training_sees(tmp_path):
+    for fraction, count in ((1.0, 10), (0.5, 5)):
+        settings = SETTINGS | {"objective": "supervised", "data_fraction": fraction}
+        assert len(pretraining.prepare(stored(images(10), tmp_path), settings, None)[1].samples) == count
+
+
+def vision(objective, pixels=8):
+    torch.manual_seed(0)
+    made = {"self-distillation": objectives.SelfDistillation, "masked-autoencoding": objectives.MaskedAutoencoding}
+    return made[objective](SETTINGS | {"image_size": pixels}), torch.rand(3, 3, pixels, pixels) * 2 - 1
+
+
+def test_the_loss_of_self_distillation_by_hand():
+    """Each view is told by the teacher's answer to the other one, centred, at a temperature of 0.04; the student's is 0.1."""
+    objective, pixels = vision("self-distillation")
+    with torch.no_grad():
+        objective.centre.copy_(torch.randn(1024) * 0.1)
+        for weight in (*objective.model.parameters(), *objective.head.parameters()):
+            weight += torch.randn_like(weight) * 0.1
+    centre = objective.centre.clone()
+    torch.manual_seed(1)
+    loss = objective.train()(pixel_values=pixels, labels=None)["loss"]
+    torch.manual_seed(1)
+    views = [objectives.view_of(pixels) for _ in range(2)]
+    assert not torch.equal(*views)
+
+    def answers(model, head):
+        return [head(model(view).last_hidden_state[:, 0]).double() for view in views]
+
+    with torch.no_grad():
+        ours, theirs = answers(objective.model, objective.head), answers(objective.teacher, objective.teacher_head)
+        expected = [
+            -(((told - centre) / 0.04).softmax(1) * (said / 0.1).log_softmax(1)).sum(1).mean()
+            for said, told in zip(ours, reversed(theirs), strict=True)
+        ]
+    assert loss.item() == pytest.approx(float(sum(expected)) / 2, rel=1e-5)
+    torch.testing.assert_close(objective.centre, 0.9 * centre + 0.1 * torch.cat(theirs).mean(0).float())
+
+
+def test_the_loss_of_supervision_by_hand():
+    """Cross-entropy of a view's class token."""
+    torch.manual_seed(0)
+    objective, pixels, labels = (
+        objectives.Supervised(SETTINGS, 3),
+        torch.rand(3, 3, 8, 8) * 2 - 1,
+        torch.tensor([2, 0, 2]),
+    )
+    torch.manual_seed(1)
+    loss = objective(pixel_values=pixels, labels=labels)["loss"]
+    torch.manual_seed(1)
+    token = objective.backbone()(objectives.view_of(pixels)).last_hidden_state[:, 0]
+    found = (token @ objective.model.classifier.weight.T + objective.model.classifier.bias).log_softmax(1)
+    assert loss.item() == pytest.approx(-found[range(3), labels].mean().item(), rel=1e-5)
+
+
+def test_the_loss_of_masked_autoencoding_by_hand():
+    """Three of four patches are masked; what is asked for are their pixels, of mean 0 and deviation 1 in each patch."""
+    objective, pixels = vision("masked-autoencoding", 16)
+    torch.manual_seed(1)
+    loss = objective(pixel_values=pixels, labels=None)["loss"]
+    torch.manual_seed(1)
+    view = objectives.view_of(pixels)
+    with torch.no_grad():
+        found = objective.model(view)
+    patches = (
+        view.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(3, 16, 48)
+    )  # rows, columns, channels
+    wanted = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+    assert found.mask.sum(dim=1).tolist() == [12.0] * 3
+    off = ((found.logits - wanted) ** 2).mean(-1)
+    assert loss.item() == pytest.approx(float((off * found.mask).sum() / found.mask.sum()), rel=1e-5)
+
+
+def test_masked_autoencoding_knows_the_places_of_patches():
+    """Fixed sines and cosines of column and row, as the published code writes them; nothing at all is told of the class token's."""
+    objective, pixels = vision("masked-autoencoding", 16)
+    for width, found in (
+        (16, objective.model.vit.embeddings.position_embeddings),
+        (8, objective.model.decoder.decoder_pos_embed),
+    ):
+        rates = [10000 ** (-i / (width / 4)) for i in range(width // 4)]
+        wanted = [[0.0] * width] + [
+            [wave(place * rate) for place in (column, row) for wave in (math.sin, math.cos) for rate in rates]
+            for row in range(4)
+            for column in range(4)
+        ]
+        torch.testing.assert_close(found, torch.tensor(wanted)[None], atol=1e-6, rtol=0)
+        assert not found.requires_grad
+    for token in (objective.model.vit.embeddings.cls_token, objective.model.decoder.mask_token):
+        assert 0.005 < float(token.detach().std()) < 0.05
+    torch.testing.assert_close(
+        objective.backbone().embeddings.position_embeddings, objective.model.vit.embeddings.position_embeddings
+    )
+    with torch.no_grad():
+        told = objective.model(pixel_values=pixels)
+    for logits, mask in zip(told.logits, told.mask.bool(), strict=True):
+        assert len(logits[mask].unique(dim=0)) == 12, "no two masked patches of an image are told alike"
+
+
+def test_a_view_is_a_part_of_the_picture_mirrored_or_not():
+    """Of pictures of their own coordinates, in which 0 and 1 tell brightness and contrast: as affine maps of the places."""
+    n, side = 400, 33
+    places = (torch.arange(side) * 2 + 1) / side - 1
+    across, down = torch.meshgrid(places, places, indexing="xy")
+    plain, levels = torch.stack([across, down]), torch.stack([torch.zeros(side, side), torch.ones(side, side)])
+    found = []
+    for channels in (torch.cat([plain, levels[:1]]), torch.cat([levels, levels[:1]])):
+        torch.manual_seed(3)
+        found.append(objectives.view_of(channels.expand(n, -1, -1, -1)))
+    brightness = found[1][:, :1]
+    contrast = found[1][:, 1:2] - brightness
+    assert 0.8 <= float(contrast.min()) < 0.85 < 1.15 < float(contrast.max()) <= 1.2
+    assert -0.2 <= float(brightness.min()) < -0.15 < 0.15 < float(brightness.max()) <= 0.2
+    x, y = ((found[0][:, :2] - brightness) / contrast).unbind(1)
+    wide, high = x[:, 16, 17] - x[:, 16, 16], y[:, 17, 16] - y[:, 16, 16]
+    scales = wide.abs() * side / 2
+    torch.testing.assert_close(wide.abs(), high, atol=1e-4, rtol=1e-3)
+    assert 0.395 < float(scales.min()) < 0.45 < 0.95 < float(scales.max()) < 1.005
+    assert 0.4 < float((wide < 0).float().mean()) < 0.6
+    for middle in (x[:, 16, 16].abs(), y[:, 16, 16].abs()):  # whole views inside, up to the picture's edges
+        assert float((middle / (1 - scales).clamp(min=1e-3)).quantile(0.95)) > 0.9
+        assert float((middle + scales).max()) < 1.005
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_masked_tokens_are_a_share_drawn_anew_at_each_place_and_for_each_seed(tmp_path, rate):
+    data = texts()
+    pretraining.train_tokenizer(data["text"].tolist(), SETTINGS["vocabulary"], tmp_path / "tokenizer")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    path, found = stored(data, tmp_path), {}
+    for seed in (0, 1):
+        _, samples, collate = pretraining.prepare(path, SETTINGS | {"mask_rate": rate, "seed": seed}, tokenizer)
+        row = samples[0]["input_ids"]
+        assert int(row[0]) == tokenizer.cls_token_id
+        for place in (0, 4):
+            found[seed, place] = collate([{"input_ids": row, "place": place}] * 500)
+    inputs, labels = (torch.cat([batch[name] for batch in found.values()]) for name in ("input_ids", "labels"))
+    chosen = labels != -100
+    special = torch.isin(torch.where(chosen, labels, inputs), torch.tensor(tokenizer.all_special_ids))
+    assert not (chosen & special).any()
+    assert float(chosen[~special].float().mean()) == pytest.approx(rate, abs=0.02)
+    assert float((inputs[chosen] == tokenizer.mask_token_id).float().mean()) == pytest.approx(0.8, abs=0.03)
+    drawn = [batch["labels"] for batch in found.values()]
+    assert not any(torch.equal(a == -100, b == -100) for i, a in enumerate(drawn) for b in drawn[:i])

@@ -150,11 +150,14 @@ def test_wherever_it_was_stopped_where_other_processes_make_the_batches(
     assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
 
 
-def test_stopped_twice(folders, undisturbed, steps, often, tmp_path):
-    for step in (3, 8):
-        stop_at(step, steps, folders["texts"], place=work(tmp_path))
-    assert same(run(folders["texts"], place=work(tmp_path)), undisturbed["texts"])
-    assert steps["steps"] == [8, 9]
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("twice", [(3, 8), (4, 6)])
+def test_stopped_twice(folders, undisturbed, steps, often, tmp_path, case, twice):
+    """Also in the epoch at whose beginning it went on: what orders it is still known then."""
+    for step in twice:
+        stop_at(step, steps, folders[case], case, work(tmp_path))
+    assert same(run(folders[case], case, work(tmp_path)), undisturbed[case])
+    assert steps["steps"] == list(range(twice[1], 10))
 
 
 def test_a_job_killed_while_it_evaluates_does_not_train_again(

@@ -175,6 +175,39 @@ def test_probe_is_a_logistic_regression_on_standardised_features(bert):
     assert outcome.items["item"].tolist() == prepared.items
 
 
+@pytest.mark.parametrize("labels", [2, 3])
+def test_the_probe_is_the_minimum_of_its_loss(labels):
+    """C = 0.03 of the summed cross-entropy beside half the squared weights, found by Newton's kind of search in float64.
+
+    Features of very different sizes, some of them constant, and labels that are not equally frequent.
+    """
+    draw = np.random.default_rng(0)
+    size = 10.0 ** draw.uniform(-3, 3, 30) * (np.arange(30) > 2)
+    features, evaluated = (draw.normal(5, 1, (n, 30)) * size for n in (80, 4000))
+    features[:, :3], evaluated[:, :3] = 7.0, 7.0
+    targets = np.minimum((draw.random(80) ** 2 * labels).astype(int), labels - 1)
+    mean, std = features.mean(axis=0), np.where(features.std(axis=0) > 0, features.std(axis=0), 1)
+    x, asked = (torch.from_numpy((part - mean) / std) for part in (features, evaluated))
+    weights = torch.zeros(30, labels, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(labels, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [weights, bias], max_iter=2000, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def loss():
+        search.zero_grad()
+        off = torch.nn.functional.cross_entropy(x @ weights + bias, torch.from_numpy(targets), reduction="sum")
+        # of two labels scikit-learn has one vector of weights, the difference of these
+        total = 0.03 * off + (weights**2).sum() / 2 * (2 if labels == 2 else 1)
+        total.backward()
+        return total
+
+    search.step(loss)
+    expected = (asked @ weights + bias).argmax(dim=1).numpy()
+    assert len(np.unique(expected)) == labels
+    assert (_labels.probe("probe", features, targets, evaluated) == expected).mean() > 0.997
+
+
 def test_probe_of_a_ruined_model_is_chance_not_a_crash():
     features = np.full((10, 4), np.nan)
     predicted = _labels.probe("probe", features, np.array([0, 1] * 5), features)
@@ -453,8 +486,9 @@ def test_pseudo_likelihood_equals_a_plain_loop(mlm):
     """Every token of every text masked alone; the same numbers one by one, without padding."""
     prepared = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED | {"positions": None}, 0)
     model = load(mlm, "AutoModelForMaskedLM").eval()
-    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(mlm)
+    model.cls.predictions.bias.data[tokenizer.convert_tokens_to_ids(["good", "plot"])] += 3.0  # right now and then
+    outcome = masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu")
     texts = tiny.reviews(12).set_index("item")["text"]
     for item in outcome.items.itertuples():
         ids = tokenizer(texts[item.item])["input_ids"][:12]
@@ -469,7 +503,8 @@ def test_pseudo_likelihood_equals_a_plain_loop(mlm):
         assert (item.second_score, item.weight) == (right, len(ids) - 2)
     total = outcome.items["weight"].sum()
     assert outcome.metrics["pseudo_perplexity"] == pytest.approx(math.exp(outcome.items["score"].sum() / total))
-    assert outcome.metrics["masked_accuracy"] == pytest.approx(outcome.items["second_score"].sum() / total)
+    assert 0 < outcome.metrics["masked_accuracy"] == pytest.approx(outcome.items["second_score"].sum() / total)
+    assert outcome.metrics["masked_accuracy"] != (outcome.items["second_score"] / outcome.items["weight"]).mean()
 
 
 def test_masked_positions_are_the_same_for_every_seed_and_whatever_rows_stand_beside(mlm):

@@ -1,6 +1,8 @@
 """Fine-tuning holds its mask, follows the protocol, and repeats itself."""
 
+import copy
 import dataclasses
+import math
 import os
 import types
 
@@ -122,6 +124,117 @@ def test_protocol_is_adamw_with_linear_decay_to_zero_and_no_warmup(folder, prepa
     assert {(group["weight_decay"], group["eps"], group["betas"]) for group in optimiser.param_groups} == {
         (0.0, 1e-8, (0.9, 0.999))
     }
+
+
+IMAGES = tiny.FINETUNE | {"kind": "image-classification", "image_size": 16}
+
+
+def seen_by(prepared):
+    """(prepared whose batches are noted, the batches)."""
+    batches = []
+
+    def collate(rows):
+        batches.append(prepared.collate(rows))
+        return batches[-1]
+
+    return dataclasses.replace(prepared, collate=collate), batches
+
+
+@pytest.mark.parametrize(
+    ("saver", "data", "changed"),
+    [
+        (tiny.save_bert, tiny.reviews, {}),
+        (tiny.save_bert, tiny.reviews, {"head_learning_rate": 5e-3, "epochs": 1.5}),
+        (tiny.save_bert, lambda: tiny.pairs(60), {"kind": "text-similarity"}),
+        (tiny.save_llama, tiny.reviews, {}),
+        (tiny.save_vit, lambda: tiny.images(60), IMAGES),
+    ],
+)
+def test_a_training_is_that_of_a_plain_loop(tmp_path, saver, data, changed):
+    """AdamW, clipping and the falling rate as formulas, in float64, on batches of 8, 8 and 5."""
+    settings = tiny.FINETUNE | {"n_train": 21, "learning_rate": 1e-3} | changed | {"n_train": 21, "learning_rate": 1e-3}
+    prepared, batches = seen_by(tasks.load(settings["kind"]).prepare(saver(tmp_path), data(), settings, 0))
+    model = finetuning.load_trainable(tmp_path, tasks.auto_class(settings), 0, prepared.model_options)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    last = [part for part in model.children() if isinstance(part, torch.nn.Linear)][-1]
+    last.weight.data.mul_(50)  # for gradients long enough to be clipped
+    parameters = loading.parameters(model)
+    weights = [(weight, parameters[weight.name].data) for weight in loading.find_prunable(model)]
+    held = dict(masks.plan("global", weights, [0.5], 0).masks(0.5))
+    for name, mask in held.items():
+        parameters[name].data.masked_fill_(mask, 0)
+    plain = copy.deepcopy(model).double().train()
+    finetuning.train_(model, prepared.train, prepared.collate, settings, 3, held, "cpu")
+    steps = math.ceil(3 * settings["epochs"])
+    named = dict(plain.named_parameters())
+    head = set(named) - {f"{plain.base_model_prefix}.{name}" for name, _ in plain.base_model.named_parameters()}
+    moments = {name: (torch.zeros_like(weight), torch.zeros_like(weight)) for name, weight in named.items()}
+    clipped = 0
+    for done, batch in enumerate(batches[21 : 21 + steps]):  # after the loss of each row before training
+        assert len(batch["labels"]) == (8, 8, 5)[done % 3]
+        batch = {
+            key: value.double() if value.is_floating_point() else value
+            for key, value in batch.items()
+            if torch.is_tensor(value)
+        }
+        labels = batch.pop("labels")
+        logits = plain(**batch).logits
+        regression = settings["kind"] == "text-similarity"
+        loss = (
+            ((logits[:, 0] - labels) ** 2).mean() if regression else torch.nn.functional.cross_entropy(logits, labels)
+        )
+        plain.zero_grad()
+        loss.backward()
+        for name, mask in held.items():
+            loading.parameters(plain)[name].grad[mask] = 0
+        norm = math.sqrt(sum(float((weight.grad**2).sum()) for weight in named.values() if weight.grad is not None))
+        clipped += norm > 1
+        with torch.no_grad():
+            for name, (first, second) in moments.items():
+                if named[name].grad is None:
+                    continue
+                gradient = named[name].grad * min(1.0, 1 / norm)
+                first.mul_(0.9).add_(gradient, alpha=0.1)
+                second.mul_(0.999).add_(gradient**2, alpha=0.001)
+                rate = settings.get("head_learning_rate", 1e-3) if name in head else 1e-3
+                size = first / (1 - 0.9 ** (done + 1)) / ((second / (1 - 0.999 ** (done + 1))).sqrt() + 1e-8)
+                named[name] -= rate * (1 - done / steps) * size
+    assert clipped, "no gradient here is long enough to be clipped"
+    for name, parameter in model.named_parameters():
+        if not name.endswith(("key.bias", "k_proj.bias")):  # has no gradient but rounding, which Adam scales up
+            torch.testing.assert_close(parameter.double(), named[name], atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("saver", "data", "changed"), [(tiny.save_bert, tiny.reviews, {}), (tiny.save_vit, tiny.images, IMAGES)]
+)
+def test_the_seed_orders_the_rows_anew_in_every_epoch(tmp_path, saver, data, changed):
+    settings, orders = tiny.FINETUNE | changed | {"n_train": 24}, []
+    prepared, batches = seen_by(tasks.load(settings["kind"]).prepare(saver(tmp_path), data(), settings, 0))
+    content = "pixel_values" if "pixel_values" in prepared.train[0] else "input_ids"
+    rows = [torch.as_tensor(row[content]).flatten().tolist() for row in prepared.train]
+
+    def place(row):
+        values = row.flatten().tolist()
+        return next(
+            at for at, known in enumerate(rows) if values[: len(known)] == known and not any(values[len(known) :])
+        )
+
+    for seed in (0, 0, 1):
+        batches.clear()
+        model = finetuning.load_trainable(tmp_path, tasks.auto_class(settings), 0, prepared.model_options)
+        finetuning.train_(model, prepared.train, prepared.collate, settings, seed, {}, "cpu")
+        found = [place(row) for batch in batches[24:30] for row in batch[content]]
+        if content == "input_ids":  # in order of length, the longest of all first
+            lengths = [batch["attention_mask"].sum(dim=1).tolist() for batch in batches[24:27]]
+            assert lengths[0][0] == max(map(len, rows))
+            assert all(part[1:] == sorted(part[1:], reverse=True) for part in lengths)
+        orders += [tuple(found[:24]), tuple(found[24:])]
+    assert orders[:2] == orders[2:4]
+    assert len(set(orders[2:])) == 4
+    assert all(sorted(order) == list(range(24)) for order in orders) or content == "input_ids"  # texts that are alike
 
 
 @pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 2), (64, 4)])
@@ -327,6 +440,14 @@ def test_a_loss_that_grows_is_divergence_too(folder, prepared, sparsity):
         model, held = pruned(folder, prepared, sparsity)
         assert train(model, prepared, held, learning_rate=rate) is diverged
         assert finetuning.finite(model)
+
+
+@pytest.mark.parametrize(("after", "diverged"), [(0.9, False), (1.9, False), (2.1, True), (math.nan, True)])
+def test_a_loss_diverged_where_it_more_than_doubled(folder, prepared, monkeypatch, after, diverged):
+    losses = iter([1.0, after])
+    monkeypatch.setattr(finetuning, "mean_loss", lambda *args: next(losses))
+    model, held = pruned(folder, prepared)
+    assert train(model, prepared, held) is diverged
 
 
 def test_the_loss_that_is_looked_at_is_the_mean_over_the_first_rows(folder, prepared):

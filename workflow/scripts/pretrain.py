@@ -55,9 +55,10 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
             files.write_json(folder / "preprocessor_config.json", means)
 
     made = {**args.settings, "data": files.sha256_file(args.data), "threads": args.threads}
-    made |= {"code": args.code, "device": device}
-    made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    # each process draws the views of its own share of a batch: with another number of them other weights come out
+    made |= {"code": args.code, "device": device, "processes": processes}
+    made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
     objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)
     losses = pretraining.train(objective, samples, collate, made, out, side, device, processes)
     if int(os.environ.get("RANK", "0")):

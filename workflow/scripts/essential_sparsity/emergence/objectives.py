@@ -117,13 +117,27 @@ class MaskedAutoencoding(Objective):
             decoder_num_attention_heads=max(1, settings["heads"] // 2),
             **vit_options(settings),
         )
-        super().__init__(transformers.ViTMAEForPreTraining(config))
+        super().__init__(_with_positions(transformers.ViTMAEForPreTraining(config)))
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         return super().forward(pixel_values=view_of(pixel_values))
 
     def backbone(self) -> transformers.PreTrainedModel:
         return _as_vit(self.model.vit)
+
+
+@torch.no_grad()
+def _with_positions(model: transformers.ViTMAEForPreTraining) -> transformers.ViTMAEForPreTraining:
+    """The same with what He et al. start from: fixed sines and cosines of the patches' places, in the encoder and the decoder.
+
+    transformers (5.23) leaves them zero in a model that is not loaded, with the class token and the mask token: patches would have
+    no places, and all masked ones of an image would be told alike.
+    """
+    patches = model.vit.embeddings.patch_embeddings
+    patches.projection._is_hf_initialized = False  # else the embeddings count as loaded
+    model.vit.embeddings.initialize_weights()
+    model.decoder.initialize_weights(patches.num_patches)
+    return model
 
 
 class SelfDistillation(Objective):

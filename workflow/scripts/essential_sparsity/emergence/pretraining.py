@@ -32,7 +32,7 @@ SPECIAL = {
 }
 WEIGHT_DECAY = 0.01  # of AdamW, where the row does not say
 COMPLETE = "complete"  # the last file of a state that can be resumed from
-LOGS = 5  # of the loss, between two checkpoints
+LOGS = 5  # of the loss, between two checkpoints, at least
 
 
 def train_tokenizer(texts: Iterable[str | list[str]], size: int, folder: Path) -> None:
@@ -194,7 +194,7 @@ def train(
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
-        logging_steps=max(1, every // LOGS),
+        logging_steps=logged_every(every),
         logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy="no",
@@ -211,7 +211,9 @@ def train(
     trainer.remove_callback(transformers.PrinterCallback)
     transformers.utils.logging.disable_progress_bar()
     if resume is None:
-        transformers.set_seed(arguments.seed)
+        # each process draws for its own share of a batch: the same numbers would be the same views
+        rank = arguments.process_index
+        transformers.set_seed(seed32(settings["seed"], f"pre-training {rank}") if rank else arguments.seed)
     else:
         print(f"resumed at step {resume.name.removeprefix('checkpoint-')}", flush=True)
     # several processes cannot try a step again: their gradients are on the way to each other
@@ -225,6 +227,15 @@ def train(
             f"The loss is not finite from step {step} on: lower learning_rate or raise warmup_steps."
         )
     return frame.astype({"step": "int64", "loss": "float64", "learning_rate": "float64"})
+
+
+def logged_every(steps: int) -> int:
+    """Steps between two entries of the log, of so many between two checkpoints, where one always stands.
+
+    Else no loss would be known at most checkpoints, and a state would leave out the losses since the last entry: the first mean
+    of a training that goes on from it would be of other steps.
+    """
+    return next(few for few in range(max(1, steps // LOGS), 0, -1) if steps % few == 0)
 
 
 def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:

@@ -185,9 +185,10 @@ class Plan:
 
     def _watch(self, seen: Visit, own: Sequence[Matrix], take: Callable[[Matrix, torch.Tensor], None]) -> None:
         """Run a block on all batches and hand over what its matrices are multiplied with."""
-        with Watching(own, take):
-            for _ in seen.outputs():
-                pass
+        with Watching(own, take) as watching:
+            outputs = seen.outputs()
+            for watching.sequences in seen.sizes:
+                next(outputs)
 
     def _checked(self, own: Sequence[Matrix], tokens: Mapping[str, int]) -> list[str]:
         """The experts that saw nothing. Raises CheckpointError for a matrix that must have seen every token, and where no

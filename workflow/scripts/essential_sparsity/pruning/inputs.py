@@ -25,12 +25,16 @@ NAMES = {torch.nn.functional.linear: ("input", "weight"), torch.addmm: ("mat1", 
 
 
 class Watching(TorchFunctionMode):
-    """Inside it, each product with one of the `matrices` calls `seen(matrix, inputs)`, inputs as (tokens, inputs)."""
+    """Inside it, each product with one of the `matrices` calls `seen(matrix, inputs)`, inputs as (tokens, inputs).
+
+    Inputs that a model makes once for all `sequences` of a batch (DeBERTa's relative positions, by the matrices of the texts) count
+    once for each: else how often they do would depend on how many go through at once.
+    """
 
     def __init__(self, matrices: Sequence[Matrix], seen: Callable[[Matrix, torch.Tensor], None]):
         super().__init__()
         self.known = {matrix.tensor().data_ptr(): matrix for matrix in matrices}
-        self.seen = seen
+        self.seen, self.sequences = seen, 1
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
@@ -43,5 +47,8 @@ class Watching(TorchFunctionMode):
             )
             matrix = self.known.get(weight.data_ptr()) if isinstance(weight, torch.Tensor) else None
             if matrix and weight.numel() == matrix.tensor().numel() and values.shape[-1] == matrix.inputs:
-                self.seen(matrix, values.detach().reshape(-1, matrix.inputs))
+                found = values.detach()
+                if values.ndim == 3 and len(values) == 1 < self.sequences:
+                    found = found.expand(self.sequences, -1, -1)
+                self.seen(matrix, found.reshape(-1, matrix.inputs))
         return function(*args, **kwargs)

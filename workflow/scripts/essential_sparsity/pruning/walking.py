@@ -29,9 +29,10 @@ class _Left(BaseException):  # no `except Exception` of a model keeps a thread a
 
 @dataclass(frozen=True)
 class Visit:
-    """A block, by its path in the base model, with what every batch brings to it."""
+    """A block, by its path in the base model, with what every batch brings to it; `sizes`: how many sequences, or images, each has."""
 
     path: str
+    sizes: Sequence[int]
     _calls: Sequence[tuple[tuple, Mapping[str, Any]]]
     _forward: Callable
     _device: torch.device
@@ -135,6 +136,7 @@ def walk(
     passed = dict.fromkeys(found, 0)
     given = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
     threads = [_Batch(whole(model), {**given, **_as_stored(batch, base.dtype)}) for batch in batches]
+    sizes = [len(next(iter(batch.values()))) for batch in batches]
     here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
     originals = {path: block.forward for path, block in found.items()}
     experts = model.get_experts_implementation()
@@ -157,7 +159,7 @@ def walk(
             if once and passed[path]:
                 raise _shared(model, path)
             block.to(device)
-            seen = Visit(path, [thread.call for thread in threads], originals[path], device)
+            seen = Visit(path, sizes, [thread.call for thread in threads], originals[path], device)
             visit(seen)
             passed[path] += 1
             last = once and all(passed.values())
