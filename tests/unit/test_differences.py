@@ -49,6 +49,15 @@ def test_levels_and_ranges_hold_the_differences_of_the_means():
     assert set(found["pattern_b"]) == {"global"}
 
 
+def test_half_of_the_weights_is_of_the_lower_range():
+    """Up to 50 %, and above; items are counted of a run."""
+    runs, items = (frame.assign(sparsity=frame["sparsity"].replace(0.4, 0.5)) for frame in study(0.1))
+    found = table(runs, items)
+    ranges = found[found["n_levels"] > 1]
+    assert ranges[["sparsity_from", "sparsity_to", "n_levels"]].to_numpy().tolist() == [[0.2, 0.5, 2], [0.6, 0.8, 2]]
+    assert set(found["n_items"]) == {N}
+
+
 def test_intervals_exclude_zero_where_tickets_win_and_hold_it_where_they_do_not():
     found = table(*study(0.1))
     assert (found["low"] <= found["difference"]).all()
@@ -226,6 +235,16 @@ def test_differences_are_readable_in_one_column(labels):
     said = [text.get_text() for text in figure.legends[0].get_texts()]
     assert said[0] == "one level (95 % interval)"
     assert said[2].startswith("mean of 60–80 %: +")
+
+
+@pytest.mark.parametrize(("metric", "times", "unit"), [("accuracy", 100, " (points)"), ("spearman", 1, "")])
+def test_differences_are_drawn_in_the_unit_that_the_axis_names(metric, times, unit):
+    """Hundredths of an accuracy are points; a correlation is as it is."""
+    found = table(*study(0.1)).assign(metric=metric)
+    figure = tickets.difference(found, "m", "t")
+    line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == len(LEVELS))
+    assert line.get_ydata() == pytest.approx(times * found.loc[found["n_levels"] == 1, "difference"].to_numpy())
+    assert figure.axes[0].get_ylabel().endswith(f"ticket − one-shot{unit}")
 
 
 @pytest.mark.parametrize(

@@ -425,3 +425,11 @@ def test_the_losses_of_a_training_are_its_own():
     assert found.loc[("falls", "loss"), "jump"] == pytest.approx(-7, abs=0.01)
     assert found.loc[("rests", "loss"), "conclusion"] == "nothing"
     assert found.loc[("rests", "loss"), "jump"] is None or np.isnan(found.loc[("rests", "loss"), "jump"])
+
+
+def test_a_series_whose_neighbours_are_not_alike_has_the_plain_t_interval():
+    values = np.tile([0.0, 1.0], 6) + 0.01 * np.arange(12)
+    effective, low, high = measures.steady_interval(values)
+    half = t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
+    assert effective == pytest.approx(12)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))

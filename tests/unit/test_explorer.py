@@ -117,6 +117,13 @@ def test_a_curve_and_its_tolerance_start_at_the_dense_mean_of_its_own_seeds():
         )
 
 
+def test_the_tolerance_that_is_drawn_is_that_of_the_task():
+    runs = of_fewer_seeds().assign(collapsed=None, group=None, keep=None)
+    found = explored.curves(runs, [])
+    own = explored.knees(knees.table(runs, epsilon={"t": 0.03})[0], found)
+    assert (own["dense"] - own["limit"]).to_list() == pytest.approx([0.03] * len(own))
+
+
 def test_a_collapsed_dense_run_is_said_of_the_curves_that_have_its_seed():
     runs = of_fewer_seeds().assign(collapsed=None, group=None, keep=None)
     runs.loc[(runs["pattern"] == "dense") & (runs["seed"] == 2), "collapsed"] = "one class"

@@ -576,6 +576,24 @@ def test_a_knee_before_the_first_level_has_no_checkpoint(config):
         chosen.choose(config, "bert", "global", "essential")
 
 
+def test_a_level_of_an_essential_sparsity_with_another_tolerance_is_refused(config):
+    path = Path("config/tasks.tsv")
+    before = path.read_text()
+    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    frame.loc[frame["task"] == "pairs", "epsilon"] = "0.05"
+    frame.to_csv(path, sep="\t", index=False)
+    try:
+        with (
+            with_knees(pairs=0.6, moods=None),
+            pytest.raises(ValueError, match="another value of the tolerance of pairs"),
+        ):
+            chosen.choose(config, "bert", "global", "essential")
+    finally:
+        path.write_text(before)
+    with with_knees(pairs=0.6, moods=None):
+        assert chosen.choose(config, "bert", "global", "essential").level == "0.500"
+
+
 def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
     place = Path("config/tasks.tsv")
     before = place.read_text()

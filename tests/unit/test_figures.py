@@ -184,6 +184,16 @@ def test_the_report_tells_how_many_seeds_the_levels_have():
     assert any("seeds missing" in line for line in summary.knee_lines(knees.table(runs)[0]))
 
 
+def test_the_report_says_that_an_interval_is_of_one_seed_though_levels_have_several():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL}, seeds=3)
+    table = with_intervals(runs)
+    assert summary.report_table(table.assign(seed_freedom=2))["seeds"].tolist() == ["3"]
+    assert summary.report_table(table.assign(seed_freedom=0))["seeds"].tolist() == ["3 (interval: of one)"]
+    assert summary.report_table(table.assign(seed_freedom=0, essential_sparsity_low=None))["seeds"].tolist() == ["3"]
+    alone = table.assign(seed_freedom=0, n_seeds_min=1, n_seeds_max=1)
+    assert summary.report_table(alone)["seeds"].tolist() == ["1"]
+
+
 def test_the_line_is_the_mean_of_the_seeds_and_starts_at_dense():
     figure = draw(CASES["plain"])
     line = next(line for line in figure.axes[0].lines if line.get_color() == style.STYLES["global"][0])
@@ -235,6 +245,14 @@ def test_the_tolerance_ends_where_the_knee_is_read():
     assert "dense: 90 %" in legend(figure), "of the one seed that layerwise has"
     (band,) = figure.axes[0].patches
     assert [band.get_y(), band.get_y() + band.get_height()] == pytest.approx([89, 90])
+
+
+def test_the_tolerance_that_is_drawn_is_that_of_the_task():
+    runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL})
+    figure = curves.curve(runs, knees.table(runs, epsilon={"t": 0.03})[0], "m", "t")
+    (band,) = figure.axes[0].patches
+    assert [band.get_y(), band.get_y() + band.get_height()] == pytest.approx([87, 90])
+    assert "tolerance: 3 points" in legend(figure)
 
 
 def test_a_level_that_lacks_a_seed_is_drawn_as_its_knee_is_read():

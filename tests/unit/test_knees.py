@@ -1,5 +1,6 @@
 """The tables of knees and comparisons, with their intervals and flags."""
 
+import json
 import math
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_a_dense_model_that_guesses_has_nothing_to_lose(corrected, guesses):
         assert reason.startswith(f"the dense model guesses: its {metric} is") is guesses
 
 
+def test_whether_a_dense_model_guesses_is_said_of_its_mean_over_seeds():
+    runs = [runs_of([dense, *[0.0] * 5], metric="matthews", seed=seed) for seed, dense in enumerate((0.03, -0.02))]
+    assert only(pd.concat(runs))["reason"].startswith("the dense model guesses: its matthews is 0.005")
+
+
+def test_missing_dense_runs_count_where_the_pattern_has_their_seed():
+    """Another pattern has two seeds: the second dense run is none of the first one's."""
+    runs = pd.concat([runs_of(FALLING), runs_of(FALLING, pattern="random").iloc[1:]])
+    more = runs_of(FALLING, pattern="random", seed=1)
+    asked = pd.concat([runs, more]).assign(metrics="accuracy")
+    found = knees.table(pd.concat([runs, more.iloc[1:]]), asked=asked)[0].set_index("pattern")
+    assert found["n_missing"].to_dict() == {"global": 0, "random": 1}
+
+
 def test_a_task_has_its_own_tolerance():
     curve = 0.9 - 0.5 * LEVELS
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])
@@ -356,6 +371,37 @@ def test_a_rise_within_noise_is_not_flagged():
     assert only(runs, items=items, replicates=500)["rises_first"]
 
 
+def drawn_around(values, spread):
+    """A curve with replicates that lie around it, independent at each level."""
+    key = {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}
+    curve = single.curve_of(key, quality.with_quality(runs_of(values)))
+    curve.replicates = curve.means + spread * np.random.default_rng(0).normal(size=(4000, len(values)))
+    return curve
+
+
+def test_one_of_many_pairs_of_levels_rises_only_beyond_what_the_largest_of_so_many_would():
+    """The sixth level stands 2.6 standard errors of a difference above the others."""
+    curve = drawn_around([*[0.9] * 5, 0.91, *[0.9] * 4], 0.01 / 2.6 / math.sqrt(2))
+    assert knees._rises(curve, [(4, 5)])
+    assert not knees._rises(curve, [(i, j) for i in range(1, 10) for j in range(i + 1, 10)])
+
+
+def test_a_ratio_of_slopes_is_open_upwards_where_some_first_lines_do_not_fall():
+    falling = [0.9, 0.899, 0.898, 0.897, 0.7, 0.5]
+    row = knees._sharpness(drawn_around(falling, 1e-5))
+    assert row["slope_ratio_low"] < row["slope_ratio"] < row["slope_ratio_high"]
+    row = knees._sharpness(drawn_around(falling, 0.01))
+    assert row["slope_ratio_low"] < row["slope_ratio"]
+    assert row["slope_ratio_high"] is None
+
+
+def test_the_metric_at_the_knee_is_on_the_mean_that_is_drawn():
+    row = only(runs_of([0.9, 0.92, 0.88, 0.9, 0.7, 0.7]))
+    drawn = np.interp(row["essential_sparsity"], LEVELS[:6], [0.9, 0.92, 0.88, 0.9, 0.7, 0.7])
+    assert row["metric_at_knee"] == pytest.approx(drawn)
+    assert abs(drawn - 0.89) > 1e-3, "not on the isotonic mean, which crosses the tolerance there"
+
+
 def test_a_hinge_a_line_and_a_power_law_are_told_apart():
     levels, noise = np.arange(20) / 20, 1e-3 * np.random.default_rng(0).normal(size=20)
     shapes = {
@@ -452,7 +498,8 @@ def test_a_level_with_fewer_seeds_is_compared_with_dense_over_them_and_said():
 def test_a_run_without_a_dense_run_of_its_seed_is_left_out_and_counted():
     runs = pd.concat([runs_of(FALLING), runs_of(FALLING - 0.1, seed=1).iloc[1:]])
     row = only(runs)
-    assert row["n_unpaired"] == 9
+    assert (row["n_unpaired"], row["n_undefined"]) == (9, 0)
+    assert only(runs.assign(n_items=np.where(runs["sparsity"] == 0.3, 90, 100)))["n_items"] == 90
     assert row["essential_sparsity"] == only(runs_of(FALLING))["essential_sparsity"]
 
 
@@ -560,6 +607,28 @@ def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
 
 
 # comparisons
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "share", "larger"),
+    [(98, 0, 0.99, "a"), (94, 2, 0.96, None), (0, 98, 0.01, "b"), (2, 94, 0.04, None)],
+)
+def test_the_later_of_two_curves_is_named_beyond_all_but_two_and_a_half_per_cent(above, below, share, larger):
+    """Of 100 replicates some have the gap of a above that of b, some below, and in the others they overlap."""
+    outside = {"a": [3] * above + [1] * below + [2] * (100 - above - below), "b": [2] * 100}
+    rows = [
+        {"model": "m", "task": "t", "pattern": name, "metric": "accuracy", "stream": "s"}
+        | {"essential_sparsity": 0.15, "bracket_low": 0.1, "bracket_high": 0.2}
+        | {"levels": json.dumps([0.0, 0.1, 0.2, 0.3]), "outside": json.dumps(found)}
+        for name, found in outside.items()
+    ]
+    row = comparisons.table(pd.DataFrame(rows), ["pattern"]).iloc[0]
+    assert (row["share_a_larger"], row["larger"]) == (pytest.approx(share), larger)
+
+
+@pytest.mark.parametrize(("low", "high", "coarse"), [(0.2, 0.3, False), (0.6, 0.7, False), (0.1, 0.25, True)])
+def test_levels_more_than_ten_points_apart_are_coarse(low, high, coarse):
+    assert intervals.coarse({"bracket_low": low, "bracket_high": high}) is coarse
 
 
 def test_comparisons_are_paired():
@@ -675,3 +744,21 @@ def test_without_accuracy_above_chance_the_right_answers_of_the_items_say_what_g
     told = (rows["reason"].iloc[0] or "").startswith("the dense model guesses: above chance its accuracy is ")
     assert told is guesses
     assert rows["essential_sparsity_low"].isna().all() if guesses else rows["essential_sparsity_low"].notna().all()
+
+
+def test_what_guessing_gives_in_a_group_of_the_items_is_of_its_own_right_answers():
+    """Yes or no in one group, four choices in the other: 47 % is guessing in the first."""
+    runs, read = items_of(("global", [0.47] * 8, "m"), n=2000)
+
+    def answered(chosen):
+        frame = read(chosen)
+        number = frame["item"].astype(int)
+        choices = np.where(number % 2, 2, 4)
+        return frame.assign(target=number // 2 % choices, group=np.where(number % 2, "stem", "other"))
+
+    told = {
+        name: knees.table(runs.assign(metric=name), answered, replicates=50)[0]["reason"].iloc[0]
+        for name in ("accuracy_stem", "accuracy_other")
+    }
+    assert told["accuracy_stem"].startswith("the dense model guesses: above chance its accuracy is -0.0")
+    assert told["accuracy_other"].startswith("no drop")

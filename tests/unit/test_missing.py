@@ -107,6 +107,10 @@ def test_a_damaged_digest_of_a_ticket_takes_its_runs_and_no_others(grid, tmp_pat
             "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)\n",
             "It was computed, as its log says, but its file is gone: the next run computes it again.",
         ),
+        (  # killed after the first of its two levels
+            "tiny words global 0.200 seed 1: spearman 0.5 (0.5 s)\n",
+            "its log ends: tiny words global 0.200 seed 1: spearman 0.5 (0.5 s)",
+        ),
         (
             "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)\nKilled\n",
             "its log ends: Killed",

@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 
 import write_provenance
 from essential_sparsity import files, reader, tables
-from essential_sparsity.runs import folders, publishing, settled, traces
+from essential_sparsity.runs import datacard, folders, publishing, settled, traces
 from essential_sparsity.study import configuration, records, study
 from essential_sparsity.tables import runs
 
@@ -189,6 +189,8 @@ def test_the_card_is_the_hubs_and_its_numbers_are_the_tables(made):
     assert len(shown) == knees["headline"].sum()
     for row, cells in zip(knees[knees["headline"]].to_dict("records"), shown, strict=True):
         assert cells[:3] == [row["model"], row["task"], row["pattern"]]
+        assert cells[3] == f"{row['metric']} ({'lower' if row['metric'] == 'perplexity' else 'higher'} is better)"
+        assert cells[5] == f"{row['epsilon']}{' of the logarithm' if row['scale'] == 'log' else ''}"
         assert float(cells[4]) == pytest.approx(row["dense"], rel=1e-5)
         if pd.isna(row["essential_sparsity"]):
             assert cells[6] == f"none: {row['reason']}"
@@ -204,10 +206,22 @@ def test_the_card_is_the_hubs_and_its_numbers_are_the_tables(made):
         assert cells[7] == (
             "–" if pd.isna(row["essential_sparsity_low"]) else f"{row['essential_sparsity_low']:.3f} to {high}"
         )
+    assert (
+        "`global` at 3 sparsities from 0.250 to 0.750; `nm4` at 3 sparsities from 0.250 to 0.750; seeds 0, 1"
+        in card.text
+    )
     assert re.search(r"1 of \d+ runs are not in the tables", card.text)
     assert "- bert, pairs, nm4 at 0.750, seed 1" in card.text
     assert "commit c0ffee" in card.text
     assert all(name in card.text for name in ("| bert | bert |", "| pairs | pairs.parquet |"))
+
+
+def test_the_card_says_whose_seeds_an_interval_is_of():
+    knee = {"n_seeds_min": 1, "n_seeds_max": 2, "essential_sparsity_low": 0.25}
+    assert datacard._seeds(knee | {"seed_freedom": 1}) == "1 to 2"
+    assert datacard._seeds(knee | {"seed_freedom": 0}) == "1 to 2 (interval: of one)"
+    assert datacard._seeds(knee | {"seed_freedom": 0, "essential_sparsity_low": None}) == "1 to 2"
+    assert datacard._seeds(knee | {"seed_freedom": 0, "n_seeds_max": 1}) == "1"
 
 
 def test_the_code_of_the_card_runs(made, tmp_path, monkeypatch):
@@ -342,6 +356,38 @@ def of_other_settings() -> None:
     frame.to_csv(path, sep="\t", index=False)
 
 
+def of_another_tolerance() -> None:
+    path = Path("config/tasks.tsv")
+    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    frame.loc[frame["task"] == "pairs", "epsilon"] = "0.05"
+    frame.to_csv(path, sep="\t", index=False)
+
+
+def with_references_that_were_changed() -> None:
+    """The value that was compared with is another one than in the file."""
+    Path("config/references.tsv").write_text(
+        "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\nbert\tpairs\t\t\tspearman\t0.5\t0.1\tus\n"
+    )
+    other_configuration(references="config/references.tsv")
+    row = {"model": "bert", "task": "pairs", "pattern": "dense", "sparsity": 0.0, "seed": 0, "metric": "spearman"}
+    row |= {"value": 0.4, "tolerance": 0.1, "found": 0.45, "agrees": True, "source": "us"}
+    tables.write(pd.DataFrame([row]), "references", "results/small/tables/references.parquet")
+    provenance(study.read(config()))
+
+
+def with_claims_that_were_changed() -> None:
+    said = {"claim": "mine", "says": "A tenth is free.", "source": "me", "table": "knees", "over": "every"}
+    said |= {"where": {"pattern": "global"}, "expect": {"above": 0.1}, "refuted_by": "a curve", "needs": "curves"}
+    Path("config/mine.yaml").write_text(yaml.safe_dump({"claims": [said]}))
+    other_configuration(claims="config/mine.yaml")
+    row = {name: said[name] for name in ("claim", "says", "source", "refuted_by")} | {"position": 0}
+    row |= {"verdict": "undecided", "because": "so", "expected": "every interval above 0.2 (sparsity)"}
+    row |= {"expected_low": 0.2, "expected_high": None, "n_evidence": 1, "n_for": 0, "n_against": 0, "n_against_all": 0}
+    tables.write(pd.DataFrame([row]), "claims", "results/small/tables/claims.parquet")
+    tables.write(tables.empty("evidence"), "evidence", "results/small/tables/evidence.parquet")
+    provenance(study.read(config()))
+
+
 def other_configuration(**changed) -> None:
     path = Path(small_study.CONFIG)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changed))
@@ -373,6 +419,9 @@ REFUSED = {
     "damaged": (damaged, "not those that were written"),
     "of another call": (lambda: rewritten("knees", lambda found: found[:-1]), r"knees\.parquet: not the tables that .* was written of"),
     "another configuration": (lambda: other_configuration(knees={"compare": []}), r"made with another configuration \(knees\) than it has now"),
+    "another tolerance": (of_another_tolerance, r"made with others of what the files of its configuration say now: the tolerance of pairs\. Run"),
+    "other references": (with_references_that_were_changed, r"files of its configuration say now: reference values\. Run"),
+    "other claims": (with_claims_that_were_changed, r"files of its configuration say now: claims\. Run"),
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
     "other items": (with_changed_items, "does not hold the items that its runs were written with"),
     "items are gone": (lambda: shutil.rmtree(Path(study.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),
@@ -408,6 +457,17 @@ def test_tables_of_before_are_noticed():
     tables.write(pd.DataFrame(asked.rows()), "grid", f"{asked.folder}/grid.parquet")
     assert not settled.of_before(config())
     of_other_settings()
+    assert settled.of_before(config())
+
+
+@pytest.mark.usefixtures("study_again")
+@pytest.mark.parametrize(
+    "change", [of_another_tolerance, with_references_that_were_changed, with_claims_that_were_changed]
+)
+def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(change):
+    tables.write(pd.DataFrame(study.read(config()).rows()), "grid", "results/small/grid.parquet")
+    assert not settled.of_before(config())
+    change()
     assert settled.of_before(config())
 
 

@@ -150,6 +150,13 @@ def test_the_headline_of_a_task_alone_is_refined():
     assert [entry["levels"] for entry in added] == [["0.650"]]
 
 
+def test_a_curve_that_lacks_runs_is_left_alone_until_they_are_there():
+    runs = runs_at(TENTHS)
+    table = table_of(runs)
+    assert refinement.next_round(runs, table, 0.05, **MANY)
+    assert refinement.next_round(runs, table.assign(n_missing=1), 0.05, **MANY) == []
+
+
 def test_the_module_is_read_while_the_workflow_is_parsed_without_pandas():
     scripts = Path(refinement.__file__).parents[2]
     said = "import sys, essential_sparsity.study.refinement; print('pandas' in sys.modules, 'numpy' in sys.modules)"

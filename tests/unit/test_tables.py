@@ -294,6 +294,13 @@ def test_metrics_are_those_that_the_task_names_and_others_as_far_as_they_are_def
         runs.collect(grid.assign(metrics="pearson,kendall", named=True))
 
 
+def test_a_run_whose_metric_is_undefined_stays_in_the_table(grid):
+    write_runs(grid, value=None)
+    found = runs.collect(grid)
+    assert len(found) == len(grid)
+    assert found["value"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     report = f"{study.folder(config['study'])}/report.html"
     if settled.of_before(config):
         print(
-            "warning: the configuration, or the code that evaluates, is another one than these tables and figures were made with; the "
+            "warning: the configuration, a file that it names, or the code that evaluates is another one than these tables and figures were made with; the "
             "report is of before. Run the study again (or `make tables`, of what is there), then make it anew.",
             file=sys.stderr,
         )

@@ -28,6 +28,11 @@ def coarse(knee: Mapping[str, Any]) -> bool:
     return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
 
 
+def of_one_seed(knee: Mapping[str, Any]) -> bool:
+    """Whether the interval in a row of table `knees` is one seed's: others are at levels that decide nothing, or there is none."""
+    return bool(knee["seed_freedom"] == 0 and pd.notna(knee["essential_sparsity_low"]))
+
+
 def percentiles(
     own: tuple[float, float], lows: np.ndarray, highs: np.ndarray, alpha: float = ALPHA
 ) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity.curves.intervals import coarse
+from essential_sparsity.curves.intervals import coarse, of_one_seed
 from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120
@@ -38,7 +38,7 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     found += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
     found += ["seeds missing"] if row["ragged"] else []
     found += [f"{row['n_missing']} missing"] if row["n_missing"] else []
-    return found + (["one seed"] if row["seed_freedom"] == 0 and pd.notna(row["essential_sparsity_low"]) else [])
+    return found + (["one seed"] if of_one_seed(row) else [])
 
 
 def essential(knee: Mapping[str, Any], short: bool = False) -> str:
@@ -165,8 +165,11 @@ def folders(results: Path, pattern: str) -> list[tuple[Path, int]]:
     return sorted(Counter(path.parent for path in results.glob(pattern) if path.is_file()).items())
 
 
-def _range(least: pd.Series, most: pd.Series) -> list[str]:
-    return [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(least, most, strict=True)]
+def _seeds(knee: Mapping[str, Any]) -> str:
+    """`1–3`; `1–3 (interval: of one)` where the others are at levels that decide nothing."""
+    least, most = knee["n_seeds_min"], knee["n_seeds_max"]
+    told = f"{least}" if least == most else f"{least}–{most}"
+    return f"{told} (interval: of one)" if most > 1 and of_one_seed(knee) else told
 
 
 def report_table(knees: pd.DataFrame) -> pd.DataFrame:
@@ -190,7 +193,7 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
             )
         }
         | {"shape": ordered["shape"].fillna("–")}
-        | {"levels": ordered["n_levels"], "seeds": _range(ordered["n_seeds_min"], ordered["n_seeds_max"])}
+        | {"levels": ordered["n_levels"], "seeds": [_seeds(row) for row in ordered.to_dict("records")]}
         | {"missing": ordered["n_missing"]}
         | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from essential_sparsity import errors, patterns, tables
 from essential_sparsity.curves import metrics
+from essential_sparsity.runs import settled
 from essential_sparsity.study import configuration, grid, study
 from essential_sparsity.tables import runs
 
@@ -82,7 +83,8 @@ def choose(
     """The run that is meant. `sparsity`: a number that was measured, or ESSENTIAL; `task`, `seed`: where there are several.
 
     Raises UserError, listing what there is, for what was not measured and where several tasks may be meant; and for a run
-    that was made of something else than the configuration asks for, or whose checkpoint or data are gone.
+    that was made of something else than the configuration asks for, whose checkpoint or data are gone, or whose curve was read with
+    another tolerance.
     """
     name = config["study"]
     measured, knees = (_table(name, table) for table in ("runs", "knees"))
@@ -115,6 +117,11 @@ def choose(
     found = pruned[pruned["seed"] == seed]
     asked, row = _asked(config, (model, task, pattern, seed), grid.level(at))
     _check(found, row, asked.of_other, said)
+    if other := settled.other_tolerances(asked, knees[knees["task"] == task]):
+        raise errors.UserError(
+            f"The essential sparsities in the tables were read with another value of {other[0]} than the configuration says now. Run the "
+            "study again first: it makes what has changed."
+        )
     knee = next(iter(knees[knees["task"] == task].to_dict("records")), None)
     metric = knee["metric"] if knee else metrics.headline(found["metric"])
     curve = measured[(measured["model"] == model) & (measured["task"] == task) & (measured["metric"] == metric)]

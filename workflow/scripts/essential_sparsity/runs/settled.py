@@ -11,7 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import study
+from essential_sparsity.curves import claims
+from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.study import claims as of_claims
+from essential_sparsity.study import references, study
 from essential_sparsity.tables import crate, runs
 
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
@@ -58,6 +61,7 @@ def read(config: dict[str, Any]) -> Settled:
     said = files.read_json(folder / crate.NAME)
     _refuse_other_call(folder, names, said)
     _refuse_other_configuration(asked, said)
+    _refuse_other_questions(asked, found)
     rows = pd.DataFrame(asked.rows()).astype(dict.fromkeys(("calibration", "ticket"), object))
     grid = _tabulated(asked.name, rows, found["runs"], found["missing_runs"])
     _refuse_other_sources(asked)
@@ -66,14 +70,20 @@ def read(config: dict[str, Any]) -> Settled:
 
 
 def of_before(config: dict[str, Any]) -> bool:
-    """Whether the tables in the folder of a configuration's study are of another grid than it asks for now, or of other files; False
-    where there are none.
+    """Whether the tables in the folder of a configuration's study are of another grid than it asks for now, of other files, or read with
+    other tolerances, references or claims; False where there are none.
     """
     grid = Path(study.folder(config["study"])) / "grid.parquet"
     if not grid.is_file():
         return False
     asked = study.read(config)
-    return files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or bool(asked.of_other)
+    if files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or asked.of_other:
+        return True
+    names = {"runs", "knees", "references", "claims"}.intersection(asked.tables())
+    paths = {name: grid.parent / f"tables/{name}.parquet" for name in names}
+    if not all(path.is_file() for path in paths.values()):
+        return False  # not finished, which Snakemake says
+    return bool(other_questions(asked, {name: tables.read(path, name) for name, path in paths.items()}))
 
 
 def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) -> None:
@@ -95,6 +105,48 @@ def _refuse_other_configuration(asked: study.Study, said: Mapping[str, Any]) -> 
             f"The tables of the study {asked.name!r} were made with another configuration ({', '.join(other)}) than it has now. {AGAIN} Or "
             "name the configuration that it was run with: CONFIG=… (without make: --config)."
         )
+
+
+def _refuse_other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> None:
+    if other := other_questions(asked, found):
+        raise errors.UserError(
+            f"The tables of the study {asked.name!r} were made with others of what the files of its configuration say now: "
+            f"{files.some(other)}. {AGAIN}"
+        )
+
+
+def other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What the tables were read with and the files of the configuration say otherwise now: tolerances, reference values, claims.
+
+    `found`: name -> table: runs, knees, and references and claims where the study has them.
+    """
+    other = other_tolerances(asked, found["knees"])
+    if "references" in found:
+        there = {*found["runs"][["model", "task", "pattern", "sparsity"]].itertuples(index=False, name=None)}
+        now = [{"model": model, "task": task, **row} for (model, task), rows in asked.expected.items() for row in rows]
+        now = pd.DataFrame(now, columns=["model", "task", *references.COLUMNS]).round({"sparsity": 3})
+        then = found["references"][now.columns].drop_duplicates()
+        now = {row for row in now.itertuples(index=False, name=None) if row[:4] in there}
+        other += ["reference values"] * (now != {*then.itertuples(index=False, name=None)})
+    if "claims" in found:
+        columns = ["claim", "says", "source", "refuted_by", "expected"]
+        then = [*found["claims"].sort_values("position")[columns].itertuples(index=False, name=None)]
+        now = [
+            (*(claim[column] for column in columns[:-1]), claims.expected(claim, claims.unit(claim, read)))
+            for claim, read in ((claim, of_claims.reading(claim)) for claim in asked.claims)
+        ]
+        other += ["claims"] * (then != now)
+    return other
+
+
+def other_tolerances(asked: study.Study, knees: pd.DataFrame) -> list[str]:
+    """The tolerances, in words, that rows of table `knees` were read with and that the table of tasks says otherwise now."""
+    heads = knees[knees["headline"]]
+    own = {task: row["epsilon"] for task, row in asked.tasks.items()}
+    epsilons = [
+        own.get(task) or METRICS[metric].epsilon for task, metric in zip(heads["task"], heads["metric"], strict=True)
+    ]
+    return [f"the tolerance of {task}" for task in sorted({*heads.loc[heads["epsilon"] != epsilons, "task"]})]
 
 
 def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:

@@ -141,7 +141,8 @@ def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | No
         )
     log = logs / f"prune_eval/{row.job}.log"
     line = _last_line(log)
-    if what == NOT_THERE and DONE.search(line) and f": {model} {task} {row.pattern} " in line:
+    last = row.job.split("/")[3].rpartition("+")[2]  # of the levels that it walks one after another
+    if what == NOT_THERE and DONE.search(line) and f": {model} {task} {row.pattern} {last} " in line:
         return str(log), "It was computed, as its log says, but its file is gone: the next run computes it again."
     told = " ".join(filter(None, [what, line]))
     return (str(log), _cut(told)) if line else (None, _cut(told or "It has no log: it was not started."))
