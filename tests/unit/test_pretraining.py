@@ -133,31 +133,40 @@ sys.path[:0] = [{here!r}, "workflow/scripts"]
 import test_pretraining as t
 t.torch.set_num_threads(1)
 folder, view_of = Path(sys.argv[1]), t.objectives.view_of
-settings = t.SETTINGS | {{"objective": "supervised", "steps": 2, "warmup_steps": 0}}
-found = t.pretraining.prepare(folder / "data.parquet", settings, None)
-with open(folder / f"drawn-{{os.environ['RANK']}}", "w") as drawn:
-    def noted(images):
-        drawn.write(t.files.sha256_text(str(t.torch.get_rng_state().tolist())) + chr(10))
-        return view_of(images)
-    t.objectives.view_of = noted
-    t.pretraining.train(*found, settings, folder, lambda folder: None, "cpu", 2)
+settings = t.SETTINGS | {{"objective": "self-distillation", "steps": 2, "warmup_steps": 0}}
+objective, *found = t.pretraining.prepare(folder / "data.parquet", settings, None)
+drawn, means = [], []
+def noted(images):
+    drawn.append(t.files.sha256_text(str(t.torch.get_rng_state().tolist())))
+    return view_of(images)
+t.objectives.view_of = noted
+objective.teacher_head.register_forward_hook(lambda head, given, logits: means.append(logits.float().mean(dim=0)))
+t.pretraining.train(objective, *found, settings, folder, lambda folder: None, "cpu", 2)
+t.torch.save((drawn, means, objective.centre), folder / f"rank-{{os.environ['RANK']}}.pt")
 """
 
 
-def test_several_processes_draw_views_of_their_own(tmp_path):
+def test_several_processes_draw_views_of_their_own_and_share_a_centre(tmp_path):
     stored(images(16), tmp_path)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    settings = SETTINGS | {"objective": "supervised", "steps": 2, "warmup_steps": 0}
-    pretraining.resumable(tmp_path / "state", settings | versions)
+    (tmp_path / "state").mkdir()
+    files.write_json(tmp_path / "state/settings.json", {"of": "another training, which one of them clears away"})
     (tmp_path / "shared.py").write_text(SHARED.format(here=str(Path(__file__).parent)))
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launched, str(tmp_path / "shared.py"), str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    first, second = ((tmp_path / f"drawn-{rank}").read_text().split() for rank in (0, 1))
-    assert len(first) == len(second) == 2
+    assert done.stdout.count("is not used") == 1
+    (first, means, centre), (second, others, same) = (
+        torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    assert len(first) == len(second) == 4
     assert not set(first) & set(second)
+    expected = torch.zeros_like(centre)
+    for mine, theirs in zip(means, others, strict=True):
+        expected = objectives.CENTRING * expected + (1 - objectives.CENTRING) * (mine + theirs) / 2
+    torch.testing.assert_close(centre, expected)
+    torch.testing.assert_close(same, expected)
 
 
 def test_weight_decay_is_that_of_the_row_or_a_hundredth(tmp_path):

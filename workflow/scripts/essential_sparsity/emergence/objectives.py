@@ -161,7 +161,7 @@ class SelfDistillation(Objective):
             logits = self.teacher_head(self.teacher(views).last_hidden_state[:, 0]).float()
             target = F.softmax((logits - self.centre) / TEMPERATURES[1], dim=1)
             if self.training:
-                self.centre.mul_(CENTRING).add_(logits.mean(dim=0), alpha=1 - CENTRING)
+                self.centre.mul_(CENTRING).add_(_of_all(logits.mean(dim=0)), alpha=1 - CENTRING)
         wanted = torch.cat(target.chunk(2)[::-1])  # each view's target is the teacher's answer to the other view
         return {"loss": -(wanted * F.log_softmax(student, dim=1)).sum(dim=1).mean()}
 
@@ -174,6 +174,14 @@ class SelfDistillation(Objective):
 
     def backbone(self) -> transformers.PreTrainedModel:
         return _as_vit(self.teacher)
+
+
+def _of_all(mean: torch.Tensor) -> torch.Tensor:
+    """The mean over a whole batch, of which each process has an equal share."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean /= torch.distributed.get_world_size()
+    return mean
 
 
 class _Prototypes(torch.nn.Module):

@@ -170,7 +170,6 @@ def train(
     started by `accelerate launch`; they share each batch.
     """
     folder = out / "state"
-    resume = resumable(folder, {**settings, "torch": torch.__version__, "transformers": transformers.__version__})
     if settings["batch_size"] % processes:
         raise PretrainingError(f"batch_size = {settings['batch_size']} cannot be shared by {processes} GPUs evenly.")
     every, cuda = settings["checkpoint_every"], device == "cuda"
@@ -201,6 +200,8 @@ def train(
         report_to="none",
         disable_tqdm=True,
     )
+    with arguments.main_process_first(local=False):  # which clears the folder
+        resume = resumable(folder, {**settings, "torch": torch.__version__, "transformers": transformers.__version__})
     trainer = Trainer(
         model=objective,
         args=arguments,
