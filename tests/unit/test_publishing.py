@@ -23,6 +23,7 @@ from hub.small_hub import Hub, running
 from huggingface_hub import DatasetCard
 from plotly.offline import get_plotlyjs
 
+import print_summary
 import write_provenance
 from essential_sparsity import files, reader, tables
 from essential_sparsity.runs import datacard, folders, publishing, settled, traces
@@ -469,6 +470,15 @@ def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(cha
     assert not settled.of_before(config())
     change()
     assert settled.of_before(config())
+
+
+@pytest.mark.usefixtures("study_again")
+def test_a_summary_of_tables_that_were_read_with_another_tolerance_says_so(capsys):
+    print_summary.main(["--config", small_study.CONFIG])
+    assert "warning" not in capsys.readouterr().err
+    of_another_tolerance()
+    print_summary.main(["--config", small_study.CONFIG])
+    assert "warning: the tolerance of pairs: another one now than these tables" in capsys.readouterr().err
 
 
 def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):

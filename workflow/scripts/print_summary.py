@@ -1,9 +1,10 @@
 """Print what a study found, what it cost and where everything lies."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from essential_sparsity import cli, errors, tables
+from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.figures import summary
 from essential_sparsity.study import configuration, study
 
@@ -22,6 +23,13 @@ def main(argv: list[str] | None = None) -> None:
     knees, missing, costs = (
         tables.read(folder / f"tables/{name}.parquet", name) for name in ("knees", "missing_runs", "costs")
     )
+    asked = study.unlocked(config, looking=False)
+    if other := asked.other_tolerances(knees.to_dict("records")):
+        print(
+            f"warning: {files.some(other)}: another one now than these tables were read with, which are of before. Run the study again (or "
+            "`make tables`, of what is there).",
+            file=sys.stderr,
+        )
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print(
         "essential: crossing of the isotonic mean (the headline), no number where levels more than 10 points apart hold it;"
@@ -36,14 +44,13 @@ def main(argv: list[str] | None = None) -> None:
     if len(missing):
         print("\nMissing runs\n")
         print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))
-    # A table that is asked for no more is of an earlier configuration.
-    asked = study.unlocked(config, looking=False).tables()
+    there = asked.tables()  # a table that is asked for no more is of an earlier configuration
     compared = folder / "tables/references.parquet"
-    if "references" in asked and compared.is_file() and len(found := tables.read(compared, "references")):
+    if "references" in there and compared.is_file() and len(found := tables.read(compared, "references")):
         print("\nReference values\n")
         print("\n".join(summary.reference_lines(found, compared)))
     judged = folder / "tables/claims.parquet"
-    if "claims" in asked and judged.is_file():
+    if "claims" in there and judged.is_file():
         print(f"\nClaims ({folder / 'claims.html'} has the evidence)\n")
         print("\n".join(summary.claim_lines(tables.read(judged, "claims"))))
     print("\nTime, summed over jobs\n")

@@ -10,7 +10,6 @@ import pandas as pd
 
 from essential_sparsity import errors, patterns, tables
 from essential_sparsity.curves import metrics
-from essential_sparsity.runs import settled
 from essential_sparsity.study import configuration, grid, study
 from essential_sparsity.tables import runs
 
@@ -117,7 +116,7 @@ def choose(
     found = pruned[pruned["seed"] == seed]
     asked, row = _asked(config, (model, task, pattern, seed), grid.level(at))
     _check(found, row, asked.of_other, said)
-    if other := settled.other_tolerances(asked, knees[knees["task"] == task]):
+    if other := asked.other_tolerances(knees[knees["task"] == task].to_dict("records")):
         raise errors.UserError(
             f"The essential sparsities in the tables were read with another value of {other[0]} than the configuration says now. Run the "
             "study again first: it makes what has changed."

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
 from essential_sparsity.curves import claims
-from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import claims as of_claims
 from essential_sparsity.study import references, study
 from essential_sparsity.tables import crate, runs
@@ -120,7 +119,7 @@ def other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> li
 
     `found`: name -> table: runs, knees, and references and claims where the study has them.
     """
-    other = other_tolerances(asked, found["knees"])
+    other = asked.other_tolerances(found["knees"].to_dict("records"))
     if "references" in found:
         there = {*found["runs"][["model", "task", "pattern", "sparsity"]].itertuples(index=False, name=None)}
         now = [{"model": model, "task": task, **row} for (model, task), rows in asked.expected.items() for row in rows]
@@ -137,16 +136,6 @@ def other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> li
         ]
         other += ["claims"] * (then != now)
     return other
-
-
-def other_tolerances(asked: study.Study, knees: pd.DataFrame) -> list[str]:
-    """The tolerances, in words, that rows of table `knees` were read with and that the table of tasks says otherwise now."""
-    heads = knees[knees["headline"]]
-    own = {task: row["epsilon"] for task, row in asked.tasks.items()}
-    epsilons = [
-        own.get(task) or METRICS[metric].epsilon for task, metric in zip(heads["task"], heads["metric"], strict=True)
-    ]
-    return [f"the tolerance of {task}" for task in sorted({*heads.loc[heads["epsilon"] != epsilons, "task"]})]
 
 
 def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:

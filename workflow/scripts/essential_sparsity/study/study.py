@@ -6,12 +6,13 @@ Runs, checkpoints and data lie in the store, shared by all studies and found by 
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from essential_sparsity import codefiles, files, patterns
+from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import (
     calibrations,
     claims,
@@ -287,6 +288,13 @@ class Study:
             *(f"measure_pretraining/{name}" for name in self.measured_only),
             *(f"pretrain/{name}" for name in self.pretrained),
         ]
+
+    def other_tolerances(self, knees: Iterable[Mapping[str, Any]]) -> list[str]:
+        """The tolerances, in words, that headline rows of table `knees` were read with and that are others now."""
+        read = {(row["task"], row["metric"], row["epsilon"]) for row in knees if row["headline"]}
+        own = {task: row["epsilon"] for task, row in self.tasks.items()}
+        other = {task for task, metric, epsilon in read if epsilon != (own.get(task) or METRICS[metric].epsilon)}
+        return [f"the tolerance of {task}" for task in sorted(other)]
 
     def source(self, row: Mapping[str, Any]) -> str:
         """What fetching a table's row depends on, as JSON."""
