@@ -26,7 +26,8 @@ from plotly.offline import get_plotlyjs
 import print_summary
 import write_provenance
 from essential_sparsity import files, reader, tables
-from essential_sparsity.runs import datacard, folders, publishing, settled, traces
+from essential_sparsity.curves import intervals
+from essential_sparsity.runs import folders, publishing, settled, traces
 from essential_sparsity.study import configuration, records, study
 from essential_sparsity.tables import runs
 
@@ -219,10 +220,10 @@ def test_the_card_is_the_hubs_and_its_numbers_are_the_tables(made):
 
 def test_the_card_says_whose_seeds_an_interval_is_of():
     knee = {"n_seeds_min": 1, "n_seeds_max": 2, "essential_sparsity_low": 0.25}
-    assert datacard._seeds(knee | {"seed_freedom": 1}) == "1 to 2"
-    assert datacard._seeds(knee | {"seed_freedom": 0}) == "1 to 2 (interval: of one)"
-    assert datacard._seeds(knee | {"seed_freedom": 0, "essential_sparsity_low": None}) == "1 to 2"
-    assert datacard._seeds(knee | {"seed_freedom": 0, "n_seeds_max": 1}) == "1"
+    assert intervals.seeds(knee | {"seed_freedom": 1}, " to ") == "1 to 2"
+    assert intervals.seeds(knee | {"seed_freedom": 0}, " to ") == "1 to 2 (interval: of one)"
+    assert intervals.seeds(knee | {"seed_freedom": 0, "essential_sparsity_low": None}, " to ") == "1 to 2"
+    assert intervals.seeds(knee | {"seed_freedom": 0, "n_seeds_max": 1}, " to ") == "1"
 
 
 def test_the_code_of_the_card_runs(made, tmp_path, monkeypatch):

@@ -33,6 +33,13 @@ def of_one_seed(knee: Mapping[str, Any]) -> bool:
     return bool(knee["seed_freedom"] == 0 and pd.notna(knee["essential_sparsity_low"]))
 
 
+def seeds(knee: Mapping[str, Any], to: str) -> str:
+    """The seeds of a row of table `knees`, fewest `to` most: `1–3`; with a word where the interval is one's, the others being elsewhere."""
+    least, most = knee["n_seeds_min"], knee["n_seeds_max"]
+    told = f"{least}" if least == most else f"{least}{to}{most}"
+    return f"{told} (interval: of one)" if most > 1 and of_one_seed(knee) else told
+
+
 def percentiles(
     own: tuple[float, float], lows: np.ndarray, highs: np.ndarray, alpha: float = ALPHA
 ) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity.curves.intervals import coarse, of_one_seed
+from essential_sparsity.curves.intervals import coarse, of_one_seed, seeds
 from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120
@@ -165,13 +165,6 @@ def folders(results: Path, pattern: str) -> list[tuple[Path, int]]:
     return sorted(Counter(path.parent for path in results.glob(pattern) if path.is_file()).items())
 
 
-def _seeds(knee: Mapping[str, Any]) -> str:
-    """`1–3`; `1–3 (interval: of one)` where the others are at levels that decide nothing."""
-    least, most = knee["n_seeds_min"], knee["n_seeds_max"]
-    told = f"{least}" if least == most else f"{least}–{most}"
-    return f"{told} (interval: of one)" if most > 1 and of_one_seed(knee) else told
-
-
 def report_table(knees: pd.DataFrame) -> pd.DataFrame:
     """The table `knees` for a reader: sparsities in per cent with one decimal, a dash for none, reasons in words."""
     ordered = knees.sort_values(["model", "task", "metric", "pattern"])
@@ -193,7 +186,7 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
             )
         }
         | {"shape": ordered["shape"].fillna("–")}
-        | {"levels": ordered["n_levels"], "seeds": [_seeds(row) for row in ordered.to_dict("records")]}
+        | {"levels": ordered["n_levels"], "seeds": [seeds(row, "–") for row in ordered.to_dict("records")]}
         | {"missing": ordered["n_missing"]}
         | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from essential_sparsity import __version__, codefiles, patterns
-from essential_sparsity.curves.intervals import COARSE, coarse, of_one_seed
+from essential_sparsity.curves.intervals import COARSE, coarse, seeds
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.runs import sources
 from essential_sparsity.runs.settled import Settled
@@ -131,18 +131,11 @@ def _knees(knees: pd.DataFrame) -> list[dict[str, Any]]:
                 "interval": _interval(row["essential_sparsity_low"], row["essential_sparsity_high"]),
                 "bracket": bracket,
                 "dense": "undefined" if row["dense"] is None else f"{row['dense']:.6g}",
-                "seeds": _seeds(row),
+                "seeds": seeds(row, " to "),
                 "better": "higher" if METRICS[row["metric"]].higher_is_better else "lower",
             }
         )
     return shown
-
-
-def _seeds(knee: Mapping[str, Any]) -> str:
-    """`1 to 3`; with a word where the interval is one seed's all the same."""
-    least, most = knee["n_seeds_min"], knee["n_seeds_max"]
-    told = f"{least}" if least == most else f"{least} to {most}"
-    return f"{told} (interval: of one)" if most > 1 and of_one_seed(knee) else told
 
 
 def _interval(low: float | None, high: float | None) -> str:
