@@ -31,6 +31,7 @@ def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(mon
     """Checkpoints of pre-trainings made here have no source of their own: they are what their pre-training is."""
     monkeypatch.setattr(records.os.path, "isfile", lambda path: True)
     monkeypatch.setattr(records, "made_with", lambda path, *params: "/checkpoints/" not in path)
+    monkeypatch.setattr(records, "_of_settings", lambda study, name: True)
     asked = read("emergence-vision")
     assert asked.of_other == []
     assert f"{study.STORE}/checkpoints/minilm/manifest.json" in read().of_other

@@ -35,9 +35,7 @@ def lost(study: "Study") -> list[str]:
         made = itertools.chain(*series.made_here(study.models, study.named_models).values())
         paths += [f"{STORE}/checkpoints/{name}/manifest.json" for name in made]
         paths += [f"{STORE}/spectra/{name}.parquet" for name in study.named_models]
-    for name in study.pretrained:
-        settings = json.loads(deciding.pretraining(study.pretrainings[name]))
-        paths += [] if _said(_trained(name)).get("settings") == settings else [_trained(name)]
+    paths += [_trained(name) for name in study.pretrained if not _of_settings(study, name)]
     return [path for path in paths if os.path.isfile(path) and not any(_record(place, path) for place in PLACES)]
 
 
@@ -102,10 +100,13 @@ def _of_other_training(study: "Study", name: str, models: Iterable[str], other: 
     paths = {model: f"{STORE}/checkpoints/{model}/manifest.json" for model in models}
     there = {model: path for model, path in paths.items() if os.path.isfile(path)}
     row, made = study.pretrainings[name], _trained(name)
-    if not there or not os.path.isfile(made):
+    if not os.path.isfile(made):
         return set()
     decided = (deciding.pretraining(row), codefiles.digest("pretrain"), study.given["resources"]["threads"])
-    if made_with(made, *decided) is False or f"{STORE}/datasets/{row['dataset']}/manifest.json" in other:
+    recorded = (
+        made_with(made, *decided) is not False and f"{STORE}/datasets/{row['dataset']}/manifest.json" not in other
+    )
+    if not recorded or not _of_settings(study, name):
         return {made, *there.values()}
     stored = {file["path"]: file["sha256"] for file in _said(made).get("files", [])}
     return {
@@ -118,6 +119,11 @@ def _of_other_training(study: "Study", name: str, models: Iterable[str], other: 
 
 def _trained(name: str) -> str:
     return f"{STORE}/pretraining/{name}/manifest.json"
+
+
+def _of_settings(study: "Study", name: str) -> bool:
+    """Whether a pre-training says itself that it is of the settings that are asked for."""
+    return _said(_trained(name)).get("settings") == json.loads(deciding.pretraining(study.pretrainings[name]))
 
 
 def _said(path: str) -> dict[str, Any]:
