@@ -366,28 +366,29 @@ def of_another_tolerance() -> None:
 
 
 def with_references_that_were_changed() -> None:
-    """The value that was compared with is another one than in the file."""
-    Path("config/references.tsv").write_text(
-        "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\nbert\tpairs\t\t\tspearman\t0.5\t0.1\tus\n"
-    )
+    path, header = Path("config/references.tsv"), "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\n"
+    path.write_text(f"{header}bert\tpairs\t\t\tspearman\t0.4\t0.1\tus\n")
     other_configuration(references="config/references.tsv")
     row = {"model": "bert", "task": "pairs", "pattern": "dense", "sparsity": 0.0, "seed": 0, "metric": "spearman"}
     row |= {"value": 0.4, "tolerance": 0.1, "found": 0.45, "agrees": True, "source": "us"}
     tables.write(pd.DataFrame([row]), "references", "results/small/tables/references.parquet")
     provenance(study.read(config()))
+    path.write_text(f"{header}bert\tpairs\t\t\tspearman\t0.5\t0.1\tus\n")
 
 
 def with_claims_that_were_changed() -> None:
     said = {"claim": "mine", "says": "A tenth is free.", "source": "me", "table": "knees", "over": "every"}
     said |= {"where": {"pattern": "global"}, "expect": {"above": 0.1}, "refuted_by": "a curve", "needs": "curves"}
-    Path("config/mine.yaml").write_text(yaml.safe_dump({"claims": [said]}))
+    path = Path("config/mine.yaml")
+    path.write_text(yaml.safe_dump({"claims": [said]}))
     other_configuration(claims="config/mine.yaml")
     row = {name: said[name] for name in ("claim", "says", "source", "refuted_by")} | {"position": 0}
-    row |= {"verdict": "undecided", "because": "so", "expected": "every interval above 0.2 (sparsity)"}
-    row |= {"expected_low": 0.2, "expected_high": None, "n_evidence": 1, "n_for": 0, "n_against": 0, "n_against_all": 0}
+    row |= {"verdict": "undecided", "because": "so", "expected": "every interval above 0.1 (sparsity)"}
+    row |= {"expected_low": 0.1, "expected_high": None, "n_evidence": 1, "n_for": 0, "n_against": 0, "n_against_all": 0}
     tables.write(pd.DataFrame([row]), "claims", "results/small/tables/claims.parquet")
     tables.write(tables.empty("evidence"), "evidence", "results/small/tables/evidence.parquet")
     provenance(study.read(config()))
+    path.write_text(yaml.safe_dump({"claims": [said | {"where": {"pattern": "nm4"}}]}))
 
 
 def other_configuration(**changed) -> None:
@@ -421,9 +422,9 @@ REFUSED = {
     "damaged": (damaged, "not those that were written"),
     "of another call": (lambda: rewritten("knees", lambda found: found[:-1]), r"knees\.parquet: not the tables that .* was written of"),
     "another configuration": (lambda: other_configuration(knees={"compare": []}), r"made with another configuration \(knees\) than it has now"),
-    "another tolerance": (of_another_tolerance, r"made with others of what the files of its configuration say now: the tolerance of pairs\. Run"),
-    "other references": (with_references_that_were_changed, r"files of its configuration say now: reference values\. Run"),
-    "other claims": (with_claims_that_were_changed, r"files of its configuration say now: claims\. Run"),
+    "another tolerance": (of_another_tolerance, r"were read with another value of the tolerance of pairs than the configuration says now\. Run"),
+    "other references": (with_references_that_were_changed, r"made with another configuration \(what the file of references says\) than it has now"),
+    "other claims": (with_claims_that_were_changed, r"made with another configuration \(what the file of claims says\) than it has now"),
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
     "other items": (with_changed_items, "does not hold the items that its runs were written with"),
     "items are gone": (lambda: shutil.rmtree(Path(study.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),

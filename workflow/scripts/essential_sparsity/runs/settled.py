@@ -11,11 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.curves import claims
-from essential_sparsity.study import claims as of_claims
-from essential_sparsity.study import references, study
+from essential_sparsity.study import study
 from essential_sparsity.tables import crate, runs
 
+DIGEST = "_sha256"  # of a key whose file is meant (`deciding.of_study`)
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
 
 
@@ -60,7 +59,7 @@ def read(config: dict[str, Any]) -> Settled:
     said = files.read_json(folder / crate.NAME)
     _refuse_other_call(folder, names, said)
     _refuse_other_configuration(asked, said)
-    _refuse_other_questions(asked, found)
+    _refuse_other_tolerances(asked, found["knees"])
     rows = pd.DataFrame(asked.rows()).astype(dict.fromkeys(("calibration", "ticket"), object))
     grid = _tabulated(asked.name, rows, found["runs"], found["missing_runs"])
     _refuse_other_sources(asked)
@@ -78,11 +77,12 @@ def of_before(config: dict[str, Any]) -> bool:
     asked = study.read(config)
     if files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or asked.of_other:
         return True
-    names = {"runs", "knees", "references", "claims"}.intersection(asked.tables())
-    paths = {name: grid.parent / f"tables/{name}.parquet" for name in names}
-    if not all(path.is_file() for path in paths.values()):
+    knees, said = grid.parent / "tables/knees.parquet", grid.parent / crate.NAME
+    if not (knees.is_file() and said.is_file()):
         return False  # not finished, which Snakemake says
-    return bool(other_questions(asked, {name: tables.read(path, name) for name, path in paths.items()}))
+    return bool(
+        asked.other_tolerances(tables.read(knees, "knees").to_dict("records")) or _changed(asked, files.read_json(said))
+    )
 
 
 def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) -> None:
@@ -97,45 +97,26 @@ def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) 
 
 
 def _refuse_other_configuration(asked: study.Study, said: Mapping[str, Any]) -> None:
-    entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
-    then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())
-    if other := sorted(name for name in {*then, *now} if then.get(name) != now.get(name)):
+    if other := _changed(asked, said):
         raise errors.UserError(
             f"The tables of the study {asked.name!r} were made with another configuration ({', '.join(other)}) than it has now. {AGAIN} Or "
             "name the configuration that it was run with: CONFIG=… (without make: --config)."
         )
 
 
-def _refuse_other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> None:
-    if other := other_questions(asked, found):
+def _changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
+    """The keys of the configuration, or what the files that they name say, that are others now than a study's provenance says."""
+    entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
+    then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())
+    other = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return [f"what the file of {name.removesuffix(DIGEST)} says" if name.endswith(DIGEST) else name for name in other]
+
+
+def _refuse_other_tolerances(asked: study.Study, knees: pd.DataFrame) -> None:
+    if other := asked.other_tolerances(knees.to_dict("records")):
         raise errors.UserError(
-            f"The tables of the study {asked.name!r} were made with others of what the files of its configuration say now: "
-            f"{files.some(other)}. {AGAIN}"
+            f"The tables of the study {asked.name!r} were read with another value of {files.some(other)} than the configuration says now. {AGAIN}"
         )
-
-
-def other_questions(asked: study.Study, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What the tables were read with and the files of the configuration say otherwise now: tolerances, reference values, claims.
-
-    `found`: name -> table: runs, knees, and references and claims where the study has them.
-    """
-    other = asked.other_tolerances(found["knees"].to_dict("records"))
-    if "references" in found:
-        there = {*found["runs"][["model", "task", "pattern", "sparsity"]].itertuples(index=False, name=None)}
-        now = [{"model": model, "task": task, **row} for (model, task), rows in asked.expected.items() for row in rows]
-        now = pd.DataFrame(now, columns=["model", "task", *references.COLUMNS]).round({"sparsity": 3})
-        then = found["references"][now.columns].drop_duplicates()
-        now = {row for row in now.itertuples(index=False, name=None) if row[:4] in there}
-        other += ["reference values"] * (now != {*then.itertuples(index=False, name=None)})
-    if "claims" in found:
-        columns = ["claim", "says", "source", "refuted_by", "expected"]
-        then = [*found["claims"].sort_values("position")[columns].itertuples(index=False, name=None)]
-        now = [
-            (*(claim[column] for column in columns[:-1]), claims.expected(claim, claims.unit(claim, read)))
-            for claim, read in ((claim, of_claims.reading(claim)) for claim in asked.claims)
-        ]
-        other += ["claims"] * (then != now)
-    return other
 
 
 def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,10 @@ def pretraining(row: Mapping[str, Any]) -> str:
     return json.dumps({key: row[key] for key in row if key not in ("label", "note")}, sort_keys=True)
 
 
-def of_study(config: Mapping[str, Any]) -> str:
-    """A configuration without the keys that decide no number (IDLE; `resources` but for threads), as JSON."""
+def of_study(config: Mapping[str, Any], read: Mapping[str, Any]) -> str:
+    """A configuration without the keys that decide no number (IDLE; `resources` but for threads), as JSON; `read`: key -> what the file
+    that it names says, of which the digest is put beside it.
+    """
     said = {key: value for key, value in config.items() if key not in IDLE}
+    said |= {f"{key}_sha256": files.sha256_text(json.dumps(value)) for key, value in read.items()}
     return json.dumps(said | {"resources": {"threads": config["resources"]["threads"]}}, sort_keys=True)

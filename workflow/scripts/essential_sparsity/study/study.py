@@ -265,8 +265,9 @@ class Study:
         return [name for name in codefiles.tables() if asked[codefiles.described(name)["asked"]]]
 
     def deciding(self) -> str:
-        """The configuration without the keys that decide no number, as JSON."""
-        return deciding.of_study(self.given)
+        """The configuration without the keys that decide no number, with digests of the claims and reference values in its files, as JSON."""
+        expected = [[*curve, *(sorted(row.items()) for row in self.expected[curve])] for curve in self.referred]
+        return deciding.of_study(self.given, {"claims": self.claims, "references": expected})
 
     @cached_property
     def measured_only(self) -> dict[str, list[str]]:
