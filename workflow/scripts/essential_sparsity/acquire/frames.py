@@ -13,9 +13,7 @@ from pandas.api.types import is_float_dtype, is_integer_dtype, is_numeric_dtype
 from essential_sparsity.acquire.archives import SourceError
 
 CATEGORIES = "categories"
-EXACT = (
-    1 << 53
-)  # whole numbers up to it are told apart in a column of floats, as pandas makes one of those that lack some
+EXACT = 1 << 53  # whole numbers up to it are told apart as floats, which pandas makes of a column that lacks some
 
 
 def joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -11,10 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import study
+from essential_sparsity.study import deciding, study
 from essential_sparsity.tables import crate, runs
 
-DIGEST = "_sha256"  # of a key whose file is meant (`deciding.of_study`)
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
 
 
@@ -109,7 +108,10 @@ def _changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
     entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
     then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())
     other = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-    return [f"what the file of {name.removesuffix(DIGEST)} says" if name.endswith(DIGEST) else name for name in other]
+    return [
+        f"what the file of {name.removesuffix(deciding.DIGEST)} says" if name.endswith(deciding.DIGEST) else name
+        for name in other
+    ]
 
 
 def _refuse_other_tolerances(asked: study.Study, knees: pd.DataFrame) -> None:

@@ -39,6 +39,7 @@ RUN_SETTINGS = [
     "autocast",
     "gradient_checkpointing",
 ]
+DIGEST = "_sha256"  # of a key of a study's configuration whose file is meant
 LATER_SETTINGS = ["head_learning_rate"]  # columns that came later: a row that leaves them blank is what it was before
 IDLE = ("resources", "missing_runs", "mixed_runs", "dense_check", "refine")  # added levels are those of rounds.json
 
@@ -90,5 +91,5 @@ def of_study(config: Mapping[str, Any], read: Mapping[str, Any]) -> str:
     that it names says, of which the digest is put beside it.
     """
     said = {key: value for key, value in config.items() if key not in IDLE}
-    said |= {f"{key}_sha256": files.sha256_text(json.dumps(value)) for key, value in read.items()}
+    said |= {f"{key}{DIGEST}": files.sha256_text(json.dumps(value)) for key, value in read.items()}
     return json.dumps(said | {"resources": {"threads": config["resources"]["threads"]}}, sort_keys=True)
