@@ -21,7 +21,7 @@ import torch
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.curves.metrics import headline
 from essential_sparsity.runs import evaluation
-from essential_sparsity.study import configuration, kinds, study
+from essential_sparsity.study import configuration, grid, kinds, opening
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import exactness
 
@@ -37,12 +37,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sparsity", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    asked = study.read(configuration.read_config(configuration.BASE, args.config))
+    asked = opening.read(configuration.read_config(configuration.BASE, args.config))
     settings = json.loads(asked.settings(args.task)) | {"task": args.task, "metrics": None, "allow_unused": ()}
     settings |= {"allow_pickle": bool(asked.models[args.model]["allow_pickle"])}
     settings |= {"batch_size": args.batch or settings["batch_size"]}
-    folder = loading.verified_folder(f"{study.STORE}/checkpoints/{args.model}/manifest.json")
-    data = loading.verified_folder(f"{study.STORE}/datasets/{settings['dataset']}/manifest.json") / "data.parquet"
+    folder = loading.verified_folder(f"{grid.STORE}/checkpoints/{args.model}/manifest.json")
+    data = loading.verified_folder(f"{grid.STORE}/datasets/{settings['dataset']}/manifest.json") / "data.parquet"
     torch.set_num_threads(settings["threads"])
     exactness.ask()
     for epochs in args.epochs:

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
-from essential_sparsity.study import configuration, needs, resources, study, tsv
+from essential_sparsity.study import configuration, needs, opening, resources, tsv
 
 ROOT = Path(__file__).parents[1]
 MODEL = ("model", "type", "parameters", "dtype")
@@ -36,7 +36,7 @@ def of_costs(costs: Path, config: dict, device: str) -> list[dict[str, Any]]:
     """The evaluations of a table of costs, as rows of a table of measured jobs."""
     import pandas as pd
 
-    asked = study.unlocked(config)
+    asked = opening.unlocked(config)
     frame = pd.read_parquet(costs)
     frame = frame[(frame["rule"] == "prune_eval") & frame["model"].isin(asked.models) & frame["task"].isin(asked.tasks)]
     frame = frame.assign(number=frame["levels"].str.count(r"\+") + 1)
@@ -87,7 +87,7 @@ def presets() -> list[tuple[str, ...]]:
     """What the presets ask for: the table of requests of each."""
     rows = []
     for path in sorted({*(ROOT / "config").glob("*.yaml")} - {ROOT / "config/claims.yaml"}):
-        asked = study.unlocked(configuration.read_config("config/config.yaml", f"config/{path.name}"))
+        asked = opening.unlocked(configuration.read_config("config/config.yaml", f"config/{path.name}"))
         rows += [(path.stem, *row) for row in resources.table(resources.read(asked), asked.jobs, asked.pretrained)]
     return rows
 

@@ -47,7 +47,7 @@ import pandas as pd
 
 from essential_sparsity import files, tables
 from essential_sparsity.runs import finished
-from essential_sparsity.study import iterations, study
+from essential_sparsity.study import grid, iterations, opening, study
 from essential_sparsity.tables import provenance
 
 ROOT = Path(__file__).parents[1]
@@ -151,14 +151,14 @@ def prepare(folder: Path, case: str, runs: int) -> study.Study:
         target = folder / "results" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text('{"files": []}')
-    made = [str(found.relative_to(folder)) for found in (folder / study.STORE).rglob("*") if found.is_file()]
+    made = [str(found.relative_to(folder)) for found in (folder / grid.STORE).rglob("*") if found.is_file()]
     measured(
         "record",
         [sys.executable, "-c", TOUCH, "--quiet", "all", "--touch", "--forceall", "--cores", "1", "--", *made],
         folder,
     )
     with contextlib.chdir(folder):
-        return study.read(yaml.safe_load(path.read_text()))
+        return opening.read(yaml.safe_load(path.read_text()))
 
 
 def items_of(wanted: dict[str, Any], draw: np.random.Generator) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -192,7 +192,7 @@ def fabricate(folder: Path, asked: study.Study, case: str) -> Callable[[dict[str
     for field in tables.schema("runs"):
         if not field.nullable:
             row[field.name] = {"int64": 1, "double": 0.5, "bool": False}.get(str(field.type), "fabricated")
-    store = folder / study.STORE
+    store = folder / grid.STORE
     manifest = provenance.of_manifest(store / f"checkpoints/{asked.used_models[0]}/manifest.json")
 
     def written(wanted: dict[str, Any], seed: int = 0) -> None:
@@ -275,7 +275,7 @@ def measure(folder: Path, case: str, runs: int, schedule: bool, finish: bool, co
         found |= measured("touch", [one[0], "-c", TOUCH, *one[3:], "--touch", "--forceall", "--cores", "1000"], folder)
         nothing(found, one, folder)
     collect = [sys.executable, "workflow/scripts/collect_runs.py", "--grid", "results/demo/grid.parquet"]
-    collect += ["--work", f"{study.STORE}/work", "--logs", f"{study.STORE}/logs", "--out", "results/collected.parquet"]
+    collect += ["--work", f"{grid.STORE}/work", "--logs", f"{grid.STORE}/logs", "--out", "results/collected.parquet"]
     collect += ["--missing-runs", "results/missing.parquet"]
     found |= measured("collect", collect, folder)
     return found

@@ -21,16 +21,16 @@ from essential_sparsity.study import (
     grid,
     heads,
     iterations,
+    opening,
     panels,
     records,
     refinement,
     resources,
     series,
 )
-from essential_sparsity.study import study as studies
 
 try:
-    STUDY = studies.read(
+    STUDY = opening.read(
         configuration.settled(
             config,
             workflow.overwrite_configfiles,
@@ -43,7 +43,7 @@ try:
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-STORE, OUT, CONFIG = studies.STORE, STUDY.folder, STUDY.given
+STORE, OUT, CONFIG = grid.STORE, STUDY.folder, STUDY.given
 MODELS, TASKS, DATASETS = STUDY.models, STUDY.tasks, STUDY.datasets
 WORK = f"{STORE}/work"  # what outlives a job that ends badly
 RUN = grid.RUN

@@ -86,12 +86,12 @@ def beside(program: str, given: dict[str, list[str]]) -> list[Path]:
     """The files that a program finds by itself."""
     sys.path.insert(0, str(Path.cwd() / "workflow/scripts"))
     if program == "fit_knees":
-        from essential_sparsity.study import study
+        from essential_sparsity.study import grid, opening
 
-        jobs = study.read(json.loads(given["--study"][0]), looking=False).jobs_of(
+        jobs = opening.read(json.loads(given["--study"][0]), looking=False).jobs_of(
             given["--model"][0], given["--task"][0]
         )
-        return [path for job in jobs if (path := Path(f"{study.STORE}/runs/{job.path}.parquet")).is_file()]
+        return [path for job in jobs if (path := Path(f"{grid.STORE}/runs/{job.path}.parquet")).is_file()]
     if program == "collect_knees":
         from essential_sparsity import tables
 

@@ -17,7 +17,7 @@ import pytest
 from small_hub import Hub, running
 
 from essential_sparsity.checkpoints import vocabulary
-from essential_sparsity.study import configuration, revisions, series, study, tsv
+from essential_sparsity.study import configuration, opening, revisions, series, study, tsv
 
 ROOT = Path(__file__).parents[2]
 TABLE = "config/models.tsv"
@@ -118,7 +118,7 @@ def asked(
     config = (
         configuration.read_config("config/config.yaml") | {"study": "stand-in", "models": TABLE, "grid": [block]} | more
     )
-    return study.read(config | {"references": None, "revisions": str(folder / "revisions.tsv")}, looking=False)
+    return opening.read(config | {"references": None, "revisions": str(folder / "revisions.tsv")}, looking=False)
 
 
 def stand_in(where: str, known: dict, name: str, built: dict):

@@ -16,7 +16,7 @@ import find_ticket
 import prune_eval
 from essential_sparsity import files, tables
 from essential_sparsity.curves import knees
-from essential_sparsity.study import configuration, iterations, study
+from essential_sparsity.study import configuration, grid, iterations, opening, study
 from essential_sparsity.tables import runs
 
 ROOT = Path(__file__).parents[2]
@@ -116,8 +116,8 @@ def make(place: Path) -> None:
 
 def compute(config: dict) -> None:
     """The jobs of a study one after the other, then its tables `runs` and `knees`."""
-    asked = study.read(config)
-    store = Path(study.STORE)
+    asked = opening.read(config)
+    store = Path(grid.STORE)
     for name in asked.used_models:
         row = asked.models[name]
         allowed = ["--allow-pickle"] if row["allow_pickle"] else []
@@ -144,15 +144,15 @@ def compute(config: dict) -> None:
         prune_eval.main(
             [*words, "--runs", f"{store}/runs/{job.path}.parquet", "--items", f"{store}/items/{job.path}.parquet"]
         )
-    grid = pd.DataFrame(asked.rows())
-    found = runs.collect(grid)
-    read, _ = knees.table(found, runs.items(grid), replicates=200, asked=grid)
+    rows = pd.DataFrame(asked.rows())
+    found = runs.collect(rows)
+    read, _ = knees.table(found, runs.items(rows), replicates=200, asked=rows)
     tables.write(found, "runs", f"{asked.folder}/tables/runs.parquet")
     tables.write(read, "knees", f"{asked.folder}/tables/knees.parquet")
 
 
 def _common(asked: study.Study, program: str, model: str, task: str, seed: int, pattern: str = "") -> list[str]:
-    store = study.STORE
+    store = grid.STORE
     settings = asked.settings(task, asked.calibration(model, pattern) if pattern else None)
     words = ["--model", model, "--task", task, "--seed", str(seed), "--settings", settings]
     words += ["--code", asked.code(program, task, pattern), "--manifest", f"{store}/checkpoints/{model}/manifest.json"]

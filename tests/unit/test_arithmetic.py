@@ -18,7 +18,7 @@ import yaml
 from essential_sparsity.acquire import formats
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, lottery, smoke
-from essential_sparsity.study import deciding, kinds, needs, study, tsv
+from essential_sparsity.study import deciding, kinds, needs, opening, tsv
 from essential_sparsity.tasks import TaskError, _expressions, _tree, arithmetic
 from essential_sparsity.training import finetuning, resume
 
@@ -715,7 +715,7 @@ def settings_of(tmp_path, head_learning_rate=""):
         "sparsities": [0.5],
         "seeds": [0],
     }
-    return json.loads(study.unlocked(config | {"grid": [block]}, looking=False).settings("reviews-finetune"))
+    return json.loads(opening.unlocked(config | {"grid": [block]}, looking=False).settings("reviews-finetune"))
 
 
 def test_a_column_that_is_left_blank_runs_nothing_again(tmp_path, monkeypatch):

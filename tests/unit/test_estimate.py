@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, estimate, records, resources, study
+from essential_sparsity.study import configuration, estimate, grid, opening, records, resources, study
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
@@ -24,7 +24,7 @@ def _folder(tmp_path, monkeypatch):
 
 def read(preset="config", **given) -> study.Study:
     config = configuration.read_config("config/config.yaml", f"config/{preset}.yaml")
-    return study.unlocked(config | {"resources": config["resources"] | given})
+    return opening.unlocked(config | {"resources": config["resources"] | given})
 
 
 def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(monkeypatch):
@@ -34,11 +34,11 @@ def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(mon
     monkeypatch.setattr(records, "_of_settings", lambda study, name: True)
     asked = read("emergence-vision")
     assert asked.of_other == []
-    assert f"{study.STORE}/checkpoints/minilm/manifest.json" in read().of_other
+    assert f"{grid.STORE}/checkpoints/minilm/manifest.json" in read().of_other
     monkeypatch.setattr(records, "made_with", lambda path, *params: "/datasets/" not in path)
-    data = {f"{study.STORE}/datasets/{name}/manifest.json" for name in asked.used_datasets}
-    made = {f"{study.STORE}/pretraining/{name}/manifest.json" for name in asked.pretrained}
-    trained = {f"{study.STORE}/checkpoints/{name}/manifest.json" for name in asked.named_models}
+    data = {f"{grid.STORE}/datasets/{name}/manifest.json" for name in asked.used_datasets}
+    made = {f"{grid.STORE}/pretraining/{name}/manifest.json" for name in asked.pretrained}
+    trained = {f"{grid.STORE}/checkpoints/{name}/manifest.json" for name in asked.named_models}
     assert len(trained) > len(asked.members) / 2
     assert {*records.of_other(asked)} == data | made | trained
 
@@ -46,11 +46,11 @@ def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(mon
 def finish(asked: study.Study, job, seconds: float | None = None) -> None:
     """The files of a finished run, with its benchmark."""
     for place in (f"runs/{job.path}.parquet", f"items/{job.path}.parquet"):
-        path = Path(study.STORE, place)
+        path = Path(grid.STORE, place)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     if seconds:
-        path = Path(study.STORE, f"benchmarks/prune_eval/{job.path}.tsv")
+        path = Path(grid.STORE, f"benchmarks/prune_eval/{job.path}.tsv")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(BENCHMARK.format(seconds))
 
@@ -105,10 +105,10 @@ def test_what_was_only_found_again_is_no_measure():
     done = [job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9)][:2]
     for job, seconds in zip(done, (9 * 120.0, 3.0), strict=True):
         finish(asked, job, seconds)
-    log = Path(study.STORE, f"logs/prune_eval/{done[1].path}.log")
+    log = Path(grid.STORE, f"logs/prune_eval/{done[1].path}.log")
     log.parent.mkdir(parents=True)
     log.write_text("Not computed again: the run, made of the same before.\n")
-    assert estimate.per_level([Path(study.STORE, "benchmarks/prune_eval")]) == pytest.approx(2)
+    assert estimate.per_level([Path(grid.STORE, "benchmarks/prune_eval")]) == pytest.approx(2)
 
 
 def test_a_finished_study_has_nothing_left():
@@ -143,7 +143,7 @@ def test_sizes_of_what_is_there_are_those_of_its_files():
     assert found["model opt-1.3b"].size == pytest.approx(2.64e9)
     assert found["model bert-base"].size == pytest.approx(440e6)
     assert found["data squad"].size is None
-    manifest = Path(study.STORE, "datasets/squad/manifest.json")
+    manifest = Path(grid.STORE, "datasets/squad/manifest.json")
     manifest.parent.mkdir(parents=True)
     manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
     found = {part.what: part for part in estimate.downloads(asked)}

@@ -18,7 +18,7 @@ from test_formats import tiny_gguf
 import new_study
 from essential_sparsity.acquire import looking
 from essential_sparsity.runs import evaluation
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, opening, study
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ def call(*options: str) -> None:
 
 def asked(name: str) -> study.Study:
     """The study that the written file asks for, as the workflow reads it."""
-    return study.read(configuration.read_config("config/config.yaml", f"config/{name}.yaml"))
+    return opening.read(configuration.read_config("config/config.yaml", f"config/{name}.yaml"))
 
 
 def table(columns: dict[str, list], path: str = "mine/texts.csv") -> str:

@@ -28,7 +28,7 @@ import write_provenance
 from essential_sparsity import files, reader, tables
 from essential_sparsity.curves import intervals
 from essential_sparsity.runs import folders, publishing, settled, traces
-from essential_sparsity.study import configuration, records, study
+from essential_sparsity.study import configuration, grid, opening, records
 from essential_sparsity.tables import runs
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def place(tmp_path_factory):
 
 def finish() -> None:
     """The other tables, a missing run and provenance, as the rules make them."""
-    asked = study.read(config())
+    asked = opening.read(config())
     rows = pd.DataFrame(asked.rows())
     place = f"{asked.folder}/tables"
     found = tables.read(f"{place}/runs.parquet", "runs")
@@ -68,7 +68,7 @@ def finish() -> None:
         "reason": f"ended on {socket.gethostname()} of {getpass.getuser()} in {Path.cwd()}",
     }
     tables.write(lost[[*runs.KEY, "run"]].assign(**said), "missing_runs", f"{place}/missing_runs.parquet")
-    items = f"{study.STORE}/items/bert/pairs/global/0.250/seed0.parquet"  # which has a level more than the study
+    items = f"{grid.STORE}/items/bert/pairs/global/0.250/seed0.parquet"  # which has a level more than the study
     more = tables.read(items, "items")
     tables.write(pd.concat([more, more.assign(sparsity=0.9)]), "items", items)
     of_file = (
@@ -85,7 +85,7 @@ def finish() -> None:
     page = f"<script>{get_plotlyjs()}</script><p>{said['reason']}</p>"
     Path(asked.folder, "explorer.html").write_text(page, encoding="utf-8")
     Path(asked.folder, "report.html").write_text(f"<p>{Path.cwd()}</p>")
-    for path in Path(study.STORE).glob("*/*/manifest.json"):
+    for path in Path(grid.STORE).glob("*/*/manifest.json"):
         said = files.read_json(path)
         files.write_json(path, said | {"id": str(Path(said["id"]).absolute())})
     provenance(asked)
@@ -94,7 +94,7 @@ def finish() -> None:
 def provenance(asked) -> None:
     results = [*Path(asked.folder, "tables").glob("*.parquet")]
     results += [Path(asked.folder, name) for name in ("claims.html", "explorer.html")]
-    manifests = Path(study.STORE).glob("*/*/manifest.json")
+    manifests = Path(grid.STORE).glob("*/*/manifest.json")
     words = ["--study", asked.deciding(), "--results", *map(str, results), "--manifests", *map(str, manifests)]
     write_provenance.main([*words, "--out", f"{asked.folder}/ro-crate-metadata.json"])
 
@@ -115,7 +115,7 @@ def made(place):
 @pytest.fixture
 def study_again(place, made):
     """The study is put back as it was after the test."""
-    kept = [Path("results/small"), Path("config"), Path(study.STORE, "items")]
+    kept = [Path("results/small"), Path("config"), Path(grid.STORE, "items")]
     for path in kept:
         shutil.copytree(path, Path("kept") / path)
     yield
@@ -128,7 +128,7 @@ def study_again(place, made):
 def own_items() -> pd.DataFrame:
     """The items of the tabulated runs, read from the store by the names of its files."""
     found = tables.read("results/small/tables/runs.parquet", "runs")[runs.KEY].drop_duplicates()
-    whole = pd.concat(tables.read(path, "items") for path in sorted(Path(study.STORE, "items").rglob("*.parquet")))
+    whole = pd.concat(tables.read(path, "items") for path in sorted(Path(grid.STORE, "items").rglob("*.parquet")))
     return whole.merge(found, on=runs.KEY).sort_values(tables.key("items"), ignore_index=True)
 
 
@@ -156,7 +156,7 @@ def test_datasets_reads_the_tables_of_the_study(made, tmp_path):
 
 def test_tables_are_the_files_of_the_study_and_keep_their_schemas(made):
     packed = {path.stem for path in (FOLDER / "tables").iterdir()}
-    assert packed == {*study.read(config()).tables()} - {"costs"}
+    assert packed == {*opening.read(config()).tables()} - {"costs"}
     for name in packed:
         path = FOLDER / f"tables/{name}.parquet"
         assert pq.read_schema(path).field(0).metadata == tables.schema(name).field(0).metadata
@@ -372,7 +372,7 @@ def with_references_that_were_changed() -> None:
     row = {"model": "bert", "task": "pairs", "pattern": "dense", "sparsity": 0.0, "seed": 0, "metric": "spearman"}
     row |= {"value": 0.4, "tolerance": 0.1, "found": 0.45, "agrees": True, "source": "us"}
     tables.write(pd.DataFrame([row]), "references", "results/small/tables/references.parquet")
-    provenance(study.read(config()))
+    provenance(opening.read(config()))
     path.write_text(f"{header}bert\tpairs\t\t\tspearman\t0.5\t0.1\tus\n")
 
 
@@ -387,7 +387,7 @@ def with_claims_that_were_changed() -> None:
     row |= {"expected_low": 0.1, "expected_high": None, "n_evidence": 1, "n_for": 0, "n_against": 0, "n_against_all": 0}
     tables.write(pd.DataFrame([row]), "claims", "results/small/tables/claims.parquet")
     tables.write(tables.empty("evidence"), "evidence", "results/small/tables/evidence.parquet")
-    provenance(study.read(config()))
+    provenance(opening.read(config()))
     path.write_text(yaml.safe_dump({"claims": [said | {"where": {"pattern": "nm4"}}]}))
 
 
@@ -397,23 +397,23 @@ def other_configuration(**changed) -> None:
 
 
 def with_changed_items() -> None:
-    path = next(Path(study.STORE, "items/bert/pairs/global").rglob("*.parquet"))
+    path = next(Path(grid.STORE, "items/bert/pairs/global").rglob("*.parquet"))
     tables.write(tables.read(path, "items").assign(weight=2.0), "items", path)
 
 
 def of_fewer_runs() -> None:
     rewritten("runs", lambda found: found[found["pattern"] != "nm4"])
-    provenance(study.read(config()))
+    provenance(opening.read(config()))
 
 
 def of_more_runs() -> None:
     rewritten("runs", lambda found: pd.concat([found, found.tail(1).assign(seed=9)]))
-    provenance(study.read(config()))
+    provenance(opening.read(config()))
 
 
 def with_a_page_that_tells_of_the_machine() -> None:
     Path("results/small/claims.html").write_text(f"<p>as {Path.cwd()}/notes.txt says</p>")
-    provenance(study.read(config()))
+    provenance(opening.read(config()))
 
 
 REFUSED = {
@@ -427,7 +427,7 @@ REFUSED = {
     "other claims": (with_claims_that_were_changed, r"made with another configuration \(what the file of claims says\) than it has now"),
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
     "other items": (with_changed_items, "does not hold the items that its runs were written with"),
-    "items are gone": (lambda: shutil.rmtree(Path(study.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),
+    "items are gone": (lambda: shutil.rmtree(Path(grid.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),
     "a page": (with_a_page_that_tells_of_the_machine, r"claims\.html, its text, names a folder of this machine"),
     "too many runs": (of_more_runs, r"have 1 runs that its configuration does not ask for \(gpt2, ppl, nm4, 0\.5, 9"),
     "too few runs": (of_fewer_runs, r"have \d+ runs too few \(bert, pairs, nm4"),
@@ -450,13 +450,13 @@ def test_manifests_that_no_record_compares_are_told(place, made, monkeypatch):
     told = "taken for what the configuration asks for"
     assert any(told in sentence and "checkpoints/bert/manifest.json" in sentence for sentence in made.said)
     monkeypatch.setattr(records, "_record", lambda place, path: True)
-    assert records.not_compared(study.read(config())) == []
+    assert records.not_compared(opening.read(config())) == []
 
 
 @pytest.mark.usefixtures("study_again")
 def test_tables_of_before_are_noticed():
     assert not settled.of_before(config()), "there are none"
-    asked = study.read(config())
+    asked = opening.read(config())
     tables.write(pd.DataFrame(asked.rows()), "grid", f"{asked.folder}/grid.parquet")
     assert not settled.of_before(config())
     of_other_settings()
@@ -468,7 +468,7 @@ def test_tables_of_before_are_noticed():
     "change", [of_another_tolerance, with_references_that_were_changed, with_claims_that_were_changed]
 )
 def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(change):
-    tables.write(pd.DataFrame(study.read(config()).rows()), "grid", "results/small/grid.parquet")
+    tables.write(pd.DataFrame(opening.read(config()).rows()), "grid", "results/small/grid.parquet")
     assert not settled.of_before(config())
     change()
     assert settled.of_before(config())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from essential_sparsity import patterns
-from essential_sparsity.study import configuration, needs, resources, study
+from essential_sparsity.study import configuration, needs, opening, resources
 from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job
 
@@ -26,7 +26,7 @@ def _root(monkeypatch):
 def asked(preset="language", **given) -> resources.Requests:
     """The requests of a preset, with other keys of `resources`."""
     config = configuration.read_config("config/config.yaml", f"config/{preset}.yaml")
-    return resources.read(study.unlocked(config | {"resources": config["resources"] | given}))
+    return resources.read(opening.unlocked(config | {"resources": config["resources"] | given}))
 
 
 def changed(requests, task, **changes) -> resources.Requests:
@@ -172,7 +172,7 @@ def problem(requests, model, task, levels=1) -> resources.Problem | None:
 
 
 def test_what_cannot_fit_is_told_by_name_before_it_is_queued():
-    demo = study.unlocked(configuration.read_config("config/config.yaml"))
+    demo = opening.unlocked(configuration.read_config("config/config.yaml"))
     assert resources.problems(demo, resources.read(demo)) == []
     assert problem(asked(gpu_class="a100-40"), "opt-1.3b", "mnli") is None, "the batch goes through in parts"
     found = problem(asked(gpu_class="v100-16"), "opt-1.3b", "mnli")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity.study import configuration, grid, revisions, series, study
+from essential_sparsity.study import configuration, grid, opening, revisions, series
 
 ROW = {
     "model": "berts-0",
@@ -73,7 +73,7 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
 
 
 def test_a_training_that_is_made_here_has_a_file_of_losses_and_others_have_none():
-    asked = study.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": []}})
+    asked = opening.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": []}})
     assert asked.losses("wiki-bert-10") == "results/store/pretraining/wiki-bert-10/losses.parquet"
     published = {name: row | {"source": "hub"} for name, row in asked.models.items()}
     assert dataclasses.replace(asked, models=published).losses("wiki-bert-10") is None
@@ -86,7 +86,7 @@ def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
         "wiki-bert-10": 31, "wiki-bert-100": 31, "wiki-bert-50": 31,
     }  # fmt: skip
     alone = {"series": "s", "group": "g", "training": "one", "model": "one", "axis": "checkpoint", "position": 0.0}
-    asked = study.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": [0.5]}})
+    asked = opening.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": [0.5]}})
     assert asked.compared == sorted(found)
     assert asked.neighboured == ["wiki-bert"]
     alone = dataclasses.replace(asked, members=[alone])
@@ -156,7 +156,7 @@ def test_every_shipped_preset_names_models_tasks_and_levels_that_exist(preset):
 def test_presets_that_need_no_lock_are_pinned_to_commits():
     for preset in ("config", "lottery", "language", "nm", "vicuna", "zeroshot", "tickets"):
         config = configuration.read_config(*dict.fromkeys(["config/config.yaml", f"config/{preset}.yaml"]))
-        asked = study.unlocked(config)
+        asked = opening.unlocked(config)
         assert revisions.unlocked(asked.models, asked.named_models, "model", {}) == [], preset
         assert revisions.unlocked(asked.datasets, asked.used_datasets, "dataset", {}) == [], preset
 

@@ -6,7 +6,7 @@ import yaml
 from changes import Study, append, edit
 
 from essential_sparsity import tables
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, opening
 
 HEADER = "calibration\tdataset\tsource\tid\trevision\tformat\tcolumns\tsplit\tsequences\tlength\tsampling\tseed\tnote"
 ROW = "mine\ttexts\tpath\tdata/texts.csv\t\tcsv\t\t\t8\t16\tjoined\t0\t"
@@ -88,7 +88,7 @@ def test_runs_of_another_calibration_are_not_tabulated(calibrated):
 
 def read(folder, **changes):
     config = yaml.safe_load((folder / "config/config.yaml").read_text())
-    return study.read(config | changes)
+    return opening.read(config | changes)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from workspace import CODE, STORE, Workspace
 
-import estimate as estimate_program
 from essential_sparsity import files, tables
-from essential_sparsity.study import configuration, records, study
+from essential_sparsity.runs import settled
+from essential_sparsity.study import configuration, opening, records
 
 STUDY = {
     "models": ["tiny-100-6", "tiny-50-6"],
@@ -169,7 +169,7 @@ def test_checkpoints_of_another_training_than_is_asked_for_pass_for_nothing(stud
 
     def asked(**changed):
         config = configuration.read_config("config/config.yaml") | changed
-        return study.read(config)
+        return opening.read(config)
 
     assert asked().of_other == []
     assert records.lost(asked()) == []
@@ -180,7 +180,7 @@ def test_checkpoints_of_another_training_than_is_asked_for_pass_for_nothing(stud
     with studied.edit("config/pretraining.tsv", row, row.replace("1e-3", "2e-3")):
         assert asked().of_other == sorted([*steps.values(), made])
         assert {member["group"] for member in asked(missing_runs="skip").members} == {"100 %"}
-        again = estimate_program.outdated(study.unlocked(configuration.read_config("config/config.yaml")))
+        again = settled.outdated(opening.unlocked(configuration.read_config("config/config.yaml")))
         assert made in again
         assert {path.split("/")[0] for path in again} == {"results", "tiny-50-6"}
         monkeypatch.setattr(records, "made_with", lambda path, *params: None)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from essential_sparsity import cli, logs, tables
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 from essential_sparsity.tables import costs
 
 
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--logs", required=True, type=Path, help="folder of the logs, by rule")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
-    names = study.read(args.study).benchmarks()
+    names = opening.read(args.study).benchmarks()
     paths = [path for name in names if (path := args.benchmarks / f"{name}.tsv").is_file()]
     if len(paths) < len(names):
         print(

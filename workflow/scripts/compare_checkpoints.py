@@ -9,7 +9,7 @@ import pandas as pd
 from essential_sparsity import cli, tables
 from essential_sparsity.emergence import members, neighbours, suspects
 from essential_sparsity.pruning import bitmasks
-from essential_sparsity.study import iterations, study
+from essential_sparsity.study import iterations, opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study, looking=False)
+    asked = opening.read(args.study, looking=False)
     series = tables.read(args.series_table, "series")
     tickets = asked.shared_tickets(series["training"].iloc[0])
     found = suspects.among(series, members.fingerprints(series))

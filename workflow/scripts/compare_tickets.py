@@ -9,7 +9,7 @@ import pandas as pd
 
 from essential_sparsity import cli, tables
 from essential_sparsity.pruning import bitmasks, similarity
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, type=Path, help="folder that holds checkpoints and tickets")
     parser.add_argument("--out", required=True, help="rows of the table similarity to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study, looking=False)
+    asked = opening.read(args.study, looking=False)
     wanted = defaultdict(lambda: defaultdict(list))  # model -> sparsity -> pairs
     for model, sparsity, *pair in asked.pairs:
         wanted[model][sparsity].append(pair)

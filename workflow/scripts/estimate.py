@@ -3,7 +3,7 @@
 import argparse
 
 from essential_sparsity import cli
-from essential_sparsity.study import configuration, estimate, study
+from essential_sparsity.study import configuration, estimate, opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,28 +17,16 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.read_config("config/config.yaml", *args.config)
     if args.gpus == 0:
         config["resources"]["gpu"] = 0
-    asked = study.unlocked(config)
-    told = estimate.to_fetch(asked) if args.downloads else estimate.lines(asked, args.gpus, outdated(asked))
+    asked = opening.unlocked(config)
+    if args.downloads:
+        told = estimate.to_fetch(asked)
+    elif estimate.begun(asked):
+        from essential_sparsity.runs import settled  # with pandas: before anything has run an estimate is there at once
+
+        told = estimate.lines(asked, args.gpus, settled.outdated(asked))
+    else:
+        told = estimate.lines(asked, args.gpus)
     print("\n".join(told))
-
-
-def outdated(asked: study.Study) -> dict[str, str]:
-    """The jobs that have run and are computed anew, and why: evaluations by their path, others by the file that they make."""
-    try:
-        other = study.read(asked.given).of_other
-    except configuration.ConfigError:  # a branch of a hub that nobody has locked, a path that is gone
-        other = []
-    again = {
-        path: "made of something else than is asked for now" for path in other if path.startswith(estimate.TRAINED)
-    }
-    there = asked.stored(asked.jobs)
-    if not there:
-        return again
-    import pandas as pd  # not before anything has run: an estimate is then there at once
-
-    from essential_sparsity.tables import missing
-
-    return missing.outdated(pd.DataFrame(asked.rows(there)), other) | again
 
 
 if __name__ == "__main__":

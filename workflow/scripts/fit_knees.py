@@ -12,7 +12,7 @@ import pandas as pd
 
 from essential_sparsity import cli, errors, tables
 from essential_sparsity.curves import knees
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 from essential_sparsity.tables import missing, runs
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--knees", required=True, help="table to write")
     parser.add_argument("--resamples", required=True, help="table of what comparing the curves takes, to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study, looking=False)
+    asked = opening.read(args.study, looking=False)
     jobs = asked.jobs_of(args.model, args.task)
     if asked.digest(jobs) != args.digest:
         raise errors.UserError(

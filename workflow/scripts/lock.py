@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 
 from essential_sparsity import cli, files
 from essential_sparsity.acquire import hub
-from essential_sparsity.study import configuration, revisions, study
+from essential_sparsity.study import configuration, opening, revisions
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = configuration.read_config("config/config.yaml", *([args.config] if args.config else []))
     locked = revisions.read(config["revisions"])
-    asked = study.unlocked(config)
+    asked = opening.unlocked(config)
     wanted = {"model": (asked.models, asked.named_models), "dataset": (asked.datasets, asked.used_datasets)}
     missing = [key for kind, (rows, names) in wanted.items() for key in revisions.unlocked(rows, names, kind, locked)]
     api = HfApi()

@@ -7,7 +7,7 @@ from pathlib import Path
 from essential_sparsity import cli
 from essential_sparsity.acquire import fetching
 from essential_sparsity.pruning import measuring
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pretraining", required=True, help="row of the pre-training table")
     parser.add_argument("--store", required=True, type=Path, help="folder of the store")
     args = parser.parse_args(argv)
-    asked = study.read(args.study, looking=False)
+    asked = opening.read(args.study, looking=False)
     models = asked.measured_only[args.pretraining]
     for model in models:
         manifest = args.store / f"checkpoints/{model}/manifest.json"

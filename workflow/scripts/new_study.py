@@ -15,7 +15,7 @@ from typing import Any
 from essential_sparsity import cli, errors, tasks
 from essential_sparsity.acquire import looking
 from essential_sparsity.checkpoints import vocabulary
-from essential_sparsity.study import configuration, proposal, study, tsv
+from essential_sparsity.study import configuration, opening, proposal, tsv
 
 OF_DATA = ("task_name", "columns", "protocol")  # options that say something of data alone
 ALONE = ("masked-lm", "perplexity")  # kinds that read texts and nothing beside them
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         if model["type"] != "vision" and (folder := here(seen)):
             vocabulary.describe(folder)
     name = args.study or f"{model['model']}-{task['task']}"
-    study.check_name(name, looking.option("study", name))
+    opening.check_name(name, looking.option("study", name))
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(

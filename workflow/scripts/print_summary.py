@@ -6,7 +6,7 @@ from pathlib import Path
 
 from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.figures import summary
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, grid, opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
     config = configuration.read_config("config/config.yaml", *args.config)
-    folder = Path(study.folder(config["study"]))
+    folder = Path(grid.folder(config["study"]))
     lacking = [name for name in ("knees", "missing_runs", "costs") if not (folder / f"tables/{name}.parquet").is_file()]
     if lacking:
         raise errors.UserError(
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     knees, missing, costs = (
         tables.read(folder / f"tables/{name}.parquet", name) for name in ("knees", "missing_runs", "costs")
     )
-    asked = study.unlocked(config, looking=False)
+    asked = opening.unlocked(config, looking=False)
     if other := asked.other_tolerances(knees.to_dict("records")):
         print(
             f"warning: {files.some(other)}: another one now than these tables were read with, which are of before. Run the study again (or "
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'report':9}{report if report.exists() else f'not made yet: {command}'}")
     if (page := folder / "explorer.html").is_file():
         print(f"{'explorer':9}{page}")
-    print(f"{'store':9}{study.STORE} (runs, checkpoints and data, shared by all studies)")
+    print(f"{'store':9}{grid.STORE} (runs, checkpoints and data, shared by all studies)")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, refinement, study
+from essential_sparsity.study import configuration, grid, refinement
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         print("The configuration switches `refine` off: the grid as it is.", flush=True)
         failed, _ = _call(command)
         sys.exit(failed)
-    folder = study.folder(config["study"])
+    folder = grid.folder(config["study"])
     asked = f"{folder}/next_round.json"
     _run(command, asked)
     while levels := files.read_json(asked):

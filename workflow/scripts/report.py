@@ -8,13 +8,13 @@ import sys
 
 from essential_sparsity import cli, errors
 from essential_sparsity.runs import settled
-from essential_sparsity.study import configuration, study
+from essential_sparsity.study import configuration, grid
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     config = configuration.of_command(arguments)
-    report = f"{study.folder(config['study'])}/report.html"
+    report = f"{grid.folder(config['study'])}/report.html"
     if settled.of_before(config):
         print(
             "warning: the configuration, a file that it names, or the code that evaluates is another one than these tables and figures were made with; the "

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, heads, study
+from essential_sparsity.study import configuration, grid, heads
 
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     failed, stopped = watched([*snakemake, *arguments])
     # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
     if failed == 1 and not stopped and "--" not in arguments:
-        tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], study.folder(config["study"]))
+        tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], grid.folder(config["study"]))
     sys.exit(failed)
 
 

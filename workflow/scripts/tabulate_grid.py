@@ -6,7 +6,7 @@ import json
 import pandas as pd
 
 from essential_sparsity import cli, errors, tables
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--digest", required=True, help="digest of the grid that is asked for")
     parser.add_argument("--out", required=True, help="table to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study)
+    asked = opening.read(args.study)
     if asked.digest() != args.digest:
         raise errors.UserError(
             "The configuration, its tables or the code changed while the workflow was starting. Run again."

@@ -5,7 +5,7 @@ import json
 
 from essential_sparsity import cli, tables
 from essential_sparsity.emergence import members
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", required=True, help="folder that holds spectra and fingerprints")
     parser.add_argument("--out", required=True, help="table series to write")
     args = parser.parse_args(argv)
-    asked = study.read(args.study, looking=False)
+    asked = opening.read(args.study, looking=False)
     found = members.tabulated(asked.trainings[args.training], args.store, asked.losses(args.training))
     tables.write(found, "series", args.out)
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from essential_sparsity import cli, files, tables
-from essential_sparsity.study import study
+from essential_sparsity.study import grid
 from essential_sparsity.tables import crate
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write, beside the folder of the tables")
     args = parser.parse_args(argv)
     runs = tables.read(next(path for path in args.results if path.stem == "runs"), "runs")
-    folder = Path(study.folder(args.study["study"]))
+    folder = Path(grid.folder(args.study["study"]))
     commit = crate.commit_of(Path(__file__).parents[2])
     found = crate.crate(folder, args.study, args.results, args.manifests, runs, commit)
     files.write_json(args.out, found.metadata.generate())

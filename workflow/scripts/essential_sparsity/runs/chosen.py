@@ -10,7 +10,7 @@ import pandas as pd
 
 from essential_sparsity import errors, patterns, tables
 from essential_sparsity.curves import metrics
-from essential_sparsity.study import configuration, grid, study
+from essential_sparsity.study import configuration, grid, opening, study
 from essential_sparsity.tables import runs
 
 ESSENTIAL = "essential"  # what is written for the largest measured level that is not above the essential sparsity
@@ -130,7 +130,7 @@ def choose(
 
 
 def _table(name: str, table: str) -> pd.DataFrame:
-    path = Path(study.folder(name)) / f"tables/{table}.parquet"
+    path = Path(grid.folder(name)) / f"tables/{table}.parquet"
     if not path.is_file():
         raise errors.UserError(
             f"{path} is not there: the study {name!r} has not been run here. Run it first, or `make tables` for what is there."
@@ -213,7 +213,7 @@ def _listed(pruned: pd.DataFrame) -> str:
 
 def _asked(config: dict[str, Any], curve: grid.Curve, level: str) -> tuple[study.Study, dict[str, Any]]:
     """The study as its configuration asks for it now, and its row of table `grid` for a run."""
-    asked = study.read(config)
+    asked = opening.read(config)
     job = next((job for job in asked.jobs if job.curve == curve and level in job.asked), None)
     if job is None:
         raise errors.UserError(

@@ -34,7 +34,7 @@ from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.runs import card, evaluation, folders
 from essential_sparsity.runs.chosen import NOTHING, Chosen
-from essential_sparsity.study.study import STORE
+from essential_sparsity.study.grid import STORE
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import devices, exactness, finetuning
 

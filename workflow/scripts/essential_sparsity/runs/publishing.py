@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from essential_sparsity import errors, files, tables
 from essential_sparsity.runs import datacard, folders, settled, traces
 from essential_sparsity.runs.settled import Settled
-from essential_sparsity.study import records, study
+from essential_sparsity.study import grid, records
 from essential_sparsity.tables import crate, runs
 
 CARD, CONFIGURATION = "README.md", "configuration.json"
@@ -44,7 +44,7 @@ class Published:
 
 def place(name: str) -> Path:
     """The folder that a study is published in."""
-    return Path(study.folder(name)) / "publish"
+    return Path(grid.folder(name)) / "publish"
 
 
 def publish(config: dict[str, Any], licence: str, commit: Mapping[str, Any]) -> Published:
@@ -151,8 +151,8 @@ def _pages(found: Settled, part: Path) -> tuple[list[Path], list[str]]:
 def _manifests(found: Settled) -> list[dict[str, Any]]:
     """Of the checkpoints and data sets of the study, those that are there."""
     asked = found.study
-    paths = [Path(study.STORE) / f"checkpoints/{name}/manifest.json" for name in asked.named_models]
-    paths += [Path(study.STORE) / f"datasets/{name}/manifest.json" for name in asked.used_datasets]
+    paths = [Path(grid.STORE) / f"checkpoints/{name}/manifest.json" for name in asked.named_models]
+    paths += [Path(grid.STORE) / f"datasets/{name}/manifest.json" for name in asked.used_datasets]
     return [files.read_json(path) for path in paths if path.is_file()]
 
 

@@ -1,4 +1,4 @@
-"""The tables of a finished study, all of one call and of what its configuration asks for now; anything else is refused."""
+"""The tables of a study: of one call and of what its configuration asks for now, or refused, and what is computed anew."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import deciding, study
-from essential_sparsity.tables import crate, runs
+from essential_sparsity.study import configuration, deciding, estimate, grid, opening, study
+from essential_sparsity.tables import crate, missing, runs
 
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
 
@@ -45,7 +45,7 @@ class Settled:
 
 def read(config: dict[str, Any]) -> Settled:
     """The study of a configuration. UserError says what is not there, damaged, or of another call or configuration."""
-    asked = study.read(config)
+    asked = opening.read(config)
     folder, names = Path(asked.folder), sorted(asked.tables())
     lacking = [
         name for name in (*(f"tables/{name}.parquet" for name in names), crate.NAME) if not (folder / name).is_file()
@@ -70,18 +70,34 @@ def of_before(config: dict[str, Any]) -> bool:
     """Whether the tables in the folder of a configuration's study are of another grid than it asks for now, of other files, or read with
     other tolerances, references or claims; False where there are none.
     """
-    grid = Path(study.folder(config["study"])) / "grid.parquet"
-    if not grid.is_file():
+    folder = Path(grid.folder(config["study"]))
+    tabulated = folder / "grid.parquet"
+    if not tabulated.is_file():
         return False
-    asked = study.read(config)
-    if files.sha256_rows(pq.read_table(grid).to_pylist()) != asked.digest() or asked.of_other:
+    asked = opening.read(config)
+    if files.sha256_rows(pq.read_table(tabulated).to_pylist()) != asked.digest() or asked.of_other:
         return True
-    knees, said = grid.parent / "tables/knees.parquet", grid.parent / crate.NAME
+    knees, said = folder / "tables/knees.parquet", folder / crate.NAME
     if not (knees.is_file() and said.is_file()):
         return False  # not finished, which Snakemake says
     return bool(
         asked.other_tolerances(tables.read(knees, "knees").to_dict("records")) or _changed(asked, files.read_json(said))
     )
+
+
+def outdated(asked: study.Study) -> dict[str, str]:
+    """The jobs that have run and are computed anew, and why: evaluations by their path, others by the file that they make.
+
+    Files of other sources are not looked for where a branch of a hub has no commit yet, or a path is gone.
+    """
+    try:
+        other = opening.read(asked.given).of_other
+    except configuration.ConfigError:
+        other = []
+    trained = [path for path in other if path.startswith(estimate.TRAINED)]
+    there = pd.DataFrame(asked.rows(asked.stored(asked.jobs)))
+    again = {} if there.empty else missing.outdated(there, other)
+    return again | dict.fromkeys(trained, "made of something else than is asked for now")
 
 
 def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) -> None:

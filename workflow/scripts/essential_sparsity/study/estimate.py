@@ -1,7 +1,7 @@
 """What a study takes before it is run, and what is left of it: jobs, time, memory, downloads, disk, in lines for a person.
 
 The same expectations as requests (`resources`); where jobs of a model and task have run, what they took is taken instead.
-Runs that are there and are computed anew all the same are handed in (`tables.missing.outdated`). Standard library and PyYAML only.
+Runs that are there and are computed anew all the same are handed in (`runs.settled.outdated`). Standard library and PyYAML only.
 """
 
 import csv
@@ -16,7 +16,8 @@ import yaml
 
 from essential_sparsity import errors, files, logs
 from essential_sparsity.study import iterations, needs, resources
-from essential_sparsity.study.study import STORE, Study
+from essential_sparsity.study.grid import STORE
+from essential_sparsity.study.study import Study
 
 PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
@@ -42,6 +43,11 @@ class Job:
     need: needs.Need
     source: str
     gpus: int
+
+
+def begun(study: Study) -> bool:
+    """Whether the store holds runs of a study, or what is trained here."""
+    return any(map(os.path.isdir, TRAINED)) or bool(study.stored(study.jobs))
 
 
 def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()) -> list[Job]:

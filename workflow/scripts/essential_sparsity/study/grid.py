@@ -47,6 +47,11 @@ class Job:
         return RUN.format(model=self.model, task=self.task, pattern=self.pattern, sparsity=self.token, seed=self.seed)
 
 
+def folder(name: str) -> str:
+    """Where what a person opens of a study lies: its tables, figures and report."""
+    return f"{RESULTS}/{name}"
+
+
 def level(sparsity: float) -> str:
     """The one place where a sparsity becomes text."""
     return f"{sparsity + 0.0:.3f}"  # that of -0.0 has no sign

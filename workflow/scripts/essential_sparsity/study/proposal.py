@@ -14,7 +14,7 @@ import yaml
 
 from essential_sparsity import files
 from essential_sparsity.acquire.looking import Checkpoint, Data, option
-from essential_sparsity.study import configuration, kinds, study, tsv
+from essential_sparsity.study import configuration, kinds, opening, tsv
 from essential_sparsity.study.configuration import ConfigError
 
 MOST_TRAIN, MOST_EVAL = 2000, 1000  # items that a new task asks for, where there are so many
@@ -193,7 +193,7 @@ def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path
     try:
         for file, text in texts.items():
             _replace(Path(file), text)
-        study.unlocked({**base, **config}, str(path))
+        opening.unlocked({**base, **config}, str(path))
     except BaseException:
         for file, content in before.items():
             _replace(Path(file), content.decode("utf-8"))

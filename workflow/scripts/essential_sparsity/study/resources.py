@@ -14,9 +14,9 @@ from typing import Any
 from essential_sparsity import patterns
 from essential_sparsity.study import needs, tsv
 from essential_sparsity.study.configuration import ConfigError, hint
-from essential_sparsity.study.grid import Job
+from essential_sparsity.study.grid import STORE, Job
 from essential_sparsity.study.needs import Device, Need
-from essential_sparsity.study.study import STORE, Study
+from essential_sparsity.study.study import Study
 
 DEFAULT_CLASS, PROCESSOR = "any", "cpu-core"  # rows of the devices table
 

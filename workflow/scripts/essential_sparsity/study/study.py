@@ -14,22 +14,15 @@ from typing import Any
 from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import (
-    calibrations,
-    claims,
-    configuration,
     deciding,
     grid,
     iterations,
     kinds,
-    local,
     records,
     references,
-    refinement,
-    revisions,
     series,
 )
-from essential_sparsity.study.configuration import ConfigError
-from essential_sparsity.study.grid import RESULTS, STORE
+from essential_sparsity.study.grid import STORE
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -60,7 +53,7 @@ class Study:
     @property
     def folder(self) -> str:
         """What a person opens."""
-        return folder(self.name)
+        return grid.folder(self.name)
 
     @property
     def share(self) -> float:
@@ -357,77 +350,3 @@ class Study:
     def digest(self, jobs: Sequence[grid.Job] | None = None) -> str:
         """SHA-256 of `rows`: whether the grid's table, or these jobs of it, are what is asked for."""
         return files.sha256_rows(self.rows(jobs))
-
-
-def read(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
-    """Read and check what a configuration asks for.
-
-    `looking` = False, for jobs on other machines: neither the store nor the files that rows name are looked at, for the
-    head has done so; only `jobs_of` looks, at one curve's runs. (Where nothing is computed, `missing_runs: skip`, all look which checkpoints have been measured.) Raises ConfigError naming file, place, value and expectation.
-    """
-    study = unlocked(config, where, looking)
-    locked = revisions.read(config["revisions"])
-    revisions.apply_(study.models, study.named_models, "model", locked, config["models"])
-    revisions.apply_(study.datasets, study.used_datasets, "dataset", locked, config["tasks"])
-    rows = [study.models[name] for name in study.named_models] + [study.datasets[name] for name in study.used_datasets]
-    localise([row for row in rows if row["source"] == "path"], looking)
-    return study.measured() if study.skipping else study
-
-
-def unlocked(config: dict[str, Any], where: str = "the configuration", looking: bool = True) -> Study:
-    """What `read` gives, before branches of hub repositories are replaced by commits: for `make lock`. ConfigError."""
-    configuration.check_config(config, where)
-    check_name(config["study"], where)
-    tables = series.read(config)
-    expanded = {**config, "grid": series.expand_blocks(config["grid"], tables.members)}
-    grid.validate(expanded, tables.models, tables.tasks, where)
-    calibrated = calibrations.read(expanded, tables, where)
-    iterations.check(expanded, tables.tasks, where)
-    added = refinement.read(f"{folder(config['study'])}/rounds.json") if config.get("refine") else []
-    sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
-    stored = grid.stored_in(f"{STORE}/runs") if looking else lambda curve: ()
-    return Study(
-        name=config["study"],
-        given=config,
-        models=tables.models,
-        tasks=tables.tasks,
-        packages=tables.packages,
-        pretrainings=tables.pretrainings,
-        datasets={row["dataset"]: row for row in (*calibrated.values(), *tables.tasks.values())},
-        calibrations=calibrated,
-        claims=claims.read(config.get("claims")),
-        jobs=grid.expand(expanded["grid"], sizes, added, stored),
-        members=series.studied(expanded, tables.models),
-        mask_levels=series.mask_levels(expanded),
-        expected=references.read(expanded, tables.models, tables.tasks),
-        looked=looking,
-    )
-
-
-def folder(name: str) -> str:
-    """Where what a person opens of a study lies: its tables, figures and report."""
-    return f"{RESULTS}/{name}"
-
-
-def check_name(name: str, where: str) -> None:
-    """Refuse a study's name that is no folder of its own. ConfigError."""
-    if not NAME.fullmatch(name) or name == os.path.basename(STORE):
-        raise ConfigError(
-            f"{where}, study: {name!r} names a folder of {RESULTS}/: letters, digits, '.', '_' and '-', and not "
-            f"{os.path.basename(STORE)!r}, which holds what all studies share."
-        )
-
-
-def localise(rows: Sequence[dict], looking: bool) -> None:
-    """Put the digest of their content beside the paths of rows, in place, and homes in the place of `~`. ConfigError."""
-    for row in rows:
-        row["id"] = os.path.expanduser(row["id"])
-        if looking and not os.path.exists(row["id"]):
-            what = f"the model {row['model']!r}" if "model" in row else f"the data set {row['dataset']!r}"
-            raise ConfigError(
-                f"{what}: {row['id']} does not exist. Put it back, or correct the column id of its row: it is relative to the "
-                "repository's root."
-            )
-    found = local.contents([row["id"] for row in rows], look=looking)
-    for row in rows:
-        row["content"] = found[row["id"]]
