@@ -86,7 +86,7 @@ rule choose_levels:
         code=code("choose_levels"),
         width=refinement_of("width", 0),
         rounds=refinement_of("rounds", 6),
-        levels=refinement_of("levels", 20),
+        levels=refinement_of("levels", refinement.LEVELS),
         protocols=refinement_of("protocols", refinement.CHEAP),
         before=f"{OUT}/rounds.json",
     message:

@@ -1,5 +1,6 @@
 """What a study takes before it is run: worked out of the tables, then of what finished jobs took, and legible."""
 
+import json
 import re
 import subprocess
 import sys
@@ -100,6 +101,20 @@ def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
     assert "measured" in "\n".join(estimate.lines(asked))
 
 
+def test_what_other_settings_took_is_no_measure():
+    asked = read()
+    first = next(job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9))
+    finish(asked, first, seconds=9 * 120.0)
+
+    def sources(why: str) -> set[str]:
+        found = estimate.jobs(read(), resources.read(asked), {first.path: why})
+        assert all(job.left for job in found)
+        return {job.source for job in found if job.task == "ws353"}
+
+    assert sources("Its file is of other settings, code") == sources("Its file is of other data") == {estimate.TOLD}
+    assert sources("Its file is of other code") == {estimate.MEASURED}, "which does not take another time"
+
+
 def test_what_was_only_found_again_is_no_measure():
     asked = read()
     done = [job for job in asked.jobs if (job.task, len(job.levels)) == ("ws353", 9)][:2]
@@ -128,6 +143,31 @@ def test_hours_are_the_sum_of_the_jobs_and_wall_time_is_never_below_a_chain():
     assert alone == pytest.approx(sum(job.minutes for job in jobs))
     chain = [job.minutes for job in jobs if job.pattern == estimate.ITERATIONS and job.seed == 0]
     assert estimate.wall_minutes(asked, jobs, 1000) == pytest.approx(10 + sum(chain) + 10), "dense, iterations, a run"
+
+
+def test_levels_that_refinement_may_add_are_told():
+    asked = read()
+    jobs = estimate.jobs(asked, resources.read(asked))
+    cheap = {
+        (job.model, job.task, job.pattern): job.minutes / job.levels
+        for job in jobs
+        if job.task != "reviews-finetune" and job.pattern not in ("dense", "nm2", "nm4", "nm8")
+    }
+    seeds = {curve: len({job.seed for job in jobs if (job.model, job.task, job.pattern) == curve}) for curve in cheap}
+    curves, levels, hours = estimate.refined(asked, jobs)
+    assert (curves, levels) == (len(cheap), 6 * len(cheap))
+    assert hours == pytest.approx(sum(6 * seeds[curve] * each for curve, each in cheap.items()) / 60)
+    assert f"adds levels around knees: at most {levels} to {curves} curves, " in "\n".join(estimate.lines(asked))
+
+    (model, task, pattern), *_ = sorted(cheap)
+    rounds = Path(asked.folder, "rounds.json")
+    rounds.parent.mkdir(parents=True)
+    entry = {"model": model, "task": task, "pattern": pattern, "levels": ["0.110", "0.120"]}
+    rounds.write_text(json.dumps({"rounds": [[entry], [entry | {"levels": ["0.130", "0.140", "0.160", "0.170"]}]]}))
+    assert estimate.refined(asked, jobs)[:2] == (curves - 1, levels - 6), "this curve has had its levels"
+    assert estimate.refined(read("paper-small"), jobs) == (0, 0, 0), "refine: null"
+    tuned = read("lottery")
+    assert estimate.refined(tuned, estimate.jobs(tuned, resources.read(tuned)))[0] == 0, "of other protocols"
 
 
 def test_gpus_at_once_come_from_the_profile_or_as_asked():

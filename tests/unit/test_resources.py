@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,22 @@ def changed(requests, task, **changes) -> resources.Requests:
     return dataclasses.replace(requests, tasks=tasks, known={})
 
 
+def fetched(requests, dataset, rows, size=1_000_000, pictures=False) -> resources.Requests:
+    """The same where the data set is there."""
+    return dataclasses.replace(requests, fetched={dataset: needs.Data(rows, size, pictures)}.get, known={})
+
+
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['model']}-{row['task']}-{row['levels']}")
 def test_expectations_are_within_a_factor_of_three_of_what_was_measured(row):
     need = benchmark.expected(row)
     assert row["seconds"] / 3 < 60 * need.minutes < 3 * row["seconds"]
     requested = resources.SAFE_MEMORY * need.host_mb
     assert row["max_rss_mb"] < need.host_mb < requested < 3 * row["max_rss_mb"] + needs.START_MB
+
+
+def test_the_documentation_shows_these_expectations():
+    shown = Path("docs/resources.md").read_text().split("```text\n")[1].split("```")[0]
+    assert shown.splitlines() == benchmark.compared(MEASURED)
 
 
 @pytest.mark.parametrize(
@@ -265,3 +276,96 @@ def test_fitting_knees_grows_with_runs_and_items():
     more = changed(requests, "mnli", n_eval=50_000).fitting("mnli", jobs)
     assert more.host_mb > many.host_mb
     assert more.minutes > many.minutes
+
+
+MATCHED = {"train": 392_702, "validation_matched": 9815, "validation_mismatched": 9832}
+
+
+def test_numbers_that_a_row_leaves_blank_are_those_of_the_data():
+    full = asked().run("bert-base", "mnli", 1)
+    blank = changed(asked(), "mnli", n_train=None, n_eval=None)
+    there = fetched(blank, "glue-mnli", MATCHED).run("bert-base", "mnli", 1)
+    assert there.minutes == full.minutes
+    assert full.host_mb < there.host_mb < 1.1 * full.host_mb, "the frame of all rows beside the items"
+    jobs = [Job("bert-base", "mnli", "global", ("0.100",), 0, ("0.100",))]
+    assert fetched(blank, "glue-mnli", MATCHED).fitting("mnli", jobs) == asked().fitting("mnli", jobs)
+
+
+def test_what_was_worked_out_before_the_data_were_there_does_not_last():
+    there = {}
+    small = asked("emergence-text", gpu=0)
+    requests = dataclasses.replace(changed(small, "wiki-topics", n_train=None), fetched=there.get)
+    before = requests.run("wiki-bert-100-750", "wiki-topics", 1), requests.pretraining("wiki-bert-100")
+    there["wiki-leads"] = needs.Data({"all": 1_000_000}, 200_000_000, False)
+    after = requests.run("wiki-bert-100-750", "wiki-topics", 1), requests.pretraining("wiki-bert-100")
+    assert after[0].host_mb > 2 * before[0].host_mb
+    assert after[1].host_mb < before[1].host_mb / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "numbers"),
+    [
+        ({}, {"train": 100, "validation_matched": 20, "other": 30}, (100, 20)),
+        ({"n_train": 50, "n_eval": 10}, {"train": 100, "validation_matched": 20}, (50, 10)),
+        ({"eval_split": None}, {"train": 100, "test": 20}, (100, 20)),
+        ({"eval_split": "held-out", "held_out": 0.1}, {"train": 100, "test": 20}, (90, 10)),
+        ({"eval_split": None, "n_eval": 40}, {"all": 100}, (60, 40)),
+        ({"eval_split": None, "held_out": 0.2}, {"all": 100}, (80, 20)),
+        ({"eval_split": None, "n_eval": 100}, {"all": 100}, (None, 100)),
+        ({"context": 2048}, {"train": 100, "test": 20}, (None, None)),
+        ({"suite": "boolq"}, {"train": 100, "test": 20}, (None, None)),
+    ],
+)
+def test_what_blank_numbers_stand_for_is_what_runs_draw(changes, rows, numbers):
+    task = asked().tasks["mnli"] | {"n_train": None, "n_eval": None} | changes
+    found = needs.filled(task, needs.Data(rows, 1, False))
+    assert (found["n_train"], found["n_eval"]) == numbers
+    assert needs.filled(task, None) == task
+
+
+def test_pictures_are_as_large_as_their_file_says():
+    numbers = {"n_train": 1_281_167, "n_eval": 50_000}
+    plain = changed(asked("vision"), "cifar10", **numbers)
+    large = fetched(plain, "cifar10", {"train": 1_281_167, "validation": 50_000}, 146_000_000_000, True)
+    assert 146_000 < large.run("vit-base", "cifar10", 1).host_mb < 155_000
+    few = changed(large, "cifar10", n_train=1_000, n_eval=1_000).run("vit-base", "cifar10", 1)
+    assert few.host_mb < 4_500, "those of the rows that are drawn"
+
+
+def test_texts_are_read_whole_whatever_is_drawn_of_them():
+    rows = {"bookcorpus-ppl": asked("vicuna").tasks["wikitext2"] | {"dataset": "books", "windows": 500, "context": 128}}
+    requests = dataclasses.replace(asked("vicuna"), tasks=rows)
+    some = requests.run("vicuna-7b", "bookcorpus-ppl", 1)
+    books = fetched(requests, "books", {"all": 74_000_000}, 2_000_000_000).run("vicuna-7b", "bookcorpus-ppl", 1)
+    assert 15_000 < books.host_mb - some.host_mb < 30_000
+
+
+def test_a_pre_training_holds_the_pixels_or_tokens_of_all_its_data_in_each_process():
+    requests = asked("emergence-vision", gpu=2)
+    row = requests.pretrainings["fashion-vit-mae"] | {"image_size": 224, "patch_size": 16, "data_fraction": 0.5}
+    requests = dataclasses.replace(requests, pretrainings={"large": row})
+    there = fetched(requests, row["dataset"], {"train": 1_000_000, "test": 9}, 1, True)
+    pixels = 500_000 * 3 * 224**2 / 1e6
+    assert 2 * pixels < there.pretraining("large").host_mb < 2 * pixels + 10_000
+    assert requests.pretraining("large").host_mb < 20_000, "nothing is known of data that are not fetched"
+    text = asked("emergence-bookcorpus", gpu_class="a100-80")
+    books = fetched(text, "bookcorpus", {"all": 74_000_000}, 2_000_000_000).pretraining("bookcorpus-bert-100")
+    assert 3_700 < books.host_mb < 9_000
+    small = fetched(asked("emergence-text", gpu=0), "wiki-leads", {"all": 3_000}, 700_000)
+    assert 758 < small.pretraining("wiki-bert-100").host_mb < 3 * 758
+    assert dataclasses.replace(small, given=small.given | {"max_mem_mb": 1_500}).problems([], ["wiki-bert-100"])
+
+
+def test_what_is_known_of_data_is_known_when_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    find = resources.from_manifests()
+    assert find("books") is None
+    manifest = tmp_path / "results/store/datasets/books/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"files": []}')
+    assert find("books") is None, "of another version, or damaged"
+    record = {"files": [{"size": 5}, {"size": 2}], "n_rows": {"train": 9}, "columns": ["item", "image"]}
+    manifest.write_text(json.dumps(record))
+    assert find("books") == needs.Data({"train": 9}, 7, True)
+    manifest.unlink()
+    assert find("books").whole == 9, "a manifest is read once"

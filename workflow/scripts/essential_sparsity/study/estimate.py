@@ -6,6 +6,7 @@ Runs that are there and are computed anew all the same are handed in (`runs.sett
 
 import csv
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from essential_sparsity import errors, files, logs
-from essential_sparsity.study import iterations, needs, resources
+from essential_sparsity.study import iterations, needs, refinement, resources
 from essential_sparsity.study.grid import STORE
 from essential_sparsity.study.study import Study
 
@@ -23,6 +24,7 @@ PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
 PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
 TRAINED = (f"{STORE}/pretraining/", f"{STORE}/tickets/")
+OTHER_WORK = re.compile(r"\b(settings|data)\b")  # in why a run is made anew
 ITEM_BYTES = 40  # of an item of a run's table, compressed
 STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
 
@@ -50,9 +52,13 @@ def begun(study: Study) -> bool:
     return any(map(os.path.isdir, TRAINED)) or bool(study.stored(study.jobs))
 
 
-def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()) -> list[Job]:
-    """The jobs that evaluate, find tickets and pre-train; `again`: evaluations (their path) and others (their file) that are left although there."""
+def jobs(study: Study, requests: resources.Requests, again: Mapping[str, str] | None = None) -> list[Job]:
+    """The jobs that evaluate, find tickets and pre-train; `again`: evaluations (their path) and others (their file) that are left although
+    there, and why: those of other settings or data took another time.
+    """
+    again = again or {}
     there, measured = {job.path for job in study.stored(study.jobs)}.difference(again), {}
+    other = {path for path, why in again.items() if OTHER_WORK.search(why)}
     found = []
 
     def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
@@ -60,7 +66,7 @@ def jobs(study: Study, requests: resources.Requests, again: Collection[str] = ()
         need = requests.run(model, task, levels, costly)
         key = (rule, model, task, costly)
         if key not in measured:
-            measured[key] = per_level(alike(study, *key))
+            measured[key] = per_level(alike(study, *key), other)
         each = measured[key]
         source = MEASURED if each is not None else TOLD if need.told else WORKED_OUT
         minutes = need.minutes if each is None else each * levels
@@ -94,9 +100,13 @@ def alike(study: Study, rule: str, model: str, task: str, costly: str) -> list[P
     return [folder / name for name in study.patterns[model, task] if not resources.calibrated(name)]
 
 
-def per_level(folders: Iterable[Path]) -> float | None:
-    """Minutes of a level, the median over the jobs whose benchmark files lie below some folders; None where none does."""
-    paths = sorted(path for folder in folders for path in folder.rglob("*.tsv"))
+def per_level(folders: Iterable[Path], other: Collection[str] = ()) -> float | None:
+    """Minutes of a level, the median over the jobs whose benchmark files lie below some folders; None where none does.
+
+    `other`: paths of evaluations that are not looked at.
+    """
+    left_out = {Path(STORE, "benchmarks", "prune_eval", f"{path}.tsv") for path in other}
+    paths = sorted({path for folder in folders for path in folder.rglob("*.tsv")} - left_out)
     found = [minutes / levels for minutes, levels in benchmarked(paths)]
     return median(found) if found else None
 
@@ -209,6 +219,30 @@ def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
     return max([sum(job.minutes * max(job.gpus, 1) for job in left) / at_once, *longest, *made.values()], default=0)
 
 
+def refined(study: Study, found: Sequence[Job]) -> tuple[int, int, float]:
+    """(curves that `make refine` may add levels to, levels at most, hours of GPUs or of jobs that these take)."""
+    asked = study.given.get("refine")
+    if not asked:
+        return 0, 0, 0.0
+    protocols, most = asked.get("protocols", refinement.CHEAP), asked.get("levels", refinement.LEVELS)
+    added = [entry for one in refinement.read(f"{study.folder}/rounds.json") for entry in one]
+    curves: dict[tuple[str, str, str], list[Job]] = {}
+    for job in found:
+        evaluates = job.task in study.tasks and job.pattern != ITERATIONS
+        if evaluates and study.tasks[job.task]["protocol"] in protocols:
+            curves.setdefault((job.model, job.task, job.pattern), []).append(job)
+    number, levels, minutes = 0, 0, 0.0
+    for curve, some in curves.items():
+        there = sum(
+            len(entry["levels"]) for entry in added if (entry["model"], entry["task"], entry["pattern"]) == curve
+        )
+        if there < most and not refinement.fixed(curve[2]):
+            each = sum(job.minutes * max(job.gpus, 1) for job in some) / sum(job.levels for job in some)
+            number, levels = number + 1, levels + most - there
+            minutes += (most - there) * len({job.seed for job in some}) * each
+    return number, levels, minutes / 60
+
+
 def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     """(GPUs at once, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
     each = requests.gpus
@@ -264,6 +298,11 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
     if lacking:
         result.append(
             f"beside these: weights of {lacking:,} checkpoint{'s' * (lacking > 1)} are read and counted, on processors, minutes each"
+        )
+    curves, levels, more = refined(study, found)
+    if curves:
+        result.append(
+            f"`make refine`, which `make demo` calls, adds levels around knees: at most {levels:,} to {curves:,} curves, {hours(more)} {kind}"
         )
     worked = [job for job in left if job.source == WORKED_OUT]
     share = sum(job.minutes for job in worked) / max(sum(job.minutes for job in left), 1e-9)

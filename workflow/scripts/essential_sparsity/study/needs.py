@@ -21,7 +21,9 @@ DRIVER_MB = 2500  # CUDA's libraries, its context, pinned batches, workers
 STORED_COPIES = 2  # the file as it is mapped, and what is loaded from it
 TEXT_ITEM, IMAGE_ITEM = 3_000, 20_000  # bytes of an item in frames, beside its tokens; of an encoded image
 TOKEN_HELD = 50  # bytes of a token that a kind with several passes an item keeps as Python numbers
-PRETRAINING_MB = 8_000  # of a pre-training's data
+FRAME_ROW, FRAME_BYTE = 150, 5  # bytes of a row of a frame, and of a byte of its file, texts being compressed there
+PRETRAINING_MB = 8_000  # of a pre-training's data, before they are fetched
+PIECE_MB, TOKENS_BYTE = 1_000, 2  # reading them piece by piece; bytes of tokens of a byte of their file
 FITTING_MB, RESAMPLES_MB, ITEM_MB = 1500, 0.4, 0.0015  # fitting knees: at its start, for a run, for each item of it
 # Memory where it is computed.
 CONTEXT_MB = 1000  # of a GPU: context, kernels, workspaces
@@ -60,6 +62,25 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Data:
+    """A data set that is fetched: rows by split (`all` without splits), bytes of its file, and whether it holds pictures."""
+
+    rows: Mapping[str, int]
+    size: int
+    pictures: bool
+
+    @property
+    def training(self) -> int:
+        """Rows that may train."""
+        return self.rows.get("train", self.whole)
+
+    @property
+    def whole(self) -> int:
+        """All rows."""
+        return sum(self.rows.values())
+
+
+@dataclass(frozen=True)
 class Need:
     """What a job is expected to take.
 
@@ -93,6 +114,21 @@ def tokens(task: Mapping[str, Any]) -> int:
 def mean_tokens(task: Mapping[str, Any]) -> float:
     """Of an item on average: batches hold items of like length. The longest where the row does not say."""
     return min(task["mean_length"] or math.inf, tokens(task))
+
+
+def filled(task: Mapping[str, Any], data: Data | None) -> Mapping[str, Any]:
+    """The row with the numbers that its blank ones stand for, as `tasks.split` draws items: all that there are.
+
+    Windows and the documents of a suite are no rows of the data.
+    """
+    if data is None or task["context"] or task["suite"]:
+        return task
+    others = [name for name in data.rows if name not in ("train", "all")]
+    kept = math.floor((task["held_out"] or 0) * data.training)
+    evaluated = task["eval_split"] or (others[0] if len(others) == 1 else None)
+    items = task["n_eval"] or data.rows.get(evaluated, kept)
+    train = data.training - (kept if kept or "all" not in data.rows else items)
+    return {**task, "n_train": task["n_train"] or max(train, 0) or None, "n_eval": items or None}
 
 
 def trained_items(task: Mapping[str, Any]) -> float:
@@ -163,13 +199,17 @@ def memory(model: Mapping[str, Any], task: Mapping[str, Any], batch: int | None,
     return result / 1e6
 
 
-def held_mb(task: Mapping[str, Any]) -> float:
-    """Data in the memory of the machine: frames, tokens, the inputs that a kind makes of them."""
-    items = task["n_train"] or 0 if task["protocol"] != "zero-shot" else 0
+def held_mb(task: Mapping[str, Any], data: Data | None = None) -> float:
+    """Data in the memory of the machine: the frame of all rows, tokens, encoded pictures, the inputs that a kind makes of them."""
+    items = task["n_train"] or UNKNOWN_ITEMS if task["protocol"] != "zero-shot" else 0
     items += task["n_eval"] or task["windows"] or UNKNOWN_ITEMS
     cost = kinds.declared()[task["kind"]].cost
     each = IMAGE_ITEM if task["image_size"] else TEXT_ITEM + 16 * mean_tokens(task)
+    if data and data.pictures:
+        each = data.size / max(data.whole, 1)
     result = items * each
+    if data:
+        result += data.whole * FRAME_ROW + (0 if data.pictures else data.size * FRAME_BYTE)
     if cost.passes != 1:
         result += max(scored_items(task), 4 * (task["passes"] or 0)) * mean_tokens(task) * TOKEN_HELD
     if cost.language_logits and task["suite"] is None:
@@ -179,13 +219,19 @@ def held_mb(task: Mapping[str, Any]) -> float:
 
 
 def of_run(
-    model: Mapping[str, Any], task: Mapping[str, Any], levels: int, device: Device, cards: int, threads: int
+    model: Mapping[str, Any],
+    task: Mapping[str, Any],
+    levels: int,
+    device: Device,
+    cards: int,
+    threads: int,
+    data: Data | None = None,
 ) -> Need:
     """What an evaluation of some levels takes, on one `device` or with its weights spread over more `cards`, each of which
-    then works in turn; 0: on `threads` cores, of which one is the device.
+    then works in turn; 0: on `threads` cores, of which one is the device. `data`: of the task, where it is fetched.
     """
     stored, trains, gpu = stored_mb(model), task["protocol"] == "finetune", cards > 0
-    host = START_MB + held_mb(task) + stored * STORED_COPIES
+    host = START_MB + held_mb(task, data) + stored * STORED_COPIES
     here = model["parameters"] * BYTES["float32" if trains else model["dtype"] or "float32"] / 1e6
     whole, least = (memory(model, task, batch, gpu) for batch in (None, None if task["suite"] else 1))
     told = task["minutes_per_level"] is not None
@@ -236,8 +282,18 @@ def with_calibration(
     return replace(need, minutes=need.minutes + found / 60, host_mb=host)
 
 
-def of_pretraining(row: Mapping[str, Any], device: Device, gpus: int, threads: int) -> Need:
-    """What a pre-training takes: six operations a weight and token; a self-distillation also runs a teacher, on two views."""
+def samples_mb(row: Mapping[str, Any], data: Data) -> float:
+    """What a process of a pre-training holds of its data (`emergence.corpus`): bytes of pixels, or tokens."""
+    if row["image_size"]:
+        return row["data_fraction"] * data.training * 3 * row["image_size"] ** 2 / 1e6
+    return row["data_fraction"] * data.size * TOKENS_BYTE / 1e6
+
+
+def of_pretraining(row: Mapping[str, Any], device: Device, gpus: int, threads: int, data: Data | None = None) -> Need:
+    """What a pre-training takes: six operations a weight and token; a self-distillation also runs a teacher, on two views.
+
+    `data`: where they are fetched; each process holds its own.
+    """
     blocks = 12 * row["layers"] * row["width"] ** 2
     words = (row["vocabulary"] or 0) * row["width"]
     item = row["max_length"] or (row["image_size"] // row["patch_size"]) ** 2 + 1
@@ -249,5 +305,6 @@ def of_pretraining(row: Mapping[str, Any], device: Device, gpus: int, threads: i
     at_once = item * row["batch_size"] / max(gpus, 1)
     here += at_once * (row["layers"] * row["width"] * ACTIVATION * views + (row["vocabulary"] or 0) * LOGIT)
     minutes = (START_SECONDS + max(operations / speed, floor)) / 60
-    host = START_MB + PRETRAINING_MB + (DRIVER_MB * gpus if gpus else here / 1e6)
+    kept = PIECE_MB + samples_mb(row, data) * max(gpus, 1) if data else PRETRAINING_MB
+    host = START_MB + kept + (DRIVER_MB * gpus if gpus else here / 1e6)
     return Need(minutes, False, host, *([CONTEXT_MB + here / 1e6] * 2 if gpus else []))

@@ -20,7 +20,8 @@ from essential_sparsity.study.configuration import ConfigError, check
 if TYPE_CHECKING:
     import pandas as pd
 
-CHEAP = ("zero-shot", "probe")  # protocols whose levels are refined unless the configuration says otherwise
+# unless the configuration says otherwise: protocols whose levels are refined, and levels that a curve is given at most
+CHEAP, LEVELS = ("zero-shot", "probe"), 20
 ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}
 ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.(?!000)[0-9]{3}$"}}}
 ROUND = {"type": "array", "items": {"type": "object", "properties": ENTRY, "required": list(ENTRY)}}
@@ -38,12 +39,12 @@ def read(path: str | os.PathLike) -> list[list[dict]]:
     where = f"{path} (levels that `make refine` added: delete it and refine again)"
     check(found, SCHEMA, where)
     for entry in (entry for one in found["rounds"] for entry in one):
-        if _given(entry["pattern"]):
+        if fixed(entry["pattern"]):
             raise ConfigError(f"{where}: the levels of the pattern {entry['pattern']!r} are those that the grid gives.")
     return found["rounds"]
 
 
-def _given(name: str) -> bool:
+def fixed(name: str) -> bool:
     """Whether a pattern has just the levels that the grid gives; one that is known no longer is in no grid either."""
     try:
         pattern = patterns.find(name)
@@ -86,7 +87,7 @@ def next_round(
     known = knees["headline"] & knees["bracket_low"].notna() & (knees["n_missing"] == 0)
     for knee in knees[known & knees["task"].isin(tasks)].itertuples():
         curve = knee.model, knee.task, knee.pattern
-        if _given(knee.pattern) or made[curve] >= rounds:
+        if fixed(knee.pattern) or made[curve] >= rounds:
             continue
         here = runs[(runs["model"] == knee.model) & (runs["task"] == knee.task)]
         seen = sorted(here.loc[here["pattern"].isin(["dense", knee.pattern]), "sparsity"].unique())

@@ -7,15 +7,15 @@ Standard library only: every parse of the Snakefile imports this module. Nothing
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from essential_sparsity import patterns
+from essential_sparsity import files, patterns
 from essential_sparsity.study import needs, tsv
 from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.grid import STORE, Job
-from essential_sparsity.study.needs import Device, Need
+from essential_sparsity.study.needs import Data, Device, Need
 from essential_sparsity.study.study import Study
 
 DEFAULT_CLASS, PROCESSOR = "any", "cpu-core"  # rows of the devices table
@@ -42,7 +42,7 @@ class Requests:
     """What the jobs of a study ask for; each (model, task, levels) is worked out once.
 
     `given`: the key `resources` of the configuration; the rows of the tables by id, `calibrations` by the type of model that
-    is calibrated on them. Raises ConfigError for a class of GPU
+    is calibrated on them; `fetched`: what is known of a data set, None before it is there. Raises ConfigError for a class of GPU
     that the devices table does not have.
     """
 
@@ -53,6 +53,7 @@ class Requests:
     tasks: Mapping[str, Mapping[str, Any]]
     pretrainings: Mapping[str, Mapping[str, Any]]
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fetched: Callable[[str], Data | None] = lambda name: None
     known: dict[tuple, Need] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,10 +79,11 @@ class Requests:
 
         Patterns are alike but for those that are calibrated.
         """
-        key = (model, task, levels, calibrated(pattern))
+        data = self.fetched(self.tasks[task]["dataset"])
+        key = (model, task, levels, calibrated(pattern), data is None)
         if key not in self.known:
-            rows, threads = (self.models[model], self.tasks[task]), self.given["threads"]
-            found = needs.of_run(*rows, levels, self.device, self.cards(model, task), threads)
+            rows, threads = (self.models[model], needs.filled(self.tasks[task], data)), self.given["threads"]
+            found = needs.of_run(*rows, levels, self.device, self.cards(model, task), threads, data)
             if key[3]:
                 row, parts = self.calibrations[rows[0]["type"]], patterns.find(pattern)
                 found = needs.with_calibration(found, *rows, parts, row, levels, self.device, bool(self.gpus), threads)
@@ -90,7 +92,8 @@ class Requests:
 
     def fitting(self, task: str, jobs: Iterable[Job]) -> Need:
         """What fitting the knees of a model and task takes, on one core: the items of the longest curve, and its resamples."""
-        items = self.tasks[task]["n_eval"] or needs.UNKNOWN_ITEMS
+        row = self.tasks[task]
+        items = needs.filled(row, self.fetched(row["dataset"]))["n_eval"] or needs.UNKNOWN_ITEMS
         curves = Counter(job.pattern for job in jobs for _ in job.asked)
         longest = max(curves.values())
         minutes = START_MINUTES + needs.FITTED * curves.total() * items
@@ -103,10 +106,11 @@ class Requests:
 
     def pretraining(self, name: str) -> Need:
         """What a pre-training is expected to take."""
-        key = ("pretraining", name)
+        row = self.pretrainings[name]
+        data = self.fetched(row["dataset"])
+        key = ("pretraining", name, data is None)
         if key not in self.known:
-            row = self.pretrainings[name]
-            self.known[key] = needs.of_pretraining(row, self.device, self.gpus, self.given["threads"])
+            self.known[key] = needs.of_pretraining(row, self.device, self.gpus, self.given["threads"], data)
         return self.known[key]
 
     def mem_mb(self, need: Need, attempt: int = 1) -> int:
@@ -162,9 +166,9 @@ class Requests:
 
     def _of_pretraining(self, name: str) -> Problem | None:
         need = self.pretraining(name)
-        sure = replace(
-            need, host_mb=need.host_mb - needs.PRETRAINING_MB
-        )  # its data may be much smaller than what is asked for
+        # data that are not there yet may be much smaller than what is asked for
+        unsure = 0 if self.fetched(self.pretrainings[name]["dataset"]) else needs.PRETRAINING_MB
+        sure = replace(need, host_mb=need.host_mb - unsure)
         found = self._memory(f"The pre-training {name}", sure, "most of them activations", "or lower its batch_size")
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
@@ -203,9 +207,25 @@ def read(study: Study) -> Requests:
     """What the jobs of a study ask for. ConfigError for a table of GPU classes that is wrong, or lacks the one that is named."""
     table = study.given["devices"]
     rows = {row["device"]: row for row in tsv.read_table(table, "devices", "device")}
-    return Requests(
-        study.given["resources"], table, rows, study.models, study.tasks, study.pretrainings, study.calibrations
-    )
+    tables = (rows, study.models, study.tasks, study.pretrainings, study.calibrations)
+    return Requests(study.given["resources"], table, *tables, fetched=from_manifests())
+
+
+def from_manifests() -> Callable[[str], Data | None]:
+    """What the manifests of data sets say of them. A manifest is looked for until it is there, and read once."""
+    known: dict[str, Data] = {}
+
+    def fetched(name: str) -> Data | None:
+        if name not in known and os.path.isfile(path := f"{STORE}/datasets/{name}/manifest.json"):
+            try:
+                said = files.read_json(path)
+                size = sum(entry["size"] for entry in said["files"])
+                known[name] = Data(said["n_rows"], size, "image" in said["columns"])
+            except (OSError, ValueError, KeyError, TypeError):
+                return None  # whoever reads the data says what is wrong with it
+        return known.get(name)
+
+    return fetched
 
 
 def calibrated(pattern: str) -> str:
