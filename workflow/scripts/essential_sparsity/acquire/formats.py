@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
@@ -226,15 +227,22 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """`item` as unique text in the first column; without one, the place within the split. Raises SourceError."""
     if frame.empty:
         raise SourceError(f"{dataset} has no rows.")
-    if "item" not in frame:
-        of_row = frame["split"].astype(str) if "split" in frame else pd.Series("", index=frame.index)
-        places = of_row.groupby(of_row).cumcount().map("{:07d}".format)
-        frame = frame.assign(item=(of_row + "-" + places).str.removeprefix("-"))
-    wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
-    if len(wrong):
-        raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {files.some(list(wrong))}.")
-    frame = frame.assign(item=frame["item"].astype(str))
+    if "item" in frame:
+        wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
+        if len(wrong):
+            raise SourceError(f"{dataset}: each row needs its own item; repeated or empty: {files.some(list(wrong))}.")
+        frame = frame.assign(item=frame["item"].astype(str))
+    elif "split" in frame:
+        of_row = frame["split"].astype(str)
+        frame = frame.assign(item=of_row + "-" + _padded(of_row.groupby(of_row).cumcount().to_numpy()))
+    else:
+        frame = frame.assign(item=_padded(np.arange(len(frame))))
     return frame[["item", *frame.columns.drop("item")]]
+
+
+def _padded(places: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Places as texts of seven digits; of all rows at once, since a corpus has tens of millions."""
+    return pc.utf8_lpad(pa.array(places).cast(pa.string()), 7, "0").to_pandas().array
 
 
 def named_splits(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
