@@ -1,14 +1,15 @@
-"""Memory and time of a pre-training's texts: does a BookCorpus fit?
+"""Memory and time of a pre-training's texts, from their fetching on: does a BookCorpus fit?
 
     python benchmarks/tokens.py [--sentences 2e6] [--corpus 74e6] [--folder FOLDER]
 
 Makes a corpus of that many sentences of made-up words (13 a sentence on average, frequencies as 1 / rank: about as many
-words and tokens a sentence as BookCorpus has), trains the tokenizer on it and makes the samples of a pre-training, for all
-of it and for 60 %. Each step is a process of its own, on half of the sentences and on all of them: what a sentence adds to
+words and tokens a sentence as BookCorpus has), fetches it, trains the tokenizer on it and makes the samples of a pre-training, for
+all of it and for 60 %. Each step is a process of its own, on half of the sentences and on all of them: what a sentence adds to
 its peak memory is the difference, from which follows what `--corpus` sentences take. One thread; processor seconds.
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 WORDS, MEAN, AT_ONCE = 50_000, 13, 1 << 20  # different words, words a sentence, rows written at once (as pandas does)
-STEPS = ("tokenizer", "samples", "samples of 60 %")
+STEPS = ("fetching", "tokenizer", "samples", "samples of 60 %")
 
 
 def made(path: Path, sentences: int) -> None:
@@ -33,29 +34,41 @@ def made(path: Path, sentences: int) -> None:
     words = np.array(["".join(draw.choice(letters, size)) for size in draw.integers(2, 11, WORDS)], dtype=object)
     shares = 1 / np.arange(1, WORDS + 1)
     cumulated = np.cumsum(shares / shares.sum())
-    with pq.ParquetWriter(path, pa.schema({"item": pa.string(), "text": pa.string()}), compression="zstd") as file:
+    with pq.ParquetWriter(path, pa.schema({"text": pa.string()}), compression="zstd") as file:
         for start in range(0, sentences, AT_ONCE):
             count = min(AT_ONCE, sentences - start)
             ends = np.cumsum(draw.poisson(MEAN - 1, count) + 1)
             drawn = words[np.searchsorted(cumulated, draw.random(ends[-1]))]
             texts = [" ".join(drawn[first:last]) for first, last in zip(np.append(0, ends[:-1]), ends, strict=True)]
-            items = [f"{row:08d}" for row in range(start, start + count)]
-            file.write_table(pa.table({"item": items, "text": texts}))
+            file.write_table(pa.table({"text": texts}))
 
 
 def step(name: str, path: Path, tokenizer: Path) -> dict[str, float]:
     """Peak memory (bytes) and processor seconds of this process after one step, and of its start alone."""
     import transformers
 
+    import fetch_dataset
     from essential_sparsity.emergence import corpus, pretraining
 
-    began = time.process_time()
+    began, data = time.process_time(), path.with_suffix("") / "files/data.parquet"
     found = {"start": peak()}
-    if name == "tokenizer":
-        pretraining.train_tokenizer(corpus.Corpus(path).texts(), 30_522, tokenizer)
+    if name == "fetching":
+        settings = {
+            "source": "path",
+            "id": str(path),
+            "revision": None,
+            "format": "parquet",
+            "columns": None,
+            "packages": [],
+        }
+        manifest = str(data.parents[1] / "manifest.json")
+        with contextlib.redirect_stdout(sys.stderr):
+            fetch_dataset.main(["--dataset", "corpus", "--settings", json.dumps(settings), "--manifest", manifest])
+    elif name == "tokenizer":
+        pretraining.train_tokenizer(corpus.Corpus(data).texts(), 30_522, tokenizer)
     else:
-        data = corpus.Corpus(path, 0.6 if "60" in name else 1.0)
-        samples = corpus.TextSamples(data.texts(), transformers.AutoTokenizer.from_pretrained(tokenizer), 128)
+        drawn = corpus.Corpus(data, 0.6 if "60" in name else 1.0)
+        samples = corpus.TextSamples(drawn.texts(), transformers.AutoTokenizer.from_pretrained(tokenizer), 128)
         found["tokens"] = len(samples.ids)
     return found | {"peak": peak(), "cpu": time.process_time() - began}
 

@@ -39,11 +39,15 @@ def epsilon_of(wildcards):
 
 
 def models_of_other(wildcards):
-    """The models whose checkpoint in the store is of something else than is asked for."""
+    """The models whose checkpoint or spectrum in the store is of something else than is asked for."""
     return [
         model
         for model in STUDY.used_models
-        if f"{STORE}/checkpoints/{model}/manifest.json" in OF_OTHER
+        if {
+            f"{STORE}/checkpoints/{model}/manifest.json",
+            f"{STORE}/spectra/{model}.parquet",
+        }
+        & {*OF_OTHER}
     ]
 
 

@@ -36,7 +36,7 @@ rule fetch_model:
         "Fetching the model {wildcards.model}"
     shell:
         "python {params.program} --model {wildcards.model} --settings {params.settings:q} {params.pickle} "
-        "--manifest {output.manifest} 2>&1 | tee {log}"
+        "--made {input.made} --manifest {output.manifest} 2>&1 | tee {log}"
 
 
 rule fetch_dataset:

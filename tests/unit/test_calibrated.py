@@ -419,7 +419,7 @@ def pruned(name, pattern, sparsity=0.5, **options):
 
 
 @pytest.mark.parametrize("pattern", [*CALIBRATED, "wanda-nm4", "sparsegpt-nm4"])
-@pytest.mark.parametrize("name", ["llama", "bert", "gpt2", "vit", "mixtral", "swin"])
+@pytest.mark.parametrize("name", ["llama", "bert", "gpt2", "vit", "mixtral", "llama4", "swin"])
 def test_counts_are_exact_and_pruned_weights_are_zero(name, pattern):
     model, level, _ = pruned(name, pattern)
     zeros = {weight.name: int((tensor == 0).sum()) for weight, tensor in prunable.prunable_parameters(model)}
@@ -821,7 +821,7 @@ def test_outliers_of_inputs_that_overflow_are_refused():
 
 @pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "owl-sparsegpt"])
 def test_experts_whose_inputs_are_never_seen_are_an_error_not_experts_without_tokens(pattern, monkeypatch):
-    """As Llama 4 multiplies them: all experts at once, in one product of a batch."""
+    """All experts at once, in one product of a batch, whose inputs do not tell which tokens come to which."""
     model = model_of("mixtral")
     experts = model.base_model.layers[1].mlp.experts
 

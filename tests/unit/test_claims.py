@@ -983,6 +983,22 @@ def test_models_that_are_back_at_their_last_level_are_compliant_there_or_beyond(
     assert judged(claim, found | early)[0]["verdict"] == SUPPORTED
 
 
+def test_a_curve_without_runs_has_no_last_level():
+    """All of its runs are missing, and the tables of the others are made."""
+    claim = GROUPS | {"read": "last_compliant"}
+    points = {"vit-base": 0.9, "deit-base": 0.9, "bert-base": 0.3, "opt-125m": 0.31}
+    curves = {model: knee(model, last_compliant=x) for model, x in points.items()}
+    none = ("essential_sparsity", "essential_sparsity_low", "essential_sparsity_high", "last_compliant")
+    lost = knee("minilm") | dict.fromkeys(none)
+    resamples = [
+        {name: row[name] for name in CURVE} | {"levels": json.dumps([0, 0.3, 0.9] if row is not lost else [])}
+        for row in (*curves.values(), lost)
+    ]
+    found = {"knees": rows_of("knees", *curves.values(), lost), "resamples": rows_of("resamples", *resamples)}
+    whole = judged(claim, {"knees": rows_of("knees", *curves.values()), "resamples": found["resamples"].iloc[:-1]})
+    assert judged(claim, found)[0]["verdict"] == whole[0]["verdict"]
+
+
 @pytest.mark.parametrize(
     ("more", "verdict"),
     [

@@ -287,6 +287,13 @@ def test_program_takes_back_what_it_has_finished_and_computes_what_has_changed(j
     ]
 
 
+def test_program_refuses_the_manifest_of_another_model(job, tmp_path):
+    """One was copied over the other: weights that are used in place would be told as those of this model."""
+    with pytest.raises(ValueError, match=r"model.json is the manifest of tiny, not of other\. Delete .* and run again"):
+        call(job, model="other", runs=str(tmp_path / "runs.parquet"), items=str(tmp_path / "items.parquet"))
+    assert not (tmp_path / "runs.parquet").exists()
+
+
 def test_program_refuses_a_manifest_of_other_weights(job, tmp_path):
     other = files.read_json(job["--manifest"])
     files.write_json(tmp_path / "model.json", other | {"n_prunable": other["n_prunable"] + 1})

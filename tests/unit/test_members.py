@@ -1,5 +1,7 @@
 """The table of studied checkpoints, and the programs that read it."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +13,7 @@ from essential_sparsity import tables
 from essential_sparsity.checkpoints import fingerprints
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.emergence import members
+from essential_sparsity.errors import UserError
 from essential_sparsity.pruning import spectrum
 
 GROUPS = {"first": "lr=1e-3", "second": "lr=1e-4 of $ 5_ = b"}
@@ -37,11 +40,11 @@ def studied(tmp_path_factory):
             model = f"{training}-{step}.parquet"
             tables.write(spectrum.build([(weight, values)]), "spectrum", root / "spectra" / model)
             tables.write(fingerprints.of_tensor(weight, values), "fingerprints", root / "fingerprints" / model)
-        losses = str(root / "losses.parquet") if training == "first" else None
+        losses = str(root / "made/losses.parquet") if training == "first" else None
         found = members.tabulated(rows_of(training, group), str(root), losses)
         tables.write(found, "series", root / f"series/{training}.parquet")
     losses = pd.DataFrame({"pretraining": "made", "step": STEPS, "loss": [3.0, 2.0, 1.0], "learning_rate": 1e-3})
-    tables.write(losses, "losses", root / "losses.parquet")
+    tables.write(losses, "losses", root / "made/losses.parquet")
     tables.write(tables.empty("knees"), "knees", root / "knees.parquet")
     return root
 
@@ -61,6 +64,14 @@ def test_a_row_says_where_what_was_measured_of_a_checkpoint_stands(studied):
     assert losses[["training", "step", "loss"]].to_numpy().tolist() == [
         ["first", step, 3.0 - step] for step in STEPS
     ]  # fmt: skip
+
+
+def test_losses_of_another_pre_training_are_refused_by_name(studied):
+    series = tables.collect(series_of(studied), "series")
+    shutil.copytree(studied / "made", studied / "other")
+    series["losses"] = series["losses"].str.replace("/made/", "/other/")
+    with pytest.raises(UserError, match=r"other/losses.parquet holds the losses of made. Delete it"):
+        members.losses(series)
 
 
 def test_groups_keep_their_names_whatever_characters_they_hold(studied):

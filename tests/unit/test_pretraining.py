@@ -3,6 +3,7 @@
 import argparse
 import io
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pretrain
-from essential_sparsity import files
-from essential_sparsity.acquire import formats
+from essential_sparsity import files, markers
+from essential_sparsity.acquire import fetching, formats
 from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints.prunable import CheckpointError
 from essential_sparsity.emergence import corpus, objectives, pretraining
 from essential_sparsity.tasks import image_classification
 
@@ -407,6 +409,62 @@ def test_a_loss_is_logged_at_every_checkpoint_and_is_the_same_after_a_kill(tmp_p
     pd.testing.assert_frame_equal(killed, whole)
 
 
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) * 3 // 4] ^= 16
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:99])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "damage", "resumed"),
+    [
+        ("state/checkpoint-4/model.safetensors", flip, ["2"]),
+        ("state/checkpoint-4/optimizer.pt", Path.unlink, ["2"]),
+        ("state/checkpoint-4/rng_state.pth", cut, ["2"]),
+        ("step-4/model.safetensors", flip, ["2"]),
+        ("step-2/model.safetensors", Path.unlink, []),
+    ],
+)
+def test_what_was_damaged_after_a_kill_is_not_gone_on_from(tmp_path, monkeypatch, capsys, damaged, damage, resumed):
+    """Weights of other bits would be told as those of this training; a file cut short would end every call after."""
+    settings = SETTINGS | {"objective": "self-distillation", "steps": 6}
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining.Keep, "on_step_end", stopped(pretraining.Keep.on_step_end, 5))
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "killed", settings)
+    damage(tmp_path / "killed" / damaged)
+    losses = [trained(tmp_path / name, settings) for name in ("killed", "whole")]
+    told = capsys.readouterr().out
+    assert re.findall(r"resumed at step (\d)", told) == resumed
+    assert Path(damaged).name in re.search(r"checkpoint-4 is not used: .* damaged", told)[0]
+    pd.testing.assert_frame_equal(*losses)
+    assert pretraining.kept(tmp_path / "killed") == pretraining.kept(tmp_path / "whole")
+    for step in range(0, 7, 2):
+        ours, theirs = (
+            (tmp_path / name / f"step-{step}/model.safetensors").read_bytes() for name in ("killed", "whole")
+        )
+        assert ours == theirs, step
+
+
+def test_a_checkpoint_that_is_not_what_training_wrote_is_not_fetched(tmp_path):
+    """What was damaged, or brought from elsewhere, since: the manifest would tell it as the checkpoint of its step."""
+    trained(tmp_path, SETTINGS | {"objective": "supervised", "steps": 2})
+    made, settings = tmp_path / "manifest.json", {"source": "path", "revision": None, "format": "transformers"}
+    files.write_json(made, {"files": pretraining.kept(tmp_path)})
+    last = settings | {"id": str(tmp_path / "step-2")}
+    fetching.fetch("mine-2", last, tmp_path / "checkpoints/manifest.json", made)
+    (tmp_path / "step-2/model.safetensors").write_bytes((tmp_path / "step-0/model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"step-2/model.safetensors is gone, or .* Delete .* trained anew"):
+        fetching.fetch("mine-2", last, tmp_path / "checkpoints/manifest.json", made)
+    assert not (tmp_path / "checkpoints/manifest.json").exists()
+    with pytest.raises(CheckpointError, match="step-1 is gone"):
+        fetching.fetch("mine-1", settings | {"id": str(tmp_path / "step-1")}, tmp_path / "other/manifest.json", made)
+
+
 def stopped(step_end, at):
     def stop(self, args, state, control, **kwargs):
         if state.global_step == at:
@@ -416,10 +474,14 @@ def stopped(step_end, at):
     return stop
 
 
+def marked(folder):
+    folder.mkdir(exist_ok=True)
+    markers.write(folder, {"step": 2})
+
+
 def test_a_state_of_other_settings_is_not_taken_up(tmp_path, capsys):
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
-    (tmp_path / "state/checkpoint-2").mkdir()
-    (tmp_path / "state/checkpoint-2" / pretraining.COMPLETE).touch()
+    marked(tmp_path / "state/checkpoint-2")
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
     (tmp_path / "step-2").mkdir()
     assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
@@ -446,8 +508,7 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_
 
     def train(objective, samples, collate, made, out, side, device, processes):
         found.append(pretraining.resumable(out / "state", made))
-        (out / "state/checkpoint-2").mkdir(exist_ok=True)
-        (out / "state/checkpoint-2" / pretraining.COMPLETE).touch()
+        marked(out / "state/checkpoint-2")
         raise InterruptedError
 
     monkeypatch.setattr(pretrain.loading, "verified_folder", lambda path: Path(path).parent)

@@ -475,12 +475,20 @@ def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(cha
 
 
 @pytest.mark.usefixtures("study_again")
-def test_a_summary_of_tables_that_were_read_with_another_tolerance_says_so(capsys):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (of_another_tolerance, "the tolerance of pairs"),
+        (with_references_that_were_changed, "what the file of references says"),
+        (with_claims_that_were_changed, "what the file of claims says"),
+    ],
+)
+def test_a_summary_of_tables_that_were_read_otherwise_says_so(capsys, change, told):
     print_summary.main(["--config", small_study.CONFIG])
     assert "warning" not in capsys.readouterr().err
-    of_another_tolerance()
+    change()
     print_summary.main(["--config", small_study.CONFIG])
-    assert "warning: the tolerance of pairs: another one now than these tables" in capsys.readouterr().err
+    assert f"warning: {told}: another one now than these tables" in capsys.readouterr().err
 
 
 def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):

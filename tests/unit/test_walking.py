@@ -243,6 +243,39 @@ def test_each_expert_sees_its_own_tokens():
     assert len({count for key, count in tokens.items() if "[" in key}) > 1
 
 
+def test_experts_that_are_multiplied_at_once_see_their_own_tokens():
+    """Llama 4 has a row for each token and expert, of zeros where the token does not come to it."""
+    model, seen, routed = model_of("llama4"), {}, {}
+    own, found = matrices_of(model), dict(prunable.blocks(model.base_model))
+
+    def take(matrix, values):
+        seen.setdefault(matrix.name, []).append(values)
+
+    def visit(at):
+        given = []
+        hook = found[at.path].feed_forward.register_forward_pre_hook(
+            lambda _, args: given.append(args[0].flatten(0, 1))
+        )
+        with Watching([m for m in own if m.weight.name.startswith(f"{at.path}.")], take):
+            list(at.outputs())
+        hook.remove()
+        routed[at.path] = torch.cat(given)
+
+    walk(model, batches_of(model), "cpu", visit)
+    with torch.no_grad():
+        for path, values in routed.items():
+            feed = found[path].feed_forward
+            chosen = (values @ feed.router.weight.T).max(dim=1)
+            assert len(set(chosen.indices.tolist())) > 1
+            for expert in range(4):
+                mine = chosen.indices == expert
+                inputs = values[mine] * chosen.values[mine].sigmoid()[:, None]
+                gate, up = (inputs @ feed.experts.gate_up_proj[expert]).chunk(2, dim=1)
+                for role, expected in (("gate_up_proj", inputs), ("down_proj", up * feed.experts.act_fn(gate))):
+                    given = torch.cat(seen[f"{path}.feed_forward.experts.{role}[{expert}]"])
+                    torch.testing.assert_close(given, expected)
+
+
 def matrix_of(*shape, input_dim=None):
     weight = prunable.PrunableWeight("w", 0, "w", "mlp", shape, len(shape) - 1 if input_dim is None else input_dim)
     return list(matrices([(weight, nn.Parameter(torch.randn(shape)))]))

@@ -9,7 +9,9 @@ from changes import CHANGES, FILES, RUNS, Study, edit, grid, same
 from workspace import STORE
 
 import run_alone
-from essential_sparsity import tables
+from essential_sparsity import files, tables
+from essential_sparsity.study import configuration, deciding
+from essential_sparsity.study import study as asking
 
 SKIP = ("--config", "missing_runs=skip")
 REAL = ("fit_knees", "collect_knees", "tabulate_knees", "plot_curve", "plot_models", "measure_differences")
@@ -140,6 +142,27 @@ def test_what_is_not_made_anew_does_not_pass_for_what_is_asked(study, change, lo
     assert study.planned() == {}
 
 
+@pytest.mark.parametrize("change", ["local weights", "a local data file"])
+def test_what_was_made_of_files_that_are_others_now_passes_for_nothing(study, monkeypatch, change):
+    """After `make fetch` manifests are what is asked for; tickets and spectra are those of before."""
+    measured = {f"{STORE}/{folder}/one.parquet" for folder in ("spectra", "fingerprints")}
+    tickets = {f"{STORE}/tickets/one/long/seed{seed}/{level}.sha256" for seed in (0, 1) for level in ("0.100", "0.200")}
+    monkeypatch.chdir(study.folder)
+
+    def of_other() -> set[str]:
+        return {*asking.read(configuration.read_config("config/config.yaml")).of_other}
+
+    assert of_other() == set()
+    CHANGES[change][0](study)
+    study.run("--", "fetch")
+    assert of_other() == tickets | (measured if change == "local weights" else set())
+    study.run(*SKIP)
+    assert study.planned(*SKIP) == {}
+    study.run()
+    assert of_other() == set()
+    assert study.planned() == {}
+
+
 def test_curves_all_of_whose_runs_fail_anew_have_no_knees_of_before(fresh):
     """Their files are what they were, and nothing of them is what is asked for now."""
     study = fresh
@@ -244,10 +267,14 @@ def test_checkpoints_of_a_series_that_were_not_measured_are_left_out(workspace):
     for model in ("wiki-bert-100-0", "wiki-bert-100-25", "wiki-bert-50-0"):
         put(model)
     assert "measure_series" not in workspace.planned(*series), "their losses are not there"
-    for percent in (100, 50):
-        path = workspace.folder / STORE / f"pretraining/wiki-bert-{percent}/losses.parquet"
+    rows = asking.read(configuration.read_config("config/config.yaml", "config/emergence-text.yaml")).pretrainings
+    for name in ("wiki-bert-100", "wiki-bert-50"):
+        path = workspace.folder / STORE / f"pretraining/{name}/losses.parquet"
         path.parent.mkdir(parents=True)
         path.touch()
+        files.write_json(path.with_name("manifest.json"), {"settings": json.loads(deciding.pretraining(rows[name]))})
+    assert "measure_series" not in workspace.planned(*series), "the data that they would be made of are not there"
+    files.write_json(workspace.folder / STORE / "datasets/wiki-leads/manifest.json", {})
     planned = workspace.planned(*series)
     assert not COMPUTING & planned.keys()
     assert (planned["tabulate_series"], planned["measure_series"], planned["compare_checkpoints"]) == (2, 1, 1)

@@ -197,9 +197,25 @@ def test_checkpoints_of_another_training_than_is_asked_for_pass_for_nothing(stud
     ]
     files.write_json(Path(made), said)
     try:
-        assert asked().of_other == [steps[4]], "trained anew, and not read since"
+        there = [path for path in asked().of_other if path.endswith("/manifest.json")]
+        assert there == [steps[4]], "trained anew, and not read since"
+        Path(made).unlink()
+        there = [path for path in asked().of_other if path.endswith("/manifest.json")]
+        assert there == sorted(steps.values()), "trained anew, and killed"
+        assert {member["group"] for member in asked(missing_runs="skip").members} == {"100 %"}
     finally:
         Path(made).write_bytes(kept)
+    data = Path(f"{STORE}/datasets/movie-reviews/manifest.json")
+    kept = data.read_bytes()
+    try:
+        data.write_bytes(kept + b"\n")
+        assert {made, *steps.values()} <= {*asked().of_other}, "other data have been fetched, and not been trained on"
+        data.unlink()
+        assert asked().of_other == [], "the next call fetches the same"
+        monkeypatch.setattr(records, "made_with", lambda path, *params: None)
+        assert {made, *steps.values()} <= {*asked().of_other}
+    finally:
+        data.write_bytes(kept)
 
 
 def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):
@@ -209,15 +225,23 @@ def test_without_sparsities_no_masks_of_checkpoints_are_compared(studied):
 
 
 def test_a_shard_of_another_step_is_found_and_left_out(studied):
-    """The step's own file is replaced behind the manifest's back by the weights of a later step."""
+    """The step's own file is replaced by the weights of a later step, which the manifest has to say, or it is refused."""
     import shutil
 
     folder = studied.folder / f"{STORE}/pretraining/tiny-100"
-    kept = folder / "step-2.kept"
+    kept, said = folder / "step-2.kept", (folder / "manifest.json").read_bytes()
     shutil.copytree(folder / "step-2", kept)
     try:
         shutil.copy(folder / "step-6/model.safetensors", folder / "step-2/model.safetensors")
         wanted = ("measure_series", "collect_similarity")
+        again = ("--quiet", "rules", "host", "--forcerun", "measure_tiny-100", "--until", *wanted)
+        assert "step-2/model.safetensors is gone, or is not what the pre-training wrote" in studied.snakemake(
+            *again, check=False
+        )
+        record = files.read_json(folder / "manifest.json")
+        listed = {file["path"]: file for file in record["files"]}
+        listed["step-2/model.safetensors"]["sha256"] = listed["step-6/model.safetensors"]["sha256"]
+        files.write_json(folder / "manifest.json", record)
         studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", *wanted)
         trajectory = read(studied, "trajectory")
         suspect = trajectory[trajectory["suspect"].notna()]
@@ -231,3 +255,4 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
     finally:
         shutil.rmtree(folder / "step-2")
         kept.rename(folder / "step-2")
+        (folder / "manifest.json").write_bytes(said)

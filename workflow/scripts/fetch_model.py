@@ -13,9 +13,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="its id in the models table")
     parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, packages")
     parser.add_argument("--allow-pickle", action="store_true", help="fetch a pickle where there are no safetensors")
+    parser.add_argument("--made", nargs="*", type=Path, default=[], help="manifest of the pre-training that it is of")
     parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
     args = parser.parse_args(argv)
-    facts = fetching.fetch(args.model, json.loads(args.settings) | {"allow_pickle": args.allow_pickle}, args.manifest)
+    settings = json.loads(args.settings) | {"allow_pickle": args.allow_pickle}
+    facts = fetching.fetch(args.model, settings, args.manifest, *args.made)
     print("\n".join(fetching.report(facts)))
 
 

@@ -96,7 +96,7 @@ def prune(args: argparse.Namespace, settings: dict, work: resume.Work | None) ->
         "seed": args.seed,
         "share": args.share,
         "settings": settings,
-        "weights_sha256": files.read_json(args.manifest)["weights_sha256"],
+        "weights_sha256": job.manifest(args)["weights_sha256"],
     }
     if len(args.previous) != (args.iteration > 1):
         raise errors.UserError(

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         manifest = args.store / f"checkpoints/{model}/manifest.json"
         row = asked.models[model]
         settings = json.loads(asked.source(row)) | {"allow_pickle": row["allow_pickle"]}
-        fetching.fetch(model, settings, manifest)
+        fetching.fetch(model, settings, manifest, args.store / f"pretraining/{args.pretraining}/manifest.json")
         places = [f"{args.store}/{place}/{model}.parquet" for place in ("spectra", "fingerprints")]
         measuring.measure(manifest, *places)
     print(f"{len(models)} checkpoints measured")

@@ -15,7 +15,6 @@ import transformers
 from threadpoolctl import threadpool_limits
 
 from essential_sparsity import cli, files, tables
-from essential_sparsity.acquire import sources
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.emergence import objectives, pretraining
 from essential_sparsity.training import devices, exactness
@@ -64,10 +63,9 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     if int(os.environ.get("RANK", "0")):
         return
     tables.write(losses.assign(pretraining=args.pretraining), "losses", args.losses)
-    names = sorted(path.relative_to(out).as_posix() for path in out.glob("step-*/*"))
-    shutil.rmtree(out / "state")
-    record = {"pretraining": args.pretraining, "settings": args.settings, "files": sources.listing(out, names)}
+    record = {"pretraining": args.pretraining, "settings": args.settings, "files": pretraining.kept(out)}
     files.write_json(args.manifest, record)
+    shutil.rmtree(out / pretraining.STATE)
     print(f"{args.pretraining}: {len(losses)} losses, the last {losses['loss'].iloc[-1]:.4f}")
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import cli, files
+from essential_sparsity import cli
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, job
 from essential_sparsity.tasks import reading
@@ -58,7 +58,7 @@ def evaluate(
     args: argparse.Namespace, settings: dict, made: job.Made, device: str, work: resume.Work | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of both tables, with one line of progress per level."""
-    manifest = files.read_json(args.manifest)
+    manifest = job.manifest(args)
     levels = {float(level): level for level in made}
     hardware = devices.hardware(device, args.gpus)
     hardware = work.hardware(hardware) if work else hardware

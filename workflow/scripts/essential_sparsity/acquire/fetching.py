@@ -12,12 +12,15 @@ from essential_sparsity.checkpoints.prunable import CheckpointError
 from essential_sparsity.errors import UserError
 
 
-def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, Any]:
+def fetch(model: str, settings: Mapping[str, Any], manifest: Path, made: Path | None = None) -> dict[str, Any]:
     """Fetch a model, write its manifest, and its files beside it when they are not used in place; return the manifest.
 
-    `settings`: source, id, revision, format, allow_pickle, allow_unused, packages. Raises SourceError and CheckpointError.
+    `settings`: source, id, revision, format, allow_pickle, allow_unused, packages. `made`: the manifest of the pre-training of which a
+    folder is a checkpoint. Raises SourceError and CheckpointError.
     """
     with sources.workspace(manifest) as work:
+        if made is not None:
+            check_made(Path(settings["id"]).name, made)
         folder, record = conversion.fetch_model(model, dict(settings), work)
         record["allow_unused"] = [name for name in (settings.get("allow_unused") or "").split(",") if name]
         try:
@@ -38,6 +41,21 @@ def fetch(model: str, settings: Mapping[str, Any], manifest: Path) -> dict[str, 
         record["tokenizer"] = tokenizer_of(folder) if record["input"] == "input_ids" else None
         sources.publish(work, manifest, record)
     return record
+
+
+def check_made(name: str, made: Path) -> None:
+    """The folder `name` of a pre-training (manifest `made`) holds the files that were written. CheckpointError."""
+    listed = [entry for entry in files.read_json(made)["files"] if entry["path"].startswith(f"{name}/")]
+    damaged = [
+        entry["path"]
+        for entry in listed
+        if not (path := made.parent / entry["path"]).is_file() or files.sha256_file(path) != entry["sha256"]
+    ]
+    if damaged or not listed:
+        raise CheckpointError(
+            f"{made.parent / (damaged or [name])[0]} is gone, or is not what the pre-training wrote. Delete {made} and run again: it is "
+            "trained anew."
+        )
 
 
 def tokenizer_of(folder: Path) -> dict[str, Any] | None:

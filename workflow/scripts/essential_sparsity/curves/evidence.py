@@ -181,10 +181,11 @@ def _less(a: Piece, b: Piece) -> Callable[[float], tuple[float, float]] | None:
 
 
 def _last_levels(found: Found) -> dict[tuple, float]:
-    """The last level of each curve."""
+    """The last level of each curve that has runs."""
     return {
-        tuple(row[name] for name in CURVE): json.loads(row["levels"])[-1]
+        tuple(row[name] for name in CURVE): levels[-1]
         for row in found.get("resamples", pd.DataFrame()).to_dict("records")
+        if (levels := json.loads(row["levels"]))
     }
 
 

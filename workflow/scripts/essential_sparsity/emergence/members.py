@@ -1,11 +1,12 @@
 """The table `series`: the checkpoints of a study along series, and the files that hold what was measured of each."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from essential_sparsity import tables
+from essential_sparsity import errors, files, tables
 
 PLACE = ["series", "group", "training", "model", "axis", "position"]  # what says where a checkpoint stands
 
@@ -38,5 +39,15 @@ def fingerprints(series: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def losses(series: pd.DataFrame) -> pd.DataFrame:
     """The tables `losses` of the trainings that have one, under each other, with a column `training`."""
     own = series.dropna(subset="losses").drop_duplicates("training")
-    frames = [tables.read(row.losses, "losses").assign(training=row.training) for row in own.itertuples()]
+    frames = [_of_own(row.losses).assign(training=row.training) for row in own.itertuples()]
     return pd.concat([tables.empty("losses").assign(training=""), *frames], ignore_index=True)
+
+
+def _of_own(path: str) -> pd.DataFrame:
+    """The table `losses` of the pre-training that its folder is named after; UserError where it is another's."""
+    found, name = tables.read(path, "losses"), Path(path).parent.name
+    if others := sorted({*found["pretraining"]} - {name}):
+        raise errors.UserError(
+            f"{path} holds the losses of {files.some(others)}. Delete it and run again to make it anew."
+        )
+    return found

@@ -17,7 +17,8 @@ import tokenizers
 import torch
 import transformers
 
-from essential_sparsity import files
+from essential_sparsity import files, markers
+from essential_sparsity.acquire import sources
 from essential_sparsity.emergence import corpus, objectives
 from essential_sparsity.emergence.corpus import PretrainingError
 from essential_sparsity.training import exactness
@@ -31,7 +32,7 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 WEIGHT_DECAY = 0.01  # of AdamW, where the row does not say
-COMPLETE = "complete"  # the last file of a state that can be resumed from
+STATE = "state"  # folder of what a training goes on from, and of what its checkpoints are
 LOGS = 5  # of the loss, between two checkpoints, at least
 
 
@@ -139,7 +140,7 @@ class Keep(transformers.TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            markers.write(Path(args.output_dir) / f"checkpoint-{state.global_step}", {"step": state.global_step})
 
     def save(self, step: int, state) -> None:
         if not state.is_world_process_zero:
@@ -149,8 +150,10 @@ class Keep(transformers.TrainerCallback):
         shutil.rmtree(work, ignore_errors=True)
         self.objective.backbone().save_pretrained(work)
         self.side(work)
+        names = [f"{target.name}/{path.name}" for path in work.iterdir()]
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
+        files.write_json(self.out / STATE / f"{target.name}.json", sources.listing(self.out, names))
 
 
 def train(
@@ -166,10 +169,10 @@ def train(
     """Train; write `out/step-{n}`; return the loss log: columns step, loss, learning_rate.
 
     The state of an interrupted training lies in `out/state`. It is used when it is of the same `settings` (with all else
-    that decides the weights: data, code, device) and libraries; else it is deleted, with the checkpoints. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `device`: `cuda` or `cpu`. `processes`: of this training,
+    that decides the weights: data, code, device) and libraries and whole, as the checkpoints up to it are; else it is deleted. `side(folder)` adds tokenizer or preprocessor to a checkpoint. `device`: `cuda` or `cpu`. `processes`: of this training,
     started by `accelerate launch`; they share each batch.
     """
-    folder = out / "state"
+    folder = out / STATE
     if settings["batch_size"] % processes:
         raise PretrainingError(f"batch_size = {settings['batch_size']} cannot be shared by {processes} GPUs evenly.")
     every, cuda = settings["checkpoint_every"], device == "cuda"
@@ -240,7 +243,10 @@ def logged_every(steps: int) -> int:
 
 
 def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
-    """The last whole state of a training of these settings; anything else in `folder`, and checkpoints beside it, is deleted."""
+    """The last whole state of a training of these settings; anything else in `folder`, and checkpoints beside it, is deleted.
+
+    A state is whole where the checkpoints up to it are as well: none of them is written again.
+    """
     mark = folder / "settings.json"
     try:
         found = files.read_json(mark)
@@ -254,8 +260,35 @@ def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
             shutil.rmtree(path, ignore_errors=True)
         files.write_json(mark, made)
         return None
-    states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
-    whole = [path for path in states if (path / COMPLETE).is_file()]
-    for path in set(states) - set(whole):
+    for path in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        _, damage = markers.read(path, {"step": _step(path)}, "step")
+        damage = damage or _damage(folder, _step(path))
+        if not damage:
+            return path
+        print(f"{path} is not used: {damage}.", flush=True)
         shutil.rmtree(path)
-    return whole[-1] if whole else None
+    return None
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _damage(folder: Path, last: int) -> str:
+    """Why the checkpoints of a training up to a step are not as they were written; empty where they are. `folder`: of its states."""
+    for listed in sorted(folder.glob("step-*.json"), key=_step):
+        if _step(listed) > last:
+            break
+        for file in files.read_json(listed):
+            path = folder.parent / file["path"]
+            if not path.is_file() or files.sha256_file(path) != file["sha256"]:
+                return f"the checkpoint {path} is damaged"
+    return ""
+
+
+def kept(out: Path) -> list[dict[str, Any]]:
+    """The files of the checkpoints of a finished training, as a manifest lists them, as they were written."""
+    return sorted(
+        (file for path in (out / STATE).glob("step-*.json") for file in files.read_json(path)),
+        key=lambda file: file["path"],
+    )

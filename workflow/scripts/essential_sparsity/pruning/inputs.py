@@ -21,6 +21,7 @@ PLACES = {  # function -> places of the inputs and of the matrix among its argum
     torch.mm: (0, 1),
     torch.Tensor.mm: (0, 1),
 }
+STACKED = (torch.bmm, torch.Tensor.bmm)  # of a batch of inputs, each with a matrix of its own
 NAMES = {torch.nn.functional.linear: ("input", "weight"), torch.addmm: ("mat1", "mat2")}
 
 
@@ -28,7 +29,9 @@ class Watching(TorchFunctionMode):
     """Inside it, each product with one of the `matrices` calls `seen(matrix, inputs)`, inputs as (tokens, inputs).
 
     Inputs that a model makes once for all `sequences` of a batch (DeBERTa's relative positions, by the matrices of the texts) count
-    once for each: else how often they do would depend on how many go through at once.
+    once for each: else how often they do would depend on how many go through at once. Where all experts of a stack are multiplied at
+    once (Llama 4), each has a row for every token, all zeros for those that do not come to it: these are no inputs of it. Nothing is
+    seen of a product where a token has other rows for all experts: which of them it comes to is not told there.
     """
 
     def __init__(self, matrices: Sequence[Matrix], seen: Callable[[Matrix, torch.Tensor], None]):
@@ -51,4 +54,17 @@ class Watching(TorchFunctionMode):
                 if values.ndim == 3 and len(values) == 1 < self.sequences:
                     found = found.expand(self.sequences, -1, -1)
                 self.seen(matrix, found.reshape(-1, matrix.inputs))
+        if function in STACKED:
+            values, stack = (
+                args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(("input", "mat2"))
+            )
+            if stack.data_ptr() not in self.known:  # as in attention
+                return function(*args, **kwargs)
+            comes = values.detach().ne(0).any(dim=2)
+            for found, weight, there in (
+                () if comes.all(dim=0).any() else zip(values.detach(), stack, comes, strict=True)
+            ):
+                matrix = self.known.get(weight.data_ptr())
+                if matrix and weight.numel() == matrix.tensor().numel() and found.shape[-1] == matrix.inputs:
+                    self.seen(matrix, found[there])
         return function(*args, **kwargs)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity import files, tables
+from essential_sparsity import errors, files, tables
 from essential_sparsity.runs import finished
 from essential_sparsity.tables import provenance
 
@@ -61,6 +61,16 @@ def run(
 def key(args: argparse.Namespace) -> dict[str, str | int]:
     """The columns that all rows of a job share."""
     return {"model": args.model, "task": args.task, "pattern": args.pattern, "seed": args.seed}
+
+
+def manifest(args: argparse.Namespace) -> dict[str, Any]:
+    """The manifest of a job's checkpoint. UserError where it is that of another model."""
+    found = files.read_json(args.manifest)
+    if (model := found.get("model", args.model)) != args.model:
+        raise errors.UserError(
+            f"{args.manifest} is the manifest of {model}, not of {args.model}. Delete {Path(args.manifest).parent} and run again."
+        )
+    return found
 
 
 def permissions(args: argparse.Namespace) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def of_before(config: dict[str, Any]) -> bool:
     if not (knees.is_file() and said.is_file()):
         return False  # not finished, which Snakemake says
     return bool(
-        asked.other_tolerances(tables.read(knees, "knees").to_dict("records")) or _changed(asked, files.read_json(said))
+        asked.other_tolerances(tables.read(knees, "knees").to_dict("records")) or changed(asked, files.read_json(said))
     )
 
 
@@ -112,14 +112,14 @@ def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) 
 
 
 def _refuse_other_configuration(asked: study.Study, said: Mapping[str, Any]) -> None:
-    if other := _changed(asked, said):
+    if other := changed(asked, said):
         raise errors.UserError(
             f"The tables of the study {asked.name!r} were made with another configuration ({', '.join(other)}) than it has now. {AGAIN} Or "
             "name the configuration that it was run with: CONFIG=… (without make: --config)."
         )
 
 
-def _changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
+def changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
     """The keys of the configuration, or what the files that they name say, that are others now than a study's provenance says."""
     entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
     then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from essential_sparsity.study.study import Study
 
 PLACES = (".snakemake/metadata", ".snakemake/incomplete")  # of finished jobs, and of those that were killed
+RUNS = f"{STORE}/runs/"
 TYPED = 8  # files that a person is asked to delete by name
 LONGEST = 254  # characters of one name of a record, which is folders and a file where it is longer
 
@@ -57,7 +58,7 @@ def leftovers(study: str, paths: Sequence[str]) -> str:
 
 
 def of_other(study: "Study") -> list[str]:
-    """The manifests and tickets in the store that were made of something else than the study asks for now, sorted.
+    """The manifests, tickets, spectra and fingerprints in the store that were made of something else than the study asks for now, sorted.
 
     Runs say of which they were made, so where these are not made anew first, runs of another source would pass for what is asked.
     What each was made of is in Snakemake's records; checkpoints of pre-trainings made here are compared with their pre-training.
@@ -66,7 +67,8 @@ def of_other(study: "Study") -> list[str]:
     for ticket in study.tickets:
         decided = (study.code("find_ticket", ticket[1]), study.settings(ticket[1]), study.share)
         asked[f"{STORE}/tickets/{iterations.path(ticket)}.sha256"] = decided
-    other = {path for path, params in asked.items() if os.path.isfile(path) and made_with(path, *params) is False}
+    asked |= {path: () for name in study.named_models for path in measured(name)}
+    other = {path for path, params in asked.items() if os.path.isfile(path) and _is_other(path, *params)}
     for name, models in series.made_here(study.models, study.named_models).items():
         other |= _of_other_training(study, name, models, other)
     return sorted(other)
@@ -96,18 +98,17 @@ def _sources(study: "Study") -> dict[str, tuple[str]]:
 
 
 def _of_other_training(study: "Study", name: str, models: Iterable[str], other: Collection[str]) -> set[str]:
-    """The manifests of checkpoints of a pre-training that is of something else than is asked for, or that were not read from it."""
+    """The manifests of checkpoints of a pre-training that is not there or of something else than is asked for, or that were not read from it."""
     paths = {model: f"{STORE}/checkpoints/{model}/manifest.json" for model in models}
     there = {model: path for model, path in paths.items() if os.path.isfile(path)}
     row, made = study.pretrainings[name], _trained(name)
-    if not os.path.isfile(made):
-        return set()
+    data = f"{STORE}/datasets/{row['dataset']}/manifest.json"
     decided = (deciding.pretraining(row), codefiles.digest("pretrain"), study.given["resources"]["threads"])
-    recorded = (
-        made_with(made, *decided) is not False and f"{STORE}/datasets/{row['dataset']}/manifest.json" not in other
-    )
-    if not recorded or not _of_settings(study, name):
-        return {made, *there.values()}
+    source = study.source(study.datasets[row["dataset"]])
+    # data that are not there, nor were of this source when they were, are being fetched anew
+    known = data not in other and (os.path.isfile(data) or made_with(data, source))
+    if not known or _is_other(made, *decided) or not _of_settings(study, name):
+        return {*filter(os.path.isfile, [made]), *there.values()}
     stored = {file["path"]: file["sha256"] for file in _said(made).get("files", [])}
     return {
         path
@@ -134,13 +135,40 @@ def _said(path: str) -> dict[str, Any]:
         return {}
 
 
+def measured(model: str) -> list[str]:
+    """What is measured of a model's weights."""
+    return [f"{STORE}/{folder}/{model}.parquet" for folder in ("spectra", "fingerprints")]
+
+
+def _is_other(path: str, *params: str | float) -> bool:
+    """Whether a record says that a file was made with other params, or of manifests or tickets that are others now."""
+    return made_with(path, *params) is False or made_of(path) is False
+
+
 def made_with(path: str, *params: str | float) -> bool | None:
     """Whether a file was made with all of these params, as its record says; None where no record says it."""
-    try:
-        known = json.loads(_place(PLACES[0], path).read_text(encoding="utf-8"))["params"]
-    except (OSError, ValueError, KeyError):
+    if (known := _recorded(path).get("params")) is None:
         return None
     return {repr(param) for param in params} <= {*known}
+
+
+def made_of(path: str) -> bool | None:
+    """Whether those inputs of a file that decide it are what they were when it was made, as its record says; None where no record says it.
+
+    Not looked at are runs, for which a ticket only waits, and inputs that are not there.
+    """
+    if (known := _recorded(path).get("input_checksums")) is None:
+        return None
+    looked_at = {file: told for file, told in known.items() if not file.startswith(RUNS) and os.path.isfile(file)}
+    return all(told.rpartition(":")[2] == files.sha256_file(file) for file, told in looked_at.items())
+
+
+def _recorded(path: str) -> dict[str, Any]:
+    """Snakemake's record of a file; nothing where there is none, or it is damaged."""
+    try:
+        return dict(json.loads(_place(PLACES[0], path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _record(place: str, path: str) -> bool:

@@ -238,10 +238,9 @@ class Study:
 
     def _measured(self, member: Mapping[str, Any]) -> bool:
         model = member["model"]
-        needed = [f"{STORE}/checkpoints/{model}/manifest.json"]
-        needed += [f"{STORE}/{folder}/{model}.parquet" for folder in ("spectra", "fingerprints")]
+        needed = [f"{STORE}/checkpoints/{model}/manifest.json", *records.measured(model)]
         there = all(map(os.path.isfile, filter(None, [*needed, self.losses(member["training"])])))
-        return there and needed[0] not in self.of_other
+        return there and not {*needed} & {*self.of_other}
 
     def tables(self) -> list[str]:
         """The tables of the study, as their schemas say when they are asked for."""
