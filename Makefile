@@ -11,6 +11,11 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
+OF_PROGRAMS := MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE
+KNOWN := CONFIG VENV PYTHON CORES GPUS SLURM_TESTS
+UNKNOWN := $(filter-out $(KNOWN) $(OF_PROGRAMS),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+$(if $(UNKNOWN),$(error Nothing here reads $(UNKNOWN). Known are $(KNOWN) and, of study, export and publish, $(OF_PROGRAMS)))
+
 # What a user types is put into no shell line: variables of the command line are in the environment of the recipes, as they were
 # typed, where make would expand what begins with a dollar sign, and run a $(shell ...).
 verbatim = $(foreach option,$(1),$(eval override export $(option) := $$(value $(option))))
@@ -38,7 +43,7 @@ $(INSTALLED): envs/requirements.txt
 	@touch $@
 
 # Those of the environment, where NAME may be the machine's, are not meant.
-TYPED := $(call typed,MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE)
+TYPED := $(call typed,$(OF_PROGRAMS))
 $(call verbatim,$(TYPED))
 
 OPTIONS = $(foreach option,$(TYPED),--$(shell echo $(option) | tr A-Z_ a-z-) "$$$(option)")

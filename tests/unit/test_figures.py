@@ -163,7 +163,7 @@ def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured
 @pytest.mark.parametrize("seeds", [[1, 1], [1, 3], [3, 3]])
 def test_one_seed_is_said_to_be_one(seeds):
     runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL, "random": curve_of(lambda s: 0.9 - s)})
-    table = with_intervals(runs).sort_values("pattern").assign(seed_freedom=np.array(seeds) - 1)
+    table = with_intervals(runs).sort_values("pattern").assign(seed_freedom=np.array(seeds) - 1, protocol="probe")
     figure = curves.curve(runs, table, "m", "t", labels=LONG)
     assert_readable(figure)
     said = figure.legends[0].get_title().get_text()
@@ -173,6 +173,24 @@ def test_one_seed_is_said_to_be_one(seeds):
     drawn = curves.models(runs, table, "t", "global", {"m": "A model"}, "T")
     assert_readable(drawn)
     assert ("one seed" in drawn.legends[0].get_title().get_text()) == (seeds[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "protocol", "said"),
+    [
+        ("global", "zero-shot", False),
+        ("nm4", "zero-shot", False),
+        ("global", "probe", True),
+        ("nm4", "finetune", True),
+        ("random", "zero-shot", True),
+        ("wanda", "zero-shot", True),
+    ],
+)
+def test_one_seed_is_said_where_another_would_be_another_computation(pattern, protocol, said):
+    runs = runs_of({"dense": {0.0: 0.9}, pattern: GLOBAL})
+    table = with_intervals(runs).assign(seed_freedom=0, protocol=protocol)
+    assert ("one seed" in curves.curve(runs, table, "m", "t", labels=LONG).legends[0].get_title().get_text()) == said
+    assert any("one seed" in line for line in summary.knee_lines(table)) == said
 
 
 def test_the_report_tells_how_many_seeds_the_levels_have():
@@ -186,7 +204,7 @@ def test_the_report_tells_how_many_seeds_the_levels_have():
 
 def test_the_report_says_that_an_interval_is_of_one_seed_though_levels_have_several():
     runs = runs_of({"dense": {0.0: 0.9}, "global": GLOBAL}, seeds=3)
-    table = with_intervals(runs)
+    table = with_intervals(runs).assign(protocol="probe")
     assert summary.report_table(table.assign(seed_freedom=2))["seeds"].tolist() == ["3"]
     assert summary.report_table(table.assign(seed_freedom=0))["seeds"].tolist() == ["3 (interval: of one)"]
     assert summary.report_table(table.assign(seed_freedom=0, essential_sparsity_low=None))["seeds"].tolist() == ["3"]

@@ -35,6 +35,14 @@ def test_help_lists_every_command(place):
     assert all(line[0] == "make" and len(line) > 3 for line in told)
 
 
+@pytest.mark.parametrize("name", ["GPU", "MODLE", "LICENCE", "config"])
+def test_a_variable_that_nothing_reads_is_refused(place, name):
+    done = subprocess.run(["make", "-s", "estimate", f"{name}=8"], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"Nothing here reads {name}." in done.stderr
+    assert "CONFIG" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("target", "program", "given"),
     [

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from essential_sparsity import patterns
 from essential_sparsity.curves import comparisons, training_evidence
-from essential_sparsity.curves.intervals import ALPHA, coarse, percentiles
+from essential_sparsity.curves.intervals import ALPHA, coarse, drawn, percentiles
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch
 
@@ -123,13 +122,7 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
     """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
-    return ONE_SEED if _drawn(knee) and knee["seed_freedom"] == 0 else None
-
-
-def _drawn(knee: Mapping[str, Any]) -> bool:
-    """Whether a curve is drawn: by training, by a random mask, or by the texts that it is calibrated on."""
-    pattern = patterns.find(knee["pattern"])
-    return knee["protocol"] != "zero-shot" or pattern.score == "random" or pattern.needs == "calibration"
+    return ONE_SEED if drawn(knee) and knee["seed_freedom"] == 0 else None
 
 
 def _knees(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> Iterator[Piece]:
@@ -327,7 +320,7 @@ def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -
             levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
             ends = number(row["low"], -math.inf), number(row["high"], math.inf)
             numbers = (value / known[0]["epsilon"] for value in (row["difference"], *ends))
-            one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(_drawn, known)) else None
+            one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(drawn, known)) else None
             yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
 
 

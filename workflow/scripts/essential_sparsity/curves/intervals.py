@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from essential_sparsity import patterns
+
 ALPHA = 0.05
 COARSE = 0.1  # levels further apart than this say where the essential sparsity is, a number between them would not
 BEYOND = "beyond the levels"  # the conclusion about a training of whose checkpoints some curves do not drop
@@ -28,9 +30,20 @@ def coarse(knee: Mapping[str, Any]) -> bool:
     return bool(knee["bracket_high"] - knee["bracket_low"] > COARSE + 1e-9)
 
 
+def drawn(knee: Mapping[str, Any]) -> bool:
+    """Whether the curve in a row of table `knees` is drawn: by training, by a random mask, or by the texts that it is calibrated on.
+
+    Of others, without training and by magnitude, the seed decides ties alone: another one is the same computation again.
+    """
+    pattern = patterns.find(knee["pattern"])
+    return knee["protocol"] != "zero-shot" or pattern.score == "random" or pattern.needs == "calibration"
+
+
 def of_one_seed(knee: Mapping[str, Any]) -> bool:
-    """Whether the interval in a row of table `knees` is one seed's: others are at levels that decide nothing, or there is none."""
-    return bool(knee["seed_freedom"] == 0 and pd.notna(knee["essential_sparsity_low"]))
+    """Whether the interval in a row of table `knees` is one seed's where others may differ: these are at levels that decide nothing, or
+    there is none.
+    """
+    return bool(knee["seed_freedom"] == 0 and pd.notna(knee["essential_sparsity_low"]) and drawn(knee))
 
 
 def seeds(knee: Mapping[str, Any], to: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
-from essential_sparsity.curves.intervals import coarse
+from essential_sparsity.curves.intervals import coarse, of_one_seed
 from essential_sparsity.curves.means import dense_mean, level_means
 from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style, summary
@@ -49,7 +49,7 @@ def curve(
     means = means[means["metric"] == metric.name]
     found = knee_table[
         (knee_table["model"] == model) & (knee_table["task"] == task) & (knee_table["metric"] == metric.name)
-    ].set_index("pattern")
+    ].set_index("pattern", drop=False)
     names = sorted(set(means["pattern"]) - {"dense"}, key=_order)
     styles = style.looks(names)
     labels = {"model": model, "task": task} | (labels or {})
@@ -87,7 +87,7 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
     said = f"{subject} — essential sparsity ◇ "
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
-    single = found.loc[intervals[intervals].index, "seed_freedom"] == 0
+    single = found[intervals].apply(of_one_seed, axis=1)
     if single.all() and len(single):
         said += "\none seed: intervals are that seed's, not the spread of seeds"
     elif single.any():
@@ -132,7 +132,7 @@ def models(
     metric = METRICS[headline(means["metric"])]
     means = means[means["metric"] == metric.name]
     wanted = (knee_table["task"] == task) & (knee_table["metric"] == metric.name) & (knee_table["pattern"] == pattern)
-    found = knee_table[wanted].set_index("model")
+    found = knee_table[wanted].set_index("model", drop=False)
     names = [name for name in labels if name in set(means["model"])]
     styles = dict(zip(names, cycle(style.STYLES.values()), strict=False))
     with mpl.rc_context(RC):

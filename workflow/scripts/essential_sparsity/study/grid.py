@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from essential_sparsity import patterns
+from essential_sparsity import files, patterns
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
 
 RESULTS = "results"
 STORE = f"{RESULTS}/store"
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
+SHOWN = 40  # rows of a table that a message names; series have hundreds of checkpoints
 LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
 
 
@@ -205,7 +206,7 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
             for name in block[key]:
                 if name not in rows:
                     raise ConfigError(
-                        f"{place}.{key}: unknown {key[:-1]} {name!r}{hint(name, rows)} {table} has: {', '.join(rows)}."
+                        f"{place}.{key}: unknown {key[:-1]} {name!r}{hint(name, rows)} {table} has: {files.some(list(rows), SHOWN)}."
                     )
         levels = sparsities(block, place)
         for pattern in block["patterns"]:
