@@ -529,8 +529,8 @@ def test_what_was_not_measured_is_refused_with_what_was(given, message, config):
         chosen.choose(**{"config": config, "model": "bert", "pattern": "global", "sparsity": "0.5"} | given)
 
 
-def with_knees(**essential):
-    """The table of knees with these essential sparsities of bert under `global`, by task, for the length of a `with` block."""
+def with_knees(apart=0.1, **essential):
+    """The table of knees with these essential sparsities of bert under `global`, by task, in levels so far `apart`, for the length of a `with` block."""
     path = Path("results/small/tables/knees.parquet")
     before = path.read_bytes()
 
@@ -541,6 +541,8 @@ def with_knees(**essential):
             for task, value in essential.items():
                 rows = own & (knees["task"] == task)
                 knees.loc[rows, "essential_sparsity"] = value
+                if value is not None:
+                    knees.loc[rows, ["bracket_low", "bracket_high"]] = value - apart / 2, value + apart / 2
                 knees.loc[rows, "reason"] = "it falls at once" if value is None else None
             tables.write(knees, "knees", path)
 
@@ -557,6 +559,13 @@ def test_essential_is_the_largest_measured_level_not_above_it(essential, level, 
     assert (found.row["task"], found.level) == ("pairs", level)
     told = rf"is {essential:.3f} \(between the levels 0\.\d+ and [01]\.\d+\); this checkpoint is pruned to {level}"
     assert re.search(told, found.said[0])
+
+
+def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured(config):
+    with with_knees(apart=0.2, pairs=0.6, moods=None):
+        found = chosen.choose(config, "bert", "global", "essential")
+    assert card._knee(found)["coarse"]
+    assert "lies between the levels 0.500 and 0.700; this checkpoint" in found.said[0]
 
 
 def test_of_several_tasks_with_a_knee_one_has_to_be_named(config):

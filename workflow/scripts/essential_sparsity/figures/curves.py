@@ -19,7 +19,7 @@ from essential_sparsity.curves.metrics import METRICS, Metric, headline
 from essential_sparsity.figures import style, summary
 from essential_sparsity.figures.style import COLUMN, MM, PERCENT, RC
 
-PITCH = 0.028  # between the bars at the foot, of the axis
+PITCH, FOOT = 0.028, 0.036  # between the bars at the foot, and below them, of the axis
 BLOW_UP = (
     10  # a logarithmic axis ends at this multiple of the largest dense value: beyond it a model is broken, however much
 )
@@ -67,7 +67,7 @@ def curve(
             epsilon = found["epsilon"].iloc[0] if len(found) else metric.epsilon
             handles += _draw_dense(axes, dense, metric, epsilon, of)
         drawn = means[means["pattern"].isin(names or ["dense"])]
-        axes_of_curve(axes, drawn, metric, PITCH * len(names))
+        axes_of_curve(axes, drawn, metric, FOOT / 2 + PITCH * len(names))
         figure.suptitle(title, fontsize=8)
         heading = "\n".join([_heading("Pattern", found, gone), *of_seeds(drawn, of)])
         columns, lines = style.columns(handles, COLUMN, 2)
@@ -147,7 +147,7 @@ def models(
             knee = found.loc[name] if name in found.index else None
             points = drawn[drawn["model"] == name]
             handles.append(draw_line(axes, points, metric, labels[name], styles[name], knee, rank))
-        axes_of_curve(axes, drawn, metric, PITCH * len(names))
+        axes_of_curve(axes, drawn, metric, FOOT / 2 + PITCH * len(names))
         lines = style.columns(handles, COLUMN, 1)[1] + heading.count("\n")
         figure.set_size_inches(COLUMN * MM, (58 + 3.6 * lines) * MM)
         figure.suptitle(style.title(title), fontsize=8)
@@ -183,7 +183,7 @@ def draw_line(
         axes.fill_between(x, low[-len(x) :], high[-len(x) :], color=colour, alpha=0.15, linewidth=0, zorder=1)
     text = label
     if knee is not None and pd.notna(knee["essential_sparsity"]):
-        s, height = 100 * knee["essential_sparsity"], 0.02 + pitch * rank
+        s, height = 100 * knee["essential_sparsity"], FOOT + pitch * rank
         foot = {"transform": axes.get_xaxis_transform(), "color": colour, "solid_capstyle": "butt"}
         bracket = 100 * knee[["bracket_low", "bracket_high"]].to_numpy(float)
         axes.plot(bracket, [height] * 2, linewidth=3.8, alpha=0.35, zorder=3, **foot)
@@ -202,7 +202,7 @@ def draw_line(
         if known:
             at_knee = _shown(pd.Series([metric.quality(knee["metric_at_knee"])]), metric)
             look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1}
-            axes.plot(s, at_knee, "D", ms=4.5, zorder=5, **look)
+            axes.plot(s, at_knee, "D", ms=4.5, zorder=6 - rank / 100, **look)
     elif knee is not None:
         text += f" — {str(knee['reason']).partition(':')[0]}"
         low_end = knee["essential_sparsity_low"]

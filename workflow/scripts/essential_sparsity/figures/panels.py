@@ -129,7 +129,7 @@ def _panel(axes, means, knees, lines, looks, task, metric) -> list[str]:
         if dense is not None:
             curves.draw_tolerance(axes, dense, known, own["epsilon"].iloc[0] if len(own) else known.epsilon)
     found = pd.concat(drawn) if drawn else means
-    curves.axes_of_curve(axes, found, known, PITCH * len(drawn))
+    curves.axes_of_curve(axes, found, known, curves.FOOT / 2 + PITCH * len(drawn))
     _, _, told = axes.get_xlabel().partition("\n")
     axes.set_xlabel("\n".join(["Sparsity (%)", *textwrap.wrap(told, WIDEST)]))
     return curves.of_seeds(found, of)

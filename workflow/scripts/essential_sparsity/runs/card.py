@@ -10,6 +10,7 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from essential_sparsity import patterns, tasks
+from essential_sparsity.curves.intervals import coarse
 from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.runs import sources
@@ -126,6 +127,7 @@ def _knee(chosen: Chosen) -> dict[str, Any] | None:
         return None
     found = {name: None if pd.isna(value) else value for name, value in chosen.knee.items()}
     known = found["essential_sparsity"]
+    found["coarse"] = known is not None and coarse(found)
     found["above"] = known is not None and chosen.row["sparsity"] > known + 1e-9
     names = [f"{name}{end}" for name in ("essential_sparsity", "bracket") for end in ("", "_low", "_high")]
     shown = {name: None if found.get(name) is None else grid.level(found[name]) for name in names}

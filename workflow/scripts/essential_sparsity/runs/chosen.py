@@ -10,6 +10,7 @@ import pandas as pd
 
 from essential_sparsity import errors, patterns, tables
 from essential_sparsity.curves import metrics
+from essential_sparsity.curves.intervals import coarse
 from essential_sparsity.study import configuration, grid, opening, study
 from essential_sparsity.tables import runs
 
@@ -170,7 +171,8 @@ def _essential(pruned: pd.DataFrame, knees: pd.DataFrame) -> tuple[str, float, l
     own = pruned[pruned["task"] == task]
     level = max((level for level in own["sparsity"].unique() if level <= at + NOTHING), default=None)
     between = f"between the levels {knee['bracket_low']:.3f} and {knee['bracket_high']:.3f}"
-    place = f"The essential sparsity of {model} on {task}, pattern {pattern}, is {at:.3f} ({between})"
+    where = f"lies {between}" if coarse(knee) else f"is {at:.3f} ({between})"
+    place = f"The essential sparsity of {model} on {task}, pattern {pattern}, {where}"
     if level is None:
         raise errors.UserError(
             f"{place}, below the first level that was measured. Measure lower ones (refine, or sparsities of the grid), or write one that "
