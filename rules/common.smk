@@ -36,7 +36,10 @@ try:
             workflow.overwrite_configfiles,
             workflow.config_settings.config or {},
         ),
-        "the configuration (config/config.yaml, --configfile and --config)",
+        configuration.named(
+            *map(str, workflow.overwrite_configfiles),
+            *["--config"] * bool(workflow.config_settings.config),
+        ),
         looking=workflow.is_main_process,
     )
     REQUESTS = resources.read(STUDY)

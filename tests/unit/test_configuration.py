@@ -298,3 +298,10 @@ def test_a_whole_number_is_written_as_one(tmp_path):
     )
     with pytest.raises(configuration.ConfigError, match=r"grid\[0\].seeds\[0\]: 0.0 is not of type 'integer'"):
         configuration.read_config("config/config.yaml", str(tmp_path / "s.yaml"))
+
+
+def test_messages_name_the_files_that_a_configuration_is_from(folder):
+    assert configuration.named() == "the configuration (config/config.yaml)"
+    assert configuration.named(str(folder / "mine.yaml"), "--config") == (
+        "the configuration (config/config.yaml, mine.yaml, --config)"
+    )

@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.read_config("config/config.yaml", *args.config)
     if args.gpus == 0:
         config["resources"]["gpu"] = 0
-    asked = opening.unlocked(config)
+    asked = opening.unlocked(config, configuration.named(*args.config))
     if args.downloads:
         told = estimate.to_fetch(asked)
     elif estimate.begun(asked):

@@ -18,9 +18,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="configuration whose keys replace those of config/config.yaml")
     args = parser.parse_args(argv)
-    config = configuration.read_config("config/config.yaml", *([args.config] if args.config else []))
+    own = [args.config] if args.config else []
+    config = configuration.read_config("config/config.yaml", *own)
     locked = revisions.read(config["revisions"])
-    asked = opening.unlocked(config)
+    asked = opening.unlocked(config, configuration.named(*own))
     wanted = {"model": (asked.models, asked.named_models), "dataset": (asked.datasets, asked.used_datasets)}
     missing = [key for kind, (rows, names) in wanted.items() for key in revisions.unlocked(rows, names, kind, locked)]
     api = HfApi()

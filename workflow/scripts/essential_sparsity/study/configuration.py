@@ -68,6 +68,11 @@ def hint(value: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def named(*sources: str) -> str:
+    """A configuration in a message, by what its keys are from: files that replace those of the base, in their order."""
+    return f"the configuration ({', '.join([BASE, *map(os.path.relpath, sources)])})"
+
+
 @cache
 def load_schema(name: str) -> dict:
     """A JSON schema of workflow/schemas, by name."""

@@ -11,25 +11,28 @@ from pathlib import Path
 
 PLAIN = re.compile(r"[\w./+@=-]+", re.ASCII)  # no shell reads anything into it, nor does sed
 DECIDING = ("torch", "transformers")  # their versions are part of what each run was made of
+# These decide numbers too, of some tasks or all, and no run says which it was: tokens, scores of suites, probes, decoded pictures.
+ALSO = ("tokenizers", "sentencepiece", "lm_eval", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def differing(requirements: Path) -> str:
     """What is wrong with the packages of this interpreter on this machine, and what to do; empty where nothing is."""
     pins = dict(re.findall(r"^([\w-]+)==(\S+)", requirements.read_text(encoding="utf-8"), re.MULTILINE))
-    told = []
-    for name in DECIDING:
+    told = {}
+    for name in (name for name in (*DECIDING, *ALSO) if name in pins):
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
-            told.append(f"no {name}")
+            if name in DECIDING:  # what needs one of the others stops without it
+                told[name] = f"no {name}"
             continue
         if found.partition("+")[0] != pins[name]:  # after +: for which processor or card it was built
-            told.append(f"{name} {found}")
+            told[name] = f"{name} {found}"
     if not told:
         return ""
-    wanted = ", ".join(f"{name} {pins[name]}" for name in DECIDING)
+    wanted = ", ".join(f"{name} {pins[name]}" for name in told)
     return (
-        f"{sys.executable} on {platform.node()} has {' and '.join(told)}, but {requirements.name} pins {wanted}. Install "
+        f"{sys.executable} on {platform.node()} has {' and '.join(told.values())}, but {requirements.name} pins {wanted}. Install "
         f"them there (pip install -r {requirements.parent.name}/{requirements.name}); or write other versions into that "
         "file, for all jobs of the study."
     )
