@@ -13,8 +13,12 @@ export PYTHONUNBUFFERED := 1
 
 OF_PROGRAMS := MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE
 KNOWN := CONFIG VENV PYTHON CORES GPUS SLURM_TESTS
-UNKNOWN := $(filter-out $(KNOWN) $(OF_PROGRAMS),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-$(if $(UNKNOWN),$(error Nothing here reads $(UNKNOWN). Known are $(KNOWN) and, of study, export and publish, $(OF_PROGRAMS)))
+GIVEN_ON := SHELL MAKEFLAGS TMPDIR HF_% CUDA_% OMP_% PYTEST_% PIP_% SLURM_% %_proxy %_PROXY
+UNKNOWN := $(filter-out $(KNOWN) $(OF_PROGRAMS) $(GIVEN_ON),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+ifeq ($(MAKELEVEL),0)
+$(if $(UNKNOWN),$(error Nothing here reads $(UNKNOWN). Known are $(KNOWN) and, of study, export and publish, $(OF_PROGRAMS). What programs read \
+  of the environment stands before make: NAME=value make ...))
+endif
 
 # What a user types is put into no shell line: variables of the command line are in the environment of the recipes, as they were
 # typed, where make would expand what begins with a dollar sign, and run a $(shell ...).

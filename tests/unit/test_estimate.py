@@ -31,6 +31,7 @@ def read(preset="config", **given) -> study.Study:
 def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(monkeypatch):
     """Checkpoints of pre-trainings made here have no source of their own: they are what their pre-training is."""
     monkeypatch.setattr(records.os.path, "isfile", lambda path: True)
+    monkeypatch.setattr(records.os.path, "isdir", lambda path: True)
     monkeypatch.setattr(records, "made_with", lambda path, *params: "/checkpoints/" not in path)
     monkeypatch.setattr(records, "_of_settings", lambda study, name: True)
     asked = read("emergence-vision")
@@ -42,6 +43,8 @@ def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(mon
     trained = {f"{grid.STORE}/checkpoints/{name}/manifest.json" for name in asked.named_models}
     assert len(trained) > len(asked.members) / 2
     assert {*records.of_other(asked)} == data | made | trained
+    monkeypatch.setattr(records.os.path, "isdir", lambda path: False)
+    assert {*records.of_other(asked)} == data, "a pre-training that a person has deleted is not being made anew"
 
 
 def finish(asked: study.Study, job, seconds: float | None = None) -> None:

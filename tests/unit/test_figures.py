@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from essential_sparsity import tables
-from essential_sparsity.curves import knees
+from essential_sparsity.curves import intervals, knees
 from essential_sparsity.emergence import measures
 from essential_sparsity.figures import curves, emergence, heat_maps, style, summary, tickets
 
@@ -191,6 +191,10 @@ def test_one_seed_is_said_where_another_would_be_another_computation(pattern, pr
     table = with_intervals(runs).assign(seed_freedom=0, protocol=protocol)
     assert ("one seed" in curves.curve(runs, table, "m", "t", labels=LONG).legends[0].get_title().get_text()) == said
     assert any("one seed" in line for line in summary.knee_lines(table)) == said
+
+
+def test_a_pattern_that_is_known_no_longer_counts_as_drawn():
+    assert intervals.drawn({"protocol": "zero-shot", "pattern": "of-before"})
 
 
 def test_the_report_tells_how_many_seeds_the_levels_have():

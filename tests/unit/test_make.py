@@ -40,6 +40,8 @@ def test_a_variable_that_nothing_reads_is_refused(place, name):
     done = subprocess.run(["make", "-s", "estimate", f"{name}=8"], cwd=place, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"Nothing here reads {name}." in done.stderr
+    told = subprocess.run(["make", "-s", "help", "HF_HOME=/x"], cwd=place, capture_output=True, text=True)
+    assert told.returncode == 0, "the environment of programs"
     assert "CONFIG" in done.stderr
 
 

@@ -427,6 +427,8 @@ def cut(path):
         ("state/checkpoint-4/rng_state.pth", cut, ["2"]),
         ("step-4/model.safetensors", flip, ["2"]),
         ("step-2/model.safetensors", Path.unlink, []),
+        ("state/step-4.json", Path.unlink, ["2"]),
+        ("state/step-2.json", lambda path: path.write_text(""), []),
     ],
 )
 def test_what_was_damaged_after_a_kill_is_not_gone_on_from(tmp_path, monkeypatch, capsys, damaged, damage, resumed):
@@ -477,16 +479,18 @@ def stopped(step_end, at):
 def marked(folder):
     folder.mkdir(exist_ok=True)
     markers.write(folder, {"step": 2})
+    for step in (0, 2):
+        files.write_json(folder.parent / f"step-{step}.json", [])
 
 
 def test_a_state_of_other_settings_is_not_taken_up(tmp_path, capsys):
-    assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0, "checkpoint_every": 2}) is None
     marked(tmp_path / "state/checkpoint-2")
-    assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0, "checkpoint_every": 2}).name == "checkpoint-2"
     (tmp_path / "step-2").mkdir()
-    assert pretraining.resumable(tmp_path / "state", {"seed": 0}).name == "checkpoint-2"
+    assert pretraining.resumable(tmp_path / "state", {"seed": 0, "checkpoint_every": 2}).name == "checkpoint-2"
     assert (tmp_path / "step-2").exists()
-    assert pretraining.resumable(tmp_path / "state", {"seed": 1}) is None
+    assert pretraining.resumable(tmp_path / "state", {"seed": 1, "checkpoint_every": 2}) is None
     assert not (tmp_path / "state/checkpoint-2").exists()
     assert not (tmp_path / "step-2").exists(), "nor are checkpoints of theirs told as those of this training"
     assert "(other seed)" in capsys.readouterr().out
@@ -496,7 +500,7 @@ def test_a_state_whose_mark_a_lost_node_left_half_written_is_not_taken_up(tmp_pa
     for said in ("", "{", "\0\0"):
         (tmp_path / "state/checkpoint-2").mkdir(parents=True)
         (tmp_path / "state/settings.json").write_text(said)
-        assert pretraining.resumable(tmp_path / "state", {"seed": 0}) is None
+        assert pretraining.resumable(tmp_path / "state", {"seed": 0, "checkpoint_every": 2}) is None
         assert not (tmp_path / "state/checkpoint-2").exists()
 
 
@@ -515,7 +519,13 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_
     monkeypatch.setattr(pretraining, "prepare", lambda *args: (None, None, None))
     monkeypatch.setattr(pretraining, "train", train)
     for more in ({}, {}, changed):
-        given = {"code": "c0de", "device": "cpu", "settings": {"seed": 0}, "threads": 1, "tokenizer": []} | more
+        given = {
+            "code": "c0de",
+            "device": "cpu",
+            "settings": {"seed": 0, "checkpoint_every": 2},
+            "threads": 1,
+            "tokenizer": [],
+        } | more
         given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None}
         monkeypatch.setenv("WORLD_SIZE", more.get("processes", "1"))
         with pytest.raises(InterruptedError):

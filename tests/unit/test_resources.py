@@ -311,6 +311,8 @@ def test_what_was_worked_out_before_the_data_were_there_does_not_last():
         ({"eval_split": "held-out", "held_out": 0.1}, {"train": 100, "test": 20}, (90, 10)),
         ({"eval_split": None, "n_eval": 40}, {"all": 100}, (60, 40)),
         ({"eval_split": None, "held_out": 0.2}, {"all": 100}, (80, 20)),
+        ({"eval_split": None, "held_out": 0.15}, {"all": 10}, (8, 2)),
+        ({"eval_split": None, "protocol": "zero-shot"}, {"all": 50_000}, (None, 50_000)),
         ({"eval_split": None, "n_eval": 100}, {"all": 100}, (None, 100)),
         ({"context": 2048}, {"train": 100, "test": 20}, (None, None)),
         ({"suite": "boolq"}, {"train": 100, "test": 20}, (None, None)),

@@ -10,8 +10,7 @@ from workspace import STORE
 
 import run_alone
 from essential_sparsity import files, tables
-from essential_sparsity.study import configuration, deciding
-from essential_sparsity.study import study as asking
+from essential_sparsity.study import configuration, deciding, opening
 
 SKIP = ("--config", "missing_runs=skip")
 REAL = ("fit_knees", "collect_knees", "tabulate_knees", "plot_curve", "plot_models", "measure_differences")
@@ -150,7 +149,7 @@ def test_what_was_made_of_files_that_are_others_now_passes_for_nothing(study, mo
     monkeypatch.chdir(study.folder)
 
     def of_other() -> set[str]:
-        return {*asking.read(configuration.read_config("config/config.yaml")).of_other}
+        return {*opening.read(configuration.read_config("config/config.yaml")).of_other}
 
     assert of_other() == set()
     CHANGES[change][0](study)
@@ -267,7 +266,7 @@ def test_checkpoints_of_a_series_that_were_not_measured_are_left_out(workspace):
     for model in ("wiki-bert-100-0", "wiki-bert-100-25", "wiki-bert-50-0"):
         put(model)
     assert "measure_series" not in workspace.planned(*series), "their losses are not there"
-    rows = asking.read(configuration.read_config("config/config.yaml", "config/emergence-text.yaml")).pretrainings
+    rows = opening.read(configuration.read_config("config/config.yaml", "config/emergence-text.yaml")).pretrainings
     for name in ("wiki-bert-100", "wiki-bert-50"):
         path = workspace.folder / STORE / f"pretraining/{name}/losses.parquet"
         path.parent.mkdir(parents=True)

@@ -121,7 +121,7 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
 
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
-    """Why the interval of a curve does not say all: where training or the mask is random, one seed is one draw."""
+    """Why the interval of a curve does not say all: where training, the mask or what it is calibrated on is random, one seed is one draw."""
     return ONE_SEED if drawn(knee) and knee["seed_freedom"] == 0 else None
 
 

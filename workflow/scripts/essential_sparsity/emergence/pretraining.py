@@ -139,6 +139,8 @@ class Keep(transformers.TrainerCallback):
             self.save(state.global_step, state)
 
     def on_save(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            torch.distributed.barrier()  # each process writes the state of its own generators
         if state.is_world_process_zero:
             markers.write(Path(args.output_dir) / f"checkpoint-{state.global_step}", {"step": state.global_step})
 
@@ -204,7 +206,8 @@ def train(
         disable_tqdm=True,
     )
     with arguments.main_process_first(local=False):  # which clears the folder
-        resume = resumable(folder, {**settings, "torch": torch.__version__, "transformers": transformers.__version__})
+        made = {**settings, "torch": torch.__version__, "transformers": transformers.__version__}
+        resume = newest(folder) if arguments.process_index else resumable(folder, made)
     trainer = Trainer(
         model=objective,
         args=arguments,
@@ -260,9 +263,9 @@ def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
             shutil.rmtree(path, ignore_errors=True)
         files.write_json(mark, made)
         return None
-    for path in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+    while path := newest(folder):
         _, damage = markers.read(path, {"step": _step(path)}, "step")
-        damage = damage or _damage(folder, _step(path))
+        damage = damage or _damage(folder, range(0, _step(path) + 1, made["checkpoint_every"]))
         if not damage:
             return path
         print(f"{path} is not used: {damage}.", flush=True)
@@ -270,16 +273,24 @@ def resumable(folder: Path, made: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def newest(folder: Path) -> Path | None:
+    """The last state in `folder`: that of `resumable`, for processes that begin after the one which looked."""
+    return max(folder.glob("checkpoint-*"), key=_step, default=None)
+
+
 def _step(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def _damage(folder: Path, last: int) -> str:
-    """Why the checkpoints of a training up to a step are not as they were written; empty where they are. `folder`: of its states."""
-    for listed in sorted(folder.glob("step-*.json"), key=_step):
-        if _step(listed) > last:
-            break
-        for file in files.read_json(listed):
+def _damage(folder: Path, steps: Iterable[int]) -> str:
+    """Why the checkpoints of a training at these steps are not as they were written; empty where they are. `folder`: of its states."""
+    for step in steps:
+        listed = folder / f"step-{step}.json"
+        try:
+            told = files.read_json(listed)
+        except (OSError, ValueError):
+            return f"{listed}, which lists the files of a checkpoint, is damaged"
+        for file in told:
             path = folder.parent / file["path"]
             if not path.is_file() or files.sha256_file(path) != file["sha256"]:
                 return f"the checkpoint {path} is damaged"

@@ -87,7 +87,8 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
     said = f"{subject} — essential sparsity ◇ "
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
-    single = found[intervals].apply(of_one_seed, axis=1)
+    known = found[intervals]
+    single = pd.Series([of_one_seed(row) for row in known.to_dict("records")], known.index, dtype=bool)
     if single.all() and len(single):
         said += "\none seed: intervals are that seed's, not the spread of seeds"
     elif single.any():

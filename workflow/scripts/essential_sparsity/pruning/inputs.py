@@ -58,11 +58,11 @@ class Watching(TorchFunctionMode):
             values, stack = (
                 args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(("input", "mat2"))
             )
-            if stack.data_ptr() not in self.known:  # as in attention
+            if not isinstance(stack, torch.Tensor) or stack.data_ptr() not in self.known:  # as in attention
                 return function(*args, **kwargs)
             comes = values.detach().ne(0).any(dim=2)
             for found, weight, there in (
-                () if comes.all(dim=0).any() else zip(values.detach(), stack, comes, strict=True)
+                () if len(stack) > 1 and comes.all(dim=0).any() else zip(values.detach(), stack, comes, strict=True)
             ):
                 matrix = self.known.get(weight.data_ptr())
                 if matrix and weight.numel() == matrix.tensor().numel() and found.shape[-1] == matrix.inputs:

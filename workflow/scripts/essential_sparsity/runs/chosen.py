@@ -1,7 +1,7 @@
 """The run of a finished study that a person means: by model, pattern, sparsity, task and seed, looked up in its tables."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,10 +159,7 @@ def _essential(pruned: pd.DataFrame, knees: pd.DataFrame) -> tuple[str, float, l
             f"{model}, pattern {pattern}, has no essential sparsity ({why}). Write a level that was measured: {_listed(pruned)}."
         )
     if len(read) > 1:
-        told = ", ".join(
-            f"TASK={row['task']} ({row['essential_sparsity']:.3f})"
-            for row in read.sort_values("task").to_dict("records")
-        )
+        told = ", ".join(f"TASK={row['task']} ({_held(row)})" for row in read.sort_values("task").to_dict("records"))
         raise errors.UserError(
             f"{model}, pattern {pattern}, has an essential sparsity on each of several tasks. Say which is meant: {told}."
         )
@@ -182,6 +179,13 @@ def _essential(pruned: pd.DataFrame, knees: pd.DataFrame) -> tuple[str, float, l
         f"{place}; this checkpoint is pruned to {grid.level(level)}, the largest level not above it that was measured."
     ]
     return task, float(level), said
+
+
+def _held(knee: Mapping[str, Any]) -> str:
+    """The essential sparsity of a row of table `knees`; the levels that hold it where they are far apart."""
+    if coarse(knee):
+        return f"{knee['bracket_low']:.3f} to {knee['bracket_high']:.3f}"
+    return f"{knee['essential_sparsity']:.3f}"
 
 
 def _numbered(pruned: pd.DataFrame, sparsity: str) -> tuple[str, float, list[str]]:

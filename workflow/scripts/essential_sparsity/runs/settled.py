@@ -155,7 +155,7 @@ def _refuse_other_sources(asked: study.Study) -> None:
     """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
     if other := asked.of_other:
         raise errors.UserError(
-            f"{files.some(other)}: of something else than the configuration asks for now, and so are the runs that were made of it. {AGAIN}"
+            f"{files.some(other)}: of something else than the configuration asks for now, and so is what was made of it. {AGAIN}"
         )
 
 

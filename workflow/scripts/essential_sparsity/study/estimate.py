@@ -6,7 +6,6 @@ Runs that are there and are computed anew all the same are handed in (`runs.sett
 
 import csv
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from essential_sparsity.study.study import Study
 PROFILE = "slurm/profile.v9+.yaml"
 MEASURED, TOLD, WORKED_OUT = "measured", "tasks table", "worked out"
 PRETRAINING, ITERATIONS = "pre-training", "lth, iterations"  # in the places of a task, of a pattern
-TRAINED = (f"{STORE}/pretraining/", f"{STORE}/tickets/")
-OTHER_WORK = re.compile(r"\b(settings|data)\b")  # in why a run is made anew
+TICKETS = f"{STORE}/tickets/"
+TRAINED = (f"{STORE}/pretraining/", TICKETS)
+SAME_WORK = "of other code"  # ends why a run is made anew that takes as long as it did
 ITEM_BYTES = 40  # of an item of a run's table, compressed
 STATE = 12  # bytes of a weight in a checkpoint of a training: itself, two moments; two such files while one is written
 
@@ -54,11 +54,11 @@ def begun(study: Study) -> bool:
 
 def jobs(study: Study, requests: resources.Requests, again: Mapping[str, str] | None = None) -> list[Job]:
     """The jobs that evaluate, find tickets and pre-train; `again`: evaluations (their path) and others (their file) that are left although
-    there, and why: those of other settings or data took another time.
+    there, and why: what was of other settings, weights or data took another time.
     """
     again = again or {}
     there, measured = {job.path for job in study.stored(study.jobs)}.difference(again), {}
-    other = {path for path, why in again.items() if OTHER_WORK.search(why)}
+    other = {path for path, why in again.items() if not why.endswith(SAME_WORK)}
     found = []
 
     def add(rule: str, model: str, task: str, pattern: str, seed: int, levels: int, left: bool) -> None:
@@ -103,9 +103,14 @@ def alike(study: Study, rule: str, model: str, task: str, costly: str) -> list[P
 def per_level(folders: Iterable[Path], other: Collection[str] = ()) -> float | None:
     """Minutes of a level, the median over the jobs whose benchmark files lie below some folders; None where none does.
 
-    `other`: paths of evaluations that are not looked at.
+    `other`: evaluations (their path) and tickets (their file) that are not looked at.
     """
-    left_out = {Path(STORE, "benchmarks", "prune_eval", f"{path}.tsv") for path in other}
+    left_out = {
+        Path(STORE, "benchmarks/find_ticket", path.removeprefix(TICKETS)).with_suffix(".tsv")
+        if path.startswith(TICKETS)
+        else Path(STORE, f"benchmarks/prune_eval/{path}.tsv")
+        for path in other
+    }
     paths = sorted({path for folder in folders for path in folder.rglob("*.tsv")} - left_out)
     found = [minutes / levels for minutes, levels in benchmarked(paths)]
     return median(found) if found else None

@@ -124,9 +124,11 @@ def filled(task: Mapping[str, Any], data: Data | None) -> Mapping[str, Any]:
     if data is None or task["context"] or task["suite"]:
         return task
     others = [name for name in data.rows if name not in ("train", "all")]
-    kept = math.floor((task["held_out"] or 0) * data.training)
+    kept = math.floor((task["held_out"] or 0) * data.training + 0.5)
     evaluated = task["eval_split"] or (others[0] if len(others) == 1 else None)
-    items = task["n_eval"] or data.rows.get(evaluated, kept)
+    items = task["n_eval"] or data.rows.get(
+        evaluated, kept or (data.rows.get("all", 0) if task["protocol"] == "zero-shot" else 0)
+    )
     train = data.training - (kept if kept or "all" not in data.rows else items)
     return {**task, "n_train": task["n_train"] or max(train, 0) or None, "n_eval": items or None}
 

@@ -9,7 +9,8 @@ import json
 import os
 import shlex
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,10 @@ def of_other(study: "Study") -> list[str]:
         decided = (study.code("find_ticket", ticket[1]), study.settings(ticket[1]), study.share)
         asked[f"{STORE}/tickets/{iterations.path(ticket)}.sha256"] = decided
     asked |= {path: () for name in study.named_models for path in measured(name)}
-    other = {path for path, params in asked.items() if os.path.isfile(path) and _is_other(path, *params)}
+    digest = cache(files.sha256_file)  # many were made of the same
+    other = {path for path, params in asked.items() if os.path.isfile(path) and _is_other(digest, path, *params)}
     for name, models in series.made_here(study.models, study.named_models).items():
-        other |= _of_other_training(study, name, models, other)
+        other |= _of_other_training(study, name, models, other, digest)
     return sorted(other)
 
 
@@ -97,7 +99,9 @@ def _sources(study: "Study") -> dict[str, tuple[str]]:
     }
 
 
-def _of_other_training(study: "Study", name: str, models: Iterable[str], other: Collection[str]) -> set[str]:
+def _of_other_training(
+    study: "Study", name: str, models: Iterable[str], other: Collection[str], digest: Callable[[str], str]
+) -> set[str]:
     """The manifests of checkpoints of a pre-training that is not there or of something else than is asked for, or that were not read from it."""
     paths = {model: f"{STORE}/checkpoints/{model}/manifest.json" for model in models}
     there = {model: path for model, path in paths.items() if os.path.isfile(path)}
@@ -106,8 +110,10 @@ def _of_other_training(study: "Study", name: str, models: Iterable[str], other: 
     decided = (deciding.pretraining(row), codefiles.digest("pretrain"), study.given["resources"]["threads"])
     source = study.source(study.datasets[row["dataset"]])
     # data that are not there, nor were of this source when they were, are being fetched anew
-    known = data not in other and (os.path.isfile(data) or made_with(data, source))
-    if not known or _is_other(made, *decided) or not _of_settings(study, name):
+    known = data not in other and (os.path.isfile(data) or made_with(data, source) is not False)
+    if not os.path.isdir(os.path.dirname(made)):
+        return set()  # a person has deleted it: nothing is being made anew
+    if not known or _is_other(digest, made, *decided) or not _of_settings(study, name):
         return {*filter(os.path.isfile, [made]), *there.values()}
     stored = {file["path"]: file["sha256"] for file in _said(made).get("files", [])}
     return {
@@ -140,9 +146,9 @@ def measured(model: str) -> list[str]:
     return [f"{STORE}/{folder}/{model}.parquet" for folder in ("spectra", "fingerprints")]
 
 
-def _is_other(path: str, *params: str | float) -> bool:
-    """Whether a record says that a file was made with other params, or of manifests or tickets that are others now."""
-    return made_with(path, *params) is False or made_of(path) is False
+def _is_other(digest: Callable[[str], str], path: str, *params: str | float) -> bool:
+    """Whether a record says that a file was made with other params, or of manifests or tickets that are others now (SHA-256 by `digest`)."""
+    return made_with(path, *params) is False or inputs_unchanged(path, digest) is False
 
 
 def made_with(path: str, *params: str | float) -> bool | None:
@@ -152,7 +158,7 @@ def made_with(path: str, *params: str | float) -> bool | None:
     return {repr(param) for param in params} <= {*known}
 
 
-def made_of(path: str) -> bool | None:
+def inputs_unchanged(path: str, digest: Callable[[str], str] = files.sha256_file) -> bool | None:
     """Whether those inputs of a file that decide it are what they were when it was made, as its record says; None where no record says it.
 
     Not looked at are runs, for which a ticket only waits, and inputs that are not there.
@@ -160,7 +166,10 @@ def made_of(path: str) -> bool | None:
     if (known := _recorded(path).get("input_checksums")) is None:
         return None
     looked_at = {file: told for file, told in known.items() if not file.startswith(RUNS) and os.path.isfile(file)}
-    return all(told.rpartition(":")[2] == files.sha256_file(file) for file, told in looked_at.items())
+    told = {file: told.removeprefix("sha256:") for file, told in looked_at.items()}
+    return all(
+        ":" in said or said == digest(file) for file, said in told.items()
+    )  # of storage plugins: another algorithm
 
 
 def _recorded(path: str) -> dict[str, Any]:

@@ -134,13 +134,15 @@ class Requests:
         for job in jobs:
             curve = job.model, job.task, calibrated(job.pattern)
             largest[curve] = max(largest.get(curve, 0), len(job.levels))
+        bare = replace(self, fetched=lambda name: None, known={})
         found: list[Problem | None] = []
         told: set[tuple[str, str]] = set()  # what evaluating needs is told once, whatever the pattern
         for (model, task, pattern), levels in sorted(largest.items()):
             if (model, task) not in told:
-                found.append(self._of_run(model, task, levels, pattern))
+                asked = (model, task, levels, pattern)
+                found.append(_surely(self._of_run(*asked), bare._of_run(*asked)))
                 told |= {(model, task)} if found[-1] and not pattern else set()
-        found += [self._of_pretraining(name) for name in pretrainings]
+        found += [_surely(self._of_pretraining(name), bare._of_pretraining(name)) for name in pretrainings]
         return [problem for problem in found if problem]
 
     def _of_run(self, model: str, task: str, levels: int, pattern: str) -> Problem | None:
@@ -169,7 +171,12 @@ class Requests:
         # data that are not there yet may be much smaller than what is asked for
         unsure = 0 if self.fetched(self.pretrainings[name]["dataset"]) else needs.PRETRAINING_MB
         sure = replace(need, host_mb=need.host_mb - unsure)
-        found = self._memory(f"The pre-training {name}", sure, "most of them activations", "or lower its batch_size")
+        found = self._memory(
+            f"The pre-training {name}",
+            sure,
+            "most of them activations",
+            "or lower its batch_size, image_size or data_fraction",
+        )
         remedy = "Give it more GPUs, or name a faster card in resources.gpu_class"
         return found or self._time(f"The pre-training {name}: all its steps take", need, True, remedy)
 
@@ -203,6 +210,13 @@ class Requests:
         return Problem(f"{told}. {remedy}; or raise max_minutes.", True)
 
 
+def _surely(problem: Problem | None, without_data: Problem | None) -> Problem | None:
+    """A problem that only data which are there make is a warning: they may be those of before, and are fetched anew then."""
+    if problem and not (without_data and without_data.fatal):
+        return replace(problem, fatal=False)
+    return problem
+
+
 def read(study: Study) -> Requests:
     """What the jobs of a study ask for. ConfigError for a table of GPU classes that is wrong, or lacks the one that is named."""
     table = study.given["devices"]
@@ -220,7 +234,7 @@ def from_manifests() -> Callable[[str], Data | None]:
             try:
                 said = files.read_json(path)
                 size = sum(entry["size"] for entry in said["files"])
-                known[name] = Data(said["n_rows"], size, "image" in said["columns"])
+                known[name] = Data(dict(said["n_rows"]), size, "image" in said["columns"])
             except (OSError, ValueError, KeyError, TypeError):
                 return None  # whoever reads the data says what is wrong with it
         return known.get(name)

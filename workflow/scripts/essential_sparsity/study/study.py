@@ -5,7 +5,6 @@ Runs, checkpoints and data lie in the store, shared by all studies and found by 
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +22,6 @@ from essential_sparsity.study import (
     series,
 )
 from essential_sparsity.study.grid import STORE
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
