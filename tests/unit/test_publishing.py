@@ -219,11 +219,18 @@ def test_the_card_is_the_hubs_and_its_numbers_are_the_tables(made):
 
 
 def test_the_card_says_whose_seeds_an_interval_is_of():
-    knee = {"n_seeds_min": 1, "n_seeds_max": 2, "essential_sparsity_low": 0.25}
+    knee = {
+        "n_seeds_min": 1,
+        "n_seeds_max": 2,
+        "essential_sparsity_low": 0.25,
+        "pattern": "random",
+        "protocol": "zero-shot",
+    }
     assert intervals.seeds(knee | {"seed_freedom": 1}, " to ") == "1 to 2"
     assert intervals.seeds(knee | {"seed_freedom": 0}, " to ") == "1 to 2 (interval: of one)"
     assert intervals.seeds(knee | {"seed_freedom": 0, "essential_sparsity_low": None}, " to ") == "1 to 2"
     assert intervals.seeds(knee | {"seed_freedom": 0, "n_seeds_max": 1}, " to ") == "1"
+    assert intervals.seeds(knee | {"seed_freedom": 0, "pattern": "global"}, " to ") == "1 to 2", "nothing is drawn"
 
 
 def test_the_code_of_the_card_runs(made, tmp_path, monkeypatch):

@@ -448,7 +448,7 @@ def test_costs_of_runs_and_of_other_rules(tmp_path):
 
 def test_seconds_in_which_results_were_only_found_are_no_costs(tmp_path, monkeypatch, capsys):
     names = ["prune_eval/m/t/nm4/0.500/seed0", "prune_eval/m/t/nm4/0.500/seed1", "fetch_model/m", "fetch_model/gone"]
-    monkeypatch.setattr(collect_costs.study, "read", lambda _: types.SimpleNamespace(benchmarks=lambda: names))
+    monkeypatch.setattr(collect_costs.opening, "read", lambda _: types.SimpleNamespace(benchmarks=lambda: names))
     for name, text in zip(
         names[:3], ("computed", "Not computed again: a, made of the same before.", None), strict=True
     ):
