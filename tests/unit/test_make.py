@@ -38,7 +38,9 @@ def test_help_lists_every_command(place):
 
 @pytest.mark.parametrize("name", ["GPU", "MODLE", "LICENCE", "config"])
 def test_a_variable_that_nothing_reads_is_refused(place, name):
-    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # these tests may be run by make
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith("MAKE")
+    }  # these tests may be run by make
     done = subprocess.run(["make", "-s", "estimate", f"{name}=8"], cwd=place, capture_output=True, text=True, env=env)
     assert done.returncode == 2
     assert f"Nothing here reads {name}." in done.stderr

@@ -15,11 +15,12 @@ import compare_checkpoints
 import measure_pretraining
 import tabulate_series
 from essential_sparsity import files, tables
+from essential_sparsity.acquire import sources
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.emergence import neighbours
 from essential_sparsity.pruning import tickets
-from essential_sparsity.study import study
+from essential_sparsity.study import opening
 
 SHAPES = {"0.a": (0, (24, 16)), "1.a": (1, (30, 40))}
 WEIGHTS = [PrunableWeight(name, layer, "a", "mlp", shape, 1) for name, (layer, shape) in SHAPES.items()]
@@ -174,13 +175,15 @@ def swapped(number, k):
 def training(tmp_path_factory):
     """Steps 0, 1, 2 and 3 of a training, measured: at 0.3 of 4096 weights k = 1229, of which 100 differ between 0 and 1."""
     root = tmp_path_factory.mktemp("training")
-    rows = {}
+    rows, made = {}, root / "pretraining/run"
     makes = [ranked, swapped(100, 1229), lambda flat: flat.flip(0), None]
     for step, make in enumerate(makes):
-        folder = tiny.save_bert(root / f"step-{step}")
+        folder = tiny.save_bert(made / f"step-{step}")
         change(folder, make or makes[1])
         source = {"source": "path", "id": str(folder), "format": "transformers", "packages": []}
         rows[f"run-{step}"] = source | {"revision": None, "columns": None, "allow_pickle": False}
+    names = [path.relative_to(made).as_posix() for path in made.glob("step-*/*")]
+    files.write_json(made / "manifest.json", {"files": sources.listing(made, names)})
     asked = SimpleNamespace(measured_only={"run": list(rows)}, models=rows, source=json.dumps)
     call(measure_pretraining, asked, "--pretraining", "run", "--store", str(root))
     return root
@@ -189,7 +192,7 @@ def training(tmp_path_factory):
 def call(program, asked, *options):
     """Run a program that finds this study where it reads the configuration."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "read", lambda config, looking: asked)
+        patch.setattr(opening, "read", lambda config, looking: asked)
         program.main(["--study", "{}", *options])
 
 
