@@ -240,7 +240,7 @@ def test_a_training_with_one_sound_checkpoint_gives_an_empty_table(training):
 def ticket_of(root, step, seed=0, **other):
     """A stored ticket of 40 % of a checkpoint, and its place in the list of those asked for."""
     generator = torch.Generator().manual_seed(10 * step + seed)
-    folder = root / f"step-{step}"
+    folder = root / f"pretraining/run/step-{step}"
     masks = {w.name: torch.rand(w.shape, generator=generator) < 0.4 for w, _ in loading.iter_prunable(folder)}
     made = {
         "model": f"run-{step}",
