@@ -272,6 +272,8 @@ def test_checkpoints_of_a_series_that_were_not_measured_are_left_out(workspace):
         path.parent.mkdir(parents=True)
         path.touch()
         files.write_json(path.with_name("manifest.json"), {"settings": json.loads(deciding.pretraining(rows[name]))})
+    assert "measure_series" not in workspace.planned(*series), "the data that they would be made of are not there"
+    files.write_json(workspace.folder / STORE / "datasets/wiki-leads/manifest.json", {})
     planned = workspace.planned(*series)
     assert not COMPUTING & planned.keys()
     assert (planned["tabulate_series"], planned["measure_series"], planned["compare_checkpoints"]) == (2, 1, 1)

@@ -110,7 +110,7 @@ def _of_other_training(
     decided = (deciding.pretraining(row), codefiles.digest("pretrain"), study.given["resources"]["threads"])
     source = study.source(study.datasets[row["dataset"]])
     # data that are not there, nor were of this source when they were, are being fetched anew
-    known = data not in other and (os.path.isfile(data) or made_with(data, source) is not False)
+    known = data not in other and (os.path.isfile(data) or made_with(data, source))
     if not os.path.isdir(os.path.dirname(made)):
         return set()  # a person has deleted it: nothing is being made anew
     if not known or _is_other(digest, made, *decided) or not _of_settings(study, name):
