@@ -203,6 +203,8 @@ def main() -> None:
             write(given[name][0], json.dumps(manifest(given)))
         elif name == "--digest":
             write(given[name][0], f"{hashlib.sha256(digest.encode()).hexdigest()}  ticket\n")
+        elif program == "write_provenance":
+            write(given[name][0], json.dumps({"@graph": [], "made_of": digest}))
         else:
             write(given[name][0], digest)
 
