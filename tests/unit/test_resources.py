@@ -371,3 +371,13 @@ def test_what_is_known_of_data_is_known_when_they_are_there(tmp_path, monkeypatc
     assert find("books") == needs.Data({"train": 9}, 7, True)
     manifest.unlink()
     assert find("books").whole == 9, "a manifest is read once"
+
+
+def test_what_data_alone_make_is_a_warning_for_they_may_be_those_of_before():
+    plain = changed(asked("vision", max_mem_mb=64_000), "cifar10", n_train=1_281_167, n_eval=50_000)
+    jobs = [Job("vit-base", "cifar10", "global", ("0.100",), 0, ("0.100",))]
+    assert plain.problems(jobs) == []
+    large = fetched(plain, "cifar10", {"train": 1_281_167, "validation": 50_000}, 146_000_000_000, True)
+    (problem,) = large.problems(jobs)
+    assert "vit-base on cifar10 needs about 1" in problem.message
+    assert not problem.fatal

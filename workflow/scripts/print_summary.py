@@ -8,7 +8,6 @@ from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.figures import summary
 from essential_sparsity.runs import settled
 from essential_sparsity.study import configuration, grid, opening
-from essential_sparsity.tables import crate
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,10 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         tables.read(folder / f"tables/{name}.parquet", name) for name in ("knees", "missing_runs", "costs")
     )
     asked = opening.unlocked(config, looking=False)
-    other = asked.other_tolerances(knees.to_dict("records"))
-    if (written := folder / crate.NAME).is_file():
-        other += settled.changed(asked, files.read_json(written))
-    if other:
+    if other := settled.other_readings(asked, knees):
         print(
             f"warning: {files.some(other)}: another one now than these tables were made with, which are of before. {settled.AGAIN}",
             file=sys.stderr,

@@ -77,11 +77,19 @@ def of_before(config: dict[str, Any]) -> bool:
     asked = opening.read(config)
     if files.sha256_rows(pq.read_table(tabulated).to_pylist()) != asked.digest() or asked.of_other:
         return True
-    knees, said = folder / "tables/knees.parquet", folder / crate.NAME
-    if not (knees.is_file() and said.is_file()):
+    knees = folder / "tables/knees.parquet"
+    if not (knees.is_file() and (folder / crate.NAME).is_file()):
         return False  # not finished, which Snakemake says
-    return bool(
-        asked.other_tolerances(tables.read(knees, "knees").to_dict("records")) or changed(asked, files.read_json(said))
+    return bool(other_readings(asked, tables.read(knees, "knees")))
+
+
+def other_readings(asked: study.Study, knees: pd.DataFrame) -> list[str]:
+    """What is another now than the tables in a study's folder were made with, in words: tolerances that table `knees` was read with, and
+    keys of the configuration and what files say that they name, as far as there is a provenance which tells them.
+    """
+    said = Path(asked.folder) / crate.NAME
+    return asked.other_tolerances(knees.to_dict("records")) + (
+        _changed(asked, files.read_json(said)) if said.is_file() else []
     )
 
 
@@ -112,14 +120,14 @@ def _refuse_other_call(folder: Path, names: list[str], said: Mapping[str, Any]) 
 
 
 def _refuse_other_configuration(asked: study.Study, said: Mapping[str, Any]) -> None:
-    if other := changed(asked, said):
+    if other := _changed(asked, said):
         raise errors.UserError(
             f"The tables of the study {asked.name!r} were made with another configuration ({', '.join(other)}) than it has now. {AGAIN} Or "
             "name the configuration that it was run with: CONFIG=… (without make: --config)."
         )
 
 
-def changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
+def _changed(asked: study.Study, said: Mapping[str, Any]) -> list[str]:
     """The keys of the configuration, or what the files that they name say, that are others now than a study's provenance says."""
     entity = next((entity for entity in said["@graph"] if entity["@id"] == "#configuration"), None)
     then, now = json.loads(entity["text"]) if entity else {}, json.loads(asked.deciding())

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from essential_sparsity import files, patterns
@@ -140,9 +141,9 @@ class Requests:
         for (model, task, pattern), levels in sorted(largest.items()):
             if (model, task) not in told:
                 asked = (model, task, levels, pattern)
-                found.append(_surely(self._of_run(*asked), bare._of_run(*asked)))
+                found.append(_surely(self._of_run(*asked), partial(bare._of_run, *asked)))
                 told |= {(model, task)} if found[-1] and not pattern else set()
-        found += [_surely(self._of_pretraining(name), bare._of_pretraining(name)) for name in pretrainings]
+        found += [_surely(self._of_pretraining(name), partial(bare._of_pretraining, name)) for name in pretrainings]
         return [problem for problem in found if problem]
 
     def _of_run(self, model: str, task: str, levels: int, pattern: str) -> Problem | None:
@@ -210,9 +211,9 @@ class Requests:
         return Problem(f"{told}. {remedy}; or raise max_minutes.", True)
 
 
-def _surely(problem: Problem | None, without_data: Problem | None) -> Problem | None:
+def _surely(problem: Problem | None, without_data: Callable[[], Problem | None]) -> Problem | None:
     """A problem that only data which are there make is a warning: they may be those of before, and are fetched anew then."""
-    if problem and not (without_data and without_data.fatal):
+    if problem and problem.fatal and not ((bare := without_data()) and bare.fatal):
         return replace(problem, fatal=False)
     return problem
 
