@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -532,3 +533,28 @@ def test_a_model_folder_is_used_in_place(tmp_path):
     assert fetch_model(tmp_path, tmp_path / "m", "transformers")[1]["weights_sha256"] == before
     (tmp_path / "m/model.safetensors").write_text("other")
     assert fetch_model(tmp_path, tmp_path / "m", "transformers")[1]["weights_sha256"] != before
+
+
+def test_parquet_of_several_row_groups_is_read_whole_and_in_order(tmp_path, monkeypatch):
+    """Pieces of texts are put together a few at a time; columns that need a value, numbers and categories stay what they are."""
+    rows = 5000
+    known = pa.array([f"class {row % 3}" for row in range(rows)]).dictionary_encode()
+    texts = [f"sentence {row}" if row % 7 else None for row in range(rows)]
+    fields = [pa.field("item", pa.string(), nullable=False), pa.field("text", pa.string()), pa.field("n", pa.int64())]
+    table = pa.table([[f"id-{row}" for row in range(rows)], texts, range(rows)], pa.schema(fields))
+    (tmp_path / "d").mkdir()
+    monkeypatch.setattr(readers, "TOGETHER", 40_000)
+    for kind, written in {"plain": table, "with classes": table.append_column("label", known)}.items():
+        pq.write_table(written, tmp_path / f"d/{kind}.parquet", row_group_size=1300)
+        frame, _ = fetched(tmp_path / "d", tmp_path / f"d/{kind}.parquet", "parquet")
+        assert frame["item"].tolist() == table["item"].to_pylist()
+        assert frame["text"].astype(object).where(frame["text"].notna(), None).tolist() == texts
+        assert frame["n"].tolist() == list(range(rows))
+    assert list(frame["label"].cat.categories) == ["class 0", "class 1", "class 2"]
+    assert frame["label"].astype(str).tolist() == known.to_pylist()
+
+
+def test_rows_without_items_are_counted_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "AT_ONCE", 3)
+    frame, _ = frame_of(tmp_path, "a.csv", "text\n" + "a\n" * 8, "csv")
+    assert frame["item"].tolist() == [f"{row:07d}" for row in range(8)]

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+import pyarrow as pa
+
 from essential_sparsity import cli
 from essential_sparsity.acquire import formats, reports, sources
 
@@ -14,6 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--settings", required=True, help="JSON: source, id, revision, format, columns, packages")
     parser.add_argument("--manifest", required=True, type=Path, help="the manifest.json to write")
     args = parser.parse_args(argv)
+    pa.set_memory_pool(pa.system_memory_pool())  # a corpus is read in many small pieces: others round each up
     with sources.workspace(args.manifest) as work:
         record = formats.fetch_dataset(args.dataset, json.loads(args.settings), work)
         sources.publish(work, args.manifest, record)

@@ -1,5 +1,6 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ from essential_sparsity.acquire.sources import SourceError
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
 PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
 BESIDE_TEXT = ("image", "question", "context")
+AT_ONCE = 1 << 17  # rows whose items are made at once
 OF_CARDS = ("parquet", "csv", "json")  # formats whose files a card can say the splits of
 OTHER_FORMS = {
     ".xlsx",
@@ -80,12 +82,12 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     check_plain(frame, dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
         frame = named_splits(frame, dataset)
+    report = reports.describe(frame, names, left_out, rows_left_out)  # before there are items: a corpus just fits
     frame = tidy(frame, dataset)
     if "image" in frame:
         for item, encoded in zip(frame["item"], frame["image"], strict=True):
             if isinstance(encoded, bytes):
                 pictures.opened(encoded, f"{dataset}: the image {item}")
-    report = reports.describe(frame, names, left_out, rows_left_out)
     reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
     counts = frame["split"].value_counts() if "split" in frame else {"all": len(frame)}
@@ -236,13 +238,15 @@ def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
         of_row = frame["split"].astype(str)
         frame = frame.assign(item=of_row + "-" + _padded(of_row.groupby(of_row).cumcount().to_numpy()))
     else:
-        frame = frame.assign(item=_padded(np.arange(len(frame))))
+        frame = frame.assign(item=_padded(range(len(frame))))
     return frame[["item", *frame.columns.drop("item")]]
 
 
-def _padded(places: np.ndarray) -> pd.api.extensions.ExtensionArray:
-    """Places as texts of seven digits; of all rows at once, since a corpus has tens of millions."""
-    return pc.utf8_lpad(pa.array(places).cast(pa.string()), 7, "0").to_pandas().array
+def _padded(places: Sequence[int] | np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Places as texts of seven digits; many rows at once, not all, since a corpus has tens of millions."""
+    pieces = [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
+    texts = [pc.utf8_lpad(pa.array(piece).cast(pa.string()), 7, "0") for piece in pieces]
+    return pa.chunked_array(texts, pa.string()).to_pandas().array
 
 
 def named_splits(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:

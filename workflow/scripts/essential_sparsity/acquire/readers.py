@@ -7,7 +7,7 @@ text or categories, images the bytes of an image file. From a malformed file com
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +28,7 @@ DEFINITION = ".yaml"  # of tasks of lm-eval
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
 NO_SIDE = "a rating between -1 and 1 takes no side"
 PIECE = 1024  # rows of a Parquet file that are read at once
+TOGETHER = 1 << 24  # bytes of pieces that are put together
 PARQUET_ALWAYS = 1 << 30  # bytes that any Parquet file may become
 ROWS = 1 << 24  # that any Parquet file may have
 ROWS_OF_BYTE = 4  # that a byte of one may stand for
@@ -193,14 +194,53 @@ def _parquet(path: Path) -> pa.Table:
     with reading(f"{path.name} is not readable as parquet"), pq.ParquetFile(path) as file:
         if file.metadata.num_rows > max(ROWS, path.stat().st_size * ROWS_OF_BYTE):
             raise bomb(path.name, most)
-        pieces, held, known = [], 0, {}
-        for piece in file.iter_batches(PIECE):
-            columns = [_sharing(column, known, number) for number, column in enumerate(piece.columns)]
+        return pa.Table.from_batches(_together(_pieces(file, path.name, most)), _wide_schema(file.schema_arrow))
+
+
+def _pieces(file: pq.ParquetFile, name: str, most: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, some at a time. Raises SourceError after more than `most` bytes of them.
+
+    Row groups are read apart: a reader of all keeps the bytes of those that it is done with.
+    """
+    held, known = 0, {}
+    for group in range(file.num_row_groups):
+        for piece in file.iter_batches(PIECE, [group]):
+            columns = [_sharing(_wide(column), known, number) for number, column in enumerate(piece.columns)]
             held += sum(size + _spelt_out(column) for column, size in columns)
             if held > most:
-                raise bomb(path.name, most)
-            pieces.append(pa.RecordBatch.from_arrays([column for column, _ in columns], schema=piece.schema))
-        return pa.Table.from_batches(pieces, file.schema_arrow)
+                raise bomb(name, most)
+            yield pa.RecordBatch.from_arrays([column for column, _ in columns], schema=_wide_schema(piece.schema))
+
+
+def _together(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small pieces copied into larger ones, a few at a time: many small buffers take a quarter more than they hold.
+
+    Pieces with dictionaries stay as they are: each would get one of all of them.
+    """
+    gathered, size = [], 0
+    for piece in pieces:
+        if any(pa.types.is_dictionary(kind) for kind in piece.schema.types):
+            yield piece
+            continue
+        gathered.append(piece)
+        size += piece.nbytes
+        if size >= TOGETHER:
+            yield pa.concat_batches(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield pa.concat_batches(gathered)
+
+
+def _wide(column: pa.Array) -> pa.Array:
+    """A column of texts as a frame holds it; at once, since the places of all texts are held twice otherwise."""
+    return column.cast(pa.large_string()) if pa.types.is_string(column.type) else column
+
+
+def _wide_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [field.with_type(pa.large_string()) if pa.types.is_string(field.type) else field for field in schema],
+        schema.metadata,
+    )
 
 
 def _sharing(column: pa.Array, known: dict[int, pa.Array], number: int) -> tuple[pa.Array, int]:
