@@ -1,6 +1,7 @@
 """An exported checkpoint is the model that was evaluated, for transformers alone; what cannot be that is refused."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import math
@@ -619,6 +620,15 @@ def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
     fewer = config | {"grid": [block | {"seeds": [1]} for block in config["grid"][:1]]}
     with pytest.raises(ValueError, match="does not ask for any more"):
         chosen.choose(fewer, "bert", "nm4", "0.5", seed=0)
+
+
+def test_of_a_score_of_its_own_that_has_changed_the_run_evaluated_another_model(config, monkeypatch):
+    entry = dataclasses.replace(patterns.find("global"), score="mine:score")
+    monkeypatch.setitem(patterns.PATTERNS, "global", entry)
+    with pytest.raises(
+        ValueError, match=r"the pattern 'global' has a score of its own \(mine:score\): pruned again, the model could"
+    ):
+        chosen.choose(config, "bert", "global", "0.5", "pairs")
 
 
 def test_a_study_is_found_by_its_name(place):

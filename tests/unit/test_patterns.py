@@ -15,6 +15,7 @@ import torch
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
+from essential_sparsity.figures import explored
 from essential_sparsity.pruning import masks
 from essential_sparsity.pruning.spectrum import level_count
 from essential_sparsity.runs import evaluation
@@ -92,11 +93,50 @@ def test_the_expression_matches_each_name_and_nothing_else(name):
         ({"statistics": "a.b"}, "pattern 'p': statistics 'a.b' is not one of: module:function"),
         ({"structure": "nm"}, "its allocation is 'matrix'"),
         ({"group": 4}, "only the structure 'nm' has groups, here of 4"),
+        (
+            {"score": "wanda", "needs": "calibration"},
+            "pattern 'p': the scores wanda and sparsegpt are compared inside a matrix: the allocation is 'matrix' or 'owl', not 'all'",
+        ),
+        ({"score": "sparsegpt", "needs": "calibration", "allocation": "erk"}, "or 'owl', not 'erk'"),
+        (
+            {"score": "random", "allocation": "matrix", "structure": "rows"},
+            "pattern 'p': the score 'random' does not choose in each row of a matrix: the structure is 'free' or 'nm'",
+        ),
+        (
+            {"score": "sparsegpt", "needs": "calibration", "allocation": "matrix", "structure": "rows"},
+            "pattern 'p': the score 'sparsegpt' does not choose in each row",
+        ),
+        ({"colour": "#123456"}, "pattern 'p': colour '#123456' and marker None: write both or neither"),
+        ({"colour": "#123456", "marker": "*"}, "and marker '\\*': write both or neither; markers are o s"),
     ],
 )
 def test_parts_that_do_not_exist_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         patterns.Pattern("p", "p", **parts)
+
+
+def test_two_entries_of_one_name_are_refused():
+    entries = [patterns.Pattern("p", "p"), patterns.Pattern("q", "q"), patterns.Pattern("p", "p", score="random")]
+    with pytest.raises(ValueError, match="the registry of patterns has 'p' twice: give one of them another name"):
+        patterns.by_name(entries)
+
+
+@pytest.mark.parametrize(
+    ("parts", "peers"),
+    [
+        ({"score": "sparsegpt", "allocation": "matrix"}, ("layerwise", "wanda")),
+        ({"score": "sparsegpt", "allocation": "matrix", "structure": "nm", "group": 4}, ("nm4", "wanda-nm4")),
+        ({"score": "sparsegpt", "allocation": "owl"}, ("layerwise", "sparsegpt")),
+        ({"score": "wanda", "allocation": "matrix", "inputs": "dense"}, ("layerwise", "wanda")),
+    ],
+)
+def test_what_a_calibrated_pattern_is_compared_with_is_no_matter_of_its_name(parts, peers):
+    for name in ("mine", "mine-sparsegpt"):
+        assert patterns.Pattern(name, "mine", needs="calibration", **parts).peers == peers
+
+
+def test_the_explorer_has_every_marker():
+    assert {*patterns.MARKERS} == {*explored.SYMBOLS}
 
 
 def test_the_essence_is_what_decides_a_mask_and_no_look():
@@ -157,6 +197,7 @@ def outside(tmp_path, monkeypatch):
     """The module of a pattern `inputs`, in four combinations of parts, registered for one test."""
     (tmp_path / "outside_inputs.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(patterns, "SCRIPTS", tmp_path)
     monkeypatch.delitem(sys.modules, "outside_inputs", raising=False)
     entry = patterns.Pattern(
         "inputs",
@@ -287,6 +328,16 @@ def test_a_reference_to_nothing_is_said(reference):
         patterns.load(reference)
 
 
+def test_a_score_whose_code_would_not_count_is_refused(outside, monkeypatch):
+    """Its digest is of the files below workflow/scripts."""
+    assert patterns.load("outside_inputs:score") is outside.score
+    monkeypatch.undo()
+    with pytest.raises(
+        ValueError, match=r"names json:dumps, which lies in .*json.*: only code below .*workflow/scripts decides runs"
+    ):
+        patterns.load("json:dumps")
+
+
 def test_what_the_spectrum_cannot_tell_is_refused(outside):
     assert patterns.find("inputs").modules == ["outside_inputs"]
     assert [patterns.find(name).in_spectrum for name in ("inputs", "inputs-matrix", "inputs-erk", "inputs-nm4")] == (
@@ -295,6 +346,11 @@ def test_what_the_spectrum_cannot_tell_is_refused(outside):
     for name in ("inputs", "lth"):
         with pytest.raises(ValueError, match=f"how many weights of each matrix {name!r} prunes is not in the spectrum"):
             masks.pruned_counts(None, name, 0.5)
+
+
+def test_of_an_allocation_that_is_added_the_spectrum_tells_nothing_until_it_is_said(monkeypatch):
+    monkeypatch.setattr(patterns, "ALLOCATIONS", (*patterns.ALLOCATIONS, "depth"))
+    assert not patterns.Pattern("p", "p", allocation="depth").in_spectrum
 
 
 @pytest.mark.parametrize("structure", ["free", "nm"])

@@ -9,20 +9,23 @@ imported by name, with workflow/scripts on the path.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from essential_sparsity import errors
 
+SCRIPTS = Path(__file__).parents[1]  # whose code decides runs (`codefiles`)
 SCORES = ("magnitude", "random", "given", "wanda", "sparsegpt")  # given: by training, as masks
 CALIBRATED = ("wanda", "sparsegpt")  # scores by the inputs that matrices have on texts or images
 ALLOCATIONS = ("all", "matrix", "erk", "owl", "counts of global")
 STRUCTURES = ("free", "rows", "nm")
 NEEDS = ("nothing", "training", "calibration")
 INPUTS = ("pruned", "dense")
+MARKERS = "os^v<>xXPDdph8"  # that figures and the explorer both have
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 FAMILY = re.compile(r"(.*nm)([1-9][0-9]*)")
 
@@ -69,6 +72,11 @@ class Pattern:
             if value not in known and not REFERENCE.fullmatch(value):
                 names = ", ".join([*filter(None, known), "module:function"])
                 raise errors.UserError(f"pattern {self.name!r}: {part} {value!r} is not one of: {names}.")
+        if (self.colour is None) != (self.marker is None) or self.marker not in (None, *MARKERS):
+            raise errors.UserError(
+                f"pattern {self.name!r}: colour {self.colour!r} and marker {self.marker!r}: write both or neither; markers are "
+                f"{' '.join(MARKERS)}."
+            )
         if self.group and self.structure != "nm":
             raise errors.UserError(f"pattern {self.name!r}: only the structure 'nm' has groups, here of {self.group}.")
         if self.structure == "nm" and self.allocation != "matrix":
@@ -83,6 +91,15 @@ class Pattern:
             raise errors.UserError(
                 f"pattern {self.name!r}: the scores {' and '.join(CALIBRATED)} need 'calibration', and they alone do."
             )
+        if self.score in CALIBRATED and self.allocation not in ("matrix", "owl"):
+            raise errors.UserError(
+                f"pattern {self.name!r}: the scores {' and '.join(CALIBRATED)} are compared inside a matrix: the allocation is 'matrix' "
+                f"or 'owl', not {self.allocation!r}."
+            )
+        if self.structure == "rows" and self.score in ("random", "sparsegpt"):
+            raise errors.UserError(
+                f"pattern {self.name!r}: the score {self.score!r} does not choose in each row of a matrix: the structure is 'free' or 'nm'."
+            )
         if self.allocation == "owl" and self.score not in CALIBRATED:
             raise errors.UserError(f"pattern {self.name!r}: the allocation 'owl' is found by calibration.")
         if self.inputs == "dense" and self.score != "wanda":
@@ -93,9 +110,11 @@ class Pattern:
     @property
     def in_spectrum(self) -> bool:
         """Whether the stored spectrum tells how many weights of each matrix are pruned."""
-        if self.score == "given" or self.allocation == "owl":
+        if self.score == "given":
             return False
-        return self.allocation in ("matrix", "erk", "counts of global") or self.score in ("magnitude", "random")
+        if self.allocation == "all":
+            return self.score in ("magnitude", "random")
+        return self.allocation in ("matrix", "erk", "counts of global")
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -114,7 +133,7 @@ class Pattern:
         if self.allocation == "owl":
             return (*magnitude, self.score)
         if self.score == "sparsegpt":
-            return (*magnitude, self.name.replace("sparsegpt", "wanda"))
+            return (*magnitude, f"wanda-nm{self.group}" if self.structure == "nm" else "wanda")
         return (*magnitude, "wanda") if self.inputs == "dense" else magnitude
 
     @property
@@ -124,9 +143,17 @@ class Pattern:
         return sorted({reference.partition(":")[0] for reference in references})
 
 
-PATTERNS = {
-    pattern.name: pattern
-    for pattern in (
+def by_name(entries: Sequence[Pattern]) -> dict[str, Pattern]:
+    """The entries by name. UserError for a name that two have: the first would be lost."""
+    found = {entry.name: entry for entry in entries}
+    for entry in entries:
+        if found[entry.name] is not entry:
+            raise errors.UserError(f"the registry of patterns has {entry.name!r} twice: give one of them another name.")
+    return found
+
+
+PATTERNS = by_name(
+    (
         Pattern("dense", "dense"),
         Pattern("global", "global", "#0072B2", "o"),
         Pattern("layerwise", "layerwise", "#D55E00", "s", allocation="matrix"),
@@ -154,7 +181,7 @@ PATTERNS = {
         Pattern("owl-wanda", "OWL, Wanda", "#AA4499", "v", "wanda", None, "owl", "rows", needs="calibration"),
         Pattern("owl-sparsegpt", "OWL, SparseGPT", "#44AA99", "^", "sparsegpt", None, "owl", needs="calibration"),
     )
-}
+)
 FAMILIES = {  # with the size of the group: nm4
     family.name: family
     for family in (
@@ -221,12 +248,21 @@ def looks(pattern: Pattern) -> list[str | None]:
 
 
 def load(reference: str) -> Callable:
-    """The function that a "module:function" names. ValueError names the reference when there is none."""
+    """The function that a "module:function" names.
+
+    ValueError names the reference when there is none, and where its module lies elsewhere: its code is not among what decides a run.
+    """
     module, _, name = reference.partition(":")
     try:
-        return getattr(import_module(module), name)
+        found, file = getattr(import_module(module), name), import_module(module).__file__
     except (ImportError, AttributeError) as error:
         raise errors.UserError(
             f"the registry of patterns names {reference}, which cannot be loaded ({error}): the module must be "
             "importable with workflow/scripts on the path, and have that function."
         ) from error
+    if not Path(file).is_relative_to(SCRIPTS):
+        raise errors.UserError(
+            f"the registry of patterns names {reference}, which lies in {file}: only code below {SCRIPTS} decides runs, and what was edited "
+            "there would go unseen. Put the module into workflow/scripts/extensions/."
+        )
+    return found

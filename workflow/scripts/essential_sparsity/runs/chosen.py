@@ -244,6 +244,12 @@ def _check(found: pd.DataFrame, row: dict[str, Any], of_other: Sequence[str], sa
     asked = pd.DataFrame([row]).astype(dict.fromkeys(("calibration", "ticket"), object))
     other = set(filter(None, runs.differing(runs.beside(asked, found)).iloc[0].split(", ")))
     if "code" in other:
+        entry = patterns.find(row["pattern"])
+        if entry.modules:
+            raise errors.UserError(
+                f"The code that evaluates has changed since the run was computed, and the pattern {entry.name!r} has a score of its own "
+                f"({entry.score}): pruned again, the model could be another one. Run the study again first: it computes what has changed."
+            )
         said.append("The code that evaluates has changed since the run was computed.")
     if wrong := sorted(other - {"code"}):
         raise errors.UserError(
