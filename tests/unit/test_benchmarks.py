@@ -1,6 +1,8 @@
 """The paper's tasks from files in the hub's own formats to metrics: fetched, split, fine-tuned, evaluated, resampled."""
 
 import io
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_models as tiny
+import tokenizers
 import torch
 import transformers
 from PIL import Image
@@ -19,6 +22,7 @@ from essential_sparsity.acquire import formats
 from essential_sparsity.runs import evaluation
 from essential_sparsity.study import kinds, tsv
 from essential_sparsity.tasks import _labels, _vitmae, image_classification, question_answering, text_similarity
+from essential_sparsity.training import finetuning
 
 ROOT = Path(__file__).parents[2]
 ROWS = {row["task"]: row for row in tsv.read_table(str(ROOT / "config/tasks.tsv"), "tasks", "task")}
@@ -230,6 +234,29 @@ def test_decoders_are_fine_tuned_and_read_the_last_token_of_each_text(decoder, t
     assert {"accuracy", "f1"} <= set(trained.metrics)
 
 
+@pytest.mark.parametrize("kind", ["text-classification", "text-similarity", "question-answering"])
+@pytest.mark.parametrize("padding", [True, False])
+def test_an_encoder_counts_positions_from_its_own_padding_token(tmp_path, kind, padding):
+    """RoBERTa's begin after it: with another one, its tokenizer's end token where that has none, all of them would be others."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.RobertaConfig(
+        **shape, vocab_size=16, max_position_embeddings=40, type_vocab_size=1, initializer_range=0.2, pad_token_id=0
+    )
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path, padding=padding)
+    data = squad_frame(40) if kind == "question-answering" else tiny.pairs(40).assign(label=tiny.reviews(40)["label"])
+    settings = tiny.FINETUNE | {"kind": kind, "n_train": 16, "n_eval": 8, "max_length": 24}
+    prepared = tasks.load(kind).prepare(tmp_path, data, settings, 0)
+    trained = finetuning.load_trainable(tmp_path, tasks.auto_class(settings), 0, prepared.model_options)
+    ids = torch.tensor([prepared.inputs[0]["input_ids"]])
+    with torch.no_grad():
+        found, expected = (
+            model(ids).last_hidden_state
+            for model in (trained.base_model, transformers.AutoModel.from_pretrained(tmp_path))
+        )
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_line_break_parts_two_texts_where_the_tokenizer_puts_nothing(decoder, bert):
     loaded = transformers.AutoTokenizer.from_pretrained(decoder)
     assert tasks._text.separator(loaded) == "\n"
@@ -331,9 +358,80 @@ def test_answers_never_leave_the_context_nor_run_backwards():
 
 def test_answers_are_compared_as_the_official_script_does():
     assert question_answering.normalised("The  Cat's, a dog!") == "cats dog"
+    assert question_answering.normalised("An apple, the-pear") == "apple thepear"  # without punctuation first
     assert question_answering.token_f1("the brown cat", "A cat") == pytest.approx(2 * (1 / 2 * 1) / (1 / 2 + 1))
     assert question_answering.token_f1("cat cat", "cat") == pytest.approx(2 / 3)
     assert question_answering.token_f1("", "cat") == 0
+
+
+@pytest.mark.parametrize(("length", "shared"), [(384, 128), (600, 128), (48, 16)])
+def test_two_windows_share_128_tokens_or_a_third_of_a_shorter_one(bert, length, shared):
+    data = pd.DataFrame({"question": ["slow film"], "context": [sentence(1500)]})
+    found = question_answering.windows(tasks._text.tokenizer(bert), length, data, {"task": "squad"})
+    _, _, offsets = question_answering.of_questions(found, np.array([0]))
+    places = [{tuple(pair) for pair in window[window[:, 0] >= 0].tolist()} for window in offsets]
+    assert len(places) > 2
+    assert all(len(before & after) == shared for before, after in pairwise(places))
+    assert set().union(*places) == {match.span() for match in re.finditer(r"\w+", data["context"][0])}
+
+
+def test_blanks_around_a_question_are_no_part_of_it(bert):
+    """Of characters, of which a blank is one: as of tokenizers of bytes."""
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"[UNK]": 0} | {chr(97 + i): i + 1 for i in range(26)} | {" ": 27}, "[UNK]")
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    loaded = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+    contexts = ["so it is"] * 3
+    data = pd.DataFrame({"question": ["who is it", " who is it", "who is it \t "], "context": contexts})
+    found = question_answering.windows(loaded, 48, data, {"task": "squad"})
+    rows = found.without(*question_answering.PLACES)
+    assert 27 in rows[0]["input_ids"]
+    assert rows[0] == rows[1] == rows[2]
+
+
+def pointing(
+    first: dict[int, float], last: dict[int, float], tokens: int
+) -> tuple[np.ndarray, question_answering.Windows]:
+    """The logits of one window of words and what is known of it: 0 but at some places, number 0 the first of the context."""
+    context = " ".join(f"w{place:02}" for place in range(tokens))
+    offsets = np.array([match.span() for match in re.finditer(r"\w+", context)])
+    scores = np.zeros((1, 2, tokens), dtype=np.float32)
+    for row, said in zip(scores[0], (first, last), strict=True):
+        row[list(said)] = list(said.values())
+    return scores, question_answering.Windows([0], [offsets], [context], [["w00"]])
+
+
+def test_an_answer_has_at_most_30_tokens():
+    (whole,) = question_answering.answers(*pointing({3: 9}, {32: 5, 40: 1}, 60))
+    assert whole.split() == [f"w{place:02}" for place in range(3, 33)]
+    (shorter,) = question_answering.answers(*pointing({3: 9}, {33: 5, 20: 1}, 60))
+    assert shorter.split() == [f"w{place:02}" for place in range(3, 21)]
+
+
+@pytest.mark.parametrize("better", [19, 20])
+def test_the_20_likeliest_first_and_last_tokens_are_combined(better):
+    """One token can be the last, or the first: `better` ones that are likelier beside it are too far away."""
+    far = {place: 9.0 + place for place in range(60, 60 + better)}
+    scores, known = pointing({}, {0: 5.0} | far, 90)
+    scores[0, 0, 1:] = -np.inf
+    assert question_answering.answers(scores, known) == ["w00" if better < 20 else ""]
+    scores, known = pointing({89: 5.0} | {place - 60: score for place, score in far.items()}, {}, 90)
+    scores[0, 1, :89] = -np.inf
+    assert question_answering.answers(scores, known) == ["w89" if better < 20 else ""]
+
+
+def test_the_best_of_the_right_answers_counts(monkeypatch):
+    """As the official script: the maximum over the answers, of F1 and of exact matches, each for itself."""
+    rights = [["film", "slow w01 w02 good", "W01, the w02!"], ["slow", "the w01 dull film"], ["dull", "bad"]]
+    scores, one = pointing({1: 9}, {2: 9}, 5)
+    known = question_answering.Windows([0, 1, 2], list(one.offsets) * 3, one.contexts * 3, rights)
+    prepared = tasks.Prepared(["a", "b", "c"], [], np.full(3, np.nan), None, reference=(5, known))
+    monkeypatch.setattr(tasks, "forward", lambda *_: np.repeat(scores, 3, axis=0))
+    outcome = question_answering.run(None, prepared, small("squad"), 0, "cpu")
+    assert outcome.items["score"].tolist() == pytest.approx([1, 2 / 5, 0])
+    assert outcome.items["second_score"].tolist() == [1, 0, 0]
+    assert outcome.metrics == pytest.approx({"token_f1": (1 + 2 / 5) / 3, "exact_match": 1 / 3})
 
 
 def test_questions_that_leave_no_room_or_have_no_answer_are_refused(bert):

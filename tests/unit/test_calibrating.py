@@ -504,6 +504,7 @@ THIRTEEN = f"today {TWELVE}"
         (f"{THIRTEEN} and so on", f"well, {THIRTEEN.title()} or so", True),
         (f"{THIRTEEN} and so on", THIRTEEN.replace("dull", "thin") + " and so forth", False),
         ("a slow film with a dull plot", "it was a slow film with a dull plot", False),  # seven words say little
+        ("a slow film with a dull old plot", "it was a slow film with a dull old plot", True),
         ("a slow film", "A slow film!", True),
         ("", "…", False),
     ],

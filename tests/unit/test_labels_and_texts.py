@@ -42,6 +42,17 @@ def test_labels_that_no_training_row_has_are_shown_beside_those_that_it_has(trai
         assert f"{label!r} (" in str(error.value)
 
 
+def test_labels_of_a_split_that_is_not_used_are_none_of_the_task(capsys):
+    """They would be outputs of the head that nothing trains, and guessing would be among more."""
+    data = pd.DataFrame({"label": ["a", "b", "a", "b", "b", "a", "c", None, None]})
+    data["split"] = ["train"] * 3 + ["validation"] * 3 + ["test"] * 3
+    data["item"] = [f"i{place}" for place in range(len(data))]
+    rows, labels = _labels.labelled(data, tiny.PROBE | {"eval_split": "validation"})
+    assert labels == ["a", "b"]
+    assert rows["item"].tolist() == [f"i{place}" for place in range(6)]
+    assert "have no label" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("labels", [[-1, 1, 1, -1], ["-1", "1"], [-1, 0, 1], ["-1", "0", "1"]])
 def test_minus_one_is_a_label_where_another_stands_beside_it(labels):
     found = sorted(set(labels), key=int)

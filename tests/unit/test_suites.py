@@ -177,8 +177,34 @@ def test_a_suite_has_the_scores_that_lm_eval_reports(gpt, data):
         mine = ours.items[ours.items["item"].str.startswith(name)]
         assert theirs["results"][name]["acc,none"] == pytest.approx(mine["score"].mean(), abs=1e-4)
         assert theirs["results"][name]["acc_norm,none"] == pytest.approx(mine["second_score"].mean(), abs=1e-4)
-    prompts = [sample["arguments"][0][0] for sample in suites.evaluated(model, prepared, settings)["film"]]
-    assert all(prompt.count("\n\n") == 2 for prompt in prompts)  # two examples before each question
+    again = suites.evaluated(model, prepared, settings)
+    for name, samples in theirs["samples"].items():
+        asked, prompts = (
+            [sample["arguments"][0][0] for sample in sorted(rows, key=lambda sample: sample["doc_id"])]
+            for rows in (samples, again[name])
+        )
+        assert prompts == asked  # the same two examples before each question
+        assert all(prompt.count("\n\n") == 2 for prompt in prompts)
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(32, torch.float16), (5, torch.float32)])
+def test_likelihoods_are_of_the_last_tokens_that_fit_and_taken_in_float32(gpt, data, length, dtype):
+    """Of half precision's logits too, whose own logarithms have three digits."""
+    settings = SETTINGS | {"max_length": length}
+    prepared = suites.prepare(gpt, data, settings, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt, dtype=dtype)
+    tokenizer, cut = prepared.reference[1], 0
+    for rows in suites.evaluated(model, prepared, settings).values():
+        for row in rows:
+            for choice, (found, _) in zip(row["doc"]["choices"], row["filtered_resps"], strict=True):
+                before, after = (tokenizer(text)["input_ids"] for text in (row["doc"]["question"], choice))
+                kept = [*before, *after][-length - 1 :]
+                cut += len(kept) < len(before) + len(after)
+                with torch.inference_mode():
+                    scores = model(torch.tensor([kept[:-1]])).logits[0, -len(after) :].double().log_softmax(dim=-1)
+                by_hand = scores.gather(1, torch.tensor(after)[:, None]).sum()
+                assert float(found) == pytest.approx(float(by_hand), abs=1e-3 if dtype == torch.float16 else 1e-5)
+    assert bool(cut) == (length == 5)
 
 
 def test_window_losses_are_those_of_lm_eval(gpt):

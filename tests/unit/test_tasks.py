@@ -108,6 +108,12 @@ def test_too_few_rows_are_an_error(changed):
         split_ids(**changed)
 
 
+@pytest.mark.parametrize(("share", "rows", "held"), [(0.1, 60, 6), (0.1, 44, 4), (0.1, 45, 5), (0.25, 3, 1)])
+def test_a_share_that_is_held_out_is_rounded_to_the_nearest_number_of_rows(share, rows, held):
+    rest, evaluation = tasks.parts(tiny.reviews(rows), tiny.FINETUNE | {"held_out": share})
+    assert (len(rest), len(evaluation)) == (rows - held, held)
+
+
 def test_repeated_item_ids_are_an_error():
     with pytest.raises(tasks.TaskError, match="not unique"):
         split_ids(pd.concat([tiny.reviews(), tiny.reviews()]))
@@ -137,11 +143,31 @@ def test_features_are_means_over_each_text_alone_whatever_the_batch(bert):
         np.testing.assert_allclose(feature, hidden.mean(dim=0), atol=1e-5)
 
 
+def test_a_model_that_was_just_trained_is_scored_without_dropout(bert):
+    prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE, 0)
+    model = load(bert)
+    assert any(isinstance(part, torch.nn.Dropout) and part.p for part in model.modules())
+    found = [
+        tasks.forward(model.train(mode), prepared.inputs, prepared.collate, 7, "cpu", _text.mean_pooled)
+        for mode in (False, True)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_texts_are_cut_at_max_length_and_the_models_limit_is_respected(bert):
     prepared = text_classification.prepare(bert, tiny.reviews(), tiny.PROBE | {"max_length": 5}, 0)
     assert max(len(row["input_ids"]) for row in [*prepared.inputs, *prepared.train]) == 5
     with pytest.raises(tasks.TaskError, match="max_length = 33, but the model's limit is 32"):
         text_classification.prepare(bert, tiny.reviews(), tiny.PROBE | {"max_length": 33}, 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "positions", "expected"), [(512, 512, 256), (10**30, None, 256), (128, 512, 128), (512, 64, 64)]
+)
+def test_a_length_that_is_left_blank_is_256_tokens_or_all_that_the_model_takes(monkeypatch, own, positions, expected):
+    monkeypatch.setattr(_text, "position_limit", lambda folder: positions)
+    loaded = types.SimpleNamespace(model_max_length=own)
+    assert _text.max_length("", {"max_length": None}, loaded) == expected
 
 
 def test_pairs_carry_token_types(bert):
@@ -212,6 +238,11 @@ def test_probe_of_a_ruined_model_is_chance_not_a_crash():
     features = np.full((10, 4), np.nan)
     predicted = _labels.probe("probe", features, np.array([0, 1] * 5), features)
     assert len(np.unique(predicted)) == 1
+
+
+def test_a_label_is_predicted_where_all_of_the_outputs_are_numbers():
+    logits = [[0, 2, 1], [3, 3, 1], [0, np.nan, 1], [np.inf, 0, 0], [-np.inf, 0, 1], [np.nan] * 3]
+    assert _labels.best(np.array(logits)).tolist() == [1, 0, -1, -1, -1, -1]
 
 
 def test_probe_needs_two_labels():
@@ -389,6 +420,13 @@ def test_a_beginning_of_the_text_gives_the_windows_that_the_whole_gives(llama):
     assert len(perplexity.token_ids(tokenizer, data["text"], 200)) < len(whole)
     assert np.array_equal(perplexity.token_ids(tokenizer, data["text"], len(whole) - 10), whole)
     assert [i for row in prepared.inputs for i in row["input_ids"]] == whole[:24].tolist()
+
+
+def test_a_text_is_framed_once_as_its_tokenizer_does(bert):
+    """As LLaMA's, which puts a token in front of a text: in front of all of it, not of each window, nor of its documents."""
+    loaded, texts = transformers.AutoTokenizer.from_pretrained(bert), tiny.reviews()["text"]
+    bare = loaded("\n\n".join(texts), add_special_tokens=False)["input_ids"]
+    assert perplexity.token_ids(loaded, texts, 0).tolist() == [1, *bare, 2]
 
 
 def test_training_rows_are_no_part_of_a_perplexity(llama):
@@ -569,7 +607,10 @@ def test_images_are_resized_and_normalised_as_pillow_and_the_preprocessor_say(vi
         json.dumps({"image_mean": [0.5, 0.25, 0.0], "image_std": [0.5, 0.25, 1]})
     )
     assert image_classification.normalisation(tmp_path) == ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
-    assert image_classification.normalisation(vit)[0] == image_classification.IMAGENET_MEAN
+    assert image_classification.normalisation(vit) == (
+        tuple(transformers.image_utils.IMAGENET_DEFAULT_MEAN),
+        tuple(transformers.image_utils.IMAGENET_DEFAULT_STD),
+    )
     images = image_classification.Images(["a"], [encoded], [0], 16, [0.5, 0.25, 0.0], [0.5, 0.25, 1.0])
     for channel, (mean, std) in enumerate(((0.5, 0.5), (0.25, 0.25), (0.0, 1.0))):
         np.testing.assert_allclose(images[0]["pixel_values"][channel], (by_hand - mean) / std, atol=1e-5)
@@ -650,6 +691,28 @@ def test_a_map_of_patches_is_averaged_over_its_places(vit):
     output = types.SimpleNamespace(last_hidden_state=torch.randn(2, 5, 3, 4))
     found = image_classification.reader(load(vit))(output, {})
     torch.testing.assert_close(found, output.last_hidden_state.flatten(2).mean(dim=2))
+
+
+def test_a_map_whose_channels_come_last_is_averaged_over_its_places_too(tmp_path):
+    shape = {"hidden_size": 8, "blocks_per_stage": [1, 1], "embed_dim_per_stage": [8, 16], "num_attention_heads": 1}
+    stages = {"num_attention_heads_per_stage": [1, 2], "window_size_per_stage": [2, 2], "global_attention_blocks": []}
+    config = transformers.Sam2HieraDetConfig(
+        **shape | stages,
+        num_query_pool_stages=1,
+        image_size=[32, 32],
+        window_positional_embedding_background_size=[4, 4],
+    )
+    torch.manual_seed(7)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    model, pixels = load(tmp_path), torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        output = model(pixel_values=pixels)
+    assert output.last_hidden_state.shape == (3, 4, 4, 16)
+    found = image_classification.reader(model)(output, {})
+    torch.testing.assert_close(found, output.last_hidden_state.flatten(1, 2).mean(dim=1))
+    settings = tiny.IMAGES | {"n_train": 30, "n_eval": 20, "image_size": 32}
+    ((_, outcome),) = evaluation.evaluate(tmp_path, tiny.images(60), settings, "global", [0.3], 0)
+    assert 0 <= outcome.metrics["accuracy"] <= 1
 
 
 def test_image_size_must_hold_whole_patches(vit):

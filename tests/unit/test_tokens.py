@@ -12,7 +12,7 @@ from test_codefiles import forget
 
 from essential_sparsity import codefiles, tasks
 from essential_sparsity.runs import evaluation
-from essential_sparsity.tasks import tokens
+from essential_sparsity.tasks import _text, tokens
 
 PAIRS = tiny.reviews(40).assign(
     text_a=lambda frame: frame["text"], text_b=lambda frame: frame["text"].str.split().str[::-1].str.join(" ")
@@ -93,17 +93,27 @@ def test_seeds_models_and_tasks_with_the_same_texts_and_tokenizer_share_one_file
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize("changed", ["length", "text", "cut", "tokenizer"])
+@pytest.mark.parametrize("changed", ["length", "text", "cut", "tokenizer", "side", "special"])
 def test_whatever_decides_the_tokens_has_a_file_of_its_own(changed, bert, tmp_path, tokenised):
-    folder, length, texts, cache = bert, 12, ["good film", "bad plot"], tmp_path / "cache"
-    encode = tasks._text.encode
-    encode(tasks._text.tokenizer(folder), length, texts, cache=cache)
+    folder, length, texts, cache = bert, 12, ["good film", "bad plot [PAD] film"], tmp_path / "cache"
+    if changed == "side":
+        length = 4
+    encode = _text.encode
+    encode(_text.tokenizer(folder), length, texts, cache=cache)
     if changed == "length":
         length = 4
     elif changed == "text":
-        texts = ["good film", "bad story"]
+        texts = ["good film", "bad story [PAD] film"]
     elif changed == "cut":  # the same letters
-        texts = ["good filmb", "ad plot"]
+        texts = ["good filmb", "ad plot [PAD] film"]
+    elif changed in ("side", "special"):  # neither is told in tokenizer.json
+        folder = shutil.copytree(bert, tmp_path / "other")
+        path = folder / "tokenizer_config.json"
+        told = {"side": {"truncation_side": "left"}, "special": {"split_special_tokens": True}}[changed]
+        path.write_text(json.dumps(json.loads(path.read_text()) | told))
+        before = encode(_text.tokenizer(bert), length, texts)
+        assert list(encode(_text.tokenizer(folder), length, texts)) != list(before)
+        del tokenised[1:]
     else:
         folder = shutil.copytree(bert, tmp_path / "other")
         path = folder / "tokenizer.json"
@@ -111,8 +121,8 @@ def test_whatever_decides_the_tokens_has_a_file_of_its_own(changed, bert, tmp_pa
         vocabulary = told["model"]["vocab"]
         vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
         path.write_text(json.dumps(told))
-    found = encode(tasks._text.tokenizer(folder), length, texts, cache=cache)
-    assert list(found) == list(encode(tasks._text.tokenizer(folder), length, texts))
+    found = encode(_text.tokenizer(folder), length, texts, cache=cache)
+    assert list(found) == list(encode(_text.tokenizer(folder), length, texts))
     assert len(tokenised) == 3
     assert len(list(cache.iterdir())) == 2
 
@@ -129,7 +139,7 @@ def test_code_that_makes_tokens_otherwise_has_a_file_of_its_own_and_a_comment_ha
         with monkeypatch.context() as patch:
             patch.setattr(codefiles, "SCRIPTS", library.parent)
             forget()
-            tasks._text.encode(tasks._text.tokenizer(bert), 12, ["good film"], ["bad plot"], cache)
+            _text.encode(_text.tokenizer(bert), 12, ["good film"], ["bad plot"], cache)
         forget()
         return {path.name for path in cache.iterdir()}
 
@@ -140,10 +150,10 @@ def test_code_that_makes_tokens_otherwise_has_a_file_of_its_own_and_a_comment_ha
 
 def test_a_tokenizer_that_was_used_before_is_still_the_same(bert, tmp_path, tokenised):
     """Fast tokenizers remember the truncation of their last call."""
-    loaded = tasks._text.tokenizer(bert)
-    tasks._text.encode(loaded, 12, ["good film"], cache=tmp_path)
+    loaded = _text.tokenizer(bert)
+    _text.encode(loaded, 12, ["good film"], cache=tmp_path)
     loaded(["bad plot"] * 3, truncation=True, max_length=3, padding=True)
-    tasks._text.encode(loaded, 12, ["good film"], cache=tmp_path)
+    _text.encode(loaded, 12, ["good film"], cache=tmp_path)
     assert tokenised == [1]
 
 
@@ -202,7 +212,7 @@ def test_rows_know_their_lengths_in_their_own_order():
 
 
 def test_a_tokenizer_written_in_python_is_used_without_keeping(tmp_path, bert):
-    loaded = tasks._text.tokenizer(bert)
+    loaded = _text.tokenizer(bert)
 
     class Slow:
         is_fast = False

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import AutoConfig, BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from essential_sparsity import files
 from essential_sparsity.checkpoints import vocabulary
@@ -193,6 +194,16 @@ def separator(loaded: PreTrainedTokenizerBase) -> str:
 def collator(loaded: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
     """Pads a batch to its own longest text."""
     return DataCollatorWithPadding(loaded)
+
+
+def padding_options(folder: str | Path, loaded: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Options of the configuration of a model that is trained: the padding token, behind which a decoder's head reads the last one.
+
+    An encoder keeps its own, whatever its tokenizer pads with: RoBERTa and its kin count positions from it.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    own = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "pad_token_id", None) is not None
+    return {} if own else {"pad_token_id": loaded.pad_token_id}
 
 
 def mean_pooled(output: Any, batch: dict[str, Any]) -> torch.Tensor:

@@ -268,8 +268,9 @@ def reader(model: torch.nn.Module) -> Callable[[Any, dict[str, Any]], torch.Tens
 
     def read(output: Any, batch: dict[str, Any]) -> torch.Tensor:
         hidden = output.last_hidden_state.float()
-        if hidden.ndim == 4:  # a map of patches, channels first, which no token is part of
-            return hidden.mean(dim=(2, 3))
+        if hidden.ndim == 4:  # a square map of patches, which no token is part of: channels first, or last (SAM 2)
+            _, *sides, last = hidden.shape
+            return hidden.mean(dim=(1, 2) if sides[0] == sides[1] != last else (2, 3))
         count = hidden.shape[1] - in_front
         if count < 1 or math.isqrt(count) ** 2 != count:  # images are squares here, of square patches
             raise TaskError(

@@ -87,7 +87,7 @@ def prepare(
         targets=np.full(len(evaluation), np.nan),
         train=Rows(rows, trained, start_positions=first, end_positions=last),
         collate=_text.collator(tokenizer),
-        model_options={"pad_token_id": tokenizer.pad_token_id},
+        model_options=_text.padding_options(folder, tokenizer),
         reference=(length, Windows(question, offsets, evaluation["context"].tolist(), answers)),
     )
 

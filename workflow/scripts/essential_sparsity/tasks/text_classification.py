@@ -55,7 +55,7 @@ def prepare(
     def inputs(rows: pd.DataFrame) -> Rows:
         return Rows(tokens, used.get_indexer(rows.index), labels=rows["target"].tolist())
 
-    options = {**_labels.head_options(labels), "pad_token_id": tokenizer.pad_token_id}
+    options = _labels.head_options(labels) | _text.padding_options(folder, tokenizer)
     return Prepared(
         items=evaluation["item"].tolist(),
         inputs=inputs(evaluation),

@@ -76,7 +76,7 @@ def prepare(
         reference=_first_alike(tokens, used.get_indexer(evaluation.index)),
         train=inputs(train),
         train_targets=train["target"].to_numpy(dtype=np.float64),
-        model_options={"num_labels": 1, "problem_type": "regression", "pad_token_id": tokenizer.pad_token_id},
+        model_options={"num_labels": 1, "problem_type": "regression", **_text.padding_options(folder, tokenizer)},
         **common,
     )
 

@@ -102,9 +102,10 @@ def cached(
 def identity(tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, Any]:
     """What decides the tokens of a text beside the options of the call; not where the tokenizer lies."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings = [tokenizer.truncation_side, tokenizer.split_special_tokens]  # of tokenizer_config.json alone
     return {
         "tokenizer": {name: part for name, part in content.items() if name not in ("truncation", "padding")},
-        "inputs": [type(tokenizer).__name__, tokenizer.model_input_names, tokenizer.truncation_side],
+        "inputs": [type(tokenizer).__name__, tokenizer.model_input_names, *settings],
         "versions": [transformers.__version__, tokenizers.__version__],
     }
 
