@@ -68,7 +68,7 @@ def built(args: argparse.Namespace, device: str) -> transformers.PreTrainedModel
     """A model of this shape with few words, so that nothing but the blocks counts; on the host, drawn on the device."""
     config = transformers.LlamaConfig(
         vocab_size=1000, hidden_size=args.width, intermediate_size=args.inner, num_hidden_layers=args.layers,
-        num_attention_heads=args.width // 128, max_position_embeddings=args.length,
+        num_attention_heads=max(1, args.width // 128), max_position_embeddings=args.length,
     )  # fmt: skip
     torch.set_default_dtype(getattr(torch, args.dtype))
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """The script for a machine with a card runs here in small, and says what is wrong."""
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -24,6 +25,14 @@ with pytest.MonkeyPatch.context() as patch:
     for beside in ("masks", "device_jobs"):  # what it finds beside it as a program
         patch.setitem(sys.modules, beside, loaded(beside))
     device = loaded("device")
+
+
+def test_calibrated_pruning_is_timed_at_any_width():
+    calibrated = loaded("calibrated")
+    for width, heads in ((64, 1), (256, 2)):
+        args = argparse.Namespace(layers=1, width=width, inner=32, length=8, dtype="float32")
+        assert calibrated.built(args, "cpu").config.num_attention_heads == heads
+
 
 PARTS = {
     "card",

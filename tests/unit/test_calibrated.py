@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from test_walking import batches_of, matrices_of, model_of
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import calibrated, masks, smallest, sparsegpt, wanda
+from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.spectrum import level_count
 from essential_sparsity.pruning.statistics import Statistics
@@ -729,6 +731,43 @@ def test_only_of_experts_some_may_see_nothing(role):
         return
     with pytest.raises(prunable.CheckpointError, match=r"the inputs of layers\.0\.b cannot be seen"):
         plan._checked(own, {"layers.0.a": 5})
+
+
+@pytest.mark.parametrize("product", [torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__])
+@pytest.mark.parametrize("outputs", [5, 3])
+def test_inputs_in_columns_behind_their_matrix_are_seen(product, outputs):
+    """As Mamba and Jamba multiply their time steps; a product over a matrix' outputs is none with its inputs."""
+    weight, values = torch.randn(outputs, 3), torch.randn(2, 4, 3)
+    own = list(matrices([(prunable.PrunableWeight("dt_proj", 0, "dt_proj", "mlp", (outputs, 3), 1), weight)]))
+    seen = []
+    with Watching(own, lambda matrix, inputs: seen.append(inputs)):
+        product(weight, values.transpose(1, 2))
+        product(weight.T, torch.randn(2, outputs, 4))
+    assert len(seen) == 1
+    assert torch.equal(seen[0], values.reshape(-1, 3))
+
+
+def test_jamba_s_time_steps_are_calibrated():
+    config = transformers.JambaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, num_experts=4, mamba_d_state=4, mamba_dt_rank=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.JambaForCausalLM(config).eval()
+    dense = torch.nn.init.normal_(model.model.layers[0].mamba.dt_proj.weight).detach().clone()
+    ids, seen = torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(1)), []
+    with (
+        torch.no_grad(),
+        model.model.layers[0].mamba.dt_layernorm.register_forward_hook(lambda *args: seen.append(args[2])),
+    ):
+        model(ids)
+    data = calibrated.Calibration("tiny", [{"input_ids": ids}], len(ids), ids.numel(), 0, "")
+    plan = calibrated.Plan("wanda-onepass", model, data, 0)
+    (name,) = (name for name in plan.norms if name.endswith("0.mamba.dt_proj.weight"))
+    torch.testing.assert_close(plan.norms[name], seen[0].reshape(-1, 8).norm(dim=0))
+    plan.prune_(0.5)
+    expected = smallest.of_rows(dense.abs() * plan.norms[name], 4, of_width(8))
+    assert torch.equal(model.model.layers[0].mamba.dt_proj.weight == 0, expected)
 
 
 def test_albert_is_measured_in_one_pass_alone():

@@ -48,6 +48,8 @@ class Watching(TorchFunctionMode):
                 args[place] if place < len(args) else kwargs.get(name)
                 for place, name in zip(PLACES[function], NAMES.get(function, ("", "")), strict=True)
             )
+            if function not in NAMES and self._is_matrix(values) and weight.ndim > 1:
+                values, weight = weight.mT, values
             matrix = self.known.get(weight.data_ptr()) if isinstance(weight, torch.Tensor) else None
             if matrix and weight.numel() == matrix.tensor().numel() and values.shape[-1] == matrix.inputs:
                 found = values.detach()
@@ -68,3 +70,11 @@ class Watching(TorchFunctionMode):
                 if matrix and weight.numel() == matrix.tensor().numel() and found.shape[-1] == matrix.inputs:
                     self.seen(matrix, found[there])
         return function(*args, **kwargs)
+
+    def _is_matrix(self, values: Any) -> bool:
+        """Whether it is one of the matrices, (outputs, inputs), which then stands before inputs in columns (the steps of Mamba)."""
+        matrix = self.known.get(values.data_ptr()) if isinstance(values, torch.Tensor) else None
+        if matrix is None:
+            return False
+        rows = matrix.rows()
+        return (values.shape, values.stride()) == (rows.shape, rows.stride())
