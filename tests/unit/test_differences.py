@@ -1,5 +1,7 @@
 """Differences of two curves: paired, with intervals that hold the truth, and drawn so that they can be read."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,6 +249,17 @@ def test_differences_are_drawn_in_the_unit_that_the_axis_names(metric, times, un
     assert figure.axes[0].get_ylabel().endswith(f"ticket − one-shot{unit}")
 
 
+def test_of_a_perplexity_the_share_is_drawn_by_which_it_is_lower():
+    """A third of it is 67 % less, not 110 %."""
+    third = {"metric": "perplexity", "difference": math.log(3), "low": math.log(2), "high": math.log(4)}
+    figure = tickets.difference(table(*study(0.1)).assign(**third), "m", "t")
+    line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == len(LEVELS))
+    assert line.get_ydata() == pytest.approx([200 / 3] * len(LEVELS))
+    assert figure.axes[0].get_ylabel().endswith("(% less)")
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said[1].endswith(": +66.7 (+50.0 to +75.0)")
+
+
 @pytest.mark.parametrize(
     ("value", "scale", "said"),
     [(-0.04, 100, "0.0"), (0.0, 100, "0.0"), (0.04, 1, "+0.040"), (-1.26, 100, "−1.3"), (-0.0004, 1, "0.000")],
@@ -404,6 +417,25 @@ def test_a_gain_of_a_perplexity_is_a_ratio_and_one_pattern_stands_at_its_levels(
     np.testing.assert_allclose(np.asarray(points.get_xdata(), dtype=float), [100 * level for level in LEVELS])
 
 
+def test_a_ratio_of_a_broken_model_hides_no_other_and_the_axis_says_that_it_is_cut():
+    """Its bar overflows, and an axis that matplotlib chooses then would be from 1 to 10 whatever else there is."""
+    runs, items = calibrated(("dense", "rowwise", "wanda"))
+    found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 200)
+    found = found[found["n_levels"] == 1].assign(metric="perplexity")
+    found["difference"] = np.select([found["sparsity_to"] == 0.2, found["sparsity_to"] == 0.8], [-0.7, 687], 3)
+    found = found.assign(low=found["difference"] - 0.1, high=1.05 * found["difference"] + 0.2)
+    figure = gains.gain(found, "m", "t")
+    assert_readable(figure)
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    assert low < math.exp(-0.8)
+    assert math.exp(3.35) < high < 20_000
+    assert axes.get_xlabel().endswith("vertical axis is cut at ratios of 10,000; they reach 1e313")
+    whole = gains.gain(found[found["sparsity_to"] < 0.8], "m", "t").axes[0]
+    assert "cut" not in whole.get_xlabel()
+    assert whole.get_ylim()[1] < 50
+
+
 def test_a_gain_of_one_seed_says_so_and_nothing_to_compare_is_a_sentence():
     runs, items = calibrated(seeds=(0,))
     found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 200)
@@ -420,3 +452,13 @@ def test_groups_of_the_items_have_panels_of_their_own():
     assert len(figure.axes) == 5
     assert_readable(figure)
     assert len({axes.get_title() for axes in figure.axes}) == 5
+
+
+def test_of_groups_of_the_items_alone_each_has_one_panel_in_points():
+    runs, items = calibrated()
+    found = differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), set(), 200)
+    figure = gains.gain(pd.concat([found.assign(metric=f"accuracy_{name}") for name in ("other", "stem")]), "m", "t")
+    assert [axes.get_title() for axes in figure.axes] == ["STEM", "other subjects"]
+    assert figure.axes[0].get_ylabel() == "gain by calibration (points)"
+    drawn = np.concatenate([line.get_ydata() for line in figure.axes[0].lines if len(line.get_xdata()) == len(LEVELS)])
+    assert drawn.max() > 5

@@ -422,6 +422,27 @@ def test_a_hinge_a_line_and_a_power_law_are_told_apart():
     assert bent_up["shape"] is None
 
 
+@pytest.mark.parametrize("height", [0.8, 0.888, 0.9, 0.7, 0.3])
+@pytest.mark.parametrize("flat", [3, 5, 7])
+def test_a_line_that_is_level_but_for_rounding_has_no_slope(flat, height):
+    """Else the ratio of two slopes would be 1e16, or its logarithm −36, or nothing, as the last bit falls."""
+    early, late = [height] * flat, height - 0.1 * np.arange(1, 10 - flat)
+    sharp = only(runs_of([*early, *late], levels=LEVELS[:9]))
+    assert sharp["slope_before"] == 0
+    assert sharp["slope_after"] < -0.9
+    assert sharp["slope_ratio"] is None
+    floor = only(runs_of([height, height - 0.1, *[height - 0.2] * 7], levels=LEVELS[:9]))
+    assert floor["slope_after"] == floor["slope_ratio"] == 0
+
+
+def test_replicates_that_are_level_before_the_join_have_no_ratio():
+    means = np.array([0.9] * 7 + [0.5, 0.1])
+    curve = single.Curve({}, METRICS["accuracy"], 0.01, LEVELS[:9], [0], means[:, None], found={"hinge": 0.6})
+    curve.replicates = np.tile(means, (10, 1))
+    found = knees._sharpness(curve)
+    assert found["slope_ratio_low"] is found["slope_ratio_high"] is None
+
+
 @pytest.mark.parametrize("steep", [12, 25])
 def test_a_smooth_knee_is_not_called_a_hinge(steep):
     levels = np.arange(20) / 20

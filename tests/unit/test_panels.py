@@ -129,8 +129,15 @@ def test_groups_of_items_have_panels_and_one_model_shows_its_patterns():
     runs = runs_of(("opt", "mmlu", "global"), ("opt", "mmlu", "wanda"), metrics=("accuracy", "accuracy_stem"))
     figure = drawn.panels(runs, KNEES, [("opt", "global"), ("opt", "wanda")], ["mmlu"], LABELS)
     assert [axes.get_title() for axes in axes_of(figure)] == ["mmlu", "mmlu, STEM"]
+    assert [axes.get_ylabel() for axes in axes_of(figure)] == ["Accuracy (%)", "Accuracy, STEM (%)"], "in one unit"
     assert figure.get_suptitle() == "OPT"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["global", "Wanda", "tolerance below dense"]
+
+
+def test_a_group_of_items_that_is_the_headline_has_one_panel():
+    runs = runs_of(("opt", "mmlu", "global"), metrics=("accuracy_other", "accuracy_stem"))
+    figure = drawn.panels(runs, KNEES, [("opt", "global")], ["mmlu"], LABELS)
+    assert [axes.get_title() for axes in axes_of(figure)] == ["mmlu, STEM", "mmlu, other subjects"]
 
 
 def test_missing_runs_are_counted_and_nothing_is_a_sentence():

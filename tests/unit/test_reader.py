@@ -369,3 +369,16 @@ def test_the_reader_is_installed_from_the_repository_with_all_that_it_needs(plac
     assert where.startswith(str(target))
     assert int(count) > 0
     assert figure == "Drawing"
+
+
+@pytest.mark.parametrize("dense", [None, 0.9])
+def test_a_curve_of_which_no_run_has_a_defined_metric_is_told(dense, tmp_path):
+    rows = [
+        a_run("m", "t", *level, 0, "accuracy", value)
+        for level, value in ((("dense", 0.0), dense), (("global", 0.5), None))
+    ]
+    folder = tmp_path / "results/x/tables"
+    folder.mkdir(parents=True)
+    tables.write(pd.DataFrame(rows), "runs", folder / "runs.parquet")
+    with pytest.raises(ValueError, match="No run of m on t, pattern global, has a defined metric"):
+        reader.read("x", tmp_path).curve("m", "t", "global")

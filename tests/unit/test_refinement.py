@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from essential_sparsity.curves import knees
-from essential_sparsity.study import configuration, grid, refinement
+from essential_sparsity.study import configuration, grid, kinds, refinement
 
 MANY = {"rounds": 99, "levels": 99}
 
@@ -231,3 +232,11 @@ def test_stopped_by_hand_it_waits_for_what_it_runs_and_says_so_in_one_line(tmp_p
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.read() == "child ended\nStopped. The same command goes on where it was.\n"
     assert process.returncode == 1
+
+
+def test_every_protocol_can_be_refined_and_all_but_training_are():
+    asked = configuration.load_schema("config")["properties"]["refine"]["properties"]["protocols"]
+    assert sorted(asked["items"]["enum"]) == sorted(kinds.PROTOCOLS)
+    assert {*refinement.CHEAP} == {*kinds.PROTOCOLS} - {"finetune"}
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text(encoding="utf-8"))
+    assert tuple(shipped["refine"]["protocols"]) == refinement.CHEAP

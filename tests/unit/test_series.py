@@ -72,6 +72,20 @@ def test_members_of_a_studied_series_say_which_training_they_are_of():
         series.studied({"models": "models.tsv", "emergence": {"series": ["wiki-brt"]}}, models)
 
 
+def test_a_series_along_several_axes_is_refused():
+    """Else what stands at place 0 would be compared with what stands at place 0 of another: an untrained model with a finished one."""
+    base = {"series": "s", "group": "g", "axis": None, "position": None, "value": None}
+    training = {f"a-{step}": base | {"axis": "step", "position": float(step), "value": step} for step in ("0", "9")}
+    config = {"models": "models.tsv", "emergence": {"series": ["s"]}}
+    assert len(series.studied(config, training)) == 2
+    for other in (base, base | {"axis": "epoch", "position": 0.0, "value": "0"}):
+        with pytest.raises(
+            configuration.ConfigError, match=r"column axis: the series 's' has .* several axes: .*step \(a-0\)"
+        ):
+            series.studied(config, training | {"b-0": other})
+    assert len(series.studied(config, training | {"b": base | {"series": "another"}})) == 2
+
+
 def test_a_training_that_is_made_here_has_a_file_of_losses_and_others_have_none():
     asked = opening.unlocked(shipped() | {"emergence": {"series": ["wiki-bert"], "mask_sparsities": []}})
     assert asked.losses("wiki-bert-10") == "results/store/pretraining/wiki-bert-10/losses.parquet"

@@ -101,6 +101,8 @@ class Results:
         from essential_sparsity.curves.metrics import METRICS, headline
 
         means = level_means(self._of(model, task, pattern))
+        if pattern not in set(means["pattern"]):
+            raise errors.UserError(f"No run of {model} on {task}, pattern {pattern}, has a defined metric.")
         name = metric or headline(means["metric"])
         _known("metric", name, means["metric"], f"{model} on {task}, pattern {pattern}")
         means = means[(means["metric"] == name) & (means["pattern"] == pattern)]

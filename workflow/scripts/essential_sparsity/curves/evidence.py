@@ -14,7 +14,7 @@ import pandas as pd
 from essential_sparsity.curves import comparisons, training_evidence
 from essential_sparsity.curves.intervals import ALPHA, coarse, drawn, percentiles
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
-from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch
+from essential_sparsity.curves.pieces import Found, Known, Piece, number, welch_of_ends
 
 CURVE = ["model", "task", "pattern", "metric"]
 ONE_SEED = "one seed: what another would give is not in the interval"
@@ -218,18 +218,16 @@ def _grouped(
     if min(map(len, samples)) < 2:
         yield from [Piece(name, measured=False)] if told else []
         return
-    found = [*itertools.starmap(welch, itertools.product(*map(_extremes, samples)))]
-    estimates, half = [estimate for estimate, _ in found], max(at(ALPHA)[1] - estimate for estimate, at in found)
+    estimate, at = welch_of_ends(*samples)
     (before_a, after_a), (before_b, after_b) = flat
-    low = -math.inf if after_a or before_b or still[1] else min(estimates) - half
-    high = math.inf if before_a or after_b or still[0] else max(estimates) + half
+    low = -math.inf if after_a or before_b or still[1] else at(ALPHA)[0]
+    high = math.inf if before_a or after_b or still[0] else at(ALPHA)[1]
     told += [
         f"{count} curves {when} their knee"
         for count, when in zip(map(sum, zip(*flat, strict=True)), WHEN, strict=True)
         if count
     ]
     limited = next(filter(None, limits), None)
-    estimate = math.nan if any(still) else estimates[0]
     yield Piece(name, estimate, low, high, limited=limited, note="; ".join(told) or None)
 
 
@@ -247,20 +245,6 @@ def _held(row: Mapping[str, Any], read: str, levels: Mapping[tuple, float]) -> t
     if row["no_drop"]:
         return (row["bracket_low"], 1.0) if read in CENSORED else (math.nan, math.nan)
     return (number(row[read], math.nan),) * 2
-
-
-def _extremes(ends: np.ndarray) -> Iterator[np.ndarray]:
-    """Of the samples (n) of numbers that lie between two ends (n, 2) those of the least and largest mean, and variance.
-
-    Welch's interval is widest at a variance that is one of these: a small one leaves it fewer degrees of freedom.
-    """
-    ends = ends[np.argsort(ends.sum(axis=1))]
-    for at in (*np.flatnonzero(ends[:, 0] < ends[:, 1]), len(ends)):
-        yield np.concatenate([ends[:at, 0], ends[at:, 1]])
-    middle = ends.mean()
-    for _ in range(100):
-        middle = np.clip(middle, *ends.T).mean()
-    yield np.clip(middle, *ends.T)
 
 
 def _undropped(last: Sequence[float], curves: int, kinds: Sequence[str]) -> str:

@@ -257,10 +257,10 @@ def _sharpness(curve: Curve) -> dict:
     size = len(levels)
     if size < readings.HINGE_LEVELS or np.ptp(means) < readings.SLACK:
         return {}
-    _, before, after, squares = (float(part) for part in shapes.hinge(levels, means, weights))
+    before, after, squares = (float(part) for part in _lines(levels, means, weights))
     result = {"slope_before": before, "slope_after": after, "slope_ratio": after / before if before < 0 else None}
     if curve.replicates is not None:
-        _, before, after, _ = shapes.hinge(levels, curve.replicates, weights)
+        before, after, _ = _lines(levels, curve.replicates, weights)
         falling = before < 0
         ratios = np.divide(after, before, out=np.full(before.shape, np.inf), where=falling)
         ratio = np.inf if result["slope_ratio"] is None else result["slope_ratio"]
@@ -282,6 +282,14 @@ def _sharpness(curve: Curve) -> dict:
         elif 1 - evidence["hinge"] >= CONVINCING:
             result["shape"] = "smooth"
     return result
+
+
+def _lines(levels: np.ndarray, means: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slope before the join of the hinge, slope after it, sum of squares, each (…). A line that is level but for rounding has slope 0."""
+    _, before, after, squares = shapes.hinge(levels, means, weights)
+    least = readings.LEVEL * np.ptp(means, axis=-1) / np.ptp(levels)
+    before, after = (np.where(np.abs(slope) > least, slope, 0.0) for slope in (before, after))
+    return before, after, squares
 
 
 def _flags(curve: Curve) -> dict:

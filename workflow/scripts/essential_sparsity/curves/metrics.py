@@ -123,3 +123,12 @@ def headline(names: Iterable[str]) -> str:
     """The metric of several that stands for a task: the first of them in the order of METRICS."""
     found = set(names)
     return next(name for name in METRICS if name in found)
+
+
+def with_groups(names: Iterable[str]) -> list[str]:
+    """The headline of several metrics, and those others that are of a group of the items."""
+    found = set(names)
+    if not found:
+        return []
+    first = headline(found)
+    return [first, *sorted(name for name in found - {first} if METRICS[name].group)]

@@ -1,7 +1,8 @@
 """A piece of evidence for a claim: a number with its interval, or a word."""
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,3 +84,29 @@ def welch(
         return estimate - half, estimate + half
 
     return estimate, at
+
+
+def welch_of_ends(a: np.ndarray, b: np.ndarray) -> tuple[float, Callable[[float], tuple[float, float]]]:
+    """As `welch`, of samples (n, 2) of numbers that lie between two ends: an interval holds wherever, the difference is NaN where ends differ."""
+    found = [*itertools.starmap(welch, itertools.product(*map(_extremes, (a, b))))]
+    estimates = [estimate for estimate, _ in found]
+
+    def at(alpha: float) -> tuple[float, float]:
+        half = max(own(alpha)[1] - estimate for estimate, own in found)
+        return min(estimates) - half, max(estimates) + half
+
+    return estimates[0] if all((ends[:, 0] == ends[:, 1]).all() for ends in (a, b)) else math.nan, at
+
+
+def _extremes(ends: np.ndarray) -> Iterator[np.ndarray]:
+    """Of the samples (n) of numbers that lie between two ends (n, 2) those of the least and largest mean, and variance.
+
+    Welch's interval is widest at a variance that is one of these: a small one leaves it fewer degrees of freedom.
+    """
+    ends = ends[np.argsort(ends.sum(axis=1))]
+    for at in (*np.flatnonzero(ends[:, 0] < ends[:, 1]), len(ends)):
+        yield np.concatenate([ends[:at, 0], ends[at:, 1]])
+    middle = ends.mean()
+    for _ in range(100):
+        middle = np.clip(middle, *ends.T).mean()
+    yield np.clip(middle, *ends.T)

@@ -15,6 +15,7 @@ from essential_sparsity.curves import shapes
 
 MIN_LEVELS = 3  # dense and two pruned ones: below that no shape can be told
 HINGE_LEVELS = 4  # a hinge has four parameters
+LEVEL = 1e-6  # of a curve's range over all of its levels: a slope no larger is rounding
 SLACK = 1e-9  # 301/600 - 0.01 is above 295/600 in floating point, though six items of 600 are one point
 
 
@@ -125,5 +126,5 @@ def hinge(levels: Sequence[float], means: np.ndarray, weights: Sequence[float]) 
         return np.full(means.shape[:-1], np.nan)
     join, before, after, _ = shapes.hinge(levels, means, weights)
     spread = np.ptp(means, axis=-1)
-    bend, fall = ((slope * np.ptp(levels) > 1e-6 * spread) for slope in (before - after, -after))  # beyond rounding
+    bend, fall = ((slope * np.ptp(levels) > LEVEL * spread) for slope in (before - after, -after))
     return np.where(bend & fall & (spread >= SLACK), join, np.nan)

@@ -1,14 +1,14 @@
 """The evidence for claims about pre-training, with trainings as the sample: from the tables `abruptness`, `contrasts`, `trajectory`."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from essential_sparsity.curves.intervals import ALPHA, BEYOND, in_common, ranged
-from essential_sparsity.curves.pieces import Found, Piece, number, welch
+from essential_sparsity.curves.pieces import Found, Piece, number, welch, welch_of_ends
 
 NOT_REACHED = (
     "some checkpoints' curves do not drop up to the last level: what their essential sparsity is, is not known"
@@ -56,11 +56,11 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
             continue
         part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
         pair = in_common(part[part["group"].isin([row["group_a"], row["group_b"]])])
-        samples = [_means(end, row[f"group_{side}"]) for side in "ab" for end in pair]
+        samples = [np.column_stack([_means(end, row[f"group_{side}"]) for end in pair]) for side in "ab"]
         if min(map(len, samples)) < 2:
             yield Piece(name, measured=False)
             continue
-        estimate, at = _whatever(*samples)
+        estimate, at = welch_of_ends(*samples)
         note = _up_to_one(int((pair[0] != pair[1]).any(axis=1).sum()), len(pair[0]))
         yield Piece(name, estimate, *at(ALPHA), note=note, at=at)
 
@@ -68,14 +68,6 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
 def _means(values: pd.DataFrame, group: str) -> np.ndarray:
     """Of each training of a group over its checkpoints; none without checkpoints."""
     return values.loc[:, values.columns.get_level_values("group") == group].mean().dropna().to_numpy()
-
-
-def _whatever(
-    least_a: np.ndarray, most_a: np.ndarray, least_b: np.ndarray, most_b: np.ndarray
-) -> tuple[float, Callable[[float], tuple[float, float]]]:
-    """As `welch`, of samples of which only ends are known: its lower end is that of the least difference, its upper end that of the most."""
-    (least, low_at), (most, high_at) = welch(least_a, most_b), welch(most_a, least_b)
-    return least if least == most else math.nan, lambda alpha: (low_at(alpha)[0], high_at(alpha)[1])
 
 
 def _up_to_one(n_beyond: int, n_positions: int) -> str | None:

@@ -244,7 +244,8 @@ def contrasts(trajectory: pd.DataFrame) -> pd.DataFrame:
 
     `trajectory`: the table. Trainings of a group are averaged at each position; suspect checkpoints are left out. A position
     that one of the trainings lacks is left out: the others' mean would differ from theirs by which trainings it is of.
-    Where an essential sparsity lies beyond the last level there is no difference, and its interval holds whatever it is up to 1.
+    Where an essential sparsity lies beyond the last level there is no difference: its interval goes from the lower end with all of these
+    where they make it least, from that level to 1, to the upper end with all where they make it most.
     The interval (`steady_interval`) says how steady a difference is along these trainings; what another training of the
     same recipe would show is not in it, and with one training a group `scope` says so.
     """

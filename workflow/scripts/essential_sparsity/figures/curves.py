@@ -6,7 +6,6 @@ from itertools import cycle
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -259,11 +258,7 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
             told = f"\nvertical axis ends at {BLOW_UP} × {of}highest value: {_short(high)}"
         low, end = low / 1.03, end * 1.07
         low = float(np.exp((np.log(low) - foot * np.log(end)) / (1 - foot)))
-        axes.set_yscale("log")
-        axes.set_ylim(low, end)
-        axes.yaxis.set_major_locator(ticker.FixedLocator(_log_ticks(low, end)))
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(ticker.NullLocator())
+        style.log_axis(axes, low, end)
     else:
         chosen = [patterns.find(name).score != "random" for name in means["pattern"]]
         shaped = _shown(means.loc[chosen, "quality"], metric)
@@ -284,16 +279,6 @@ def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:
 
 def _order(pattern: str) -> tuple[int, str]:
     return (list(style.STYLES).index(pattern) if pattern in style.STYLES else len(style.STYLES), pattern)
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the ends of a logarithmic axis: 1, 2, 5 of each decade, or evenly spaced on a short one."""
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    if len(ticks) < 3:
-        ticks = [tick for tick in ticker.MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
-    return ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:e}".startswith("1")]
 
 
 def _short(value: float) -> str:

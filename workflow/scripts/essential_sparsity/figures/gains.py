@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity import patterns
-from essential_sparsity.curves.metrics import METRICS, Metric, headline
+from essential_sparsity.curves.metrics import METRICS, Metric, with_groups
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import MM, PAGE, PERCENT, RC
 
+WIDEST = 1e4  # ratio at which an axis ends: beyond it a model is broken, however much
 APART = 2.0  # points of sparsity between the first and the last of the bars of one level
 
 
@@ -36,8 +37,8 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         return style.sentence(
             f"Nothing to compare for {model} on {task}: no sparsity and seed has both a calibrated pattern and magnitude."
         )
-    first = headline(rows["metric"])
-    metrics = [METRICS[first], *(METRICS[name] for name in sorted(set(rows["metric"])) if METRICS[name].group)]
+    metrics = [METRICS[name] for name in with_groups(rows["metric"])]
+    first = metrics[0].name
     names = sorted(rows["pattern_a"].unique())
     looks = style.looks(names)
     with mpl.rc_context(RC):
@@ -52,19 +53,16 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
                 axes.set_title(textwrap.fill(metric.label.rpartition(", ")[2], 14), fontsize=7)
                 axes.set_xlabel("Sparsity (%)")
                 axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-        what = METRICS[first].label + ":\n" if len(metrics) == 1 else ""
+        what, told = METRICS[first].label + ":\n" if len(metrics) == 1 else "", ""
         if METRICS[first].scale == "log":
             panels[0].set_ylabel(f"{what}magnitude ÷ calibrated")
-            for axes in panels:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-                axes.yaxis.set_major_formatter("{x:g}")
-                axes.yaxis.set_minor_locator(ticker.NullLocator())
+            told = _ratio_axis(panels[0], rows[["difference", "low", "high"]].to_numpy(float))
         else:
             panels[0].set_ylabel(f"{what}gain by calibration" + (" (points)" if first in PERCENT else ""))
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
         drawn = list(handles.values())
         across, lines = style.columns(drawn, PAGE, 3)
+        lines += told.count("\n")
         figure.set_size_inches(PAGE * MM, (58 + style.LINE * lines) * MM)
         figure.legend(handles=drawn, loc="outside lower center", ncols=across)
     return figure
@@ -73,8 +71,23 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
 def _shown(metric: Metric) -> Callable[[np.ndarray], np.ndarray]:
     """Differences as they are drawn: in points, or where they are of logarithms as the ratio of the values."""
     if metric.scale == "log":
-        return np.exp
-    return lambda values: values * (100 if metric.name in PERCENT or metric.group else 1)
+        return lambda values: np.exp(np.clip(values, -2 * np.log(WIDEST), 2 * np.log(WIDEST)))  # outside of the axis
+    return lambda values: values * (100 if metric.name in PERCENT else 1)
+
+
+def _ratio_axis(axes: Axes, logarithms: np.ndarray) -> str:
+    """A logarithmic axis that holds the ratios of these logarithms and 1, up to WIDEST either way; what is said of one that is cut."""
+    most = np.log(WIDEST)
+    low, high = min(np.nanmin(logarithms), 0), max(np.nanmax(logarithms), 0)
+    bottom, top = np.clip([low, high], -most, most)
+    room = max(0.05 * (top - bottom), 0.01)
+    style.log_axis(axes, np.exp(bottom - room), np.exp(top + room))
+    if -most <= low and high <= most:
+        return ""
+    reached = " and ".join(f"1e{value / np.log(10):.0f}" for value in (low, high) if abs(value) > most)
+    told = f"\nvertical axis is cut at ratios of {WIDEST:,.0f}; they reach {reached}"
+    axes.set_xlabel(axes.get_xlabel() + told)
+    return told
 
 
 def _panel(

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from essential_sparsity import patterns
 from essential_sparsity.curves.means import dense_mean, level_means
-from essential_sparsity.curves.metrics import METRICS, headline
+from essential_sparsity.curves.metrics import METRICS, with_groups
 from essential_sparsity.figures import curves, style
 from essential_sparsity.figures.style import MM, PAGE, RC
 
@@ -45,7 +45,7 @@ def panels(
             (missing["task"].isin(tasks) & pd.MultiIndex.from_frame(missing[["model", "pattern"]]).isin(wanted)).sum()
         )
     means = level_means(runs)
-    shown = [(task, metric) for task in tasks for metric in _metrics(means[means["task"] == task]["metric"])]
+    shown = [(task, metric) for task in tasks for metric in with_groups(means[means["task"] == task]["metric"])]
     if not shown:
         return style.sentence("Nothing to draw: no run of these models and tasks has a defined metric.")
     looks, names = _looks(lines, labels["models"])
@@ -88,13 +88,6 @@ def panels(
             handles=handles, loc="outside lower center", ncols=across, title="\n".join(told) or None, title_fontsize=7
         )
     return figure
-
-
-def _metrics(names: pd.Series) -> list[str]:
-    """The headline of a task, and the metrics of groups of its items."""
-    if names.empty:
-        return []
-    return [headline(names), *sorted(name for name in set(names) if METRICS[name].group)]
 
 
 def _looks(

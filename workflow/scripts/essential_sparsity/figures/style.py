@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from essential_sparsity import errors, files, patterns
+from essential_sparsity.curves.metrics import METRICS
 
 MM, POINT = 1 / 25.4, 25.4 / 72  # inches; mm
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
@@ -40,6 +41,7 @@ STYLES |= patterns.STYLES
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 SIMILARITY_LIMITS = (0, 1.03)  # of cosine and overlap
 PERCENT = {
+    *(metric.name for metric in METRICS.values() if metric.group),
     "accuracy",
     "normalised_accuracy",
     "masked_accuracy",
@@ -129,6 +131,25 @@ def sparsity_axis(axes: Axes, left: float, right: float) -> None:
     axes.set_xlim(left, right)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(10, steps=[1, 2, 5, 10]))
     axes.set_xlabel("Sparsity (% of prunable weights pruned)")
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic vertical axis between two ends, with round numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(ticker.FixedLocator(_log_ticks(low, high)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends of a logarithmic axis: 1, 2, 5 of each decade, or evenly spaced on a short one."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) < 3:
+        ticks = [tick for tick in ticker.MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return ticks if len(ticks) <= 8 else [tick for tick in ticks if f"{tick:e}".startswith("1")]
 
 
 def chance(axes: Axes, rows: pd.DataFrame, measure: str, by: str, scale: float = 1) -> dict[str, Line2D]:

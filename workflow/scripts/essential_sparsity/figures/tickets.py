@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from essential_sparsity import patterns
+from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS, headline
 from essential_sparsity.figures import style
 from essential_sparsity.figures.style import BLUE, COLUMN, GREEN, MM, PERCENT, PURPLE, RC
@@ -25,7 +26,7 @@ WIDEST = 3  # times the largest difference: a longer axis would show the seeds' 
 def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None = None) -> Figure:
     """Quality of tickets minus quality of one-shot masks over sparsity, with 95 % intervals, and means of two ranges.
 
-    `table`: the table `differences`; with several metrics, the headline is drawn.
+    `table`: the table `differences`; with several metrics, the headline is drawn. Of a perplexity it is the share by which it is lower.
     A sentence where no difference is defined.
     """
     rows = table[(table["model"] == model) & (table["task"] == task) & (table["pattern_b"] == "global")]
@@ -36,7 +37,11 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         )
     metric = METRICS[headline(rows["metric"])]
     rows = rows[rows["metric"] == metric.name]
-    scale = 100 if metric.name in PERCENT or metric.scale == "log" else 1
+    scale, found = 100 if metric.name in PERCENT or metric.scale == "log" else 1, ["difference", "low", "high"]
+    # of logarithms the share by which the value is lower
+    rows = rows.assign(
+        **(scale * (-np.expm1(-rows[found].clip(lower=-LARGEST)) if metric.scale == "log" else rows[found]))
+    )
     levels, ranges = rows[rows["n_levels"] == 1], rows[rows["n_levels"] > 1]
     ticket = patterns.find(rows["pattern_a"].iloc[0])
     colour, marker = ticket.colour, ticket.marker
@@ -48,7 +53,7 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         )
         axes = figure.add_subplot()
         axes.axhline(0, color="black", linewidth=0.8, linestyle=style.DENSE, zorder=1)
-        middle, low, high = (scale * levels[name].to_numpy() for name in ("difference", "low", "high"))
+        middle, low, high = (levels[name].to_numpy() for name in found)
         errors = np.clip([middle - low, high - middle], 0, None)
         axes.errorbar(
             100 * levels["sparsity_to"], middle, errors, color=colour, marker=marker, ms=5, capsize=2, elinewidth=0.9
@@ -56,9 +61,9 @@ def difference(table: pd.DataFrame, model: str, task: str, labels: dict | None =
         handles = [Line2D([], [], color=colour, marker=marker, ms=5, label="one level (95 % interval)")]
         for row in ranges.itertuples():
             ends = 100 * row.sparsity_from, 100 * row.sparsity_to
-            axes.hlines(scale * row.difference, *ends, color=BLUE, linewidth=2, zorder=4)
-            axes.fill_between(ends, scale * row.low, scale * row.high, color=BLUE, alpha=0.13, linewidth=0)
-            mean, *interval = (_signed(scale * value, scale) for value in (row.difference, row.low, row.high))
+            axes.hlines(row.difference, *ends, color=BLUE, linewidth=2, zorder=4)
+            axes.fill_between(ends, row.low, row.high, color=BLUE, alpha=0.13, linewidth=0)
+            mean, *interval = (_signed(value, scale) for value in (row.difference, row.low, row.high))
             said = f"{mean} ({' to '.join(interval)}{'; one seed' if row.n_seeds == 1 else ''})"
             handles.append(Line2D([], [], color=BLUE, linewidth=2, label=f"mean of {ends[0]:g}–{ends[1]:g} %: {said}"))
         unit = "points" if metric.name in PERCENT else "% less" if metric.scale == "log" else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # unless the configuration says otherwise: protocols whose levels are refined, and levels that a curve is given at most
-CHEAP, LEVELS = ("zero-shot", "probe"), 20
+CHEAP, LEVELS = ("zero-shot", "probe", "knn"), 20
 ENTRY = {"model": {"type": "string"}, "task": {"type": "string"}, "pattern": {"type": "string"}}
 ENTRY |= {"levels": {"type": "array", "items": {"type": "string", "pattern": r"^0\.(?!000)[0-9]{3}$"}}}
 ROUND = {"type": "array", "items": {"type": "object", "properties": ENTRY, "required": list(ENTRY)}}

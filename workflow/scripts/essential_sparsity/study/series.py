@@ -197,6 +197,13 @@ def studied(config: dict, models: Mapping[str, dict]) -> list[dict]:
             else:
                 training = model.removesuffix(f"-{row['value']}")
                 found.append(key | {"training": training, "axis": row["axis"], "position": row["position"]})
+        axes = {member["axis"]: member["model"] for member in reversed(found) if member["series"] == name}
+        if len(axes) > 1:
+            told = ", ".join(f"{axis} ({axes[axis]})" for axis in sorted(axes))
+            raise ConfigError(
+                f"{config['models']}, column axis: the series {name!r} has checkpoints along several axes: {told}. A place on one is "
+                "none on another (of a row without values: checkpoint): give them series of their own."
+            )
     return found
 
 
