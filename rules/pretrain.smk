@@ -50,10 +50,11 @@ rule pretrain:
         settings=pretraining_settings,
         threads=CONFIG["resources"]["threads"],
         device=device_of,
-        # more than one GPU of a node: one process each
+        # More than one GPU of a node: one process each. Said in full: what is not, accelerate takes from a file of the user's
+        # (`accelerate config`), such as FSDP, or one process alone. Port 0: any that is free.
         launch=(
-            f"accelerate launch --num_processes {REQUESTS.gpus} --num_machines 1 "
-            "--mixed_precision no --dynamo_backend no"
+            f"accelerate launch --multi_gpu --num_processes {REQUESTS.gpus} --num_machines 1 "
+            "--main_process_port 0 --mixed_precision no --dynamo_backend no"
             if REQUESTS.gpus > 1
             else "python"
         ),

@@ -59,7 +59,10 @@ rule collect_runs:
 rule collect_costs:
     input:
         runs=f"{OUT}/tables/runs.parquet",
-        layers=f"{OUT}/tables/layers.parquet",  # behind it stand the spectra
+        layers=f"{OUT}/tables/layers.parquet",  # behind it stand the spectra of what is pruned
+        spectra=[
+            f"{STORE}/spectra/{member['model']}.parquet" for member in STUDY.members
+        ],
     output:
         table=f"{OUT}/tables/costs.parquet",
     log:
@@ -102,7 +105,7 @@ rule check_references:
     message:
         "Comparing dense runs with their references"
     shell:
-        "python {params.program} --runs {input.runs} --references {params.references} "
+        "python {params.program} --runs {input.runs} --references {params.references:q} "
         "--disagreement {params.disagreement} --out {output.table} 2>&1 | tee {log}"
 
 

@@ -15,6 +15,23 @@ from essential_sparsity.study import attempts, environment
 REFUSED = "loading\nerror: prune_eval: Task 'x': no column 'label'.\n"
 LISTED = "error: collect_runs: files were made of something else:\n  a: other code\n  and 2 more\n"
 BROKEN = "error of this machine: prune_eval: SLURM gave this job a GPU, but torch finds none.\n"
+TOO_SMALL = """Out of memory: batches of 2 go through in 2 parts from here.
+Traceback (most recent call last):
+  File "prune_eval.py", line 114, in <module>
+    cli.run(main)
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.77 GiB.
+"""
+# what torch adds where `accelerate launch` has started several processes
+LAUNCHED = """E1128 20:55:27.929000 19845 /env/torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 0
+Traceback (most recent call last):
+  File "/env/torch/distributed/launcher/api.py", line 383, in launch_agent
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+pretrain.py FAILED
+============================================================
+"""
+SHARED = "error: pretrain: batch_size = 5 cannot be shared by 2 GPUs evenly.\n" * 2
 KILLED = "error: prune_eval: said before\nloading\nTraceback (most recent call last):\nMemoryError\n"
 
 
@@ -52,7 +69,21 @@ def jobs(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("said", "times"), [(REFUSED, 0), (LISTED, 0), (BROKEN, 2), (KILLED, 2), ("", 2), (None, 2)])
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (REFUSED, 0),
+        (LISTED, 0),
+        (TOO_SMALL, 0),
+        (SHARED + LAUNCHED, 0),
+        ("[rank0]: " + TOO_SMALL.splitlines()[-1] + "\n" + LAUNCHED, 0),
+        ("loading\n" + LAUNCHED, 2),
+        (BROKEN, 2),
+        (KILLED, 2),
+        ("", 2),
+        (None, 2),
+    ],
+)
 def test_a_wrong_input_is_not_tried_again_and_all_else_is(jobs, said, times):
     assert jobs(said).restart_times == times
 

@@ -110,7 +110,10 @@ def test_a_command_names_files_and_keys(folder):
     assert configuration.of_command([]) == configuration.read_config(SHIPPED)
     last = write(folder, "last.yaml", "study: last\n")
     assert configuration.of_command(["--configfile", mine, last])["study"] == "last"
-    assert configuration.of_command(["--configfile", mine, "--configfile", last])["study"] == "last"
+    twice = configuration.of_command(["--configfile", mine, "--configfile", last])
+    assert twice == configuration.of_command(["--configfile", last]), "Snakemake reads the last alone"
+    again = configuration.of_command(["--config", "study=c", "dense_check=warn", "--config=study=d"])
+    assert again == configuration.of_command(["-Cstudy=d"]), "and the last keys alone"
 
 
 def test_values_of_a_command_are_read_as_yaml(folder):
@@ -131,6 +134,8 @@ def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
         ("snakemake --quiet rules -- x.json", "snakemake --quiet rules --config a=1 -- x.json"),
         ("snakemake --config b=2 c=3 -n", "snakemake --config a=1 b=2 c=3 -n"),
         ("snakemake -C b=2 --config c=3 -- --config", "snakemake -C b=2 --config a=1 c=3 -- --config"),
+        ("snakemake --config=b=2 --cores 1", "snakemake --config b=2 a=1 --cores 1"),
+        ("snakemake -Cb=2 --configfile=x", "snakemake -C b=2 a=1 --configfile=x"),
     ],
 )
 def test_a_key_is_put_beside_those_that_a_command_has(command, expected):

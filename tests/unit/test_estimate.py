@@ -1,5 +1,6 @@
 """What a study takes before it is run: worked out of the tables, then of what finished jobs took, and legible."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from essential_sparsity.study import configuration, estimate, grid, opening, records, resources, study
+import estimate as program
+from essential_sparsity.study import configuration, estimate, grid, needs, opening, records, resources, study
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
@@ -85,6 +87,12 @@ def test_the_program_imports_nothing_heavy_and_takes_processors_too():
     )
     assert shown.stdout.endswith("[]\n")
     assert "no GPU; threads a job: 1, each one core of a processor" in shown.stdout
+
+
+def test_processors_are_estimated_of_a_study_that_requires_cards(tmp_path, capsys):
+    (tmp_path / "cards.yaml").write_text("study: cards\nresources: {device: cuda}\n")
+    program.main(["--config", "cards.yaml", "--gpus", "0"])
+    assert "no GPU; threads a job: 1" in capsys.readouterr().out
 
 
 def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
@@ -191,12 +199,28 @@ def test_sizes_of_what_is_there_are_those_of_its_files():
     manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
     found = {part.what: part for part in estimate.downloads(asked)}
     assert (found["data squad"].size, found["data squad"].there) == (30_000_005, 30_000_005)
+    requests = resources.read(asked)
     trainings = next(
         part
-        for part in estimate.written(asked, estimate.jobs(asked, resources.read(asked)), 16)
+        for part in estimate.written(asked, requests, estimate.jobs(asked, requests), 16)
         if "trainings" in part.what
     )
     assert trainings.size == pytest.approx(16 * 1.32e9 * 24), "weights and moments, two files while one is written"
+
+
+def test_items_that_are_written_are_those_of_the_data_and_tickets_write_none():
+    asked = read("lottery")
+    asked.tasks.update({name: row | {"n_eval": None} for name, row in asked.tasks.items()})
+
+    def size(rows: int | None) -> float:
+        data = needs.Data({"train": 70_000, "validation": rows}, 1, False) if rows else None
+        requests = dataclasses.replace(resources.read(asked), fetched=lambda name: data)
+        return estimate.written(asked, requests, estimate.jobs(asked, requests), 16)[0].size
+
+    levels = sum(len(job.levels) for job in asked.jobs)
+    assert asked.tickets
+    assert size(None) == levels * needs.UNKNOWN_ITEMS * estimate.ITEM_BYTES
+    assert size(872) == levels * 872 * estimate.ITEM_BYTES
 
 
 def test_what_cannot_be_run_is_told():

@@ -15,7 +15,7 @@ import compare_checkpoints
 import measure_pretraining
 import tabulate_series
 from essential_sparsity import files, tables
-from essential_sparsity.acquire import sources
+from essential_sparsity.acquire import listing
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import PrunableWeight
 from essential_sparsity.emergence import neighbours
@@ -183,7 +183,7 @@ def training(tmp_path_factory):
         source = {"source": "path", "id": str(folder), "format": "transformers", "packages": []}
         rows[f"run-{step}"] = source | {"revision": None, "columns": None, "allow_pickle": False}
     names = [path.relative_to(made).as_posix() for path in made.glob("step-*/*")]
-    files.write_json(made / "manifest.json", {"files": sources.listing(made, names)})
+    files.write_json(made / "manifest.json", {"files": listing.entries(made, names)})
     asked = SimpleNamespace(measured_only={"run": list(rows)}, models=rows, source=json.dumps)
     call(measure_pretraining, asked, "--pretraining", "run", "--store", str(root))
     return root

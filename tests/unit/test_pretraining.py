@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pretrain
-from essential_sparsity import files, markers
+from essential_sparsity import files, markers, tables
 from essential_sparsity.acquire import fetching, formats
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.checkpoints.prunable import CheckpointError
@@ -526,11 +526,52 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_
             "threads": 1,
             "tokenizer": [],
         } | more
-        given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None}
+        given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None, "manifest": None}
         monkeypatch.setenv("WORLD_SIZE", more.get("processes", "1"))
         with pytest.raises(InterruptedError):
             pretrain.run(argparse.Namespace(**given), tmp_path / "out", given["device"])
     assert [path and path.name for path in found] == [None, "checkpoint-2", None]
+
+
+def test_what_was_finished_when_the_head_was_lost_is_not_trained_again(tmp_path, monkeypatch, capsys):
+    """Snakemake deletes losses and manifest of a job whose end it has not noted, before it starts it again."""
+    files.write_json(tmp_path / "manifest.json", {"files": []})
+    out, trainings = tmp_path / "out", []
+
+    def train(objective, samples, collate, made, out, side, device, processes):
+        pretraining.resumable(out / "state", made)
+        trainings.append(made["seed"])
+        files.write_json(out / "step-0/config.json", {"seed": made["seed"]})
+        files.write_json(out / "state/step-0.json", pretraining.listing.entries(out, ["step-0/config.json"]))
+        return pd.DataFrame({"step": [1], "loss": [0.5], "learning_rate": [0.1]})
+
+    def run(seed: int, rank: str = "0") -> None:
+        for name in ("losses.parquet", "manifest.json"):
+            (out / name).unlink(missing_ok=True)
+        monkeypatch.setenv("RANK", rank)
+        settings = {"seed": seed, "checkpoint_every": 1}
+        given = {"code": "c0de", "settings": settings, "threads": 1, "tokenizer": [], "pretraining": "mine"}
+        given |= {"data": str(tmp_path / "manifest.json"), "losses": out / "losses.parquet"}
+        pretrain.run(argparse.Namespace(**given, manifest=out / "manifest.json"), out, "cpu")
+
+    monkeypatch.setattr(pretrain.loading, "verified_folder", lambda path: Path(path).parent)
+    monkeypatch.setattr(pretraining, "prepare", lambda *args: (None, None, None))
+    monkeypatch.setattr(pretraining, "train", train)
+    run(0)
+    manifest = (out / "manifest.json").read_text()
+    assert not (out / "state").exists()
+    run(0)
+    assert trainings == [0]
+    assert (out / "manifest.json").read_text() == manifest
+    assert len(tables.read(out / "losses.parquet", "losses")) == 1
+    assert "Not computed again" in capsys.readouterr().out
+    run(0, rank="1")
+    assert trainings == [0], "other processes find the same"
+    run(1)
+    assert trainings == [0, 1], "of other settings"
+    (out / "step-0/config.json").write_text("{}")
+    run(1)
+    assert trainings == [0, 1, 1], "a checkpoint was damaged since"
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path):

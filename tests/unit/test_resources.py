@@ -151,6 +151,20 @@ def test_time_grows_with_levels_items_epochs_length_and_model():
     assert asked(gpu=0).run("opt-350m", "mnli", 1).minutes > 10 * plain
 
 
+def test_time_of_a_mixture_of_experts_is_that_of_the_parameters_that_a_token_meets():
+    requests = asked("vicuna", gpu_class="h200")
+
+    def run(pattern="", **changes):
+        rows = {"vicuna-7b": requests.models["vicuna-7b"] | changes}
+        return dataclasses.replace(requests, models=rows, known={}).run("vicuna-7b", "mmlu", 1, pattern)
+
+    whole, experts, small = run(parameters=46.7e9), run(parameters=46.7e9, active=12.9e9), run(parameters=12.9e9)
+    assert whole.minutes / 3.7 < experts.minutes < whole.minutes / 2.5
+    assert small.minutes < experts.minutes, "all weights are read, ranked and masked"
+    assert small.gpu_mb + 60_000 < experts.gpu_mb < whole.gpu_mb, "and held"
+    assert run("wanda", parameters=46.7e9, active=12.9e9).minutes < run("wanda", parameters=46.7e9).minutes / 2
+
+
 def test_a_task_that_names_its_time_is_believed():
     requests = changed(asked(), "mnli", minutes_per_level=2.5)
     assert requests.minutes(requests.run("opt-1.3b", "mnli", 4)) == resources.START_MINUTES + 10
@@ -212,6 +226,10 @@ def test_a_model_that_is_spread_over_cards_needs_its_share_on_each():
         asked(), models={n: row | {"gpus_per_job": 4} for n, row in asked().models.items()}, known={}
     )
     assert tuned.cards("bert-base", "mnli") == 1, "fine-tuning takes one"
+    shared = asked(gpu=4)
+    assert shared.cards("bert-base", "mnli") == 1, "a pre-training alone takes as many as `resources.gpu` says"
+    assert asked("vicuna", gpu=4).cards("vicuna-7b", "mmlu") == 1
+    assert shared.gpus == 4
     for without in (asked("vicuna", gpu=0), asked("vicuna", device="cpu")):
         rows = without.models | {"vicuna-7b": without.models["vicuna-7b"] | {"gpus_per_job": 2}}
         assert dataclasses.replace(without, models=rows, known={}).cards("vicuna-7b", "mmlu") == 0
@@ -371,6 +389,30 @@ def test_what_is_known_of_data_is_known_when_they_are_there(tmp_path, monkeypatc
     assert find("books") == needs.Data({"train": 9}, 7, True)
     manifest.unlink()
     assert find("books").whole == 9, "a manifest is read once"
+
+
+def test_logits_are_of_the_words_that_a_model_has_once_they_are_known(tmp_path, monkeypatch):
+    before, jobs = asked("vicuna"), [Job("vicuna-7b", "wikitext2", "global", ("0.100",), 0, ("0.100",))]
+    window = 2048 * 1e-6
+    usual = before.run("vicuna-7b", "wikitext2", 1)
+    large = dataclasses.replace(before, words={"vicuna-7b": 256_000}.get, known={}).run("vicuna-7b", "wikitext2", 1)
+    assert large.gpu_mb - usual.gpu_mb == pytest.approx(window * (256_000 - 50_000) * needs.LOGIT)
+    assert large.host_mb - usual.host_mb == pytest.approx(window * (256_000 - 50_000) * needs.SMOKE_BYTES)
+    assert large.minutes == usual.minutes
+    narrow = dataclasses.replace(asked("vicuna", gpu_class="rtx-3090"), words={"vicuna-7b": 1_000_000}.get, known={})
+    assert [problem.fatal for problem in narrow.problems(jobs)] == [False], "the checkpoint may be that of before"
+
+    config = configuration.read_config("config/config.yaml", "config/emergence-text.yaml")
+    study = opening.unlocked(config)
+    monkeypatch.chdir(tmp_path)
+    known = resources.words_known(study)
+    assert known("wiki-bert-100-750") == study.pretrainings["wiki-bert-100"]["vocabulary"]
+    assert known("smollm2") is None
+    for name, said in (("smollm2", {"embedding_rows": 49_152}), ("dinov2-s", None)):
+        manifest = tmp_path / f"results/store/checkpoints/{name}/manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text(json.dumps({"tokenizer": said}))
+    assert (known("smollm2"), known("dinov2-s")) == (49_152, None)
 
 
 def test_what_data_alone_make_is_a_warning_for_they_may_be_those_of_before():

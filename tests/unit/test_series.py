@@ -52,6 +52,19 @@ def test_what_a_series_row_lacks_is_named(change, told):
         series.members_of(ROW | change, "models.tsv, 'berts-0'")
 
 
+def test_costs_are_told_of_checkpoints_that_are_studied_and_not_pruned():
+    def told(preset: str) -> set[str]:
+        return set(
+            opening.unlocked(configuration.read_config("config/config.yaml", f"config/{preset}.yaml")).benchmarks()
+        )
+
+    fetched = told("emergence-hub")
+    assert {"fetch_model/multiberts-0-40", "measure_spectrum/multiberts-0-40"} <= fetched
+    made = told("emergence-text")
+    assert {"measure_pretraining/wiki-bert-100", "measure_spectrum/wiki-bert-100-750"} <= made
+    assert "measure_spectrum/wiki-bert-100-25" not in made, "one job measures all that are not pruned"
+
+
 def shipped():
     return yaml.safe_load(open("config/config.yaml"))
 

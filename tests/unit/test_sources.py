@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from essential_sparsity import files
-from essential_sparsity.acquire import archives, sources
+from essential_sparsity.acquire import archives, listing, sources
 from essential_sparsity.acquire.sources import SourceError
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
@@ -359,7 +359,7 @@ def test_a_failure_leaves_neither_manifest_nor_half_a_folder(tmp_path):
     with sources.workspace(manifest) as work:
         (work / "files").mkdir()
         (work / "files/a").write_text("first")
-        sources.publish(work, manifest, {"files": sources.listing(work / "files", ["a"])})
+        sources.publish(work, manifest, {"files": listing.entries(work / "files", ["a"])})
     assert files.read_json(manifest)["files"][0]["size"] == 5
 
     def interrupted():

@@ -71,6 +71,47 @@ def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
         assert requested(block) == asked["minilm", "reviews-long", 1], "what a run of one level asks for"
 
 
+def test_cards_of_a_pre_training_are_none_of_an_evaluation_or_a_ticket(workspace):
+    call = ("--configfile", "config/lottery.yaml", "--profile", "slurm", "--dry-run", "--printshellcmds")
+    with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 4"):
+        output = workspace.snakemake(*call)
+    assert "--gpus" not in output, "find_ticket has no such option"
+    for block in output.split("rule find_ticket:")[1:]:
+        assert requested(block)[0] == 1
+
+
+def test_a_pre_training_on_several_cards_leaves_nothing_to_the_users_own_file_of_accelerate(workspace):
+    call = ("--configfile", "config/emergence-text.yaml", "--dry-run", "--printshellcmds")
+    with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 4"):
+        output = workspace.snakemake(*call)
+    launched = re.findall(r"accelerate launch (.*?) workflow/scripts/pretrain", output)
+    said = (
+        "--multi_gpu --num_processes 4 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
+    )
+    assert set(launched) == {said}
+
+
+def test_costs_wait_for_all_checkpoints_that_are_measured(workspace):
+    target = "results/emergence-text/tables/costs.parquet"
+    output = workspace.snakemake("--configfile", "config/emergence-text.yaml", "--dry-run", "--", target)
+    for share in (100, 50, 10):
+        assert re.search(rf"^measure_wiki-bert-{share} +1$", output, re.MULTILINE)
+
+
+def test_paths_of_the_configuration_are_words_of_the_shell(workspace):
+    table = workspace.folder / "config/my references.tsv"
+    table.write_text((workspace.folder / "config/references.tsv").read_text())
+    try:
+        output = workspace.snakemake(
+            "--dry-run", "--printshellcmds", "--config", f"references={table.relative_to(workspace.folder)}"
+        )
+    finally:
+        table.unlink()
+    shown = re.findall(r" --references (.{8})", output)
+    assert len(shown) > 1
+    assert set(shown) == {"'config/"}
+
+
 def test_the_data_of_a_pre_training_alone_are_looked_at_before_any_job(workspace):
     call = ("--configfile", "config/emergence-bookcorpus.yaml", "--dry-run")
     output = workspace.snakemake(*call, check=False)

@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = configuration.read_config("config/config.yaml", *args.config)
     if args.gpus == 0:
-        config["resources"]["gpu"] = 0
+        config["resources"] |= {"gpu": 0, "device": "cpu"}
     asked = opening.unlocked(config, configuration.named(*args.config))
     if args.downloads:
         told = estimate.to_fetch(asked)

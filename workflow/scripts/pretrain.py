@@ -14,10 +14,11 @@ import torch
 import transformers
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import cli, files, tables
+from essential_sparsity import cli, files, markers, tables
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.emergence import objectives, pretraining
-from essential_sparsity.training import devices, exactness
+from essential_sparsity.runs import finished
+from essential_sparsity.training import devices, exactness, resume
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", nargs="*", default=[], help="tokenizer.json that texts are cut with")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; the last digits can depend on it")
     parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="what to compute on")
-    parser.add_argument("--losses", required=True, help="table of the loss over steps to write")
+    parser.add_argument("--losses", required=True, type=Path, help="table of the loss over steps to write")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write, beside the checkpoints")
     args = parser.parse_args(argv)
     device = devices.find(args.device)
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(args: argparse.Namespace, out: Path, device: str) -> None:
-    """Train, then write the log of losses and, last of all, the manifest."""
+    """Train, then write the log of losses and, last of all, the manifest; or take both back where an attempt before had finished."""
     data = loading.verified_folder(args.data) / "data.parquet"
     tokenizer = None
     if args.tokenizer:
@@ -58,15 +59,35 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     # each process draws the views of its own share of a batch: with another number of them other weights come out
     made |= {"code": args.code, "device": device, "processes": processes}
     made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
+    outputs = {"losses": args.losses, "manifest": args.manifest}
+    done = finished.Finished.of_job(out, made | resume.versions(device), outputs)
+    first = os.environ.get("RANK", "0") == "0"
+    if whole(done, out):
+        if first:
+            done.take_back()
+        return
     objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)
     losses = pretraining.train(objective, samples, collate, made, out, side, device, processes)
-    if int(os.environ.get("RANK", "0")):
+    if not first:
         return
     tables.write(losses.assign(pretraining=args.pretraining), "losses", args.losses)
     record = {"pretraining": args.pretraining, "settings": args.settings, "files": pretraining.kept(out)}
     files.write_json(args.manifest, record)
+    done.keep()
     shutil.rmtree(out / pretraining.STATE)
     print(f"{args.pretraining}: {len(losses)} losses, the last {losses['loss'].iloc[-1]:.4f}")
+
+
+def whole(done: finished.Finished, out: Path) -> bool:
+    """Whether an attempt before has kept what it wrote, and the checkpoints in `out` are as its manifest says. It changes nothing, so
+    that all processes find the same.
+    """
+    _, reason = markers.read(done.folder, done.identity, "pre-training")
+    if reason:
+        return False
+    listed = files.read_json(done.folder / "manifest")["files"]
+    paths = {out / file["path"]: file["sha256"] for file in listed}
+    return all(path.is_file() and files.sha256_file(path) == sha256 for path, sha256 in paths.items())
 
 
 if __name__ == "__main__":

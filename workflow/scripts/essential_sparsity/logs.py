@@ -1,10 +1,13 @@
 """What the log of a job ends with. Standard library only."""
 
 import os
+import re
 from pathlib import Path
 
 TAIL = 1 << 16  # bytes of a log that are read
 FOUND = "Not computed again:"  # as runs/finished.py has it
+# where torch, which starts the processes of a training on several GPUs, begins to tell how they ended
+LAUNCHER = re.compile(r"^[EW]\d{4} .*torch/distributed/elastic/.*\] ", re.MULTILINE)
 
 
 def found_before(log: str | Path) -> bool:
@@ -16,14 +19,16 @@ def found_before(log: str | Path) -> bool:
 
 
 def last_line(log: str | Path, indented: bool = True) -> str:
-    """The last line of a log with something in it, which may be `indented`; empty where there is none."""
+    """The last line of a log with something in it, which may be `indented`; empty where there is none.
+
+    Of several processes (`accelerate launch`) the last line of their own: what ended them stands there.
+    """
     try:
         with open(log, "rb") as handle:
             handle.seek(max(os.path.getsize(log) - TAIL, 0))
             text = handle.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [
-        line for line in text.replace("\r", "\n").split("\n") if line.strip() and (indented or not line[0].isspace())
-    ]
+    text = LAUNCHER.split(text.replace("\r", "\n"), maxsplit=1)[0]
+    lines = [line for line in text.split("\n") if line.strip() and (indented or not line[0].isspace())]
     return lines[-1].strip() if lines else ""

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 
 from essential_sparsity import files
-from essential_sparsity.acquire import sources, untrusted
+from essential_sparsity.acquire import listing, sources, untrusted
 from essential_sparsity.acquire.refusal import FETCH_AGAIN, reading
 from essential_sparsity.acquire.sources import Choose, SourceError
 from essential_sparsity.checkpoints import loading
@@ -64,7 +64,7 @@ def fetch_model(model: str, settings: dict[str, Any], work: Path) -> tuple[Path,
         place = str(work.parent / "files") if settings["source"] == "path" else "files"
     elif settings["source"] == "package":
         folder = folder.rename(work / "files")
-    entries = sources.listing(folder, names, known)
+    entries = listing.entries(folder, names, known)
     return folder, {
         "manifest_version": sources.MANIFEST_VERSION,
         "model": model,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import cards, pictures, readers, reports, sources, splits
+from essential_sparsity.acquire import cards, listing, pictures, readers, reports, sources, splits
 from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.acquire.sources import SourceError
 
@@ -100,7 +100,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         "package": fetched.package,
         "format": name,
         "folder": "files",
-        "files": sources.listing(work / "files", ["data.parquet"]),
+        "files": listing.entries(work / "files", ["data.parquet"]),
         "n_rows": {str(key): int(count) for key, count in counts.items()},
         "columns": list(frame.columns),
         "report": report,

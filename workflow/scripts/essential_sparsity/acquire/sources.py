@@ -10,10 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from essential_sparsity import files
@@ -68,18 +67,6 @@ def publish(work: Path, manifest: Path, record: dict[str, Any]) -> None:
             path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
         (work / "files").rename(target)
     files.write_json(manifest, record)
-
-
-def listing(folder: Path, names: list[str], known: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:
-    """The `files` of a manifest: path, sha256 (taken from `known`, or read) and size (bytes) of each name under `folder`, sorted by path."""
-    return [
-        {
-            "path": name,
-            "sha256": known.get(name) or files.sha256_file(folder / name),
-            "size": (folder / name).stat().st_size,
-        }
-        for name in sorted(names)
-    ]
 
 
 def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str = "model") -> Fetched:

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from essential_sparsity import files, markers
-from essential_sparsity.acquire import sources
+from essential_sparsity.acquire import listing
 from essential_sparsity.emergence import corpus, objectives
 from essential_sparsity.emergence.corpus import PretrainingError
 from essential_sparsity.training import exactness
@@ -155,7 +155,7 @@ class Keep(transformers.TrainerCallback):
         names = [f"{target.name}/{path.name}" for path in work.iterdir()]
         shutil.rmtree(target, ignore_errors=True)
         work.rename(target)
-        files.write_json(self.out / STATE / f"{target.name}.json", sources.listing(self.out, names))
+        files.write_json(self.out / STATE / f"{target.name}.json", listing.entries(self.out, names))
 
 
 def train(

@@ -25,6 +25,9 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
 )  # 0.0 names another path
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 OCTAL = re.compile(r"[-+]?0[0-7]+")
+KEYS = re.compile(
+    r"(--config)(?:=(.*))?|(-C)(.+)?", re.DOTALL
+)  # snakemake's option for keys, with what is written to it without a space
 
 
 class ConfigError(errors.UserError):
@@ -244,10 +247,11 @@ def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
 
 
 def of_command(command: Sequence[str]) -> dict:
-    """The configuration that a snakemake command names by `--configfile` and `--config`. ConfigError."""
+    """The configuration that a snakemake command names by `--configfile` and `--config`: where one stands there twice, by the last, as
+    Snakemake reads it. ConfigError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
-    parser.add_argument("--config", "-C", nargs="+", action="extend", default=[])
+    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
+    parser.add_argument("--config", "-C", nargs="*", default=[])
     named, _ = parser.parse_known_args(list(command))
     given = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in named.config)}
     return read_config(BASE, *named.configfile, given=given)
@@ -261,9 +265,9 @@ def with_key(command: Sequence[str], entry: str) -> list[str]:
     """
     found = list(command)
     end = found.index("--") if "--" in found else len(found)
-    places = [place for place, part in enumerate(found[:end]) if part in ("--config", "-C")]
-    if places:
-        return [*found[: places[-1] + 1], entry, *found[places[-1] + 1 :]]
+    for place in reversed(range(end)):
+        if said := KEYS.fullmatch(found[place]):
+            return [*found[:place], *filter(None, said.groups()), entry, *found[place + 1 :]]
     return [*found[:end], "--config", entry, *found[end:]]
 
 

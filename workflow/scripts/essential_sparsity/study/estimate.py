@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import yaml
 
@@ -175,10 +174,10 @@ def manifest_size(path: str) -> int | None:
     return sum(entry["size"] for entry in files.read_json(path)["files"])
 
 
-def written(study: Study, found: Sequence[Job], at_once: int) -> list[Stored]:
+def written(study: Study, requests: resources.Requests, found: Sequence[Job], at_once: int) -> list[Stored]:
     """What jobs write: runs and items, tickets, pre-trainings, and checkpoints of as many trainings as run at once."""
-    items = sum(job.levels * ITEM_BYTES * evaluated(study.tasks[job.task]) for job in found if job.task in study.tasks)
     evaluations = [job for job in found if job.task in study.tasks and job.pattern != ITERATIONS]
+    items = sum(job.levels * ITEM_BYTES * needs.evaluated(requests.filled(job.task)) for job in evaluations)
     result = [Stored("runs, items", len(evaluations), items, 0)]
     if study.tickets:
         size = sum(study.models[model]["parameters"] / 8 for model, *_ in study.tickets)
@@ -198,11 +197,6 @@ def written(study: Study, found: Sequence[Job], at_once: int) -> list[Stored]:
 def is_trained(study: Study, job: Job) -> bool:
     """Whether a job fine-tunes."""
     return study.tasks[job.task]["protocol"] == "finetune"
-
-
-def evaluated(task: Mapping[str, Any]) -> int:
-    """Items of an evaluation, as far as its row says."""
-    return task["n_eval"] or task["windows"] or task["passes"] or needs.UNKNOWN_ITEMS
 
 
 def wall_minutes(study: Study, found: Sequence[Job], at_once: int) -> float:
@@ -275,7 +269,8 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
     counts = f"{len(found):,} jobs, {len(found) - len(left):,} finished"
     label = requests.devices[requests.device.name]["label"]
     if requests.gpus:
-        device = f"{requests.gpus} GPU{'s' * (requests.gpus > 1)} a job: {label} (resources.gpu_class: {requests.device.name})"
+        more = f", {requests.gpus} a pre-training" if requests.gpus > 1 and study.pretrained else ""
+        device = f"1 GPU a job{more}: {label} (resources.gpu_class: {requests.device.name})"
     else:
         device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
     result = [f"Study {study.name}: {counts}", device]
@@ -292,7 +287,7 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
         "",
         *to_fetch(study),
         "",
-        *by_size("written", written(study, found, max(1, number // max(requests.gpus, 1)))),
+        *by_size("written", written(study, requests, found, number)),
     ]
     total, rest = (sum(job.minutes * max(job.gpus, 1) for job in some) / 60 for some in (found, left))
     kind = "GPU hours" if requests.gpus else "hours of jobs"

@@ -30,7 +30,8 @@ CONTEXT_MB = 1000  # of a GPU: context, kernels, workspaces
 TRAINED = 4 + 4 + 8 + 1  # bytes of a weight: itself in float32, its gradient, AdamW's two moments, the mask
 ACTIVATION = 80  # bytes of a token, layer and unit of width, kept for the backward pass; scoring keeps one layer
 PROBABILITY = 12  # bytes of each attention probability, which a processor keeps and a GPU's fused kernels do not
-LOGIT, VOCABULARY = 12, 50_000  # bytes of each logit: its own type, float32, log-probabilities
+LOGIT = 12  # bytes of each logit: its own type, float32, log-probabilities
+VOCABULARY = 50_000  # words of a model of which they are not known
 SMOKE_ITEMS, SMOKE_BYTES = 8, 4  # a dense model's first items: outputs that are compared are kept twice (runs/smoke.py)
 
 # Time.
@@ -95,14 +96,24 @@ class Need:
     least_gpu_mb: float = 0
 
 
+def active(model: Mapping[str, Any]) -> float:
+    """Parameters that a token meets: of a mixture of experts those of a few, as its row says."""
+    return model.get("active") or model["parameters"]
+
+
 def depth(model: Mapping[str, Any]) -> float:
     """Layers × width: 9,000 in BERT-base, 130,000 in a model of 7 billion."""
-    return 0.15 * model["parameters"] ** 0.6
+    return 0.15 * active(model) ** 0.6
 
 
 def width(model: Mapping[str, Any]) -> float:
     """Of the hidden states: 768 in BERT-base, 4,100 in a model of 7 billion."""
-    return 768 * (model["parameters"] / 110e6) ** 0.407
+    return 768 * (active(model) / 110e6) ** 0.407
+
+
+def words(model: Mapping[str, Any]) -> int:
+    """Words that a model gives a logit each; `words` stands beside the columns of its row where they are known."""
+    return model.get("words") or VOCABULARY
 
 
 def tokens(task: Mapping[str, Any]) -> int:
@@ -138,13 +149,19 @@ def trained_items(task: Mapping[str, Any]) -> float:
     return (task["n_train"] or UNKNOWN_ITEMS) * task["epochs"] if task["protocol"] == "finetune" else 0
 
 
+def evaluated(task: Mapping[str, Any]) -> int:
+    """Items that an evaluation scores, windows for one, of a row that was `filled` where its data are there; of a suite rather more than
+    too few, since several passes may make one."""
+    return task["n_eval"] or task["windows"] or task["passes"] or UNKNOWN_ITEMS
+
+
 def scored_items(task: Mapping[str, Any]) -> int:
     """Passes of the model that an evaluation takes: the row's own number, or the items by the passes of their kind."""
     found = task["passes"]
     if found is None:
         each = kinds.declared()[task["kind"]].cost.passes
         each = each if isinstance(each, int) else task[each] or tokens(task)
-        found = (task["n_eval"] or task["windows"] or UNKNOWN_ITEMS) * each
+        found = evaluated(task) * each
     return found + ((task["n_train"] or UNKNOWN_ITEMS) if task["protocol"] in ("probe", "knn") else 0)
 
 
@@ -156,8 +173,8 @@ def stored_mb(model: Mapping[str, Any]) -> float:
 def multiplied(model: Mapping[str, Any], logits: bool) -> float:
     """Weights that each token is multiplied with: all but the embeddings of words, which logits use again."""
     if logits or model["type"] == "vision":
-        return model["parameters"]
-    return max(model["parameters"] / 2, model["parameters"] - 30_000 * width(model))
+        return active(model)
+    return max(active(model) / 2, active(model) - 30_000 * width(model))
 
 
 def seconds(model: Mapping[str, Any], task: Mapping[str, Any], device: Device, gpu: bool, threads: int) -> float:
@@ -192,7 +209,7 @@ def memory(model: Mapping[str, Any], task: Mapping[str, Any], batch: int | None,
     scored = longest * (batch or cost.scored_at_once)
     result = scored * width(model) * ACTIVATION * size / 4  # one layer
     if cost.language_logits:
-        result += scored * VOCABULARY * LOGIT
+        result += scored * words(model) * LOGIT
     if trains:
         at_once = (batch or task["batch_size"]) * longest
         kept = at_once * depth(model) * ACTIVATION * (0.6 if gpu and task["autocast"] else 1)
@@ -201,10 +218,10 @@ def memory(model: Mapping[str, Any], task: Mapping[str, Any], batch: int | None,
     return result / 1e6
 
 
-def held_mb(task: Mapping[str, Any], data: Data | None = None) -> float:
+def held_mb(model: Mapping[str, Any], task: Mapping[str, Any], data: Data | None = None) -> float:
     """Data in the memory of the machine: the frame of all rows, tokens, encoded pictures, the inputs that a kind makes of them."""
     items = task["n_train"] or UNKNOWN_ITEMS if task["protocol"] != "zero-shot" else 0
-    items += task["n_eval"] or task["windows"] or UNKNOWN_ITEMS
+    items += evaluated(task)
     cost = kinds.declared()[task["kind"]].cost
     each = IMAGE_ITEM if task["image_size"] else TEXT_ITEM + 16 * mean_tokens(task)
     if data and data.pictures:
@@ -216,7 +233,7 @@ def held_mb(task: Mapping[str, Any], data: Data | None = None) -> float:
         result += max(scored_items(task), 4 * (task["passes"] or 0)) * mean_tokens(task) * TOKEN_HELD
     if cost.language_logits and task["suite"] is None:
         kept = 2 * SMOKE_ITEMS if cost.scored_at_once > 1 else 1
-        result += kept * tokens(task) * VOCABULARY * SMOKE_BYTES
+        result += kept * tokens(task) * words(model) * SMOKE_BYTES
     return result / 1e6
 
 
@@ -233,7 +250,7 @@ def of_run(
     then works in turn; 0: on `threads` cores, of which one is the device. `data`: of the task, where it is fetched.
     """
     stored, trains, gpu = stored_mb(model), task["protocol"] == "finetune", cards > 0
-    host = START_MB + held_mb(task, data) + stored * STORED_COPIES
+    host = START_MB + held_mb(model, task, data) + stored * STORED_COPIES
     here = model["parameters"] * BYTES["float32" if trains else model["dtype"] or "float32"] / 1e6
     whole, least = (memory(model, task, batch, gpu) for batch in (None, None if task["suite"] else 1))
     told = task["minutes_per_level"] is not None
@@ -269,7 +286,7 @@ def with_calibration(
     size, wide = BYTES[model["dtype"] or "float32"], width(model)
     once, owl = pattern.inputs == "dense", pattern.allocation == "owl"
     walks = 1 if once else levels + owl  # through all blocks, each twice: to see its inputs, and for its answers
-    passes = 2 * seen * model["parameters"] * 2 * walks
+    passes = 2 * seen * active(model) * 2 * walks
     found = passes / (device.operations[stored] * cores)
     if pattern.score == "sparsegpt":
         products = HESSIANS * seen * depth(model) * wide

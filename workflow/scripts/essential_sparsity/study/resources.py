@@ -43,8 +43,8 @@ class Requests:
     """What the jobs of a study ask for; each (model, task, levels) is worked out once.
 
     `given`: the key `resources` of the configuration; the rows of the tables by id, `calibrations` by the type of model that
-    is calibrated on them; `fetched`: what is known of a data set, None before it is there. Raises ConfigError for a class of GPU
-    that the devices table does not have.
+    is calibrated on them; `fetched`: what is known of a data set, None before it is there; `words`: of a model, None where that is
+    not known. Raises ConfigError for a class of GPU that the devices table does not have.
     """
 
     given: Mapping[str, Any]
@@ -55,6 +55,7 @@ class Requests:
     pretrainings: Mapping[str, Mapping[str, Any]]
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fetched: Callable[[str], Data | None] = lambda name: None
+    words: Callable[[str], int | None] = lambda name: None
     known: dict[tuple, Need] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class Requests:
 
     @property
     def gpus(self) -> int:
-        """GPUs that a job computes on; 0: processors."""
+        """GPUs that a pre-training computes on; 0: all jobs compute on processors."""
         return 0 if self.given["device"] == "cpu" else self.given["gpu"]
 
     @property
@@ -80,10 +81,10 @@ class Requests:
 
         Patterns are alike but for those that are calibrated.
         """
-        data = self.fetched(self.tasks[task]["dataset"])
-        key = (model, task, levels, calibrated(pattern), data is None)
+        data, words = self.fetched(self.tasks[task]["dataset"]), self.words(model)
+        key = (model, task, levels, calibrated(pattern), data is None, words)
         if key not in self.known:
-            rows, threads = (self.models[model], needs.filled(self.tasks[task], data)), self.given["threads"]
+            rows, threads = ({**self.models[model], "words": words}, self.filled(task)), self.given["threads"]
             found = needs.of_run(*rows, levels, self.device, self.cards(model, task), threads, data)
             if key[3]:
                 row, parts = self.calibrations[rows[0]["type"]], patterns.find(pattern)
@@ -91,19 +92,25 @@ class Requests:
             self.known[key] = found
         return self.known[key]
 
+    def filled(self, task: str) -> Mapping[str, Any]:
+        """The row of a task, with the numbers that its blank ones stand for where its data are there."""
+        row = self.tasks[task]
+        return needs.filled(row, self.fetched(row["dataset"]))
+
     def fitting(self, task: str, jobs: Iterable[Job]) -> Need:
         """What fitting the knees of a model and task takes, on one core: the items of the longest curve, and its resamples."""
-        row = self.tasks[task]
-        items = needs.filled(row, self.fetched(row["dataset"]))["n_eval"] or needs.UNKNOWN_ITEMS
+        items = needs.evaluated(self.filled(task))
         curves = Counter(job.pattern for job in jobs for _ in job.asked)
         longest = max(curves.values())
         minutes = START_MINUTES + needs.FITTED * curves.total() * items
         return Need(minutes, True, needs.FITTING_MB + longest * (needs.RESAMPLES_MB + needs.ITEM_MB * items))
 
     def cards(self, model: str, task: str) -> int:
-        """GPUs of a job: none on processors, `resources.gpu`, or where nothing is trained as many as the model's row says."""
-        asked, trained = self.gpus, self.tasks[task]["protocol"] == "finetune"
-        return asked if trained or not asked else max(asked, self.models[model]["gpus_per_job"] or 1)
+        """GPUs of an evaluation, or an iteration of a ticket: none on processors, else one, or where nothing is trained as many as the
+        model's row says."""
+        if not self.gpus or self.tasks[task]["protocol"] == "finetune":
+            return min(self.gpus, 1)
+        return self.models[model]["gpus_per_job"] or 1
 
     def pretraining(self, name: str) -> Need:
         """What a pre-training is expected to take."""
@@ -135,7 +142,7 @@ class Requests:
         for job in jobs:
             curve = job.model, job.task, calibrated(job.pattern)
             largest[curve] = max(largest.get(curve, 0), len(job.levels))
-        bare = replace(self, fetched=lambda name: None, known={})
+        bare = replace(self, fetched=lambda name: None, words=lambda name: None, known={})
         found: list[Problem | None] = []
         told: set[tuple[str, str]] = set()  # what evaluating needs is told once, whatever the pattern
         for (model, task, pattern), levels in sorted(largest.items()):
@@ -212,7 +219,7 @@ class Requests:
 
 
 def _surely(problem: Problem | None, without_data: Callable[[], Problem | None]) -> Problem | None:
-    """A problem that only data which are there make is a warning: they may be those of before, and are fetched anew then."""
+    """A problem that only data or a checkpoint which are there make is a warning: they may be those of before, and are fetched anew then."""
     if problem and problem.fatal and not ((bare := without_data()) and bare.fatal):
         return replace(problem, fatal=False)
     return problem
@@ -223,7 +230,7 @@ def read(study: Study) -> Requests:
     table = study.given["devices"]
     rows = {row["device"]: row for row in tsv.read_table(table, "devices", "device")}
     tables = (rows, study.models, study.tasks, study.pretrainings, study.calibrations)
-    return Requests(study.given["resources"], table, *tables, fetched=from_manifests())
+    return Requests(study.given["resources"], table, *tables, fetched=from_manifests(), words=words_known(study))
 
 
 def from_manifests() -> Callable[[str], Data | None]:
@@ -241,6 +248,24 @@ def from_manifests() -> Callable[[str], Data | None]:
         return known.get(name)
 
     return fetched
+
+
+def words_known(study: Study) -> Callable[[str], int | None]:
+    """Words of models: of those that are made here as the row of their pre-training says, of others as their manifest does once it is there."""
+    known: dict[str, int | None] = {}
+
+    def words(name: str) -> int | None:
+        row = study.models[name]
+        if row["source"] == "pretraining":
+            return study.pretrainings[row["id"]]["vocabulary"]
+        if name not in known and os.path.isfile(path := f"{STORE}/checkpoints/{name}/manifest.json"):
+            try:
+                known[name] = files.read_json(path)["tokenizer"]["embedding_rows"]
+            except (OSError, ValueError, KeyError, TypeError):
+                known[name] = None  # it has no tokenizer, or is damaged, which its reader tells
+        return known.get(name)
+
+    return words
 
 
 def calibrated(pattern: str) -> str:

@@ -270,11 +270,17 @@ class Study:
 
     def benchmarks(self) -> list[str]:
         """The jobs whose costs are told, as rule/name: where their benchmark files lie, without suffix."""
+        together = {model for models in self.measured_only.values() for model in models}
         return [
             *(f"prune_eval/{job.path}" for job in self.jobs),
             *(f"find_ticket/{iterations.path(ticket)}" for ticket in self.tickets),
             *(f"fetch_dataset/{dataset}" for dataset in self.used_datasets),
-            *(f"{rule}/{model}" for rule in ("fetch_model", "measure_spectrum") for model in self.used_models),
+            *(
+                f"{rule}/{model}"
+                for rule in ("fetch_model", "measure_spectrum")
+                for model in self.named_models
+                if model not in together
+            ),
             *(f"measure_pretraining/{name}" for name in self.measured_only),
             *(f"pretrain/{name}" for name in self.pretrained),
         ]
