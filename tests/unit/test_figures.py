@@ -544,16 +544,35 @@ def test_checkpoints_whose_curves_do_not_drop_are_marked_and_no_line_goes_across
     figure = emergence.trajectory(pd.concat([table, reached]), fitted, NO_LOSSES, "s")
     assert_readable(figure)
     assert "no drop up to this level: it lies above" in legend(figure)
-    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left") == "essential sparsity t")
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left") == "Essential sparsity, t (% of weights)")
     lines = [line.get_xydata() for line in axes.lines]
     through, above, *_ = lines
     assert np.isnan(through[3:7, 1]).all(), "the line is open there"
-    assert above[~np.isnan(above[:, 1])].tolist() == [[300, 0.9], [400, 0.9], [500, 0.9], [600, 0.9]]
+    assert above[~np.isnan(above[:, 1])].tolist() == [[300, 90], [400, 90], [500, 90], [600, 90]]
     assert axes.lines[1].get_linestyle() == "None"
     assert "no drop up to this level: it lies above" not in legend(emergence.trajectory(table, fitted, NO_LOSSES, "s"))
     never = reached.assign(value=None, beyond=0.9)
     drawn = emergence.trajectory(pd.concat([table, never]), fitted, NO_LOSSES, "s")
-    assert "essential sparsity t" in {axes.get_title(loc="left") for axes in drawn.axes}, "if it was never reached too"
+    assert "Essential sparsity, t (% of weights)" in {axes.get_title(loc="left") for axes in drawn.axes}, (
+        "if it was never reached too"
+    )
+
+
+def test_the_essential_sparsity_of_each_task_is_drawn_beside_the_loss():
+    table = trajectory_of(["a", "b"])
+    one = table[table["measure"] == "std"]
+    tasks = [f"essential sparsity t{number}" for number in range(3)]
+    fitted = pd.DataFrame({"series": [], "measure": [], "conclusion": []})
+    losses = pd.DataFrame({"training": "a", "step": range(1, 900, 10), "loss": 5.0, "learning_rate": 1e-3})
+    for log in (NO_LOSSES, losses):
+        figure = emergence.trajectory(
+            pd.concat([table, *(one.assign(measure=task) for task in tasks)]), fitted, log, "s"
+        )
+        assert_readable(figure)
+        assert_inside(figure)
+        shown = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+        named = [f"Essential sparsity, t{number} (% of weights)" for number in range(3)]
+        assert shown == [*emergence.SHOWN.values(), *named, *([] if log.empty else ["Training loss"])]
 
 
 def masks_of_neighbours(groups, levels, patterns=("global",), steps=range(0, 1000, 100)) -> pd.DataFrame:

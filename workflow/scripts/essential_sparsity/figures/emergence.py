@@ -21,6 +21,7 @@ from essential_sparsity.pruning.bins import INFINITY_BIN, counts_of, describe_bi
 
 COLOURS = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK]  # of the groups of a series, in their order
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
+ESSENTIAL = "essential sparsity "  # measures of the table `trajectory` by task (`trajectories`)
 SHOWN = {  # measure -> label of its panel
     "below 0.01": "|w| < 0.01 (% of weights)",
     "below 0.001": "|w| < 0.001 (% of weights)",
@@ -29,12 +30,13 @@ SHOWN = {  # measure -> label of its panel
     "kurtosis": "Kurtosis about zero",
 }
 ABOVE = {"marker": "^", "markersize": 4, "markerfacecolor": "none", "markeredgewidth": 0.8}  # beyond the last level
+ACROSS = 3  # panels beside each other
 BINS_PER_DECADE = 12
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFrame, series: str) -> Figure:
-    """One panel per measure of all prunable weights, and the training loss; one line per training, coloured by group.
+    """One panel per measure of all prunable weights, essential sparsity per task, and training loss; one line per training, coloured by group.
 
     `table`, `abruptness`: the tables `trajectory` and `abruptness`; `losses`: table of that name with the column `training`.
     Suspect checkpoints, which are left out of fits, are crossed; a vertical line marks an abrupt change, with its interval as a band.
@@ -44,20 +46,16 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
     if here.empty:
         raise errors.UserError(f"There is nothing to draw: the table trajectory has no series {series!r}.")
     colours = _colours(here["group"])
-    tasks = sorted(m for m in here["measure"].unique() if m.startswith("essential sparsity ") and _varies(here, m))
-    panels = [*SHOWN, *tasks][: 6 if losses.empty else 5]
+    tasks = sorted(m for m in here["measure"].unique() if m.startswith(ESSENTIAL) and _varies(here, m))
+    panels = [*SHOWN, *tasks]
+    rows = -(-(len(panels) + (not losses.empty)) // ACROSS)
     fitted = abruptness[abruptness["series"] == series]
     with mpl.rc_context(RC):
         figure = Figure(layout="constrained")
-        axes = list(figure.subplots(2, 3).flat)
+        axes = list(figure.subplots(rows, ACROSS).flat)
         for place, measure in zip(axes, panels, strict=False):
-            _panel(
-                place,
-                here[here["measure"] == measure],
-                colours,
-                SHOWN.get(measure, measure),
-                "%" in SHOWN.get(measure, ""),
-            )
+            label = SHOWN.get(measure) or f"Essential sparsity, {measure.removeprefix(ESSENTIAL)} (% of weights)"
+            _panel(place, here[here["measure"] == measure], colours, label)
             _abrupt(place, fitted[fitted["measure"] == measure], colours)
         if not losses.empty:
             for training, part in losses.groupby("training", sort=True):
@@ -83,7 +81,7 @@ def trajectory(table: pd.DataFrame, abruptness: pd.DataFrame, losses: pd.DataFra
                 Line2D([], [], color=GREY, linestyle="none", label="no drop up to this level: it lies above", **ABOVE)
             )
         across, lines = style.columns(handles, PAGE, 4)
-        figure.set_size_inches(PAGE * MM, (108 + style.LINE * lines) * MM)
+        figure.set_size_inches(PAGE * MM, (54 * rows + style.LINE * lines) * MM)
         figure.legend(handles=handles, loc="outside upper center", ncols=across)
     return figure
 
@@ -102,8 +100,8 @@ def _varies(here: pd.DataFrame, measure: str) -> bool:
     return ranged(here[here["measure"] == measure]).groupby("training").size().max() > 1
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str, percent: bool) -> None:
-    factor = 100 if percent else 1
+def _panel(axes: Axes, rows: pd.DataFrame, colours: Mapping[str, str], label: str) -> None:
+    factor = 100 if "%" in label else 1
     for (group, _), part in rows.groupby(["group", "training"], sort=True):
         part = part.sort_values("position").astype({"value": float, "beyond": float})
         kept, suspect = part[part["suspect"].isna()], part[part["suspect"].notna()]
