@@ -12,7 +12,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 OF_PROGRAMS := MODEL NAME TYPE ALLOW_PICKLE TASK TASK_NAME DATA COLUMNS PROTOCOL STUDY PATTERN SPARSITY SEED TRAIN REPO PRIVATE LICENSE
-KNOWN := CONFIG VENV PYTHON CORES GPUS SLURM_TESTS
+KNOWN := CONFIG VENV PYTHON CORES GPUS SIZES SLURM_TESTS
 GIVEN_ON := SHELL MAKEFLAGS TMPDIR HF_% CUDA_% OMP_% PYTEST_% PIP_% SLURM_% %_proxy %_PROXY
 UNKNOWN := $(filter-out $(KNOWN) $(OF_PROGRAMS) $(GIVEN_ON),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifeq ($(MAKELEVEL),0)
@@ -24,7 +24,7 @@ endif
 # typed, where make would expand what begins with a dollar sign, and run a $(shell ...).
 verbatim = $(foreach option,$(1),$(eval override export $(option) := $$(value $(option))))
 typed = $(foreach option,$(1),$(if $(filter command,$(origin $(option))),$(option)))
-$(call verbatim,$(call typed,CONFIG CORES GPUS SLURM_TESTS))
+$(call verbatim,$(call typed,CONFIG CORES GPUS SIZES SLURM_TESTS))
 export CORES SLURM_TESTS
 GIVEN = $(if $(value CONFIG),--config $$CONFIG)
 CONFIGURED := $(if $(value CONFIG),--configfile $$CONFIG)
@@ -68,7 +68,7 @@ run: $(INSTALLED) ## what a study asks for and is not there
 
 # On a machine with a network, such as a login node: what is fetched, and how large it is, then all of it; files that are complete are kept when it is stopped.
 fetch: $(INSTALLED) ## models and data, on a machine with a network
-	@$(BIN)/python workflow/scripts/estimate.py --downloads $(GIVEN)
+	@$(BIN)/python workflow/scripts/estimate.py --downloads --sizes $(GIVEN)
 	@$(SNAKEMAKE) -- fetch
 
 tables: $(INSTALLED) ## tables and figures of what is there; nothing is computed
@@ -78,8 +78,10 @@ refine: $(INSTALLED) ## a study, with levels added around its knees
 	@$(BIN)/python workflow/scripts/refine.py $(SNAKEMAKE)
 
 # What a study takes before it is run, on so many GPUs at once: `make estimate CONFIG=… GPUS=8`; GPUS=0: processors.
+# SIZES=1 asks the hub how large the data are that have not been fetched.
 estimate: $(INSTALLED) ## jobs, hours, memory and disk, before anything is spent
-	@$(BIN)/python workflow/scripts/estimate.py $(GIVEN) $(if $(filter override,$(origin GPUS)),--gpus "$$GPUS")
+	@$(BIN)/python workflow/scripts/estimate.py $(GIVEN) $(if $(filter override,$(origin GPUS)),--gpus "$$GPUS") \
+	  $(if $(filter override,$(origin SIZES)),$(if $(filter 1,$(SIZES)),--sizes))
 
 lock: $(INSTALLED) ## branches of hub repositories as commits
 	@$(BIN)/python workflow/scripts/lock.py $(GIVEN)

@@ -231,6 +231,15 @@ def test_a_data_set_of_the_hub_becomes_one_table(hub, environment, tmp_path):
         frame = pd.DataFrame({"sentence": [f"{name} {index}" for index in range(3)], "label": [0, 1, 0]})
         files[f"{name}.parquet"] = frame.to_parquet()
     commit = hub.add("datasets", "team/glue", files)
+    row = settings(id="team/glue:sst2", format="parquet")
+    code = (
+        "import json, sys; from essential_sparsity.acquire import formats; print(formats.size(json.loads(sys.argv[1])))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(row)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.split() == [str(sum(len(data) for name, data in files.items() if name.startswith("sst2")))]
+    assert not list(tmp_path.rglob("*.parquet")), "nothing is downloaded"
     manifest = tmp_path / "key/manifest.json"
     done = fetch(environment, manifest, "dataset", id="team/glue:sst2", format="parquet", columns="text=sentence")
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import estimate as program
+from essential_sparsity.acquire import formats
+from essential_sparsity.acquire.sources import SourceError
 from essential_sparsity.study import configuration, estimate, grid, needs, opening, records, resources, study
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +208,32 @@ def test_sizes_of_what_is_there_are_those_of_its_files():
         if "trainings" in part.what
     )
     assert trainings.size == pytest.approx(16 * 1.32e9 * 24), "weights and moments, two files while one is written"
+
+
+def test_sizes_of_data_are_asked_of_the_hub_before_they_are_fetched(monkeypatch, capsys):
+    asked = read("language")
+    there = {"squad": 30_000_005}
+    manifest = Path("results/store/datasets/squad/manifest.json")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
+    hub = [name for name in asked.used_datasets if asked.datasets[name]["source"] == "hub" and name not in there]
+    assert estimate.unknown(asked) == hub
+    assert len(hub) > 2
+
+    def size(settings):
+        if settings["id"] == asked.datasets[hub[0]]["id"]:
+            raise SourceError("The hub is away.")
+        return 7_000_000_000
+
+    monkeypatch.setattr(formats, "size", size)
+    sizes = program.of_hub(asked)
+    assert sizes == dict.fromkeys(hub[1:], 7_000_000_000)
+    assert f"warning: the size of {hub[0]} is not known. The hub is away." in capsys.readouterr().out
+    found = {part.what: (part.size, part.there) for part in estimate.downloads(asked, sizes)}
+    assert found[f"data {hub[1]}"] == (7_000_000_000, 0)
+    assert found[f"data {hub[0]}"] == (None, 0)
+    assert found["data squad"] == (30_000_005, 30_000_005)
+    assert any(line.split()[1:] == [hub[1], "1", "7.00", "0"] for line in estimate.lines(asked, sizes=sizes))
 
 
 def test_items_that_are_written_are_those_of_the_data_and_tickets_write_none():

@@ -88,4 +88,9 @@ def test_cores_and_cards_are_one_word(place):
     words = said(place, "estimate", {"GPUS": WILD})
     assert words[words.index("--gpus") + 1] == WILD
     assert "--gpus" not in said(place, "estimate", {})
+    assert [("--sizes" in said(place, "estimate", {"SIZES": value})) for value in ("1", "0", WILD)] == [
+        True,
+        False,
+        False,
+    ]
     assert "--config" not in said(place, "estimate", {})

@@ -1,9 +1,11 @@
 """Print what a study takes, before anything is spent: jobs, time, memory, downloads and disk, in all and what is left."""
 
 import argparse
+import json
 
-from essential_sparsity import cli
+from essential_sparsity import cli, errors
 from essential_sparsity.study import configuration, estimate, opening
+from essential_sparsity.study.study import Study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,20 +15,35 @@ def main(argv: list[str] | None = None) -> None:
         "--gpus", type=int, help="GPUs at once (default: those of the profile for SLURM); 0: processors"
     )
     parser.add_argument("--downloads", action="store_true", help="only what is fetched, and how large it is")
+    parser.add_argument("--sizes", action="store_true", help="ask the hub how large the data are that are not here")
     args = parser.parse_args(argv)
     config = configuration.read_config("config/config.yaml", *args.config)
     if args.gpus == 0:
         config["resources"] |= {"gpu": 0, "device": "cpu"}
     asked = opening.unlocked(config, configuration.named(*args.config))
+    sizes = of_hub(asked) if args.sizes else {}
     if args.downloads:
-        told = estimate.to_fetch(asked)
+        told = estimate.to_fetch(asked, sizes)
     elif estimate.begun(asked):
         from essential_sparsity.runs import settled  # with pandas: before anything has run an estimate is there at once
 
-        told = estimate.lines(asked, args.gpus, settled.outdated(asked))
+        told = estimate.lines(asked, args.gpus, settled.outdated(asked), sizes)
     else:
-        told = estimate.lines(asked, args.gpus)
+        told = estimate.lines(asked, args.gpus, sizes=sizes)
     print("\n".join(told))
+
+
+def of_hub(study: Study) -> dict[str, int | None]:
+    """Bytes of the data sets that are not here, as the hub lists them; what cannot be asked is said."""
+    from essential_sparsity.acquire import formats  # with pandas, and the client of the hub
+
+    found = {}
+    for name in estimate.unknown(study):
+        try:
+            found[name] = formats.size(json.loads(study.source(study.datasets[name])))
+        except errors.UserError as error:
+            print(f"warning: the size of {name} is not known. {error}")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,25 +46,8 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     `settings`: source, id, revision, format, columns, packages. `columns` renames, as `text=sentence,label=gold`.
     """
     name = settings["format"]
-    if name not in readers.READERS:
-        raise SourceError(f"format is {name!r}; a data set's format is one of {', '.join(readers.READERS)}.")
     left_out: dict[str, str] = {}
-
-    def choose(names: list[str]) -> list[str]:
-        found, others = data_files(names, name)
-        if settings["source"] != "path":  # a stranger's definitions of tasks can run code
-            others |= dict.fromkeys(
-                filter(readers.is_definition, found), "defines tasks: read from a local folder alone"
-            )
-            found = [file for file in found if not readers.is_definition(file)]
-        left_out.update(others)
-        recorded = any(PurePosixPath(file).name in readers.SAVED for file in found)
-        if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
-            splits.check_shards(found)
-            splits.check_parts(found)
-        return found + ([cards.CARD] if name in OF_CARDS and cards.CARD in names else [])
-
-    fetched = sources.obtain(settings, work, choose, repo_type="dataset")
+    fetched = sources.obtain(settings, work, partial(_chosen, settings, left_out), repo_type="dataset")
     folder, names = fetched.folder, [file for file in fetched.names if file != cards.CARD]
     with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
         if cards.CARD in fetched.names:
@@ -105,6 +89,28 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         "columns": list(frame.columns),
         "report": report,
     }
+
+
+def size(settings: dict[str, Any]) -> int | None:
+    """Bytes of the files that a data set of a hub is fetched as, as the hub lists them; None of another source. Raises SourceError."""
+    return sources.size(settings, partial(_chosen, settings, {}), repo_type="dataset")
+
+
+def _chosen(settings: dict[str, Any], left_out: dict[str, str], names: list[str]) -> list[str]:
+    """Of a source's file names those that are fetched; `left_out` takes the others, with the reason. Raises SourceError."""
+    name = settings["format"]
+    if name not in readers.READERS:
+        raise SourceError(f"format is {name!r}; a data set's format is one of {', '.join(readers.READERS)}.")
+    found, others = data_files(names, name)
+    if settings["source"] != "path":  # a stranger's definitions of tasks can run code
+        others |= dict.fromkeys(filter(readers.is_definition, found), "defines tasks: read from a local folder alone")
+        found = [file for file in found if not readers.is_definition(file)]
+    left_out.update(others)
+    recorded = any(PurePosixPath(file).name in readers.SAVED for file in found)
+    if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
+        splits.check_shards(found)
+        splits.check_parts(found)
+    return found + ([cards.CARD] if name in OF_CARDS and cards.CARD in names else [])
 
 
 def _is_one_file(settings: dict[str, Any], names: list[str]) -> bool:

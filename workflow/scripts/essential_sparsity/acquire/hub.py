@@ -69,6 +69,13 @@ def download(repo: str, revision: str | None, repo_type: str, choose: Choose) ->
     return folder, wanted, commit, digests
 
 
+def sizes(repo: str, revision: str, repo_type: str) -> dict[str, int | None]:
+    """Bytes of each file of a repository at a revision, as the hub lists them; None where nothing is listed. Raises SourceError."""
+    with told(repo, revision):
+        _, known = asked(lambda: _resolved(repo, revision, repo_type))
+    return {name: said.size for name, said in sorted(known.items())}
+
+
 @dataclass(frozen=True)
 class Said:
     """What a hub's list of files says of one, None where there is no list: `size` in bytes; `blob`, git's name of what git keeps of it."""

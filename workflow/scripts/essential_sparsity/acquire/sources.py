@@ -87,6 +87,16 @@ def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str 
     raise SourceError(f"source is {source!r}; expected package, path or hub.")
 
 
+def size(settings: dict[str, Any], choose: Choose, repo_type: str = "model") -> int | None:
+    """Bytes that `obtain` would download from a hub; None of another source, and where the hub does not list them. Raises SourceError."""
+    if settings["source"] != "hub":
+        return None
+    repo, _, inside = settings["id"].partition(":")
+    known = hub.sizes(repo, settings["revision"], repo_type)
+    found = [known[name] for name in choose(_inside(list(known), inside))]
+    return None if None in found else sum(found)
+
+
 # ---- a local file or folder ------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import yaml
 
@@ -143,8 +144,10 @@ class Stored:
     there: float
 
 
-def downloads(study: Study) -> list[Stored]:
-    """Checkpoints, those of a series together, and data sets. Sizes of what is there are those of its files."""
+def downloads(study: Study, sizes: Mapping[str, int | None] = MappingProxyType({})) -> list[Stored]:
+    """Checkpoints, those of a series together, and data sets. Sizes of what is there are those of its files; of data that are not, `sizes`
+    where they are known.
+    """
     series: dict[str, list[str]] = {}
     for name in study.named_models:
         row = study.models[name]
@@ -152,19 +155,28 @@ def downloads(study: Study) -> list[Stored]:
             series.setdefault(row["series"] if row["values"] else name, []).append(name)
     found = []
     for what, names in series.items():
-        sizes = [manifest_size(f"{STORE}/checkpoints/{name}/manifest.json") for name in names]
+        there = [manifest_size(f"{STORE}/checkpoints/{name}/manifest.json") for name in names]
         expected = [needs.stored_mb(study.models[name]) * 1e6 for name in names]
-        whole = sum(size or other for size, other in zip(sizes, expected, strict=True))
+        whole = sum(size or other for size, other in zip(there, expected, strict=True))
         found.append(
             Stored(
-                f"model {what}" if len(names) == 1 else f"series {what}", len(names), whole, sum(filter(None, sizes))
+                f"model {what}" if len(names) == 1 else f"series {what}", len(names), whole, sum(filter(None, there))
             )
         )
     for name in study.used_datasets:
         if study.datasets[name]["source"] != "path":
-            size = manifest_size(f"{STORE}/datasets/{name}/manifest.json")
-            found.append(Stored(f"data {name}", 1, size, size or 0))
+            there = manifest_size(f"{STORE}/datasets/{name}/manifest.json")
+            found.append(Stored(f"data {name}", 1, sizes.get(name) if there is None else there, there or 0))
     return found
+
+
+def unknown(study: Study) -> list[str]:
+    """The data sets of a hub that are not there, so that their sizes are not known here."""
+    return [
+        name
+        for name in study.used_datasets
+        if study.datasets[name]["source"] == "hub" and not os.path.isfile(f"{STORE}/datasets/{name}/manifest.json")
+    ]
 
 
 def manifest_size(path: str) -> int | None:
@@ -258,9 +270,14 @@ def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
     return max(each, gpus), f"{gpus} GPUs at once ({PROFILE})"
 
 
-def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | None = None) -> list[str]:
+def lines(
+    study: Study,
+    asked: int | None = None,
+    again: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int | None] = MappingProxyType({}),
+) -> list[str]:
     """The estimate; `asked`: GPUs at once, else those of the profile for SLURM; `again`: jobs whose files are there and that are computed
-    anew, as `jobs` takes them, and why.
+    anew, as `jobs` takes them, and why; `sizes`: of data, as `downloads` takes them.
     """
     requests, again = resources.read(study), again or {}
     found = jobs(study, requests, again)
@@ -285,7 +302,7 @@ def lines(study: Study, asked: int | None = None, again: Mapping[str, str] | Non
     number, why = at_once(requests, asked)
     result += [
         "",
-        *to_fetch(study),
+        *to_fetch(study, sizes),
         "",
         *by_size("written", written(study, requests, found, number)),
     ]
@@ -345,9 +362,9 @@ def by_pattern(found: Sequence[Job], unit: str, per: int) -> list[str]:
     return aligned([("pattern", "levels", "jobs", "left", unit, "left"), *rows], left=(0,))
 
 
-def to_fetch(study: Study) -> list[str]:
+def to_fetch(study: Study, sizes: Mapping[str, int | None] = MappingProxyType({})) -> list[str]:
     """What is fetched, and how large it is."""
-    return by_size("to fetch", downloads(study))
+    return by_size("to fetch", downloads(study, sizes))
 
 
 def by_size(title: str, found: Sequence[Stored]) -> list[str]:
@@ -362,7 +379,7 @@ def by_size(title: str, found: Sequence[Stored]) -> list[str]:
     rows.append(("in all", "", total[0] + ("+" if unknown else ""), total[1]))
     result = aligned([(title, "number", "GB", "there"), *rows], left=(0,))
     if unknown:
-        result.append("–: its size is known when it has been fetched")
+        result.append("–: its size is known when it has been fetched; SIZES=1 asks the hub")
     return result
 
 
