@@ -54,7 +54,7 @@ rule pretrain:
         # (`accelerate config`), such as FSDP, or one process alone. Port 0: any that is free.
         launch=(
             f"accelerate launch --multi_gpu --num_processes {REQUESTS.gpus} --num_machines 1 "
-            "--main_process_port 0 --mixed_precision no --dynamo_backend no"
+            "--gpu_ids all --main_process_port 0 --mixed_precision no --dynamo_backend no"
             if REQUESTS.gpus > 1
             else "python"
         ),

@@ -31,6 +31,7 @@ torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 pretrain.py FAILED
 ============================================================
 """
+WARNED = "[rank0]:[W1128 20:55:27.1 ProcessGroupNCCL.cpp:1524] Warning: destroy_process_group() was not called before the end.\n"
 SHARED = "error: pretrain: batch_size = 5 cannot be shared by 2 GPUs evenly.\n" * 2
 KILLED = "error: prune_eval: said before\nloading\nTraceback (most recent call last):\nMemoryError\n"
 
@@ -76,7 +77,7 @@ def jobs(tmp_path):
         (LISTED, 0),
         (TOO_SMALL, 0),
         (SHARED + LAUNCHED, 0),
-        ("[rank0]: " + TOO_SMALL.splitlines()[-1] + "\n" + LAUNCHED, 0),
+        ("[rank0]: " + TOO_SMALL.splitlines()[-1] + "\n" + WARNED + LAUNCHED, 0),
         ("loading\n" + LAUNCHED, 2),
         (BROKEN, 2),
         (KILLED, 2),

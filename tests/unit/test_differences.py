@@ -415,6 +415,12 @@ def test_a_gain_of_a_perplexity_is_a_ratio_and_one_pattern_stands_at_its_levels(
     points = next(line for line in axes.lines if len(line.get_xdata()) == len(LEVELS))
     np.testing.assert_allclose(points.get_ydata(), 3)
     np.testing.assert_allclose(np.asarray(points.get_xdata(), dtype=float), [100 * level for level in LEVELS])
+    both = [
+        found.assign(metric="pseudo_perplexity", difference=0.02, low=0.01, high=0.03),
+        found.assign(metric="masked_accuracy", difference=0.6, low=0.5, high=0.7),
+    ]
+    axes = gains.gain(pd.concat(both), "m", "t").axes[0]
+    assert axes.get_ylim()[1] < 1.1, "what is not drawn makes no room"
 
 
 def test_a_ratio_of_a_broken_model_hides_no_other_and_the_axis_says_that_it_is_cut():
@@ -430,7 +436,7 @@ def test_a_ratio_of_a_broken_model_hides_no_other_and_the_axis_says_that_it_is_c
     low, high = axes.get_ylim()
     assert low < math.exp(-0.8)
     assert math.exp(3.35) < high < 20_000
-    assert axes.get_xlabel().endswith("vertical axis is cut at ratios of 10,000; they reach 1e313")
+    assert axes.get_xlabel().endswith("vertical axis is cut at ratios of 10,000 and 1/10,000; they reach 1e313")
     whole = gains.gain(found[found["sparsity_to"] < 0.8], "m", "t").axes[0]
     assert "cut" not in whole.get_xlabel()
     assert whole.get_ylim()[1] < 50

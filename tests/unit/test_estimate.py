@@ -184,10 +184,15 @@ def test_levels_that_refinement_may_add_are_told():
 
 
 def test_gpus_at_once_come_from_the_profile_or_as_asked():
-    assert estimate.at_once(resources.read(read()), None)[0] == 16
-    assert estimate.at_once(resources.read(read(gpu=2)), 8)[0] == 8
-    assert estimate.at_once(resources.read(read(gpu=2)), 1) == (2, "2 GPUs"), "a job holds two"
-    assert "cores" in estimate.at_once(resources.read(read(gpu=0)), 8)[1]
+    def at_once(asked, **given):
+        requests = resources.read(read(**given))
+        return estimate.at_once(requests, estimate.jobs(read(**given), requests), asked)
+
+    assert at_once(None)[0] == 16
+    assert at_once(8, gpu=2)[0] == 8
+    assert at_once(1, gpu=2) == (1, "1 GPU"), "two are of a pre-training, and there is none"
+    assert at_once(1, gpu=2, preset="emergence-text") == (2, "2 GPUs"), "a pre-training holds two"
+    assert "cores" in at_once(8, gpu=0)[1]
 
 
 def test_sizes_of_what_is_there_are_those_of_its_files():

@@ -554,6 +554,17 @@ def test_parquet_of_several_row_groups_is_read_whole_and_in_order(tmp_path, monk
     assert frame["label"].astype(str).tolist() == known.to_pylist()
 
 
+def test_large_pieces_of_a_parquet_file_are_not_put_together(monkeypatch):
+    """Two gigabytes of pictures are the most that one array of them has room for."""
+    monkeypatch.setattr(readers, "TOGETHER", 1000)
+    sizes = [10, 10, 5000, 10, 5000, 5000, 990, 990]
+    pieces = [pa.RecordBatch.from_pydict({"image": [bytes([number]) * size]}) for number, size in enumerate(sizes)]
+    found = list(readers._together(iter(pieces)))
+    assert [piece.num_rows for piece in found] == [2, 1, 1, 1, 1, 2]
+    kept = [image for piece in found for image in piece["image"].to_pylist()]
+    assert kept == [piece["image"][0].as_py() for piece in pieces]
+
+
 def test_rows_without_items_are_counted_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "AT_ONCE", 3)
     frame, _ = frame_of(tmp_path, "a.csv", "text\n" + "a\n" * 8, "csv")

@@ -433,6 +433,7 @@ def test_a_line_that_is_level_but_for_rounding_has_no_slope(flat, height):
     assert sharp["slope_ratio"] is None
     floor = only(runs_of([height, height - 0.1, *[height - 0.2] * 7], levels=LEVELS[:9]))
     assert floor["slope_after"] == floor["slope_ratio"] == 0
+    assert not np.signbit(floor["slope_ratio"])
 
 
 def test_replicates_that_are_level_before_the_join_have_no_ratio():

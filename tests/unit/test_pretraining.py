@@ -560,13 +560,16 @@ def test_what_was_finished_when_the_head_was_lost_is_not_trained_again(tmp_path,
     run(0)
     manifest = (out / "manifest.json").read_text()
     assert not (out / "state").exists()
+    (out / "state").mkdir()  # as where it was killed before its last line
     run(0)
+    assert not (out / "state").exists()
     assert trainings == [0]
     assert (out / "manifest.json").read_text() == manifest
     assert len(tables.read(out / "losses.parquet", "losses")) == 1
     assert "Not computed again" in capsys.readouterr().out
     run(0, rank="1")
     assert trainings == [0], "other processes find the same"
+    assert not (out / "manifest.json").exists(), "and leave it to the first"
     run(1)
     assert trainings == [0, 1], "of other settings"
     (out / "step-0/config.json").write_text("{}")

@@ -76,8 +76,9 @@ def test_cards_of_a_pre_training_are_none_of_an_evaluation_or_a_ticket(workspace
     with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 4"):
         output = workspace.snakemake(*call)
     assert "--gpus" not in output, "find_ticket has no such option"
-    for block in output.split("rule find_ticket:")[1:]:
-        assert requested(block)[0] == 1
+    tickets = output.split("rule find_ticket:")[1:]
+    assert tickets
+    assert {requested(block)[0] for block in tickets} == {1}
 
 
 def test_a_pre_training_on_several_cards_leaves_nothing_to_the_users_own_file_of_accelerate(workspace):
@@ -85,9 +86,7 @@ def test_a_pre_training_on_several_cards_leaves_nothing_to_the_users_own_file_of
     with workspace.edit("config/config.yaml", "  gpu: 1", "  gpu: 4"):
         output = workspace.snakemake(*call)
     launched = re.findall(r"accelerate launch (.*?) workflow/scripts/pretrain", output)
-    said = (
-        "--multi_gpu --num_processes 4 --num_machines 1 --main_process_port 0 --mixed_precision no --dynamo_backend no"
-    )
+    said = "--multi_gpu --num_processes 4 --num_machines 1 --gpu_ids all --main_process_port 0 --mixed_precision no --dynamo_backend no"
     assert set(launched) == {said}
 
 

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     if whole(done, out):
         if first:
             done.take_back()
+            shutil.rmtree(out / pretraining.STATE, ignore_errors=True)  # which it may not have had the time to delete
         return
     objective, samples, collate = pretraining.prepare(data, args.settings, tokenizer)
     losses = pretraining.train(objective, samples, collate, made, out, side, device, processes)

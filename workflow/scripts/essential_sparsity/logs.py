@@ -8,6 +8,7 @@ TAIL = 1 << 16  # bytes of a log that are read
 FOUND = "Not computed again:"  # as runs/finished.py has it
 # where torch, which starts the processes of a training on several GPUs, begins to tell how they ended
 LAUNCHER = re.compile(r"^[EW]\d{4} .*torch/distributed/elastic/.*\] ", re.MULTILINE)
+WARNED = re.compile(r"\[rank\d+\]:\[W")  # what torch warns of while one of several processes ends
 
 
 def found_before(log: str | Path) -> bool:
@@ -30,5 +31,9 @@ def last_line(log: str | Path, indented: bool = True) -> str:
     except OSError:
         return ""
     text = LAUNCHER.split(text.replace("\r", "\n"), maxsplit=1)[0]
-    lines = [line for line in text.split("\n") if line.strip() and (indented or not line[0].isspace())]
+    lines = [
+        line
+        for line in text.split("\n")
+        if line.strip() and (indented or not line[0].isspace()) and not WARNED.match(line)
+    ]
     return lines[-1].strip() if lines else ""

@@ -254,15 +254,16 @@ def load(reference: str) -> Callable:
     """
     module, _, name = reference.partition(":")
     try:
-        found, file = getattr(import_module(module), name), import_module(module).__file__
+        found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise errors.UserError(
             f"the registry of patterns names {reference}, which cannot be loaded ({error}): the module must be "
             "importable with workflow/scripts on the path, and have that function."
         ) from error
-    if not Path(file).is_relative_to(SCRIPTS):
+    file = getattr(import_module(module), "__file__", None)
+    if not file or not Path(file).is_relative_to(SCRIPTS):
         raise errors.UserError(
-            f"the registry of patterns names {reference}, which lies in {file}: only code below {SCRIPTS} decides runs, and what was edited "
+            f"the registry of patterns names {reference}, which lies in {file or 'no file'}: only code below {SCRIPTS} decides runs, and what was edited "
             "there would go unseen. Put the module into workflow/scripts/extensions/."
         )
     return found

@@ -62,6 +62,8 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     ):
         frame = readers.READERS[name](folder, names)
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
+    if frame.empty:
+        raise SourceError(f"{dataset} has no rows.")
     frame = renamed(frame, settings.get("columns"), dataset)
     check_plain(frame, dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
@@ -233,8 +235,6 @@ def _not_plain(frame: pd.DataFrame, dataset: str, column: str, row: int) -> str:
 
 def tidy(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """`item` as unique text in the first column; without one, the place within the split. Raises SourceError."""
-    if frame.empty:
-        raise SourceError(f"{dataset} has no rows.")
     if "item" in frame:
         wrong = frame["item"][frame["item"].isna() | frame["item"].duplicated()].astype(str).unique()
         if len(wrong):

@@ -215,18 +215,19 @@ def _pieces(file: pq.ParquetFile, name: str, most: int) -> Iterator[pa.RecordBat
 def _together(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Small pieces copied into larger ones, a few at a time: many small buffers take a quarter more than they hold.
 
-    Pieces with dictionaries stay as they are: each would get one of all of them.
+    Large pieces stay as they are, and so do those with dictionaries: each would get one of all of them.
     """
     gathered, size = [], 0
     for piece in pieces:
-        if any(pa.types.is_dictionary(kind) for kind in piece.schema.types):
-            yield piece
-            continue
-        gathered.append(piece)
-        size += piece.nbytes
-        if size >= TOGETHER:
+        alone = piece.nbytes >= TOGETHER or any(pa.types.is_dictionary(kind) for kind in piece.schema.types)
+        if gathered and (alone or size >= TOGETHER):
             yield pa.concat_batches(gathered)
             gathered, size = [], 0
+        if alone:
+            yield piece
+        else:
+            gathered.append(piece)
+            size += piece.nbytes
     if gathered:
         yield pa.concat_batches(gathered)
 

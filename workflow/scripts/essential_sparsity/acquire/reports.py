@@ -21,7 +21,7 @@ def describe(
 ) -> dict[str, Any]:
     """The report: nothing but what the data decide, so that the same data give the same manifest.
 
-    `frame`: the rows as they will be kept; `found`: files read; `left_out`: other files of the source, with the reason;
+    `frame`: the rows as they will be kept, but for items that are their places; `found`: files read; `left_out`: other files of the source, with the reason;
     `rows_left_out`: reason -> rows that the reader dropped. Per split: `rows`; `labels`, as [label, rows] in their order, or
     the number of labels where they are many; `without_label`; `missing` and `empty` texts by column; `repeated`: rows whose
     content stands in the split already; `in_training`: rows whose content stands in train as well.

@@ -258,7 +258,7 @@ def _sharpness(curve: Curve) -> dict:
     if size < readings.HINGE_LEVELS or np.ptp(means) < readings.SLACK:
         return {}
     before, after, squares = (float(part) for part in _lines(levels, means, weights))
-    result = {"slope_before": before, "slope_after": after, "slope_ratio": after / before if before < 0 else None}
+    result = {"slope_before": before, "slope_after": after, "slope_ratio": after / before + 0.0 if before < 0 else None}
     if curve.replicates is not None:
         before, after, _ = _lines(levels, curve.replicates, weights)
         falling = before < 0

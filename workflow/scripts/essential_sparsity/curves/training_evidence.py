@@ -13,7 +13,9 @@ from essential_sparsity.curves.pieces import Found, Piece, number, welch, welch_
 NOT_REACHED = (
     "some checkpoints' curves do not drop up to the last level: what their essential sparsity is, is not known"
 )
-UP_TO_ONE = "of {} of {} checkpoints some essential sparsity lies beyond the last level: the interval holds whatever it is up to 1"
+SOME_BEYOND = "of {} of {} checkpoints some essential sparsity lies beyond the last level: "
+UP_TO_ONE = SOME_BEYOND + "the interval holds whatever it is up to 1"
+AT_ONE_END = SOME_BEYOND + "each end is with all of these where they make it least, or most"
 SOME_JUMP = "some of the trainings do not surely jump up: where they would is not known"
 ONE_TRAINING = "one training of a group: nothing is known of others of its recipe"
 PAIR = ["series", "measure", "group_a", "group_b"]
@@ -37,7 +39,8 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
     """Groups of trainings, with trainings as the sample (Welch), each with its mean over the checkpoints that all of them have.
 
     The interval of the table itself is along the trainings that are there: it says nothing of others. Where an essential sparsity
-    lies beyond the last level, the interval holds whatever it is up to 1.
+    lies beyond the last level, the interval holds whatever it is up to 1; with one training of a group, the table's has each end with
+    all of these where they make it least, or most.
     """
     frame = frame[frame["tensor"] == "all"]
     if frame.empty:
@@ -51,7 +54,7 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
         name = _pair_of(row)
         if min(row["n_trainings_a"], row["n_trainings_b"]) < 2:
             ends = number(row["low"], -math.inf), number(row["high"], math.inf)
-            note = _up_to_one(row["n_beyond"], row["n_positions"])
+            note = _told(AT_ONE_END, row["n_beyond"], row["n_positions"])
             yield Piece(name, number(row["difference"], math.nan), *ends, limited=ONE_TRAINING, note=note)
             continue
         part = known[(known["series"] == row["series"]) & (known["measure"] == row["measure"])]
@@ -61,7 +64,7 @@ def contrasts(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -> I
             yield Piece(name, measured=False)
             continue
         estimate, at = welch_of_ends(*samples)
-        note = _up_to_one(int((pair[0] != pair[1]).any(axis=1).sum()), len(pair[0]))
+        note = _told(UP_TO_ONE, int((pair[0] != pair[1]).any(axis=1).sum()), len(pair[0]))
         yield Piece(name, estimate, *at(ALPHA), note=note, at=at)
 
 
@@ -70,8 +73,8 @@ def _means(values: pd.DataFrame, group: str) -> np.ndarray:
     return values.loc[:, values.columns.get_level_values("group") == group].mean().dropna().to_numpy()
 
 
-def _up_to_one(n_beyond: int, n_positions: int) -> str | None:
-    return UP_TO_ONE.format(n_beyond, n_positions) if n_beyond else None
+def _told(words: str, n_beyond: int, n_positions: int) -> str | None:
+    return words.format(n_beyond, n_positions) if n_beyond else None
 
 
 def _pair_of(row: Mapping[str, Any]) -> str:

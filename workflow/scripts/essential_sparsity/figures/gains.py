@@ -56,7 +56,9 @@ def gain(table: pd.DataFrame, model: str, task: str, labels: dict | None = None)
         what, told = METRICS[first].label + ":\n" if len(metrics) == 1 else "", ""
         if METRICS[first].scale == "log":
             panels[0].set_ylabel(f"{what}magnitude ÷ calibrated")
-            told = _ratio_axis(panels[0], rows[["difference", "low", "high"]].to_numpy(float))
+            told = _ratio_axis(
+                panels[0], rows.loc[rows["metric"] == first, ["difference", "low", "high"]].to_numpy(float)
+            )
         else:
             panels[0].set_ylabel(f"{what}gain by calibration" + (" (points)" if first in PERCENT else ""))
         figure.suptitle(style.title(labels["model"], labels["task"]), fontsize=8)
@@ -85,7 +87,7 @@ def _ratio_axis(axes: Axes, logarithms: np.ndarray) -> str:
     if -most <= low and high <= most:
         return ""
     reached = " and ".join(f"1e{value / np.log(10):.0f}" for value in (low, high) if abs(value) > most)
-    told = f"\nvertical axis is cut at ratios of {WIDEST:,.0f}; they reach {reached}"
+    told = f"\nvertical axis is cut at ratios of {WIDEST:,.0f} and 1/{WIDEST:,.0f}; they reach {reached}"
     axes.set_xlabel(axes.get_xlabel() + told)
     return told
 

@@ -4,7 +4,7 @@ Snakemake starts a job again whenever something before it had to be made anew, a
 job ends badly after all: because another member of its group failed, because it was cancelled, or its node or the head
 lost, between its last line and Snakemake's note of it. So a program first looks at what lies where its outputs belong;
 and it keeps hard links of its outputs in its work folder, marked complete with all that decides them, and takes them back when it
-is started again. They are cleared once the results have been collected. Standard library only.
+is started again. Those of runs are cleared once the results have been collected. Standard library only.
 """
 
 import contextlib

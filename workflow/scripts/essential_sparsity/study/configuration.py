@@ -26,7 +26,7 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 OCTAL = re.compile(r"[-+]?0[0-7]+")
 KEYS = re.compile(
-    r"(--config)(?:=(.*))?|(-C)(.+)?", re.DOTALL
+    r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
 )  # snakemake's option for keys, with what is written to it without a space
 
 

@@ -254,14 +254,15 @@ def refined(study: Study, found: Sequence[Job]) -> tuple[int, int, float]:
     return number, levels, minutes / 60
 
 
-def at_once(requests: resources.Requests, asked: int | None) -> tuple[int, str]:
-    """(GPUs at once, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
-    each = requests.gpus
-    if not each:
+def at_once(requests: resources.Requests, found: Sequence[Job], asked: int | None) -> tuple[int, str]:
+    """(GPUs at once, at least what one of the jobs `found` takes, or jobs where these have none; why so many). Raises UserError for a profile that cannot be read."""
+    each = max((job.gpus for job in found), default=1)
+    if not requests.gpus:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, cores // requests.given["threads"]), f"the {cores} cores of this machine"
     if asked is not None:
-        return max(each, asked), f"{max(each, asked)} GPUs"
+        number = max(each, asked)
+        return number, f"{number} GPU{'s' * (number > 1)}"
     try:
         profile = yaml.safe_load(Path(PROFILE).read_text(encoding="utf-8"))
         gpus = min(profile["resources"]["gpu"], profile["jobs"] * each)
@@ -286,8 +287,9 @@ def lines(
     counts = f"{len(found):,} jobs, {len(found) - len(left):,} finished"
     label = requests.devices[requests.device.name]["label"]
     if requests.gpus:
-        more = f", {requests.gpus} a pre-training" if requests.gpus > 1 and study.pretrained else ""
-        device = f"1 GPU a job{more}: {label} (resources.gpu_class: {requests.device.name})"
+        each = sorted({job.gpus for job in found} or {1})
+        cards = f"{each[0]} GPU{'s' * (each[-1] > 1)}" if len(each) == 1 else f"{each[0]} to {each[-1]} GPUs"
+        device = f"{cards} a job: {label} (resources.gpu_class: {requests.device.name})"
     else:
         device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
     result = [f"Study {study.name}: {counts}", device]
@@ -299,7 +301,7 @@ def lines(
     result.append("")
     result += by_curve(found, requests, unit, per)
     result += ["", *by_pattern(found, unit, per)]
-    number, why = at_once(requests, asked)
+    number, why = at_once(requests, found, asked)
     result += [
         "",
         *to_fetch(study, sizes),
