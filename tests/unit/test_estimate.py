@@ -234,6 +234,15 @@ def test_sizes_of_data_are_asked_of_the_hub_before_they_are_fetched(monkeypatch,
     sizes = program.of_hub(asked)
     assert sizes == dict.fromkeys(hub[1:], 7_000_000_000)
     assert f"warning: the size of {hub[0]} is not known. The hub is away." in capsys.readouterr().out
+    asked_for = []
+
+    def away(settings):
+        asked_for.append(settings["id"])
+        raise SourceError("No route.") from OSError("away")
+
+    monkeypatch.setattr(formats, "size", away)
+    assert program.of_hub(asked) == {}
+    assert len(asked_for) == 1, "each would wait for nothing"
     found = {part.what: (part.size, part.there) for part in estimate.downloads(asked, sizes)}
     assert found[f"data {hub[1]}"] == (7_000_000_000, 0)
     assert found[f"data {hub[0]}"] == (None, 0)

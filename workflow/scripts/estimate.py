@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def of_hub(study: Study) -> dict[str, int | None]:
     """Bytes of the data sets that are not here, as the hub lists them; what cannot be asked is said."""
-    from essential_sparsity.acquire import formats  # with pandas, and the client of the hub
+    from essential_sparsity.acquire import formats, hub  # with pandas, and the client of the hub
 
     found = {}
     for name in estimate.unknown(study):
@@ -43,6 +43,8 @@ def of_hub(study: Study) -> dict[str, int | None]:
             found[name] = formats.size(json.loads(study.source(study.datasets[name])))
         except errors.UserError as error:
             print(f"warning: the size of {name} is not known. {error}")
+            if hub.unanswered(error):
+                break
     return found
 
 

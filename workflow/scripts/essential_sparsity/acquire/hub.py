@@ -151,6 +151,11 @@ def _answer(error: BaseException | None) -> "Response | None":
     return None
 
 
+def unanswered(error: SourceError) -> bool:
+    """Whether nothing answered, as without a network: then nothing else of the hub can be asked either."""
+    return error.__cause__ is not None and _answer(error.__cause__) is None
+
+
 def _words(place: str, error: Exception) -> str:
     from huggingface_hub import constants, errors
 
