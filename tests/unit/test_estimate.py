@@ -12,7 +12,8 @@ import pytest
 import estimate as program
 from essential_sparsity.acquire import formats
 from essential_sparsity.acquire.sources import SourceError
-from essential_sparsity.study import configuration, estimate, grid, needs, opening, records, resources, study
+from essential_sparsity.study import configuration, downloads, estimate, grid, needs, opening, records, resources, study
+from essential_sparsity.study import sizes as sizes_of
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
@@ -197,14 +198,14 @@ def test_gpus_at_once_come_from_the_profile_or_as_asked():
 
 def test_sizes_of_what_is_there_are_those_of_its_files():
     asked = read("language")
-    found = {part.what: part for part in estimate.downloads(asked)}
+    found = {part.what: part for part in downloads.expected(asked)}
     assert found["model opt-1.3b"].size == pytest.approx(2.64e9)
     assert found["model bert-base"].size == pytest.approx(440e6)
     assert found["data squad"].size is None
     manifest = Path(grid.STORE, "datasets/squad/manifest.json")
     manifest.parent.mkdir(parents=True)
     manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
-    found = {part.what: part for part in estimate.downloads(asked)}
+    found = {part.what: part for part in downloads.expected(asked)}
     assert (found["data squad"].size, found["data squad"].there) == (30_000_005, 30_000_005)
     requests = resources.read(asked)
     trainings = next(
@@ -222,7 +223,7 @@ def test_sizes_of_data_are_asked_of_the_hub_before_they_are_fetched(monkeypatch,
     manifest.parent.mkdir(parents=True)
     manifest.write_text('{"files": [{"path": "a", "size": 30000000}, {"path": "b", "size": 5}]}')
     hub = [name for name in asked.used_datasets if asked.datasets[name]["source"] == "hub" and name not in there]
-    assert estimate.unknown(asked) == hub
+    assert downloads.unknown(asked) == hub
     assert len(hub) > 2
 
     def size(settings):
@@ -231,7 +232,7 @@ def test_sizes_of_data_are_asked_of_the_hub_before_they_are_fetched(monkeypatch,
         return 7_000_000_000
 
     monkeypatch.setattr(formats, "size", size)
-    sizes = program.of_hub(asked)
+    sizes = sizes_of.of_hub(asked)
     assert sizes == dict.fromkeys(hub[1:], 7_000_000_000)
     assert f"warning: the size of {hub[0]} is not known. The hub is away." in capsys.readouterr().out
     asked_for = []
@@ -241,9 +242,9 @@ def test_sizes_of_data_are_asked_of_the_hub_before_they_are_fetched(monkeypatch,
         raise SourceError("No route.") from OSError("away")
 
     monkeypatch.setattr(formats, "size", away)
-    assert program.of_hub(asked) == {}
+    assert sizes_of.of_hub(asked) == {}
     assert len(asked_for) == 1, "each would wait for nothing"
-    found = {part.what: (part.size, part.there) for part in estimate.downloads(asked, sizes)}
+    found = {part.what: (part.size, part.there) for part in downloads.expected(asked, sizes)}
     assert found[f"data {hub[1]}"] == (7_000_000_000, 0)
     assert found[f"data {hub[0]}"] == (None, 0)
     assert found["data squad"] == (30_000_005, 30_000_005)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from essential_sparsity.acquire import conversion, formats, readers
+from essential_sparsity.acquire import conversion, formats, parquets, readers
 from essential_sparsity.acquire.sources import SourceError
 
 
@@ -543,7 +543,7 @@ def test_parquet_of_several_row_groups_is_read_whole_and_in_order(tmp_path, monk
     fields = [pa.field("item", pa.string(), nullable=False), pa.field("text", pa.string()), pa.field("n", pa.int64())]
     table = pa.table([[f"id-{row}" for row in range(rows)], texts, range(rows)], pa.schema(fields))
     (tmp_path / "d").mkdir()
-    monkeypatch.setattr(readers, "TOGETHER", 40_000)
+    monkeypatch.setattr(parquets, "TOGETHER", 40_000)
     for kind, written in {"plain": table, "with classes": table.append_column("label", known)}.items():
         pq.write_table(written, tmp_path / f"d/{kind}.parquet", row_group_size=1300)
         frame, _ = fetched(tmp_path / "d", tmp_path / f"d/{kind}.parquet", "parquet")
@@ -556,10 +556,10 @@ def test_parquet_of_several_row_groups_is_read_whole_and_in_order(tmp_path, monk
 
 def test_large_pieces_of_a_parquet_file_are_not_put_together(monkeypatch):
     """Two gigabytes of pictures are the most that one array of them has room for."""
-    monkeypatch.setattr(readers, "TOGETHER", 1000)
+    monkeypatch.setattr(parquets, "TOGETHER", 1000)
     sizes = [10, 10, 5000, 10, 5000, 5000, 990, 990]
     pieces = [pa.RecordBatch.from_pydict({"image": [bytes([number]) * size]}) for number, size in enumerate(sizes)]
-    found = list(readers._together(iter(pieces)))
+    found = list(parquets._together(iter(pieces)))
     assert [piece.num_rows for piece in found] == [2, 1, 1, 1, 1, 2]
     kept = [image for piece in found for image in piece["image"].to_pylist()]
     assert kept == [piece["image"][0].as_py() for piece in pieces]

@@ -58,7 +58,7 @@ def test_code_list_equals_the_real_imports(program):
     by_name = {
         "prune_eval": [*TASK_MODULES, TICKETS, *SCORES, *CALIBRATING],
         "find_ticket": TASK_MODULES,
-        "estimate": ["essential_sparsity.runs.settled", "essential_sparsity.acquire.formats"],
+        "estimate": ["essential_sparsity.runs.settled", "essential_sparsity.study.sizes"],
     }.get(program, [])
     listed = set(codefiles.program(program, *by_name))
     code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *by_name])

@@ -1,11 +1,9 @@
 """Print what a study takes, before anything is spent: jobs, time, memory, downloads and disk, in all and what is left."""
 
 import argparse
-import json
 
-from essential_sparsity import cli, errors
+from essential_sparsity import cli
 from essential_sparsity.study import configuration, estimate, opening
-from essential_sparsity.study.study import Study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,31 +19,20 @@ def main(argv: list[str] | None = None) -> None:
     if args.gpus == 0:
         config["resources"] |= {"gpu": 0, "device": "cpu"}
     asked = opening.unlocked(config, configuration.named(*args.config))
-    sizes = of_hub(asked) if args.sizes else {}
+    known = {}
+    if args.sizes:
+        from essential_sparsity.study import sizes
+
+        known = sizes.of_hub(asked)
     if args.downloads:
-        told = estimate.to_fetch(asked, sizes)
+        told = estimate.to_fetch(asked, known)
     elif estimate.begun(asked):
         from essential_sparsity.runs import settled  # with pandas: before anything has run an estimate is there at once
 
-        told = estimate.lines(asked, args.gpus, settled.outdated(asked), sizes)
+        told = estimate.lines(asked, args.gpus, settled.outdated(asked), known)
     else:
-        told = estimate.lines(asked, args.gpus, sizes=sizes)
+        told = estimate.lines(asked, args.gpus, sizes=known)
     print("\n".join(told))
-
-
-def of_hub(study: Study) -> dict[str, int | None]:
-    """Bytes of the data sets that are not here, as the hub lists them; what cannot be asked is said."""
-    from essential_sparsity.acquire import formats, hub  # with pandas, and the client of the hub
-
-    found = {}
-    for name in estimate.unknown(study):
-        try:
-            found[name] = formats.size(json.loads(study.source(study.datasets[name])))
-        except errors.UserError as error:
-            print(f"warning: the size of {name} is not known. {error}")
-            if hub.unanswered(error):
-                break
-    return found
 
 
 if __name__ == "__main__":

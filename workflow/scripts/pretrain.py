@@ -14,7 +14,7 @@ import torch
 import transformers
 from threadpoolctl import threadpool_limits
 
-from essential_sparsity import cli, files, markers, tables
+from essential_sparsity import cli, files, tables
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.emergence import objectives, pretraining
 from essential_sparsity.runs import finished
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     outputs = {"losses": args.losses, "manifest": args.manifest}
     done = finished.Finished.of_job(out, made | resume.versions(device), outputs)
     first = os.environ.get("RANK", "0") == "0"
-    if whole(done, out):
+    if pretraining.is_whole(done, out):
         if first:
             done.take_back()
             shutil.rmtree(out / pretraining.STATE, ignore_errors=True)  # which it may not have had the time to delete
@@ -77,18 +77,6 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     done.keep()
     shutil.rmtree(out / pretraining.STATE)
     print(f"{args.pretraining}: {len(losses)} losses, the last {losses['loss'].iloc[-1]:.4f}")
-
-
-def whole(done: finished.Finished, out: Path) -> bool:
-    """Whether an attempt before has kept what it wrote, and the checkpoints in `out` are as its manifest says. It changes nothing, so
-    that all processes find the same.
-    """
-    _, reason = markers.read(done.folder, done.identity, "pre-training")
-    if reason:
-        return False
-    listed = files.read_json(done.folder / "manifest")["files"]
-    paths = {out / file["path"]: file["sha256"] for file in listed}
-    return all(path.is_file() and files.sha256_file(path) == sha256 for path, sha256 in paths.items())
 
 
 if __name__ == "__main__":

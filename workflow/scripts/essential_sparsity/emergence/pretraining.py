@@ -21,6 +21,7 @@ from essential_sparsity import files, markers
 from essential_sparsity.acquire import listing
 from essential_sparsity.emergence import corpus, objectives
 from essential_sparsity.emergence.corpus import PretrainingError
+from essential_sparsity.runs import finished
 from essential_sparsity.training import exactness
 from essential_sparsity.training.finetuning import seed32
 
@@ -303,3 +304,15 @@ def kept(out: Path) -> list[dict[str, Any]]:
         (file for path in (out / STATE).glob("step-*.json") for file in files.read_json(path)),
         key=lambda file: file["path"],
     )
+
+
+def is_whole(done: finished.Finished, out: Path) -> bool:
+    """Whether an attempt before has kept what it wrote, and the checkpoints in `out` are as its manifest says. It changes nothing, so
+    that all processes find the same.
+    """
+    _, reason = markers.read(done.folder, done.identity, "pre-training")
+    if reason:
+        return False
+    listed = files.read_json(done.folder / "manifest")["files"]
+    paths = {out / file["path"]: file["sha256"] for file in listed}
+    return all(path.is_file() and files.sha256_file(path) == sha256 for path, sha256 in paths.items())

@@ -15,7 +15,8 @@ from types import MappingProxyType
 import yaml
 
 from essential_sparsity import errors, files, logs
-from essential_sparsity.study import iterations, needs, refinement, resources
+from essential_sparsity.study import downloads, iterations, needs, refinement, resources
+from essential_sparsity.study.downloads import Stored
 from essential_sparsity.study.grid import STORE
 from essential_sparsity.study.study import Study
 
@@ -132,58 +133,6 @@ def benchmarked(paths: Iterable[Path]) -> Iterator[tuple[float, int]]:
             continue  # collect_costs says what is wrong with it
         if seconds:
             yield seconds / 60, path.parent.name.count("+") + 1
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Something that is fetched or written: how many files or folders of what, their bytes (None: not known), those there."""
-
-    what: str
-    number: int
-    size: float | None
-    there: float
-
-
-def downloads(study: Study, sizes: Mapping[str, int | None] = MappingProxyType({})) -> list[Stored]:
-    """Checkpoints, those of a series together, and data sets. Sizes of what is there are those of its files; of data that are not, `sizes`
-    where they are known.
-    """
-    series: dict[str, list[str]] = {}
-    for name in study.named_models:
-        row = study.models[name]
-        if row["source"] in ("hub", "package"):
-            series.setdefault(row["series"] if row["values"] else name, []).append(name)
-    found = []
-    for what, names in series.items():
-        there = [manifest_size(f"{STORE}/checkpoints/{name}/manifest.json") for name in names]
-        expected = [needs.stored_mb(study.models[name]) * 1e6 for name in names]
-        whole = sum(size or other for size, other in zip(there, expected, strict=True))
-        found.append(
-            Stored(
-                f"model {what}" if len(names) == 1 else f"series {what}", len(names), whole, sum(filter(None, there))
-            )
-        )
-    for name in study.used_datasets:
-        if study.datasets[name]["source"] != "path":
-            there = manifest_size(f"{STORE}/datasets/{name}/manifest.json")
-            found.append(Stored(f"data {name}", 1, sizes.get(name) if there is None else there, there or 0))
-    return found
-
-
-def unknown(study: Study) -> list[str]:
-    """The data sets of a hub that are not there, so that their sizes are not known here."""
-    return [
-        name
-        for name in study.used_datasets
-        if study.datasets[name]["source"] == "hub" and not os.path.isfile(f"{STORE}/datasets/{name}/manifest.json")
-    ]
-
-
-def manifest_size(path: str) -> int | None:
-    """Bytes of the files that a manifest lists; None where there is none."""
-    if not os.path.isfile(path):
-        return None
-    return sum(entry["size"] for entry in files.read_json(path)["files"])
 
 
 def written(study: Study, requests: resources.Requests, found: Sequence[Job], at_once: int) -> list[Stored]:
@@ -366,7 +315,8 @@ def by_pattern(found: Sequence[Job], unit: str, per: int) -> list[str]:
 
 def to_fetch(study: Study, sizes: Mapping[str, int | None] = MappingProxyType({})) -> list[str]:
     """What is fetched, and how large it is."""
-    return by_size("to fetch", downloads(study, sizes))
+    found = by_size("to fetch", downloads.expected(study, sizes))
+    return [*found, "SIZES=1 asks the hub how large its data are"] if downloads.unknown(study) and not sizes else found
 
 
 def by_size(title: str, found: Sequence[Stored]) -> list[str]:
@@ -381,7 +331,7 @@ def by_size(title: str, found: Sequence[Stored]) -> list[str]:
     rows.append(("in all", "", total[0] + ("+" if unknown else ""), total[1]))
     result = aligned([(title, "number", "GB", "there"), *rows], left=(0,))
     if unknown:
-        result.append("–: its size is known when it has been fetched; SIZES=1 asks the hub")
+        result.append("–: its size is known when it has been fetched")
     return result
 
 
