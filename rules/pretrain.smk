@@ -69,7 +69,7 @@ for made, models in STUDY.measured_only.items():
 
     rule:
         name:
-            f"measure_{made}"
+            f"measure_pretraining_{made}"
         input:
             made=f"{STORE}/pretraining/{made}/manifest.json",
         output:

@@ -278,7 +278,7 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
         "format": "csv",
     }
     (tmp_path / "tasks.tsv").write_text("\n".join([*tasks, "\t".join(pairs.values())]) + "\n")
-    (tmp_path / "revisions.tsv").write_text((root / "config/revisions.tsv").read_text())
+    (tmp_path / "revisions.tsv").write_text("# ours\n" + (root / "config/revisions.tsv").read_text())
     block = {"models": ["berts"], "tasks": ["words"], "patterns": ["global"], "sparsities": [0.5], "seeds": [0]}
     config = {name: str(tmp_path / f"{name}.tsv") for name in ("models", "tasks", "revisions")}
     (tmp_path / "study.yaml").write_text(
@@ -287,7 +287,8 @@ def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, 
     command = [sys.executable, "workflow/scripts/lock.py", "--config", str(tmp_path / "study.yaml")]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    rows = [line.split("\t") for line in (tmp_path / "revisions.tsv").read_text().splitlines()[1:]]
+    comment, _, *rows = [line.split("\t") for line in (tmp_path / "revisions.tsv").read_text().splitlines()]
+    assert comment == ["# ours"]
     expected = [["model", f"team/berts-step_{step}k", "main", commits[step]] for step in commits]
     assert rows == [["dataset", "team/words", "main", data], *expected]
     hub.requests.clear()

@@ -5,6 +5,7 @@ import math
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
@@ -13,6 +14,7 @@ import find_ticket
 import prune_eval
 from essential_sparsity import files, tables, tasks
 from essential_sparsity.checkpoints import loading
+from essential_sparsity.curves import agreement
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import question_answering
@@ -26,11 +28,22 @@ def save_mlm(folder):
     return tiny.save_bert(folder, auto_class="AutoModelForMaskedLM")
 
 
+def questions():
+    answers = [{"text": ["slow plot"], "answer_start": [10]}, {"text": ["good"], "answer_start": [0]}]
+    rows = [{"item": f"q{i}", "question": ("bad", "fine")[i % 2], "answers": answers[i % 2]} for i in range(40)]
+    return pd.DataFrame(rows).assign(context="good film slow plot")
+
+
 CASES = {
     "probe": (tiny.save_bert, tiny.reviews, tiny.PROBE),
     "knn": (tiny.save_bert, tiny.reviews, tiny.PROBE | {"protocol": "knn"}),
     "classes": (tiny.save_bert, tiny.reviews, tiny.FINETUNE | {"epochs": 1}),
     "images": (tiny.save_vit, lambda: tiny.images(80), tiny.IMAGES | {"n_train": 40, "n_eval": 20}),
+    "answers": (
+        tiny.save_bert,
+        questions,
+        tiny.FINETUNE | {"kind": "question-answering", "epochs": 1, "n_train": 20, "n_eval": 12, "max_length": 24},
+    ),
     "similarity": (tiny.save_bert, tiny.pairs, tiny.SIMILARITY),
     "ratings": (tiny.save_bert, lambda: tiny.pairs(60), RATED),
     "perplexity": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY),
@@ -74,6 +87,13 @@ def test_every_kind_has_values_from_ruined_weights(tmp_path, monkeypatch, case, 
                 assert outcome.metrics[name] == pytest.approx(1e300)
         rows = evaluation.run_rows(level, outcome, manifest(level), "x")
         assert set(rows["collapsed"]) == {outcome.collapsed}
+        check_items(rows, outcome)
+
+
+def check_items(rows, outcome):
+    """Every value can be taken anew from the items, as intervals do."""
+    key = {"model": "m", "task": "t", "pattern": "p", "seed": 0}
+    agreement.checked(lambda runs: outcome.items.assign(sparsity=rows["sparsity"][0], **key))(rows.assign(**key))
 
 
 def manifest(level):
@@ -82,11 +102,13 @@ def manifest(level):
 
 def test_a_model_that_tells_items_apart_is_not_flagged(tmp_path):
     """Some of these predict badly; none predicts nothing."""
-    for case in ("similarity", "perplexity", "masked"):
-        saver, data, settings = CASES[case]
+    for case, (saver, data, settings) in CASES.items():
         ((level, outcome),) = evaluation.evaluate(saver(tmp_path / case), data(), settings, "dense", [0.0], 0)
-        assert outcome.collapsed is None
-        assert evaluation.run_rows(level, outcome, manifest(level), "x")["collapsed"].isna().all()
+        rows = evaluation.run_rows(level, outcome, manifest(level), "x")
+        check_items(rows, outcome)
+        if case in ("similarity", "perplexity", "masked"):
+            assert outcome.collapsed is None
+            assert rows["collapsed"].isna().all()
 
 
 def test_questions_whose_outputs_are_not_finite_are_counted():
@@ -95,10 +117,28 @@ def test_questions_whose_outputs_are_not_finite_are_counted():
     logits = np.zeros((4, 2, 6), dtype=np.float32)
     logits[:, :, 4:] = -np.inf  # padding
     logits[:, :, 0] = np.nan  # of the question: no place for an answer
-    assert question_answering.unanswered(logits, known).tolist() == [False, False, False]
+
+    def broken(logits):
+        return question_answering.questions_with(logits, known, question_answering.not_finite)
+
+    assert broken(logits).tolist() == [False, False, False]
     logits[1, 1, 2] = np.inf
     logits[3, 0, 1] = np.nan
-    assert question_answering.unanswered(logits, known).tolist() == [True, False, True]
+    assert broken(logits).tolist() == [True, False, True]
+
+
+def test_questions_whose_places_are_all_as_likely_have_no_answer():
+    """The order of ties would give the first word, whatever stands there."""
+    offsets = np.array([[-1, -1], [0, 3], [4, 7], [-1, -1]])
+    one = np.array([[-1, -1], [0, 3], [-1, -1], [-1, -1]])
+    known = question_answering.Windows([0, 0, 1, 2], [offsets, offsets, offsets, one], ["one two"] * 3, [["one"]] * 3)
+    logits = np.full((4, 2, 4), 0.5, dtype=np.float32)
+    logits[:, :, 0] = 3  # of the question
+    logits[2, :, 1] += 1e-7
+    logits[1, 1, 2] += 1
+    assert question_answering.answers(logits, known) == ["one two", "", "one"]
+    level = question_answering.questions_with(logits, known, question_answering.level)
+    assert level.tolist() == [True, True, False]
 
 
 # --- training

@@ -246,6 +246,20 @@ def test_a_broken_model_answers_nothing(gpt, data):
     assert outcome.collapsed == "12 of 12 items have likelihoods that are not finite"
 
 
+def test_a_model_that_always_takes_one_choice_says_so(gpt, data, monkeypatch):
+    """All tokens are as likely: the shortest choice is the likeliest, which stands first in this quiz."""
+    prepared = suites.prepare(gpt, data, SETTINGS, 0)
+    model = transformers.AutoModelForCausalLM.from_pretrained(gpt)
+    model.lm_head.weight.data.zero_()
+    outcome = suites.run(model, prepared, SETTINGS, 0, "cpu")
+    assert outcome.metrics["accuracy"] == np.mean(outcome.items["target"] == 0)
+    assert outcome.collapsed == "one choice is predicted for all items"
+    samples = suites.evaluated(model, prepared, SETTINGS)
+    samples["plot"][0]["filtered_resps"].reverse()
+    monkeypatch.setattr(suites, "evaluated", lambda *_: samples)
+    assert suites.run(model, prepared, SETTINGS, 0, "cpu").collapsed is None
+
+
 def test_fewer_items_of_each_task(gpt, data):
     (outcome,) = run(gpt, data, n_eval=3)
     assert outcome.items["item"].str.partition("-")[0].value_counts().to_dict() == {"film": 3, "plot": 3}

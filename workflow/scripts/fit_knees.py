@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from essential_sparsity import cli, errors, tables
-from essential_sparsity.curves import knees
+from essential_sparsity.curves import agreement, knees
 from essential_sparsity.study import opening
 from essential_sparsity.tables import missing, runs
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other)
     found = runs.collect(there, mixed=None)  # that their versions agree is looked at where all runs are collected
     epsilon = {} if args.epsilon is None else {args.task: args.epsilon}
-    read, resamples = knees.table(found, runs.items(grid), epsilon, asked=grid)
+    read, resamples = knees.table(found, agreement.checked(runs.items(grid)), epsilon, asked=grid)
     tables.write(found, "runs", args.runs)
     tables.write(lost, "missing_runs", args.missing_runs)
     tables.write(read, "knees", args.knees)

@@ -30,7 +30,10 @@ def main(argv: list[str] | None = None) -> None:
             info = hub.asked(partial(api.repo_info, repository, revision=revision, repo_type=kind))
         locked[kind, repository, revision] = info.sha
         print(f"{repository} {revision} {locked[kind, repository, revision]}", flush=True)
+    with open(config["revisions"], encoding="utf-8") as table:
+        comments = [line for line in table if line.startswith("#")]
     with files.atomic(config["revisions"]) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
+        handle.writelines(comments)
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
         writer.writerows(
             [("kind", "repository", "revision", "commit"), *((*key, locked[key]) for key in sorted(locked))]

@@ -47,17 +47,23 @@ def moves(
     `targets` show. The same `stream` and number of items draw the same items.
     """
     there = ~np.isnan(scores).any(axis=-1)
-    rows = scores[there]
-    if metric.from_items == "mean above chance":
-        chance = chance_level(targets, labels)
-        rows, weights = (rows - chance) / (1 - chance), np.ones(len(targets))
-    statistic = STATISTICS[metric.from_items](metric, rows, targets, weights)
+    statistic = of_items(metric, scores[there], targets, weights, labels)
     observed = statistic(np.ones((1, len(targets)), dtype=np.float32))
     found = np.full((replicates, *there.shape), np.nan)
     found[:, there] = np.concatenate(
         [statistic(counts) - observed for counts in item_counts(len(targets), stream, replicates)]
     )
     return found
+
+
+def of_items(
+    metric: Metric, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, labels: int = 0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from counts of the items (b, n) to the qualities (b, R) of the runs whose scores are `rows` (R, n)."""
+    if metric.from_items == "mean above chance":
+        chance = chance_level(targets, labels)
+        rows, weights = (rows - chance) / (1 - chance), np.ones(len(targets))
+    return STATISTICS[metric.from_items](metric, rows, targets, weights)
 
 
 def complete(metric: Metric, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

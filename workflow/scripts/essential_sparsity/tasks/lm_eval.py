@@ -185,6 +185,12 @@ def answer_of(task: Any, document: Mapping[str, Any]) -> float:
     return float(choices.index(first) if first in choices else first)
 
 
+def likeliest(task: Any, sample: Mapping[str, Any]) -> int | None:
+    """The place of the likeliest choice, by lm-eval's record of an item; None where there are not several."""
+    size = len(task.doc_to_choice(sample["doc"])) if _chosen(task) else 0
+    return int(np.argmax([float(answer[0]) for answer in sample["filtered_resps"][:size]])) if size > 1 else None
+
+
 def _chosen(task: Any) -> bool:
     """Whether a task has choices of which one is right, scored as lm-eval does."""
     return task.OUTPUT_TYPE == "multiple_choice" and not callable(task.config.process_results)
@@ -290,7 +296,7 @@ def run(
         prepared.reference[0]["tasks"],
         prepared.reference[-1],
     )
-    frames, answered = [], []
+    frames, answered, chosen = [], [], set()
     for name, rows in sorted(samples.items()):
         first = [row for row in rows if row["filter"] == rows[0]["filter"]]
         whole = np.array([np.isfinite([float(answer[0]) for answer in row["filtered_resps"]]).all() for row in first])
@@ -301,6 +307,7 @@ def run(
         }
         names = [f"{name}-{row['doc_id']:06d}" for row in first]
         right = [answer_of(built[name], row["doc"]) for row in first]
+        chosen |= {likeliest(built[name], row) for row in first}
         frames.append(tasks.items_frame(names, **scores, target=right, group=grouped.get(name)))
     items = pd.concat(frames, ignore_index=True)
     metrics = {"accuracy": float(items["score"].mean())}
@@ -308,8 +315,10 @@ def run(
         metrics["normalised_accuracy"] = float(items["second_score"].mean())
     parts = {metric: items.loc[items["group"] == name, "score"] for metric, name in GROUPS.items()}
     metrics |= {metric: float(part.mean()) for metric, part in parts.items() if len(part)}
-    broken = tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
-    return Outcome(metrics, items, broken, {metric: len(part) for metric, part in parts.items()})
+    collapsed = tasks.counted(~np.concatenate(answered), "items have likelihoods that are not finite")
+    if collapsed is None and len(chosen) == 1 and chosen != {None} and items["target"].min() < items["target"].max():
+        collapsed = "one choice is predicted for all items"
+    return Outcome(metrics, items, collapsed, {metric: len(part) for metric, part in parts.items()})
 
 
 def evaluated(model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any]) -> dict[str, list[dict]]:

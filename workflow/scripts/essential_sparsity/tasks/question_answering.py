@@ -8,7 +8,7 @@ the best of the likeliest spans of all windows of a question.
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -35,6 +35,7 @@ KIND = {
 }
 STRIDE = 128  # tokens that two windows share
 N_BEST = 20  # likeliest first, and last, tokens of a window that are combined
+ROUNDING = 1e-6  # logits closer than this, relative beyond 1, differ by rounding
 MAX_ANSWER = 30  # tokens of the longest answer considered
 PLACES = QUESTION, OFFSETS = "question", "offsets"  # beside the tokens of a window
 
@@ -184,7 +185,7 @@ def span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int]:
 def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
-    """Means over the questions; a model that predicts no finite span answers nothing, which is wrong."""
+    """Means over the questions; a model that predicts no finite span, or each as well, answers nothing, which is wrong."""
     size = tasks.batch_size(settings)
     length, known = prepared.reference
 
@@ -200,7 +201,9 @@ def run(
         for text, of in zip(predicted, known.answers, strict=True)
     ]
     items = tasks.items_frame(prepared.items, np.array(f1), second_score=np.array(exact))
-    collapsed = tasks.counted(unanswered(logits, known), "questions have outputs that are not finite")
+    collapsed = tasks.counted(
+        questions_with(logits, known, not_finite), "questions have outputs that are not finite"
+    ) or tasks.counted(questions_with(logits, known, level), "questions have outputs that are equal at all places")
     return Outcome({"token_f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}, items, collapsed)
 
 
@@ -209,6 +212,8 @@ def answers(logits: np.ndarray, known: Windows) -> list[str]:
     best = [(-np.inf, "")] * len(known.contexts)
     for scores, question, offsets in zip(logits, known.question, known.offsets, strict=True):
         allowed = offsets[:, 0] >= 0
+        if level(scores[:, : len(allowed)][:, allowed]):
+            continue  # the order of ties would choose
         scores = np.where(allowed & np.isfinite(scores[:, : len(allowed)]), scores[:, : len(allowed)], -np.inf)
         firsts, lasts = (np.argsort(-part, kind="stable")[:N_BEST] for part in scores)
         totals = scores[0][firsts][:, None] + scores[1][lasts][None, :]
@@ -221,12 +226,24 @@ def answers(logits: np.ndarray, known: Windows) -> list[str]:
     return [text for _, text in best]
 
 
-def unanswered(logits: np.ndarray, known: Windows) -> np.ndarray:
-    """Which questions (n) have a window with a logit of its context that is not finite; `logits` as for `answers`."""
-    broken = np.zeros(len(known.contexts), dtype=bool)
+def questions_with(logits: np.ndarray, known: Windows, holds: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Which questions (n) have a window whose logits (2, tokens) of its context are such; `logits` as for `answers`."""
+    found = np.zeros(len(known.contexts), dtype=bool)
     for scores, question, offsets in zip(logits, known.question, known.offsets, strict=True):
-        broken[question] |= not np.isfinite(scores[:, : len(offsets)][:, offsets[:, 0] >= 0]).all()
-    return broken
+        found[question] |= holds(scores[:, : len(offsets)][:, offsets[:, 0] >= 0])
+    return found
+
+
+def not_finite(scores: np.ndarray) -> bool:
+    """Whether a logit is no finite number."""
+    return not np.isfinite(scores).all()
+
+
+def level(scores: np.ndarray) -> bool:
+    """Whether an answer begins and ends at each of several places as likely, but for rounding."""
+    if not_finite(scores) or scores.shape[1] < 2:
+        return False
+    return bool((np.ptp(scores, axis=1) <= ROUNDING * max(1.0, np.abs(scores).max())).all())
 
 
 def normalised(text: str) -> str:
