@@ -82,6 +82,11 @@ def test_commit_and_what_differs_from_it(tmp_path):
     assert found["changed"] == []
     (tmp_path / "Snakefile").write_text("b")
     assert crate.commit_of(tmp_path)["changed"] == ["Snakefile"]
+    own = tmp_path / "workflow/scripts/extensions/my_scores.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("a score of one's own, which no commit has")
+    (tmp_path / "notes.txt").write_text("no code")
+    assert crate.commit_of(tmp_path)["changed"] == ["Snakefile", "workflow/scripts/extensions/my_scores.py"]
 
 
 def test_a_study_of_tables_alone_has_a_crate(tmp_path, monkeypatch):

@@ -18,7 +18,11 @@ from essential_sparsity.tables import crate
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="make export MODEL=… PATTERN=… SPARSITY=… [STUDY=… | CONFIG=…] [TASK=…] [SEED=…] [TRAIN=true]",
+    )
     parser.add_argument("--config", nargs="+", default=[], help="files whose keys replace those of config/config.yaml")
     parser.add_argument("--study", help="name of the study (default: that of the configuration)")
     parser.add_argument("--model", required=True, help="row of the models table")

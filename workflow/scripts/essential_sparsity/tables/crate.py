@@ -83,7 +83,8 @@ def crate(
 
 
 def commit_of(root: Path) -> dict[str, Any]:
-    """The commit of the workflow in a folder (`commit`) and the files of it that differ (`changed`); null where nothing says it.
+    """The commit of the workflow in a folder (`commit`) and the files of it that differ, code that it has not among them (`changed`); null
+    where nothing says it.
 
     Where another workflow uses this one from a git host, it was unpacked from a commit (`rules/repository.smk`), inside a
     repository that is not its own.
@@ -95,9 +96,10 @@ def commit_of(root: Path) -> dict[str, Any]:
             return {"commit": None, "changed": None}
         commit = _git(root, "rev-parse", "HEAD").strip()
         changed = _git(root, "status", "--porcelain", "--untracked-files=no").splitlines()
+        added = _git(root, "ls-files", "--others", "--exclude-standard", "workflow", "rules").splitlines()
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "changed": None}
-    return {"commit": commit, "changed": [line[3:] for line in changed]}
+    return {"commit": commit, "changed": [*(line[3:] for line in changed), *added]}
 
 
 def _git(root: Path, *command: str) -> str:
