@@ -355,6 +355,39 @@ def test_refuses_weights_of_another_shape(bert):
         load_model(bert, "AutoModel")
 
 
+@pytest.mark.parametrize("key", [f"bert.{QUERY}", "embeddings.LayerNorm.gamma"])
+def test_refuses_one_weight_under_two_names(bert, key):
+    rewrite(bert, lambda tensors: tensors.update({key: torch.zeros(24, 24) if QUERY in key else torch.zeros(24)}))
+    for use in (describe, lambda folder: load_model(folder, "AutoModel")):
+        with pytest.raises(CheckpointError, match=f"{key} and .*which are both .* only one can count"):
+            use(bert)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_that_are_one_have_one_content(tmp_path, tied):
+    save(tmp_path, "LlamaForCausalLM", hf.LlamaConfig(**TEXT, **SIZES, tie_word_embeddings=tied))
+    embedding = "model.embed_tokens.weight"
+    rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors[embedding].clone()}))
+    assert load_model(tmp_path, "AutoModelForCausalLM").lm_head.weight.equal(
+        load_model(tmp_path, "AutoModel").embed_tokens.weight
+    )
+    rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors[embedding] + 1}))
+    if not tied:
+        load_model(tmp_path, "AutoModelForCausalLM")
+        return
+    load_model(tmp_path, "AutoModel")  # which has no such head
+    with pytest.raises(CheckpointError, match=rf"stores lm_head\.weight and {embedding} with different values"):
+        load_model(tmp_path, "AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", [QUERY, "embeddings.word_embeddings.weight", "embeddings.LayerNorm.bias"])
+def test_refuses_a_weight_that_is_no_number(bert, name, value):
+    rewrite(bert, lambda tensors: tensors[name].view(-1)[3:4].fill_(value))
+    with pytest.raises(CheckpointError, match=f"there is NaN or infinity in {name}: the checkpoint is broken"):
+        load_model(bert, "AutoModel")
+
+
 def test_refuses_missing_prunable_weights(bert):
     rewrite(bert, lambda tensors: tensors.pop(QUERY))
     with pytest.raises(CheckpointError, match=f"lacks 1 of the 12 prunable weights of BertModel \\({QUERY}\\)"):

@@ -50,6 +50,24 @@ def test_ratings_keep_those_that_take_a_side(tmp_path):
     assert record["n_rows"] == {"all": 3}
 
 
+@pytest.mark.parametrize("line", ["7\t2\tgood\tfilm", "7\t2", "7\tnan\tgood", "7\tinf\tgood", "7\t25\tgood"])
+def test_a_line_that_is_no_rating_of_a_text_is_refused(tmp_path, line):
+    with pytest.raises(SourceError, match=r"r\.txt, rating 2 .*expected three cells .* from -4 to 4"):
+        frame_of(tmp_path, "r.txt", f"6\t1\tfine\n{line}\n", "ratings-tsv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summaries", '{"A": {"extract": "a", "topic": "x"}, "A": {"extract": "b", "topic": "y"}}'),
+        ("digits", '{"data": [0], "data": [1]}'),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, name, content):
+    with pytest.raises(SourceError, match=r"s\.json: an object holds the key '(A|data)' twice"):
+        frame_of(tmp_path, "s.json", content, f"{name}-json")
+
+
 def test_word_pairs_skip_comments_and_keep_repeated_pairs(tmp_path):
     text = "# The collection\n# Word 1\tWord 2\tHuman\nmoney\tcash\t9.15\ntiger\ttiger\t10.00\nmoney\tcash\t9.08\n"
     frame, _ = frame_of(tmp_path, "w.tsv", text, "word-pairs")

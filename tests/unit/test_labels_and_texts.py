@@ -24,6 +24,15 @@ def test_one_label_is_nothing_to_tell_apart(labels):
 
 
 @pytest.mark.parametrize(
+    "labels", [["good", "bad", "good "], [" bad", "good", "bad\t"], pd.Categorical(["a", "b", "a "])]
+)
+def test_labels_that_differ_in_blanks_alone_are_refused(labels):
+    with pytest.raises(tasks.TaskError, match=r"'tiny' has labels that differ in blanks around them alone \('"):
+        _labels.labelled(pd.DataFrame({"label": labels}), tiny.PROBE)
+    _labels.labelled(pd.DataFrame({"label": ["good ", " bad"]}), tiny.PROBE)
+
+
+@pytest.mark.parametrize(
     ("train", "test"),
     [
         (["good", "bad"], ["Good", "Bad"]),

@@ -108,7 +108,18 @@ def test_hidden_files_are_no_data(fetch, hidden):
 
 
 @pytest.mark.parametrize(
-    "other", ["test.txt", "test.parquet", "dev.json", "test.csv.xz", "dev.jsonl.zst", "test.tar.gz", "val.7z"]
+    "other",
+    [
+        "test.ndjson",
+        "test.tab",
+        "test.txt",
+        "test.parquet",
+        "dev.json",
+        "test.csv.xz",
+        "dev.jsonl.zst",
+        "test.tar.gz",
+        "val.7z",
+    ],
 )
 def test_a_split_in_another_form_is_refused(fetch, other):
     with pytest.raises(SourceError, match=rf"{other} is not read as csv"):
@@ -169,6 +180,9 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("a.csv", "a.tsv"), "one name in two forms"),
         (("train.csv", "Train.CSV"), "one name in two forms"),
         (("en-train/a.csv", "de-test/a.csv"), "would become one"),
+        (("train-en.csv", "test-de.csv"), r"would be splits of one data set.*\(de, en\)"),
+        (("imdb_train-0.csv", "imdb_train-1.csv", "yelp_dev.csv"), "would be splits of one data set"),
+        (("train/en.csv", "test/de.csv"), "would be splits of one data set"),
         (("train.csv", "dev.csv", "val.csv"), "dev.csv, val.csv would all be the split validation"),
         (("train.csv", "test.csv", "eval.csv"), "eval.csv, test.csv would all be the split test"),
         (("train/a.csv", "train/b.csv", "test/a.csv"), "differ by more than a number"),
@@ -355,6 +369,10 @@ def parts(**paths):
         (["train", "test"], [parts(train="test.csv", test="train.csv")], "which say otherwise"),
         (["part1", "part2"], [{"config_name": n, "data_files": f"part{n}.csv"} for n in (1, 2)], "'1', and part2.csv another"),
         (["part1", "part2"], [{"data_files": {"train": "./part1.csv", "test": "part2.csv"}}], "which say otherwise"),
+        (["part1", "part2"], [parts(train="part[1].csv", test="part[!13].csv")], "part1.csv is the split train, part2.csv is"),
+        (["x/a1", "x/a2"], [{"data_dir": "./x/", **parts(train="a1.csv", test="./a2.csv")}], "x/a1.csv is the split train, x/a2"),
+        (["part1", "part2"], [parts(train="part1.csv")], "configuration 'default', without part2.csv"),
+        (["part1", "part2"], [parts(train="part1.csv"), {"config_name": "b", "data_files": "b/*"}], "without part2.csv"),
     ],
 )  # fmt: skip
 def test_a_card_that_makes_other_parts_of_the_files_is_refused(fetch, names, said, words):
@@ -381,6 +399,50 @@ def test_a_card_that_agrees_or_says_nothing_is_about_the_data(fetch, text):
     assert by_split(fetch({**files, "README.md": text}, "csv")) == {"train": ["train"], "validation": ["dev"]}
 
 
+def features(names, **more):
+    label = {"name": "label", "dtype": {"class_label": {"names": names}}}
+    return {"features": [{"name": "text", "dtype": "string"}, label], **more}
+
+
+def classes(said, *configurations):
+    return f"---\n{json.dumps({'dataset_info': said, 'configs': configurations})}\n---\n"
+
+
+@pytest.mark.parametrize("cells", [["no", "yes", ""], ["1", "0", "-1"], pd.array([1, 0, None]), ["1", "0", None]])
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_classes_of_a_card_are_those_of_the_data_in_its_order(fetch, cells, form):
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": cells})
+    content = {"csv": frame.to_csv(index=False), "json": frame.to_json(orient="records"), "parquet": frame}[form]
+    found = fetch({f"f.{form}": content, "README.md": classes(features({"1": "no", "0": "yes"}))}, form)["label"]
+    assert found.astype(object).where(found.notna(), None).tolist() == ["no", "yes", None]
+    assert found.cat.categories.tolist() == ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "words"),
+    [
+        (["yes", "no"], ["yes", "maybe"], "the classes yes, no, in this order, but it holds maybe"),
+        (["yes", "no"], ["0", "2"], "but it holds 0, 2"),
+        (["1", "0"], ["0", "1"], "can be their names or their numbers"),
+        (["yes", "no"], pd.Categorical(["no", "yes"], ["no", "yes"]), "but the data have them as no, yes"),
+    ],
+)
+def test_classes_of_a_card_that_the_data_have_not_are_refused(fetch, names, cells, words):
+    frame = pd.DataFrame({"text": ["a", "b"], "label": cells})
+    with pytest.raises(SourceError, match=f"README.md says that the column 'label' has .*{words}"):
+        fetch({"f.parquet": frame, "README.md": classes(features(names))}, "parquet")
+
+
+def test_classes_of_a_card_are_those_of_the_configuration(fetch):
+    said = [features([*name], config_name=name) for name in ("xy", "st")]
+    files = {"f.csv": "text,label\na,0\nb,1\n"}
+    one = {"config_name": "st", "data_files": "*.csv"}
+    assert fetch({**files, "README.md": classes(said, one)}, "csv")["label"].tolist() == ["s", "t"]
+    assert fetch({**files, "README.md": classes(said)}, "csv")["label"].tolist() == ["0", "1"]
+    odd = [3, {"features": "x"}, {"features": [None, {"name": "label", "dtype": {"class_label": None}}]}]
+    assert fetch({**files, "README.md": classes(odd)}, "csv")["label"].tolist() == ["0", "1"]
+
+
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
 def test_a_table_of_other_labels_beside_images_is_refused(fetch, name):
     def table(*labels):
@@ -397,6 +459,22 @@ def test_a_table_of_other_labels_beside_images_is_refused(fetch, name):
         assert frame["label"].tolist() == ["a", "a", "b", "b"]
     with pytest.raises(SourceError, match=rf"train/{name} has a column 'label' \(cat, dog\).*folders here \(a, b\)"):
         fetch({**images, f"train/{name}": table("cat", "dog", "dog", "cat")}, "imagefolder")
+
+
+def test_a_table_with_one_name_for_two_columns_is_refused(fetch, tmp_path):
+    (tmp_path / "data").mkdir()
+    table = pa.table([["a"], ["x"], ["y"]], names=["text", "label", "label"])
+    pq.write_table(table, tmp_path / "data/f.parquet")
+    with pytest.raises(SourceError, match=r"f\.parquet: the column 'label' stands there twice"):
+        fetch({}, "parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"), [("text=a,text=b", "new name 'text'"), ("text=a,label=b,note=a", "old name 'a'")]
+)
+def test_a_renaming_that_names_a_column_twice_is_refused(fetch, columns, words):
+    with pytest.raises(SourceError, match=f"the {words} stands twice in the column columns"):
+        fetch({"f.csv": "a,b\none,two\n"}, "csv", columns=columns)
 
 
 @pytest.mark.parametrize("columns", ["text", "text=sentence,label", "=a", "text="])
@@ -484,6 +562,7 @@ PIXELS = "0,50,100,255"
         (f"{PIXELS},7\n1,2,3,9\n", "image 2"),
         (f"label,a,b,c,d\n7,{PIXELS},3\n", "more cells than the header"),
         (f"a,b,c,d,kind\n{PIXELS},7\n", "0 columns called label or class"),
+        (f"0,1,2,3,4\n{PIXELS},7\n", "the first line counts its cells from 0 to 4"),
     ],
 )
 def test_grey_values_that_are_none_are_refused(fetch, content, words):
@@ -507,6 +586,14 @@ def test_a_header_says_where_the_label_of_a_table_of_pixels_is(fetch, header):
 def test_labels_under_a_header_of_pixels_are_the_texts_that_stand_there(fetch, labels):
     content = "\n".join(["p0,p1,label,p2,p3", *(f"0,50,{label},200,{row}" for row, label in enumerate(labels))])
     assert fetch({"p.csv": content}, "pixels-csv")["label"].tolist() == labels
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n \n", "\ufeff\n"])
+@pytest.mark.parametrize("header", ["", "p0,p1,p2,p3,label\n"])
+def test_blank_lines_before_a_table_of_pixels_are_none_of_its_lines(fetch, before, header):
+    frame = fetch({"p.csv": f"{before}{header}{PIXELS},7\n0,1,2,9,3\n"}, "pixels-csv")
+    assert frame["label"].tolist() == ["7", "3"]
+    assert np.array(Image.open(io.BytesIO(frame["image"][0]))).ravel().tolist() == [0, 50, 100, 255]
 
 
 def test_a_missing_grey_value_under_a_header_is_refused(fetch):

@@ -384,6 +384,7 @@ UNFIT = {
     "an empty choice": (lambda i, row: {"choices": ["", *row["choices"][1:]]}, "document 0 .*: the choice 0 .* is ''"),
     "an empty choice later": (lambda i, row: {"choices": ["good", " "]} if i == 4 else {}, "document 4 .*: the choice 1 .* is ' '"),
     "no choices": (lambda i, row: {"choices": []}, r"document 0 .*: it has no choices \(\[\]\)"),
+    "one choice": (lambda i, row: {"choices": ["good"], "answer": 0} if i == 1 else {}, "document 1 .*: it has one choice alone .'good'."),
     "a key missing in the first": (lambda i, row: {"question": ...} if i == 0 else {}, "document quiz/test-0+0: it has no key 'question'"),
     "a key missing later": (lambda i, row: {"question": ...} if i == 2 else {}, "document quiz/test-0+2: it has no key 'question'"),
     "a key missing in all": (lambda i, row: {"question": ...}, "document 0 .*cannot be filled in .*'question' is undefined"),
@@ -521,6 +522,12 @@ def test_prompts_that_fit_exactly_are_not_cut(gpt, data, capsys):
     assert "cut" not in capsys.readouterr().out
     with pytest.raises(TaskError, match=f"longest {longest}"):
         run(gpt, data, shots=2, max_length=longest - 1)
+
+
+def test_more_examples_than_documents_are_refused(gpt, data):
+    suites.prepare(gpt, data, SETTINGS | {"shots": 0}, 0)
+    with pytest.raises(TaskError, match=r"draws its examples from \d documents; \d are left for shots = 99\."):
+        suites.prepare(gpt, data, SETTINGS | {"shots": 99}, 0)
 
 
 def test_a_share_of_them_may_be_cut_where_the_row_allows_it_and_is_said(gpt, data, capsys):

@@ -128,7 +128,7 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_stand_is_refused(tmp_pat
         | {"Question": "number0 more", "Numbers": "2", "Equation": "number0", "Answer": "2"}
         for i in range(20)
     ]
-    settings = tiny.FINETUNE | {"kind": kind, "n_train": 8, "n_eval": 6, "max_length": 24}
+    settings = tiny.FINETUNE | {"kind": kind, "n_train": 8, "n_eval": 6, "max_length": 24, "eval_batch_size": 1}
     with pytest.raises(
         TaskError,
         match=rf"'tiny': the tokenizer .*\(CanineTokenizer\) is written in Python .*kind '{kind}' needs a fast",
@@ -222,6 +222,20 @@ def test_features_and_logits_are_the_same_one_by_one_and_in_batches(tmp_path, mo
     read = tasks.logits if protocol == "finetune" else _text.mean_pooled
     one, many = (tasks.forward(loaded, prepared.inputs, prepared.collate, n, "cpu", read) for n in (1, 32))
     np.testing.assert_allclose(one, many, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["ConvBert", "Funnel", "Yoso"])
+def test_architectures_that_read_padding_read_one_text_at_a_time(tmp_path, name):
+    shape = {"vocab_size": 16, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    shape |= {"max_position_embeddings": 34, "embedding_size": 16, "head_ratio": 1, "num_hidden_layers": 1}
+    if name == "Funnel":
+        shape = {"vocab_size": 16, "d_model": 16, "block_sizes": [1, 1], "n_head": 2, "d_head": 8, "d_inner": 32}
+    getattr(hf, f"{name}Model")(getattr(hf, f"{name}Config")(**shape)).save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    for size in (None, 32):
+        with pytest.raises(TaskError, match=r"reads the padding behind a text too.* eval_batch_size"):
+            dense(tmp_path, tiny.reviews(), tiny.PROBE | {"eval_batch_size": size})
+    tasks.check_architecture(tmp_path, tiny.PROBE | {"eval_batch_size": 1})
 
 
 @pytest.mark.parametrize("forgets", FORGETFUL)

@@ -18,6 +18,7 @@ from essential_sparsity.acquire.archives import SourceError
 
 CARD = "README.md"
 FRONT = re.compile(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", re.S)
+SET = re.compile(r"\[[^]/]+\]")  # of characters, in a pattern of names
 OF_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 LABELS = ("label", "labels", "class", "category")
 
@@ -34,6 +35,12 @@ def check_card(folder: Path, names: Sequence[str], suffixes: tuple[str, ...]) ->
             f"{CARD} says that {files.some(list(said), 3)} are the configuration {config!r}, and {files.some(other, 3)} another one, but all "
             f"would become one. {splits.NAME_THE_FOLDER}"
         )
+    parts = {ours[name] for name in said}
+    if other := [name for name in names if name not in said and ours[name] in parts]:
+        raise SourceError(
+            f"{CARD} says that {files.some(list(said), 3)} are the configuration {config!r}, without {files.some(other, 3)}, whose rows would "
+            f"stand beside theirs. Take what is not meant out of the folder. {splits.NAME_THE_FOLDER}"
+        )
     there = {name: splits.SPLIT_OF.get(split.lower(), split) for name, split in said.items()}
     apart = {(ours[name], split) for name, split in there.items()}
     crossed = any(mine != split and {mine, split} <= set(splits.WORDS) for mine, split in apart)
@@ -47,16 +54,67 @@ def check_card(folder: Path, names: Sequence[str], suffixes: tuple[str, ...]) ->
 
 def configurations(card: Path) -> dict[str, dict[str, list[str]]]:
     """Configuration -> split -> patterns of the names of its files, as a card says them; none where it says nothing that can be read."""
+    found = {}
+    for config in _list(_front(card).get("configs")):
+        if not isinstance(config, Mapping):
+            continue
+        folder, of = config.get("data_dir"), _patterns(config.get("data_files"))
+        if isinstance(folder, str) and (folder := folder.removeprefix("./").strip("/")):
+            of = {split: [f"{folder}/{path.removeprefix('./')}" for path in paths] for split, paths in of.items()}
+        if of:
+            found[str(config.get("config_name", "default"))] = of
+    return found
+
+
+def classes(card: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Column -> its classes in their order, as the features of a card's `dataset_info` say them; not where its configurations differ."""
+    placed = {config for config, said in configurations(card).items() if _placed(said, names)}
+    found: dict[str, list[list[str]]] = {}
+    for info in _list(_front(card).get("dataset_info")):
+        if isinstance(info, Mapping) and (not placed or str(info.get("config_name", "default")) in placed):
+            for feature in (feature for feature in _list(info.get("features")) if isinstance(feature, Mapping)):
+                kind = feature.get("dtype")
+                label = kind.get("class_label") if isinstance(kind, Mapping) else None
+                said = label.get("names") if isinstance(label, Mapping) else None
+                said = [said[code] for code in sorted(said, key=int)] if isinstance(said, Mapping) else _list(said)
+                if said:
+                    found.setdefault(str(feature.get("name")), []).append(list(map(str, said)))
+    return {column: lists[0] for column, lists in found.items() if all(other == lists[0] for other in lists)}
+
+
+def classed(frame: pd.DataFrame, said: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The frame with the columns of classes that a card says as categories in its order, from their names or numbers, as `datasets`
+    reads them (-1 and an empty cell: null). Raises SourceError for a column that holds others, both, or an order of its own."""
+    for column in (column for column in said if column in frame):
+        names, cells = said[column], frame[column].astype(object)
+        texts = cells.map(lambda cell: "" if pd.isna(cell) else f"{cell:g}" if isinstance(cell, float) else str(cell))
+        found = {text for text in texts if text.strip()}
+        ways = ({name: code for code, name in enumerate(names)}, {str(code): code for code in range(-1, len(names))})
+        fitting = [codes for codes in ways if found <= codes.keys()]
+        told = f"{CARD} says that the column {column!r} has the classes {files.some(names)}, in this order, but "
+        if not fitting:
+            other = sorted(text for text in found if text not in ways[0])
+            raise SourceError(f"{told}it holds {files.some(other)}. Correct the card, or the column.")
+        if any(codes[text] != fitting[0][text] for codes in fitting for text in found):
+            raise SourceError(
+                f"{told}it holds {files.some(sorted(found))}, which can be their names or their numbers. Write their names."
+            )
+        own = list(frame[column].cat.categories) if isinstance(frame[column].dtype, pd.CategoricalDtype) else []
+        places = [fitting[0][str(name)] for name in own if str(name) in fitting[0]]
+        if places != sorted(places):
+            raise SourceError(f"{told}the data have them as {files.some(own)}. Correct the card, or the column.")
+        frame = frame.assign(**{column: pd.Categorical.from_codes([fitting[0].get(text, -1) for text in texts], names)})
+    return frame
+
+
+def _front(card: Path) -> Mapping[str, Any]:
+    """The front matter of a card; empty where it has none that can be read."""
     try:
         front = FRONT.match(card.read_text(encoding="utf-8"))
         said = yaml.safe_load(front[1]) if front else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
         return {}
-    found = {}
-    for config in _list(said.get("configs") if isinstance(said, Mapping) else None):
-        if isinstance(config, Mapping) and (of := _patterns(config.get("data_files"))):
-            found[str(config.get("config_name", "default"))] = of
-    return found
+    return said if isinstance(said, Mapping) else {}
 
 
 def _patterns(said: Any) -> dict[str, list[str]]:
@@ -74,14 +132,18 @@ def _list(value: Any) -> list:
 
 
 def _placed(said: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
-    """Name -> split, of the names that a pattern of a configuration fits; `**` also goes into folders."""
+    """Name -> split, of the names that a pattern of a configuration fits; `**` also goes into folders, `[12]` is one of these."""
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     found = {}
     for split, paths in said.items():
         for path in paths:
-            parts = re.split(r"(\*\*/|\*\*|\*|\?)", path.removeprefix("./"))
-            pattern = re.compile("".join(signs.get(part) or re.escape(part) for part in parts))
-            found |= {name: split for name in names if pattern.fullmatch(name)}
+            parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]/]+\])", path.removeprefix("./"))
+            told = (
+                signs.get(part) or (part.replace("[!", "[^") if SET.fullmatch(part) else re.escape(part))
+                for part in parts
+            )
+            pattern = re.compile("".join(told))
+            found |= {name: split for name in names if name == path.removeprefix("./") or pattern.fullmatch(name)}
     return found
 
 

@@ -36,6 +36,16 @@ OTHER_FORMS = {
     ".lz4",
     ".7z",
     ".rar",
+    ".ndjson",
+    ".tab",
+    ".pq",
+    ".orc",
+    ".avro",
+    ".pkl",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".hdf5",
 }
 DATA = tuple(sorted({suffix for found in readers.SUFFIXES.values() for suffix in found} | OTHER_FORMS))
 
@@ -47,11 +57,13 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     """
     name = settings["format"]
     left_out: dict[str, str] = {}
+    classes: dict[str, list[str]] = {}
     fetched = sources.obtain(settings, work, partial(_chosen, settings, left_out), repo_type="dataset")
     folder, names = fetched.folder, [file for file in fetched.names if file != cards.CARD]
     with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
         if cards.CARD in fetched.names:
             cards.check_card(folder, names, readers.SUFFIXES[name])
+            classes = cards.classes(folder / cards.CARD, names)
         if name == "imagefolder" and settings["source"] == "path":
             cards.check_images(folder, names, list(left_out))
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
@@ -64,7 +76,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     if frame.empty:
         raise SourceError(f"{dataset} has no rows.")
-    frame = renamed(frame, settings.get("columns"), dataset)
+    frame = renamed(cards.classed(frame, classes), settings.get("columns"), dataset)
     check_plain(frame, dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
         frame = named_splits(frame, dataset)
@@ -190,6 +202,13 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
         raise SourceError(
             f"{dataset}: {wrong[0]!r} in the column columns renames nothing; write new=old pairs, as text=sentence,label=gold."
         )
+    for place, side in enumerate(("new", "old")):
+        names = [pair.split("=", 1)[place] for pair in parts]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SourceError(
+                f"{dataset}: the {side} name {twice[0]!r} stands twice in the column columns ({columns}), where only one can count. Take one "
+                "of them out."
+            )
     pairs = dict(pair.split("=", 1) for pair in parts)
     if missing := [old for old in pairs.values() if old not in frame]:
         raise SourceError(

@@ -39,9 +39,14 @@ def pixels_csv(folder: Path, names: list[str]) -> pd.DataFrame:
 
 def _pixels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(labels as text (n), grey values (n, side, side)) of one table."""
-    text = texts.text_of(path)
+    text = texts.text_of(path).lstrip()  # pandas passes over blank lines, too
     first = text.split("\n", 1)[0].strip().split(",")
     named = not all(re.fullmatch(r"[-+.\deE\s]*", cell) for cell in first)
+    if [cell.strip() for cell in first] == [str(place) for place in range(len(first))]:
+        raise SourceError(
+            f"{path.name}: the first line counts its cells from 0 to {len(first) - 1}, as the header of a table without names. Take it out, or "
+            "call the column of labels `label` in it."
+        )
     place = len(first) - 1
     if named:
         found = [index for index, name in enumerate(first) if name.strip().strip('"').lower() in LABELS]
@@ -91,7 +96,9 @@ def digits_json(folder: Path, names: list[str]) -> pd.DataFrame:
     """`{label}.json`, each with `data`: the grey values of its 28 x 28 images in one list, as fractions of 255."""
     frames = []
     for path in sorted(folder / name for name in names):
-        values = np.array(json.loads(texts.text_of(path))["data"], dtype=np.float64)
+        values = np.array(
+            json.loads(texts.text_of(path), object_pairs_hook=texts.once(path.name))["data"], dtype=np.float64
+        )
         if values.size % (28 * 28) or not ((values >= 0) & (values <= 1)).all():
             raise SourceError(
                 f"{path.name}: expected grey values from 0 to 1 of images of 28 x 28, found {values.size} values from "

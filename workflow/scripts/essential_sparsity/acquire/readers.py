@@ -24,6 +24,7 @@ from essential_sparsity.acquire.refusal import reading
 Reader = Callable[[Path, list[str]], pd.DataFrame]
 DEFINITION = ".yaml"  # of tasks of lm-eval
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
+MOST_RATING = 4
 NO_SIDE = "a rating between -1 and 1 takes no side"
 FILES, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` says of the files of a folder, of its folders
 SAVED = (FILES, SPLITS)
@@ -36,6 +37,12 @@ def ratings_tsv(folder: Path, names: list[str]) -> pd.DataFrame:
     """Lines of id, mean rating in -4…4, text. Ratings between -1 and 1 take no side: those lines are dropped."""
     path = folder / _only(names, "ratings-tsv")
     rows = [line.split("\t") for line in texts.text_of(path).split("\n") if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != 3 or not abs(float(row[1])) <= MOST_RATING:
+            raise SourceError(
+                f"{path.name}, rating {number} ({files.some(row)[:60]!r}): expected three cells between tabs, an id, a rating from "
+                f"-{MOST_RATING} to {MOST_RATING} and a text, as the format ratings-tsv has them."
+            )
     ratings = pd.Series([float(row[1]) for row in rows])
     frame = pd.DataFrame(
         {
@@ -60,7 +67,8 @@ def word_pairs(folder: Path, names: list[str]) -> pd.DataFrame:
 
 def summaries_json(folder: Path, names: list[str]) -> pd.DataFrame:
     """{title: {extract, topic}}. `Uncategorized` says that there is no topic: the text stays, its label is null."""
-    entries = json.loads(texts.text_of(folder / _only(names, "summaries-json")))
+    path = folder / _only(names, "summaries-json")
+    entries = json.loads(texts.text_of(path), object_pairs_hook=texts.once(path.name))
     rows = [
         (title, title, entry["extract"], None if entry["topic"] == "Uncategorized" else entry["topic"])
         for title, entry in entries.items()
@@ -211,6 +219,8 @@ def _check_end(source: pa.MemoryMappedFile, table: pa.Table, name: str) -> None:
 
 def plain(table: pa.Table, name: str) -> pd.DataFrame:
     """A table as a frame: classes by the names that its metadata give, images as bytes. `name` is the file's."""
+    if twice := [column for column in table.column_names if table.column_names.count(column) > 1]:
+        raise SourceError(f"{name}: the column {twice[0]!r} stands there twice. Leave one of them out.")
     features = _features(table)
     check_exact(table, name)
     frame = table.to_pandas(ignore_metadata=True)

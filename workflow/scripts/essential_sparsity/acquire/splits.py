@@ -50,8 +50,8 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
     """Split -> names of its files, sorted; `all` where no name speaks of a split. Raises SourceError for guesses.
 
     Refused are files of which some name a split and others none, files that lie in several folders within a split or in
-    folders of different names beside it, names that differ within a split by more than numbers, or by a number that one of
-    them lacks, two words for one split, a name in two forms, and shards of two sets.
+    folders of different names beside it, names that differ by more than numbers and splits, or within a split by a number that
+    one of them lacks, two words for one split, a name in two forms, and shards of two sets.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -72,6 +72,12 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
                 f"become one. {NAME_THE_FOLDER}"
             )
         _refuse_unlike(found, suffixes)
+    stems = {name: _stem(name, suffixes) for name in places}
+    if len({*stems.values()} - {""}) > 1:
+        raise SourceError(
+            f"{files.some(list(places))} would be splits of one data set, although their names say more than a split ({files.some(sorted({*stems.values()}))}). "
+            "Give them one name beside the split, or name one file in the column id."
+        )
     if len(set(places.values())) > 1:
         raise SourceError(
             f"{files.some(list(places))} lie in folders of several data sets or configurations "

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,15 +191,21 @@ def objects(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _parsed(text: str, name: str, place: str) -> Any:
+def once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """What `json.loads` is to make of an object's keys and values (`object_pairs_hook`); SourceError for a key that stands twice."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [key for key, _ in pairs]
         if len(set(names)) < len(names):
-            raise SourceError(f"{name}{place}: an object holds the key {Counter(names).most_common(1)[0][0]!r} twice.")
+            raise SourceError(f"{where}: an object holds the key {Counter(names).most_common(1)[0][0]!r} twice.")
         return dict(pairs)
 
+    return unique
+
+
+def _parsed(text: str, name: str, place: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=once(f"{name}{place}"))
     except json.JSONDecodeError as error:
         raise SourceError(f"{name}{place}: not readable as json ({error}).") from error
     except RecursionError as error:

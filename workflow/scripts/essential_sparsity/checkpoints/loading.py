@@ -154,9 +154,15 @@ def load_model(
         )
     unplaced = stored.without_place(model, entries, allow_new)
     _refuse_unused(folder, model, unplaced.wrong, allow_unused)
+    _refuse_several(folder, model, unplaced.several)
     _refuse_codes(folder, model, unplaced.codes)
     shapes = {name: (tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]}
     _refuse_shapes(folder, model, {name: shapes[name] for name in refused(shapes)})
+    _refuse_untied(folder, model)
+    if broken := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+        raise CheckpointError(
+            f"{folder}: there is NaN or infinity in {files.some(broken)}: the checkpoint is broken. Fetch it again, or leave it out."
+        )
     # RWKV divides its own weights at its first forward pass, once: those that are ranked or restored later would be others.
     if getattr(model.config, "rescale_every", 0):
         model.config.rescale_every = 0
@@ -211,6 +217,24 @@ def _refuse_shapes(folder: str | Path, model: PreTrainedModel, shapes: Mapping[s
         )
 
 
+def _refuse_several(folder: str | Path, model: PreTrainedModel, several: Mapping[str, list[str]]) -> None:
+    for name, keys in several.items():
+        raise CheckpointError(
+            f"{folder} stores {' and '.join(keys)}, which are both {name} of {type(model).__name__}: only one can count. Save the checkpoint "
+            "anew, without what is left of another."
+        )
+
+
+def _refuse_untied(folder: str | Path, model: PreTrainedModel) -> None:
+    """Refuse weights that config.json says are one, and that are stored with two contents: transformers takes both without a word."""
+    for name, other in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+        if model.get_parameter(name) is not model.get_parameter(other):
+            raise CheckpointError(
+                f"{folder} stores {name} and {other} with different values, but its config.json says that they are one (tie_word_embeddings). "
+                "Write false there if both are meant, or take the one out that is not."
+            )
+
+
 def _refuse_codes(folder: str | Path, model: PreTrainedModel, codes: Mapping[str, str]) -> None:
     if codes:
         named = [f"{name} as {dtype}" for name, dtype in sorted(codes.items())]
@@ -261,6 +285,7 @@ def describe(
         weights = find_prunable(checkpoint.model)
         unplaced = stored.without_place(checkpoint.model, checkpoint.entries)
         _refuse_unused(folder, checkpoint.model, unplaced.wrong, allow_unused)
+        _refuse_several(folder, checkpoint.model, unplaced.several)
         _refuse_codes(folder, checkpoint.model, unplaced.codes)
         _refuse_shapes(folder, checkpoint.model, unplaced.shapes)
         new = sorted(

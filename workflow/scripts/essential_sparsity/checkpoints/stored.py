@@ -65,12 +65,13 @@ class Part:
 @dataclass(frozen=True)
 class Unplaced:
     """Stored tensors that a model leaves out: parts of other heads, and those without which it is another model; by
-    their names in memory those of another shape: (shape stored, shape expected); and those that hold codes where it has
-    weights: type."""
+    their names in memory those of another shape: (shape stored, shape expected), and those that are stored under several names:
+    these; and those that hold codes where it has weights: type."""
 
     heads: list[str]
     wrong: list[str]
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    several: dict[str, list[str]]
     codes: dict[str, str]
 
 
@@ -155,7 +156,7 @@ def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> tuple[list[Part]
             unplaced[name] = entries[key]
             continue
         if pattern is None:
-            parts.setdefault(name, Part((name,), [entries[key]], None))
+            parts.setdefault(name, Part((name,), [], None)).entries.append(entries[key])
             continue
         if name not in parts:
             converter = deepcopy(by_pattern[pattern])
@@ -180,7 +181,9 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
         part for part in parts if any(name in state and state[name].is_floating_point() for name in part.targets)
     )
     codes = {entry.key: entry.dtype for part in weights for entry in part.entries if entry.dtype not in WEIGHTS}
-    found = {part.targets[0]: part.entries[0].shape for part in parts if part.converter is None}
+    whole = [part for part in parts if part.converter is None]
+    several = {part.targets[0]: [entry.key for entry in part.entries] for part in whole if len(part.entries) > 1}
+    found = {part.targets[0]: part.entries[0].shape for part in whole}
     shapes = {name: (shape, expected[name]) for name, shape in sorted(found.items()) if shape != expected[name]}
     base, prefix = model.base_model, f"{model.base_model_prefix}."
     prefixed = any(key.startswith(prefix) for key in entries)
@@ -198,7 +201,7 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
         else:
             known = name.rpartition(".")[0] in modules and not name.startswith(allow_new)
             (wrong if known else heads).append(entry.key)
-    return Unplaced(sorted(heads), sorted(wrong), shapes, codes)
+    return Unplaced(sorted(heads), sorted(wrong), shapes, several, codes)
 
 
 def _is_buffer(entry: Entry) -> bool:

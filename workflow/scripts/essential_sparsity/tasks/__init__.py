@@ -30,6 +30,9 @@ from essential_sparsity.checkpoints import loading
 from essential_sparsity.study.kinds import HELD_OUT, declared
 from essential_sparsity.training import devices, memory
 
+# Architectures whose layers mix neighbouring tokens, or hash all of them, without a look at the mask of padding.
+SEE_PADDING = ("canine", "convbert", "funnel", "nystromformer", "yoso")
+
 
 class TaskError(errors.UserError):
     """A task row, or the data that it names, cannot be used as written."""
@@ -136,6 +139,11 @@ def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
         raise TaskError(
             f"Task {settings.get('task')!r}: transformers has no {auto_class(settings)} for the architecture "
             f"{config.model_type!r}. Evaluate this model on another kind than {settings['kind']!r}, or by another protocol."
+        )
+    if config.model_type in SEE_PADDING and batch_size(settings) > 1:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {config.model_type!r}, the architecture of {folder}, reads the padding behind a text too, so its "
+            "scores would depend on the texts that stand in one batch. Write 1 in the column eval_batch_size, or use another model."
         )
     # Asked of architectures of encoders alone: GPT-NeoX says that it is no decoder, and is one.
     of_encoders = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}

@@ -1,5 +1,6 @@
 """Labels of classification tasks: which there are, new heads and probes for them, and metrics; shared by its kinds."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
 
     The order of the labels is that of the data set (its class names; a categorical column), else sorted, whole numbers by
     value. Rows without a label (null, or a blank text) are counted in the log. Raises TaskError, showing the labels, where
-    they cannot be learned or scored: a split without any, one label only, labels evaluated that no training row has, more
+    they cannot be learned or scored: a split without any, one label only, one with and without blanks around it, labels evaluated that no training row has, more
     than half of the rows without one.
     """
     place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
@@ -71,6 +72,12 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
                 f"Labels of train: {_counts(of_split['train'])}; of {name}: {_counts(of_split[name])}. Write them the same way "
                 "in both, or choose another split in the column eval_split."
             )
+    spelt = Counter(str(label).strip() for label in labels)
+    if twins := [label for label in labels if spelt[str(label).strip()] > 1]:
+        raise TaskError(
+            f"{place} has labels that differ in blanks around them alone ({files.some([repr(label) for label in twins])}), and would count as "
+            "several. Write each label in one way."
+        )
     target = data["label"].map({label: index for index, label in enumerate(labels)}).astype(np.int64)
     return data.assign(target=target), labels
 

@@ -120,7 +120,7 @@ def check_documents(built: Mapping[str, Any], settings: Mapping[str, Any]) -> No
 
 
 def choose_examples(built: Mapping[str, Any], settings: Mapping[str, Any], shots: int) -> None:
-    """Leave documents without a right answer out of those that examples are drawn from, and say how many. Raises TaskError.
+    """Leave documents without a right answer out of those that examples are drawn from, and say how many. TaskError for too few.
 
     lm-eval would show them with an answer that is none, or the last of their choices for -1.
     """
@@ -133,16 +133,19 @@ def choose_examples(built: Mapping[str, Any], settings: Mapping[str, Any], shots
             continue  # examples that the definition writes in a form of their own
         documents = list(task.sampler.df)
         wrong = {index: told for index, document in enumerate(documents) if (told := _wrong(task, document))}
-        if not wrong:
-            continue
-        first = min(wrong)
-        told = (
-            f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}: {len(wrong):,} of the {len(documents):,} documents "
-            f"that {name} draws its examples from are none (document {first}, from 0: {wrong[first].partition('. ')[0]})"
-        )
         kept = [document for index, document in enumerate(documents) if index not in wrong]
+        place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}: "
+        told = f"{place}{name} draws its examples from {len(documents):,} documents"
+        if wrong:
+            first = min(wrong)
+            told = (
+                f"{place}{len(wrong):,} of the {len(documents):,} documents that {name} draws its examples from are none (document {first}, "
+                f"from 0: {wrong[first].partition('. ')[0]})"
+            )
         if len(kept) < shots + (own.split == task.config.test_split):  # the evaluated document is no example
             raise TaskError(f"{told}; {len(kept):,} are left for shots = {shots}. Give them answers, or lower shots.")
+        if not wrong:
+            continue
         print(f"{told} and are left out.", flush=True)
         task.sampler.replace_df(kept)
 
@@ -161,6 +164,10 @@ def _wrong(task: Any, document: Mapping[str, Any]) -> str | None:
         return f"the question is {text!r}. Give it a text, or leave the document out"
     if not isinstance(choices, list | tuple) or not choices:
         return f"it has no choices ({choices!r:.60}). Give it some, or leave it out"
+    if len(choices) == 1:
+        return (
+            f"it has one choice alone ({choices[0]!r:.60}), which any model would choose. Give it more, or leave it out"
+        )
     if empty := [place for place, choice in enumerate(choices) if not isinstance(choice, str) or not choice.strip()]:
         return f"the choice {empty[0]} (from 0) is {choices[empty[0]]!r}. Give it a text, or leave the document out"
     answer = text if task.multiple_input else right
