@@ -155,6 +155,18 @@ def test_test_sets_without_labels_are_never_evaluated(tmp_path, bert):
     assert _labels.labelled(numbers.assign(label=[0, 1, 1]), small("sst2", eval_split="test"))[1] == [0, 1]
 
 
+@pytest.mark.parametrize("protocol", ["finetune", "zero-shot"])
+def test_ratings_of_a_split_that_is_not_used_are_not_looked_at(bert, protocol):
+    data = tiny.pairs(60).assign(split=["train"] * 10 + ["validation"] * 15 + ["test"] * 35)
+    data["target"] = data["target"].astype(object).where(data["split"] != "test", None)
+    data.loc[59, "target"] = "not published"
+    settings = small("stsb", protocol=protocol, eval_split="validation", n_train=None, n_eval=None)
+    prepared = text_similarity.prepare(bert, data, settings, 0)
+    assert sorted(prepared.items) == data["item"][10:25].tolist()
+    with pytest.raises(tasks.TaskError, match="34 of 44 rows have no rating, more than half"):
+        text_similarity.prepare(bert, data[:59], settings | {"eval_split": "test"}, 0)
+
+
 # --- metrics
 
 

@@ -96,6 +96,13 @@ def test_breaks_lie_between_the_checkpoints_around_them():
     assert found["jump"] == pytest.approx(0.3, abs=1e-3)
 
 
+def test_a_jump_between_two_slopes_is_taken_at_the_middle_of_its_gap():
+    x = np.arange(20.0)
+    found = measures.conclude(x, np.where(x < 9.5, 0.1 * x, 5 + 0.7 * (x - 9.5)))
+    assert found["jump_at"] == 9.5
+    assert found["jump"] == pytest.approx(5 - 0.1 * 9.5)
+
+
 def test_the_rise_of_a_logistic_is_in_steps():
     """From a tenth to nine tenths of it: 2 log 9 times its scale."""
     found = measures.conclude(X, 0.4 / (1 + np.exp(-(X - 1500) / 250)) + noise(0, 1e-4))

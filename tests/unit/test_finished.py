@@ -280,6 +280,20 @@ def test_items_of_another_attempt_are_not_taken_for_those_of_the_run(arguments):
 # --- the programs
 
 
+def test_an_iteration_from_another_ticket_is_another(tmp_path):
+    paths = [tmp_path / name for name in ("model.json", "data.json", "before.safetensors")]
+    for path in paths:
+        files.write_json(path, {"files": []})
+    given = dict.fromkeys(("model", "task", "seed", "sparsity", "iteration", "share", "code"), "1")
+    args = argparse.Namespace(
+        **given, settings="{}", manifest=paths[0], data=paths[1], previous=paths[2:], device="cpu"
+    )
+    found = find_ticket.digest_of(args)
+    assert found == find_ticket.digest_of(args)
+    paths[2].write_text("other masks")
+    assert find_ticket.digest_of(args) != found
+
+
 def test_a_ticket_is_taken_back_with_its_digest(tmp_path, monkeypatch, capsys):
     for name in ("model", "data"):
         files.write_json(tmp_path / f"{name}.json", {"weights_sha256": "0" * 64, "files": []})

@@ -294,6 +294,13 @@ def test_statistics_are_of_the_dense_model_at_every_level_of_a_fine_tuning(outsi
         assert torch.equal(flat(mask), smallest(flat(scores), level_count(sparsity, flat(scores).numel())))
 
 
+@pytest.mark.parametrize(("settings", "data"), [(tiny.SIMILARITY, tiny.pairs), (tiny.FINETUNE, tiny.reviews)])
+def test_statistics_are_drawn_with_the_seed_of_the_run(outside, folder, monkeypatch, settings, data):
+    monkeypatch.setattr(finetuning, "train_", lambda *_: False)
+    list(evaluation.evaluate(folder, data(), settings, "inputs", [0.5], 3))
+    assert outside.CALLS == [3]
+
+
 def test_ties_of_scores_fall_as_ties_of_magnitudes_do(outside, monkeypatch):
     monkeypatch.setattr(outside, "score", lambda weights, _: {w.name: torch.ones(t.shape) for w, t in weights})
     described = PrunableWeight("a", 0, "mlp", "mlp", (64, 64), 1)

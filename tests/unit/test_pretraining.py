@@ -171,6 +171,54 @@ def test_several_processes_draw_views_of_their_own_and_share_a_centre(tmp_path):
     torch.testing.assert_close(same, expected)
 
 
+MASKED = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{here!r}, "workflow/scripts"]
+import test_pretraining as t
+t.torch.set_num_threads(1)
+folder, found, logits = Path(sys.argv[1]), [], []
+tokenizer = t.transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
+settings = t.SETTINGS | {{"steps": 2}}
+objective, *given = t.pretraining.prepare(folder / "data.parquet", settings, tokenizer)
+def note(own, args, batch, output):
+    odds, masked = logits[-1].log_softmax(-1), batch["labels"] != -100
+    found.append((-odds[masked].gather(1, batch["labels"][masked][:, None]).sum().item(), masked.sum().item()))
+objective.model.register_forward_hook(lambda own, args, output: logits.append(output.logits.detach()))
+objective.register_forward_hook(note, with_kwargs=True)
+log = t.pretraining.train(objective, *given, settings, folder, lambda folder: None, "cpu", 2)
+t.torch.save((found, log["loss"].tolist()), folder / f"rank-{{os.environ['RANK']}}.pt")
+"""
+
+
+def test_the_loss_of_several_processes_is_the_mean_of_all_masked_tokens_of_the_batch(tmp_path):
+    """One share has none; transformers multiplies what a process gives by the number of processes."""
+    stored(texts(), tmp_path)
+    pretraining.train_tokenizer(texts()["text"].tolist(), SETTINGS["vocabulary"], tmp_path / "tokenizer")
+    (tmp_path / "masked.py").write_text(MASKED.format(here=str(Path(__file__).parent)))
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launched, str(tmp_path / "masked.py"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (first, logged), (second, _) = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    totals, masked = np.add(first, second).T
+    assert 0 in np.array([first, second])[:, :, 1]
+    assert logged == pytest.approx(totals / masked, rel=1e-5)
+
+
+def test_the_loss_of_masked_tokens_is_that_of_bert_and_0_where_none_is_masked():
+    torch.manual_seed(0)
+    objective = objectives.MaskedLM(SETTINGS, {"size": 20, "pad": 0}).eval()
+    batch = {"input_ids": torch.randint(20, (3, 5)), "labels": torch.randint(20, (3, 5))}
+    batch["labels"][torch.rand(3, 5) < 0.6] = -100
+    assert objective(**batch)["loss"].item() == pytest.approx(objective.model(**batch).loss.item(), rel=1e-6)
+    loss = objective(**batch | {"labels": torch.full((3, 5), -100)})["loss"]
+    loss.backward()
+    assert loss == 0
+    assert not any(weight.grad.any() for weight in objective.parameters() if weight.grad is not None)
+
+
 def test_weight_decay_is_that_of_the_row_or_a_hundredth(tmp_path):
     """In few steps the norm of the weights falls by the decay times the sum of the rates."""
     found = {}
@@ -283,6 +331,22 @@ def test_missing_texts_and_labels_are_told_by_item(tmp_path):
         pretraining.prepare(stored(pictures, tmp_path), SETTINGS | {"objective": "supervised"}, None)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data.assign(split="test"), "data.parquet has no row of the split train, which"),
+        (lambda data: data.drop(columns="label"), r"data.parquet has no column label \(it has item, image\)"),
+        (lambda data: data.drop(columns="image"), r"data.parquet has no column image \(it has item, label\)"),
+        (lambda data: data.assign(label="x"), r"The 24 rows of the data that are read have one label only \('x'\)"),
+        (lambda data: data.assign(label=["", " ", *"ab" * 11]), "Item 'i0' and 1 more of the data have no label"),
+    ],
+)
+def test_data_that_cannot_be_learned_are_refused(tmp_path, change, told):
+    """Of one label alone transformers makes a regression, whose loss falls to 0."""
+    with pytest.raises(pretraining.PretrainingError, match=told):
+        pretraining.prepare(stored(change(images()), tmp_path), SETTINGS | {"objective": "supervised"}, None)
+
+
 def test_data_smaller_than_one_sequence_are_refused(tmp_path):
     pretraining.train_tokenizer(texts()["text"].tolist(), 120, tmp_path / "tokenizer")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
@@ -337,6 +401,13 @@ def test_the_teacher_follows_the_student():
     moved = (objective.teacher.layernorm.weight - before).mean()
     assert 0 < float(moved) < 0.01
     assert not any(p.requires_grad for p in objective.teacher.parameters())
+    head = [weight.clone() for weight in objective.teacher_head.parameters()]
+    with torch.no_grad():
+        for weight in objective.head.parameters():
+            weight.add_(1.0)
+    objective.after_step(0.0)
+    for theirs, was, ours in zip(objective.teacher_head.parameters(), head, objective.head.parameters(), strict=True):
+        torch.testing.assert_close(theirs, was + 0.004 * (ours - was))
     assert torch.equal(objective.backbone().layernorm.weight, objective.teacher.layernorm.weight), "what is saved"
     for progress, share in (
         (0.0, 0.004),

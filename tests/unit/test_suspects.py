@@ -152,3 +152,9 @@ def test_a_checkpoint_that_repeats_the_one_before_is_marked_whatever_the_gap(at)
     found, before = trained(PYTHIA, warmed), PYTHIA[PYTHIA.index(at) - 1]
     found[at] = {name: np.nextafter(value, np.float32(1)) for name, value in found[before].items()}
     assert check(found) == {float(at): f"hardly any difference to {before}"}
+
+
+def test_the_pace_of_a_gap_is_that_of_the_others():
+    positions, moved = np.array([0.0, 1, 2, 4]), np.array([1.0, 100, 6])
+    np.testing.assert_allclose(suspects.expected(positions, moved), [51.5, 2, 101])
+    assert suspects.expected(positions[:2], moved[:1]).tolist() == [0]

@@ -590,6 +590,14 @@ def test_a_broken_encoder_has_the_largest_pseudo_perplexity_and_predicts_nothing
     assert outcome.collapsed == f"{len(prepared.inputs)} of {len(prepared.inputs)} positions have no finite perplexity"
 
 
+def test_a_token_whose_likelihood_is_no_number_is_not_the_one_that_is_found(mlm):
+    """The largest of numbers and a NaN is the NaN."""
+    prepared, model = masked_lm.prepare(mlm, tiny.reviews(12), tiny.MASKED, 0), load(mlm, "AutoModelForMaskedLM")
+    _, right = prepared.inputs[0]["labels"]
+    model.get_output_embeddings().bias.data[right] = math.nan
+    assert masked_lm.run(model, prepared, tiny.MASKED, 0, "cpu").metrics["masked_accuracy"] == 0
+
+
 # --- images
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from essential_sparsity import errors, files
+from essential_sparsity.acquire.frames import blank
 from essential_sparsity.emergence import objectives
 from essential_sparsity.tasks import image_classification, reading
 
@@ -33,12 +35,22 @@ class Corpus:
     def __init__(self, path: str | Path, fraction: float = 1.0):
         self.path = path
         self.rows = chosen(path, fraction)
+        if not len(self):
+            raise PretrainingError(
+                f"{path} has no row of the split train, which pre-trainings read. Name another data set in the column dataset."
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pieces(self, *columns: str, at_once: int = 10_000) -> Iterator[pa.RecordBatch]:
-        """Columns of these rows in the order of the file, up to `at_once` at a time."""
+        """Columns of these rows in the order of the file, up to `at_once` at a time. Raises PretrainingError where one is missing."""
+        there = pq.read_schema(self.path).names
+        if missing := [name for name in columns if name not in there]:
+            raise PretrainingError(
+                f"{self.path} has no column {missing[0]} (it has {', '.join(there)}); pre-trainings read the column text, or image and "
+                "label. Name another data set in the column dataset, or rename one in the column columns of the tasks table."
+            )
         return reading.pieces(self.path, columns, self.rows, at_once)
 
     def texts(self) -> Iterator[list[str]]:
@@ -57,9 +69,11 @@ class Corpus:
             )
 
     def labels(self) -> list[Any]:
-        """The label of each row; None where there is none."""
-        found = [label for piece in self.pieces("label") for label in piece["label"].to_pylist()]
-        return [None if label != label else label for label in found]
+        """The label of each row; None where there is none, or a blank text."""
+        found = pd.Series(
+            [label for piece in self.pieces("label") for label in piece["label"].to_pylist()], dtype=object
+        )
+        return [None if none else label for label, none in zip(found, found.isna() | blank(found), strict=True)]
 
     def items(self) -> list[str]:
         """The item of each row."""

@@ -16,6 +16,7 @@ MASKED_PATCHES = 0.75  # He et al. 2021, "Masked Autoencoders Are Scalable Visio
 PROTOTYPES = 1024  # outputs of the self-distillation head
 TEMPERATURES = (0.1, 0.04)  # student, teacher: Caron et al. 2021, "Emerging Properties in Self-Supervised ViTs"
 MOMENTUM, CENTRING = 0.996, 0.9
+IGNORED = -100  # label of a token that is not masked
 CROP = (0.4, 1.0)  # share of the image's side that a view shows
 
 
@@ -74,6 +75,17 @@ class MaskedLM(Objective):
             num_attention_heads=settings["heads"],
         )
         super().__init__(transformers.BertForMaskedLM(config))
+
+    def forward(
+        self, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None, **batch: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """`num_items_in_batch`: masked tokens of the whole batch, of which each process has a share, perhaps without any. transformers
+        multiplies the loss by the processes: their mean is that of the whole batch, which BERT's own loss would not be.
+        """
+        logits = self.model(**batch).logits.flatten(0, 1)
+        masked = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        total = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return {"loss": total / masked.clamp(min=1)}
 
 
 def vit_options(settings: Mapping[str, Any]) -> dict[str, Any]:

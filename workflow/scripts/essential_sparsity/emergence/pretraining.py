@@ -99,6 +99,11 @@ def prepare(
             f"Item {items[0]!r} and {len(items) - 1:,} more of the data have no label. Leave them out."
         )
     names = sorted(set(found) - {None})
+    if settings["objective"] == "supervised" and len(names) < 2:
+        raise PretrainingError(
+            f"The {len(found):,} rows of the data that are read have one label only ({names[0]!r}): there is nothing to tell apart. Raise "
+            "data_fraction, correct the column label, or choose another objective."
+        )
     places = {label: place for place, label in enumerate(names)}
     labels = torch.tensor([places.get(label, -1) for label in found])
     make = {

@@ -88,8 +88,10 @@ def _first_alike(tokens: Tokens, rows: Iterable[int]) -> list[int]:
 
 
 def rated(data: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that have a rating, with `target` as a number; how many have none is said in the log. Raises TaskError."""
+    """Rows of the splits in use that have a rating, with `target` as a number; how many have none is said in the log. Raises TaskError."""
     place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    if "split" in data:
+        data = data[data["split"].isin(["train", tasks.evaluated_split(data, settings)])]
     there = data["target"].notna() & (data["target"].astype(object) != "")
     ratings = pd.to_numeric(data["target"][there], errors="coerce").astype(np.float64)
     if (wrong := ~np.isfinite(ratings)).any():
