@@ -115,7 +115,7 @@ if workflow.is_main_process and "--touch" not in sys.argv:
 
 # Who is at work here, and which of its jobs are tried again.
 HEAD = None
-if workflow.is_main_process and not heads.dry(sys.argv[1:]):
+if workflow.is_main_process and not heads.idle(sys.argv[1:]):
     HEAD = heads.announce()
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 

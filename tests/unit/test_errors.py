@@ -87,6 +87,20 @@ def test_a_full_disk_names_the_file_that_was_to_be_written(tmp_path):
     assert "measure_something: results/a: No space left on device. Free some space there" in done.stderr
 
 
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_program_whose_output_nobody_reads_ends_without_a_word(tmp_path, size):
+    path = tmp_path / "print_something.py"
+    path.write_text(PROGRAM.format(scripts=str(SCRIPTS), imports="", body=f"print('a' * {size})"))
+    process = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 1)
+
+
+def test_a_broken_pipe_of_something_else_keeps_its_traceback(tmp_path):
+    done = ended(tmp_path, "", "raise BrokenPipeError(32, 'Broken pipe')")
+    assert "Traceback (most recent call last)" in done.stderr
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_what_a_library_raises_keeps_its_traceback(tmp_path, name):
     done = ended(tmp_path, *THEIRS[name])

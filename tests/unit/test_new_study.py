@@ -61,7 +61,7 @@ def test_a_folder_and_a_table_of_two_columns_become_a_study(place, capsys):
     assert found.curves == [("bert", "texts")]
     assert found.patterns == {("bert", "texts"): ["dense", "global", "layerwise", "random"]}
     task = found.tasks["texts"]
-    assert (task["kind"], task["protocol"], task["n_train"], task["n_eval"]) == ("text-classification", "probe", 60, 30)
+    assert (task["kind"], task["protocol"], task["n_train"], task["n_eval"]) == ("text-classification", "probe", 48, 30)
     assert found.models["bert"]["parameters"] == sum(
         p.numel() for p in transformers.AutoModel.from_pretrained("mine/bert").parameters()
     )
@@ -253,19 +253,19 @@ def test_a_split_that_is_there_is_evaluated(place):
         table({"text": WORDS[:size], "label": MOODS[:size]}, f"mine/news/{split}.csv")
     call("mine/bert", "--data", "mine/news")
     task = asked("bert-news").tasks["news"]
-    assert (task["n_train"], task["n_eval"], task["eval_split"]) == (60, 30, "test")
+    assert (task["n_train"], task["n_eval"], task["eval_split"]) == (48, 30, "test")
 
 
 def test_rows_without_a_label_are_none_of_the_items_that_are_asked_for(place):
     call("mine/bert", "--data", table({"text": WORDS, "label": ["", *MOODS[1:]]}))
     task = asked("bert-texts").tasks["texts"]
-    assert (task["n_train"], task["n_eval"]) == (59, 29)
+    assert (task["n_train"], task["n_eval"]) == (47, 29)
     for split, size in (("train", 60), ("test", 30)):
         Path("mine/news").mkdir(exist_ok=True)
         table({"text": WORDS[:size], "label": [*MOODS[: size - 2], "", ""]}, f"mine/news/{split}.csv")
     call("mine/bert", "--data", "mine/news")
     task = asked("bert-news").tasks["news"]
-    assert (task["n_train"], task["n_eval"]) == (58, 28)
+    assert (task["n_train"], task["n_eval"]) == (46, 28)
 
 
 def test_the_file_is_what_a_person_would_write(place):
@@ -274,6 +274,11 @@ def test_the_file_is_what_a_person_would_write(place):
     assert "&" not in text
     assert list(yaml.safe_load(text)) == ["study", "grid"]
     assert "sparsities: {from: 0.1, to: 0.9, step: 0.1}" in text
+    grid = yaml.safe_load(text)["grid"]  # nothing trains: what a seed draws is the random control alone
+    assert [(block["patterns"], block["seeds"]) for block in grid] == [
+        (["global", "layerwise"], [0]),
+        (["random"], [0, 1, 2]),
+    ]
 
 
 @pytest.mark.parametrize(

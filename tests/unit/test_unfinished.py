@@ -21,11 +21,13 @@ from essential_sparsity.study import heads
         (["--profile", "slurm", "--dry-run"], []),
         (["-np"], []),
         (["-kn"], []),
+        (["--report", "results/demo/report.html", "--quiet", "all"], []),
+        (["--cores", "2", "--report-after-run"], [7]),
         (["--cores", "2"], [7]),
         (["-Rpretrain"], [7]),
     ],
 )
-def test_a_dry_run_beside_a_run_keeps_nobody_waiting(monkeypatch, options, found):
+def test_a_dry_run_or_a_report_beside_a_run_keeps_nobody_waiting(monkeypatch, options, found):
     command = ["python", "/somewhere/bin/snakemake", *options]
     process = SimpleNamespace(pid=7, info={"cmdline": command, "cwd": os.getcwd()})
     monkeypatch.setattr(run_alone.psutil, "process_iter", lambda names: [process])

@@ -8,6 +8,8 @@ to type next. What it cannot tell it asks for in words.
 """
 
 import argparse
+import contextlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,10 +108,13 @@ def here(seen: looking.Checkpoint) -> Path | None:
 
 
 def rehearse(seen: looking.Checkpoint, data: looking.Data, task: Mapping[str, Any]) -> None:
-    """Go as far as a run goes before it reads a weight, for what it would refuse then: labels, splits, texts, tokens."""
+    """Go as far as runs go before they read a weight, for what they would refuse then: labels, splits, texts, tokens. Seeds draw other rows;
+    what is said of them is alike."""
     if folder := here(seen):
-        blank = dict.fromkeys(tsv.load_schema("tasks")["properties"])
-        tasks.load(task["kind"]).prepare(folder, data.frame, {**blank, **task}, 0)
+        row = {**dict.fromkeys(tsv.load_schema("tasks")["properties"]), **task}
+        for seed in proposal.SEEDS:
+            with contextlib.redirect_stdout(io.StringIO()) if seed else contextlib.nullcontext():
+                tasks.load(task["kind"]).prepare(folder, data.frame, row, seed)
 
 
 if __name__ == "__main__":

@@ -46,14 +46,14 @@ def here() -> Iterator[tuple[int, list[str]]]:
 
 
 def others() -> list[int]:
-    """Process ids of the Snakemake runs at work here. A dry run writes nothing and is none."""
+    """Process ids of the Snakemake runs at work here. A dry run or a report computes nothing and is none."""
     return [
         pid
         for pid, command in here()
         # `--mode remote` is a cluster job on this machine, not a run
         if any(Path(part).name == "snakemake" for part in command)
         and "remote" not in command
-        and not heads.dry(command)
+        and not heads.idle(command)
     ]
 
 
@@ -186,11 +186,11 @@ def main(argv: list[str] | None = None) -> None:
     if arguments[:1] == [DEAD]:
         clear(" ".join(arguments[1:]))
         return
-    dry = heads.dry(arguments)
-    if not dry:
+    idle = heads.idle(arguments)
+    if not idle:
         clear()
     config = configuration.of_command(arguments)
-    if dry or config.get("missing_runs") == "skip":
+    if idle or config.get("missing_runs") == "skip":
         os.execv(sys.executable, [*snakemake, *arguments])
     failed, stopped = watched([*snakemake, *arguments])
     # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone

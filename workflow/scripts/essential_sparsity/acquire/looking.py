@@ -237,7 +237,8 @@ def data(place: str, columns: str | None = None) -> Data:
     if "label" in frame:
         _check_labels(frame["label"], place)
     columns_told = files.some([column for column in frame if column != "item"])
-    said = [f"{place}: read as {row['format']}, columns {columns_told}", *reports.lines(record["report"])]
+    guessed = f" ({row['columns']})" if row["columns"] else ""
+    said = [f"{place}: read as {row['format']}, columns {columns_told}{guessed}", *reports.lines(record["report"])]
     return Data(row, list(frame), record["n_rows"], said, frame)
 
 

@@ -20,7 +20,9 @@ import psutil
 from essential_sparsity import errors, files
 
 FOLDER = Path(".snakemake/heads")
-DRY = re.compile(r"--dry-?run|-[aDFfklpStv]*n.*")  # `-n`, also after other short options that take no value
+IDLE = re.compile(
+    r"--dry-?run|-[aDFfklpStv]*n.*|--report(=.*)?"
+)  # `-n`, also after other short options that take no value
 PATIENCE = 30  # seconds that SLURM has for saying whether jobs are left
 SAME = 10.0  # seconds by which two readings of a process's start may differ: clocks are set while machines run
 
@@ -79,9 +81,9 @@ class Head:
         return bool(self.allocation) and self.allocation == here.allocation and self.restarts != here.restarts
 
 
-def dry(command: Iterable[str]) -> bool:
-    """Whether a snakemake command is a dry run: such a head writes nothing and keeps nobody waiting."""
-    return any(map(DRY.fullmatch, command))
+def idle(command: Iterable[str]) -> bool:
+    """Whether a snakemake command is a dry run or a report: such a head computes nothing and keeps nobody waiting."""
+    return any(map(IDLE.fullmatch, command))
 
 
 def announce() -> Head:

@@ -21,6 +21,7 @@ MOST_TRAIN, MOST_EVAL = 2000, 1000  # items that a new task asks for, where ther
 FEWEST = 20  # items of either, below which an accuracy says nothing
 IMAGE = 224  # pixels
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+SEEDS = (0, 1, 2)
 LEVELS = {"from": 0.1, "to": 0.9, "step": 0.1}
 PROBE_LENGTH, WINDOW, WINDOWS = 128, 512, 40  # tokens of a text and of a window, windows
 CHARACTERS = 8  # to a token, at most: more than languages written in letters have
@@ -89,6 +90,8 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
         raise ConfigError(f"{kind} has no protocol {chosen!r}; it has {', '.join(known.protocols)}.")
     row |= {"kind": kind, "protocol": chosen} | offered | (FINETUNE if chosen == "finetune" else CHEAP)
     needed = {*known.columns, *known.protocols[chosen].columns}
+    if chosen != "finetune":
+        train = train * 4 // 5  # each seed draws others, else all would be one computation
     sizes = {"n_train": train, "n_eval": evaluation}
     row |= {column: sizes[column] for column in sizes if column in needed}
     if {"n_train", "n_eval"} & needed and min(row[column] for column in sizes if column in row) < FEWEST:
@@ -137,11 +140,11 @@ def _sizes(seen: Data) -> tuple[int, int]:
 
 
 def study_file(name: str, model: str, task: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration: a plain grid of one-shot patterns, with a random control, and seeds where something trains."""
-    seeds = [0] if task["protocol"] == "zero-shot" else [0, 1, 2]
-    patterns = ["global", "layerwise", "random"]
-    common = {"models": [model], "tasks": [task["task"]], "patterns": patterns, "sparsities": dict(LEVELS)}
-    return {"study": name, "grid": [common | {"seeds": seeds}]}
+    """The configuration: a plain grid of one-shot patterns, and seeds where one draws something: a training, and the random control."""
+    patterns, zero_shot = ["global", "layerwise"], task["protocol"] == "zero-shot"
+    common = {"models": [model], "tasks": [task["task"]], "sparsities": dict(LEVELS)}
+    blocks = [(patterns, [0]), (["random"], SEEDS)] if zero_shot else [([*patterns, "random"], SEEDS)]
+    return {"study": name, "grid": [{"patterns": own, **common, "seeds": list(seeds)} for own, seeds in blocks]}
 
 
 def write(config: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
