@@ -159,7 +159,7 @@ const curves = {
     }
     area.append(
       element("p", { class: "soft" }, "Lines are means over seeds, shaded where several were run: their range. Dashed: the dense model, grey: its tolerance. A level that lacks seeds stands as far from dense as its own are. Diamonds and ticks mark the essential sparsity; at the foot, " +
-        "wide and pale: the two levels that hold it, thin: its 95 % interval over items and seeds. The value of a point shows when it is pointed at, and stands in the table under each chart."),
+        "wide and pale: the two levels that hold it, thin: its 95 % interval over items and seeds; with one seed, where training, a random mask or a calibration is drawn, it is that seed's. The value of a point shows when it is pointed at, and stands in the table under each chart."),
       element("div", { class: "panels" }, ...shown.map(curvePanel)),
       folded(`Essential sparsities of what is drawn (${knees.length})`, () => table("Essential sparsities, from table knees; the download has its other readings", KNEE_SHOWN, knees), true));
     const all = panels.reduce((sum, one) => sum + one.length, 0);

@@ -31,15 +31,18 @@ const layers = {
     const shown = (at) => (n[at] === null || level.pruned[at] === null ? null : state.share === "rate" ? (100 * level.pruned[at]) / n[at] : (100 * level.pruned[at]) / Math.max(1, total));
     const grid = roles.map((_, down) => blocks.map((__, across) => shown(down * blocks.length + across)));
     const told = state.share === "rate" ? "Pruned share of each matrix" : "Share of all pruned weights";
+    const most = state.share === "rate" ? 100 : Math.max(1e-9, ...grid.flat().filter((value) => value !== null));
+    const cells = grid.flatMap((row, down) => row.map((value, across) => ({ value, down, across }))).filter((cell) => cell.value !== null);
     const make = () => {
       const wide = area.clientWidth / blocks.length > 62;
+      // plotly's own text on a cell is grey where the cell is bright
+      const digits = { type: "scatter", mode: "text", meta: "digits", x: cells.map((cell) => cell.across), y: cells.map((cell) => -cell.down), text: cells.map((cell) => cell.value.toFixed(1)), textfont: { color: cells.map((cell) => (cell.value > 0.44 * most ? "#000" : "#fff")) }, hoverinfo: "skip" };
       return {
         traces: [{
           type: "heatmap", z: grid, x: blocks.map((_, at) => at), y: roles.map((_, at) => -at), zmin: 0, colorscale: state.share === "rate" ? "Viridis" : "Cividis", xgap: 1, ygap: 1, meta: "layers", hoverinfo: "text", hoverongaps: false,
-          zmax: state.share === "rate" ? 100 : Math.max(1e-9, ...grid.flat().filter((value) => value !== null)), colorbar: { thickness: 12, ticksuffix: " %", outlinewidth: 0, tickfont: { color: look().soft } },
-          texttemplate: wide ? "%{z:.1f}" : undefined,
+          zmax: most, colorbar: { thickness: 12, ticksuffix: " %", outlinewidth: 0, tickfont: { color: look().soft } },
           hovertext: grid.map((row, down) => row.map((value, across) => lines(`${roles[down]}, block ${blocks[across]}`, value === null ? "no such matrix" : `${number(value)} %`, `${(level.pruned[down * blocks.length + across] ?? 0).toLocaleString("en")} of ${(n[down * blocks.length + across] ?? 0).toLocaleString("en")} pruned`))),
-        }],
+        }, ...(wide ? [digits] : [])],
         layout: {
           margin: { l: 8, r: 8, t: 8, b: 44 },
           xaxis: { title: { text: "Block" }, tickmode: "array", tickvals: blocks.map((_, at) => at).filter((at) => at % Math.ceil(blocks.length / Math.max(4, area.clientWidth / 45)) === 0), ticktext: blocks.filter((_, at) => at % Math.ceil(blocks.length / Math.max(4, area.clientWidth / 45)) === 0).map(String), showgrid: false },

@@ -88,7 +88,7 @@ def expected(claim: Mapping[str, Any], unit_: str) -> str:
     ((kind, value),) = claim["expect"].items()
     which = "every" if claim["over"] == "every" else "at least one"
     if kind == "word":
-        return f"{which} is {value}"
+        return f"{which} piece of evidence says {value}"
     said = f"within {value[0]:g} and {value[1]:g}" if kind == "within" else f"{kind} {value:g}"
     return f"{which} interval {said} ({unit_})"
 
