@@ -575,7 +575,7 @@ def test_a_state_whose_mark_a_lost_node_left_half_written_is_not_taken_up(tmp_pa
         assert not (tmp_path / "state/checkpoint-2").exists()
 
 
-@pytest.mark.parametrize("changed", [{"code": "edited"}, {"device": "cuda"}, {"processes": "2"}])
+@pytest.mark.parametrize("changed", [{"code": "edited"}, {"device": "cuda"}, {"bf16": True}, {"processes": "2"}])
 def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_path, monkeypatch, changed):
     """Its last steps would be of one training, and its first of another."""
     files.write_json(tmp_path / "manifest.json", {"files": []})
@@ -597,6 +597,7 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_
             "threads": 1,
             "tokenizer": [],
         } | more
+        monkeypatch.setattr(pretraining, "in_bf16", lambda device, bf16=given.pop("bf16", False): bf16)
         given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None, "manifest": None}
         monkeypatch.setenv("WORLD_SIZE", more.get("processes", "1"))
         with pytest.raises(InterruptedError):

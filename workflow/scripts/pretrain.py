@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, out: Path, device: str) -> None:
     made = {**args.settings, "data": files.sha256_file(args.data), "threads": args.threads}
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     # each process draws the views of its own share of a batch: with another number of them other weights come out
-    made |= {"code": args.code, "device": device, "processes": processes}
+    made |= {"code": args.code, "device": device, "bf16": pretraining.in_bf16(device), "processes": processes}
     made["tokenizer"] = [files.sha256_file(path) for path in args.tokenizer]
     outputs = {"losses": args.losses, "manifest": args.manifest}
     done = finished.Finished.of_job(out, made | resume.versions(device), outputs)

@@ -197,7 +197,7 @@ def train(
         optim="adamw_torch_fused",
         seed=seed32(settings["seed"], "pre-training"),
         train_sampling_strategy="sequential",
-        bf16=cuda and torch.cuda.is_bf16_supported(),
+        bf16=in_bf16(device),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
@@ -240,6 +240,11 @@ def train(
             f"The loss is not finite from step {step} on: lower learning_rate or raise warmup_steps."
         )
     return frame.astype({"step": "int64", "loss": "float64", "learning_rate": "float64"})
+
+
+def in_bf16(device: str) -> bool:
+    """Whether a training there computes in bfloat16 what autocast lets it: on the cards that have it."""
+    return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def logged_every(steps: int) -> int:
