@@ -597,7 +597,8 @@ def test_what_was_killed_does_not_go_on_with_other_code_or_on_other_devices(tmp_
             "threads": 1,
             "tokenizer": [],
         } | more
-        monkeypatch.setattr(pretraining, "in_bf16", lambda device, bf16=given.pop("bf16", False): bf16)
+        bf16 = given.pop("bf16", False)
+        monkeypatch.setattr(pretraining, "in_bf16", lambda device, said=bf16: said)
         given |= {"data": str(tmp_path / "manifest.json"), "pretraining": "mine", "losses": None, "manifest": None}
         monkeypatch.setenv("WORLD_SIZE", more.get("processes", "1"))
         with pytest.raises(InterruptedError):
