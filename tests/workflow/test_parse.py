@@ -94,7 +94,7 @@ def test_costs_wait_for_all_checkpoints_that_are_measured(workspace):
     target = "results/emergence-text/tables/costs.parquet"
     output = workspace.snakemake("--configfile", "config/emergence-text.yaml", "--dry-run", "--", target)
     for share in (100, 50, 10):
-        assert re.search(rf"^measure_wiki-bert-{share} +1$", output, re.MULTILINE)
+        assert re.search(rf"^measure_pretraining_wiki-bert-{share} +1$", output, re.MULTILINE)
 
 
 def test_paths_of_the_configuration_are_words_of_the_shell(workspace):
