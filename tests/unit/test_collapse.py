@@ -137,8 +137,7 @@ def test_questions_whose_places_are_all_as_likely_have_no_answer():
     logits[2, :, 1] += 1e-7
     logits[1, 1, 2] += 1
     assert question_answering.answers(logits, known) == ["one two", "", "one"]
-    level = question_answering.questions_with(logits, known, question_answering.level)
-    assert level.tolist() == [True, True, False]
+    assert question_answering.levelled(logits, known).tolist() == [False, True, False]
 
 
 # --- training

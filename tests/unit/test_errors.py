@@ -96,6 +96,13 @@ def test_a_program_whose_output_nobody_reads_ends_without_a_word(tmp_path, size)
     assert (process.stderr.read(), process.wait()) == (b"", 1)
 
 
+def test_a_program_without_any_output_ends_as_it_would_with_one(tmp_path):
+    path = tmp_path / "print_something.py"
+    path.write_text(PROGRAM.format(scripts=str(SCRIPTS), imports="", body="print('a')"))
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, path], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_broken_pipe_of_something_else_keeps_its_traceback(tmp_path):
     done = ended(tmp_path, "", "raise BrokenPipeError(32, 'Broken pipe')")
     assert "Traceback (most recent call last)" in done.stderr

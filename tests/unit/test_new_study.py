@@ -256,6 +256,14 @@ def test_a_split_that_is_there_is_evaluated(place):
     assert (task["n_train"], task["n_eval"], task["eval_split"]) == (48, 30, "test")
 
 
+def test_a_split_with_the_fewest_rows_to_train_is_enough(place):
+    Path("mine/news").mkdir(exist_ok=True)
+    for split in ("train", "test"):
+        table({"text": WORDS[:20], "label": MOODS[:20]}, f"mine/news/{split}.csv")
+    call("mine/bert", "--data", "mine/news")
+    assert asked("bert-news").tasks["news"]["n_train"] == 20
+
+
 def test_rows_without_a_label_are_none_of_the_items_that_are_asked_for(place):
     call("mine/bert", "--data", table({"text": WORDS, "label": ["", *MOODS[1:]]}))
     task = asked("bert-texts").tasks["texts"]

@@ -139,6 +139,9 @@ def test_linked_folders_are_read_and_dead_links_named(fetch, tmp_path):
         fetch({}, "imagefolder")
 
 
+SPARK = "part-{:05d}-{}f2a9c1e-77bb-4d0e-9a51-0c1d2e3f4a5b-c000.csv"  # one hash for all parts of one writing
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [
@@ -153,6 +156,9 @@ def test_linked_folders_are_read_and_dead_links_named(fetch, tmp_path):
         (("train/part-2019.csv", "train/part-2020.csv", "test/part-2020.csv"), {"train", "test"}),
         (("c4-train.00001-of-00002.csv", "c4-train.00002-of-00002.csv", "c4-test.00000-of-00001.csv"), {"train", "test"}),
         (("a1-train-0-of-1.csv", "a2-train-0-of-2.csv", "a2-train-1-of-2.csv", "test.csv"), {"train", "test"}),
+        (("translated_train.csv", "dev_2k.csv", "test_2k.csv"), {"train", "validation", "test"}),  # PAWS-X
+        (("train_rand_split.csv", "dev_rand_split.csv", "test_rand_split_no_answers.csv"), {"train", "validation", "test"}),
+        ((f"train/{SPARK.format(0, 'a')}", f"train/{SPARK.format(1, 'a')}", f"test/{SPARK.format(0, 'e')}"), {"train", "test"}),
     ],
 )  # fmt: skip
 def test_splits_are_found_in_the_names(fetch, names, found):
@@ -183,6 +189,8 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("train-en.csv", "test-de.csv"), r"would be splits of one data set.*\(de, en\)"),
         (("imdb_train-0.csv", "imdb_train-1.csv", "yelp_dev.csv"), "would be splits of one data set"),
         (("train/en.csv", "test/de.csv"), "would be splits of one data set"),
+        (("train-en.csv", "dev-en-us.csv", "test-en-gb.csv"), r"would be splits of one data set.*\(en, en gb, en us\)"),
+        (("train_2k.csv", "test_sst2.csv", "dev_qnli.csv"), r"would be splits of one data set.*\(qnli, sst\)"),
         (("train.csv", "dev.csv", "val.csv"), "dev.csv, val.csv would all be the split validation"),
         (("train.csv", "test.csv", "eval.csv"), "eval.csv, test.csv would all be the split test"),
         (("train/a.csv", "train/b.csv", "test/a.csv"), "differ by more than a number"),
@@ -431,6 +439,11 @@ def test_classes_of_a_card_that_the_data_have_not_are_refused(fetch, names, cell
     frame = pd.DataFrame({"text": ["a", "b"], "label": cells})
     with pytest.raises(SourceError, match=f"README.md says that the column 'label' has .*{words}"):
         fetch({"f.parquet": frame, "README.md": classes(features(names))}, "parquet")
+
+
+def test_a_card_that_names_a_class_twice_is_refused(fetch):
+    with pytest.raises(SourceError, match=r"README\.md names the class 'no' of the column 'label' twice"):
+        fetch({"f.csv": "text,label\na,0\nb,1\n", "README.md": classes(features(["no", "no"]))}, "csv")
 
 
 def test_classes_of_a_card_are_those_of_the_configuration(fetch):

@@ -224,7 +224,7 @@ def test_features_and_logits_are_the_same_one_by_one_and_in_batches(tmp_path, mo
     np.testing.assert_allclose(one, many, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["ConvBert", "Funnel", "Yoso"])
+@pytest.mark.parametrize("name", ["ConvBert", "Funnel", "MobileBert", "Yoso"])
 def test_architectures_that_read_padding_read_one_text_at_a_time(tmp_path, name):
     shape = {"vocab_size": 16, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
     shape |= {"max_position_embeddings": 34, "embedding_size": 16, "head_ratio": 1, "num_hidden_layers": 1}

@@ -19,7 +19,7 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where there is no output at all
     except errors.UserError as error:
         _end(error.of_machine, str(error))
     except OSError as error:

@@ -59,7 +59,7 @@ def configurations(card: Path) -> dict[str, dict[str, list[str]]]:
         if not isinstance(config, Mapping):
             continue
         folder, of = config.get("data_dir"), _patterns(config.get("data_files"))
-        if isinstance(folder, str) and (folder := folder.removeprefix("./").strip("/")):
+        if isinstance(folder, str) and (folder := folder.strip("/")):
             of = {split: [f"{folder}/{path.removeprefix('./')}" for path in paths] for split, paths in of.items()}
         if of:
             found[str(config.get("config_name", "default"))] = of
@@ -87,6 +87,8 @@ def classed(frame: pd.DataFrame, said: Mapping[str, Sequence[str]]) -> pd.DataFr
     reads them (-1 and an empty cell: null). Raises SourceError for a column that holds others, both, or an order of its own."""
     for column in (column for column in said if column in frame):
         names, cells = said[column], frame[column].astype(object)
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise SourceError(f"{CARD} names the class {twice[0]!r} of the column {column!r} twice. Correct the card.")
         texts = cells.map(lambda cell: "" if pd.isna(cell) else f"{cell:g}" if isinstance(cell, float) else str(cell))
         found = {text for text in texts if text.strip()}
         ways = ({name: code for code, name in enumerate(names)}, {str(code): code for code in range(-1, len(names))})

@@ -6,6 +6,7 @@ would merge or pass over what it does not know, this is refused: one folder is o
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from essential_sparsity import files
@@ -26,6 +27,8 @@ SPLIT = re.compile(
 SHARD = re.compile(r"[-._](\d{1,9})-of-(\d{1,9})(?!\d)(?:-[0-9a-f]+)?")
 PART = re.compile(r"(?:part|shard|data)s?[-_. ]?(\d{1,9})(?!\d)", re.I)  # a number that counts files
 PADDED = re.compile(r"(?<!\d)(\d{3,9})(?!\d)(?!.*\d{3})")  # 000 and 001 count too; 01 may be a month
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)  # of one writing, as Spark names parts
+COUNT = re.compile(r"(?<![^\W_])\d+[km](?![^\W_])", re.I)  # 2k, 1M
 TAKE_OLD_OUT = "Take those of the older set out of the folder."
 NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of a hub repository: owner/name:folder)."
 
@@ -50,8 +53,9 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
     """Split -> names of its files, sorted; `all` where no name speaks of a split. Raises SourceError for guesses.
 
     Refused are files of which some name a split and others none, files that lie in several folders within a split or in
-    folders of different names beside it, names that differ by more than numbers and splits, or within a split by a number that
-    one of them lacks, two words for one split, a name in two forms, and shards of two sets.
+    folders of different names beside it, names that differ within a split by more than numbers, or by a number that one of
+    them lacks, names of two splits that each say what the other does not, two words for one split, a name in two forms, and
+    shards of two sets.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -72,10 +76,11 @@ def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[s
                 f"become one. {NAME_THE_FOLDER}"
             )
         _refuse_unlike(found, suffixes)
-    stems = {name: _stem(name, suffixes) for name in places}
-    if len({*stems.values()} - {""}) > 1:
+    said = sorted({_said(name, suffixes) for name in places}, key=lambda words: (len(words), sorted(words)))
+    if not all(fewer <= more for fewer, more in pairwise(said)):
+        told = [" ".join(sorted(words)) for words in said if words]
         raise SourceError(
-            f"{files.some(list(places))} would be splits of one data set, although their names say more than a split ({files.some(sorted({*stems.values()}))}). "
+            f"{files.some(list(places))} would be splits of one data set, although their names say more than a split ({files.some(told)}). "
             "Give them one name beside the split, or name one file in the column id."
         )
     if len(set(places.values())) > 1:
@@ -195,6 +200,12 @@ def _stem(name: str, suffixes: tuple[str, ...]) -> str:
     """What a file's name says beside its split, numbers, and the hash of a shard."""
     plain = SPLIT.sub("", SHARD.sub("", without_suffix(PurePosixPath(name).name, suffixes)))
     return re.sub(r"[\d\W_]+", "", plain).lower()
+
+
+def _said(name: str, suffixes: tuple[str, ...]) -> frozenset[str]:
+    """The words of a file's name beside its split, numbers (`2k` is one), and what marks one writing of it: a shard, a UUID."""
+    plain = UUID.sub("", SHARD.sub("", without_suffix(PurePosixPath(name).name, suffixes)))
+    return frozenset(re.findall(r"[^\W\d_]+", COUNT.sub("", SPLIT.sub(" ", plain)).lower()))
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:

@@ -91,8 +91,8 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
     row |= {"kind": kind, "protocol": chosen} | offered | (FINETUNE if chosen == "finetune" else CHEAP)
     needed = {*known.columns, *known.protocols[chosen].columns}
     if chosen != "finetune":
-        train = train * 4 // 5  # each seed draws others, else all would be one computation
-    sizes = {"n_train": train, "n_eval": evaluation}
+        train = max(min(train, FEWEST), train * 4 // 5)  # each seed draws others, else all would be one computation
+    sizes = {"n_train": min(train, MOST_TRAIN), "n_eval": min(evaluation, MOST_EVAL)}
     row |= {column: sizes[column] for column in sizes if column in needed}
     if {"n_train", "n_eval"} & needed and min(row[column] for column in sizes if column in row) < FEWEST:
         raise ConfigError(
@@ -124,7 +124,7 @@ def _windows(seen: Data, context: int) -> int:
 
 
 def _sizes(seen: Data) -> tuple[int, int]:
-    """Items to train on and to evaluate: of their own splits, or two thirds and one third of all; rows without a label are none."""
+    """Items that may train and be evaluated: of their own splits, or two thirds and one third of all; rows without a label are none."""
     name, frame = _evaluated(seen), seen.frame
     there = (
         frame["label"].notna() & (frame["label"].astype(object) != "") if "label" in frame else frame["item"].notna()
@@ -134,9 +134,9 @@ def _sizes(seen: Data) -> tuple[int, int]:
         train, evaluation = (
             int(there[frame["split"] == split].sum()) or seen.n_rows[split] for split in ("train", name)
         )
-        return min(train, MOST_TRAIN), min(evaluation, MOST_EVAL)
+        return train, evaluation
     total = int(there.sum())
-    return min(2 * total // 3, MOST_TRAIN), min(total // 3, MOST_EVAL)
+    return 2 * total // 3, total // 3
 
 
 def study_file(name: str, model: str, task: Mapping[str, Any]) -> dict[str, Any]:

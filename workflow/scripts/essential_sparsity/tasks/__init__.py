@@ -31,7 +31,7 @@ from essential_sparsity.study.kinds import HELD_OUT, declared
 from essential_sparsity.training import devices, memory
 
 # Architectures whose layers mix neighbouring tokens, or hash all of them, without a look at the mask of padding.
-SEE_PADDING = ("canine", "convbert", "funnel", "nystromformer", "yoso")
+SEE_PADDING = ("canine", "convbert", "funnel", "mobilebert", "nystromformer", "yoso")
 
 
 class TaskError(errors.UserError):

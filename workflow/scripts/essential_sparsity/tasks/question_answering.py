@@ -203,7 +203,7 @@ def run(
     items = tasks.items_frame(prepared.items, np.array(f1), second_score=np.array(exact))
     collapsed = tasks.counted(
         questions_with(logits, known, not_finite), "questions have outputs that are not finite"
-    ) or tasks.counted(questions_with(logits, known, level), "questions have outputs that are equal at all places")
+    ) or tasks.counted(levelled(logits, known), "questions have outputs that are equal at all places")
     return Outcome({"token_f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}, items, collapsed)
 
 
@@ -232,6 +232,11 @@ def questions_with(logits: np.ndarray, known: Windows, holds: Callable[[np.ndarr
     for scores, question, offsets in zip(logits, known.question, known.offsets, strict=True):
         found[question] |= holds(scores[:, : len(offsets)][:, offsets[:, 0] >= 0])
     return found
+
+
+def levelled(logits: np.ndarray, known: Windows) -> np.ndarray:
+    """Which questions (n) have no window that tells places apart, and so no answer; `logits` as for `answers`."""
+    return ~questions_with(logits, known, lambda scores: not level(scores))
 
 
 def not_finite(scores: np.ndarray) -> bool:
