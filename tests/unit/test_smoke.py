@@ -93,19 +93,20 @@ def test_half_precision_is_given_its_rounding(tmp_path, dtype):
 
 
 DAMAGED = {  # a tensor that is not pruned, so that no ranking of weights sees it
-    "bert": (tiny.save_bert, tiny.reviews, tiny.PROBE, "embeddings.LayerNorm.weight", math.nan),
-    "llama": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY, "model.norm.weight", math.inf),
-    "vit": (tiny.save_vit, lambda: tiny.images(80), CASES["images"][2], "embeddings.cls_token", math.nan),
-    "gpt2": (CASES["classes of a decoder"][0], tiny.reviews, tiny.FINETUNE, "transformer.wpe.weight", math.nan),
+    "bert": (tiny.save_bert, tiny.reviews, tiny.PROBE, "embeddings.LayerNorm.weight"),
+    "llama": (tiny.save_llama, tiny.reviews, tiny.PERPLEXITY, "model.norm.weight"),
+    "vit": (tiny.save_vit, lambda: tiny.images(80), CASES["images"][2], "embeddings.cls_token"),
+    "gpt2": (CASES["classes of a decoder"][0], tiny.reviews, tiny.FINETUNE, "transformer.wpe.weight"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_outputs_that_are_not_finite_are_refused(tmp_path, name):
-    saver, data, settings, tensor, value = DAMAGED[name]
+    """Of weights that are finite; those that are not are refused when they are loaded."""
+    saver, data, settings, tensor = DAMAGED[name]
     path = saver(tmp_path) / "model.safetensors"
     tensors = load_file(path)
-    save_file(tensors | {tensor: torch.full_like(tensors[tensor], value)}, path, metadata={"format": "pt"})
+    save_file(tensors | {tensor: torch.full_like(tensors[tensor], 3e38)}, path, metadata={"format": "pt"})
     with pytest.raises(TaskError, match=r"outputs that are not finite for \d of \d items"):
         dense(tmp_path, data(), settings)
 
