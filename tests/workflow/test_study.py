@@ -234,7 +234,7 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
     try:
         shutil.copy(folder / "step-6/model.safetensors", folder / "step-2/model.safetensors")
         wanted = ("measure_series", "collect_similarity")
-        again = ("--quiet", "rules", "host", "--forcerun", "measure_tiny-100", "--until", *wanted)
+        again = ("--quiet", "rules", "host", "--forcerun", "measure_pretraining_tiny-100", "--until", *wanted)
         assert "step-2/model.safetensors is gone, or is not what the pre-training wrote" in studied.snakemake(
             *again, check=False
         )
@@ -242,7 +242,7 @@ def test_a_shard_of_another_step_is_found_and_left_out(studied):
         listed = {file["path"]: file for file in record["files"]}
         listed["step-2/model.safetensors"]["sha256"] = listed["step-6/model.safetensors"]["sha256"]
         files.write_json(folder / "manifest.json", record)
-        studied.snakemake("--quiet", "all", "--forcerun", "measure_tiny-100", "--until", *wanted)
+        studied.snakemake("--quiet", "all", "--forcerun", "measure_pretraining_tiny-100", "--until", *wanted)
         trajectory = read(studied, "trajectory")
         suspect = trajectory[trajectory["suspect"].notna()]
         assert set(suspect["model"]) == {"tiny-100-2"}
