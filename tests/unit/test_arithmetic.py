@@ -607,6 +607,15 @@ def test_weights_that_are_no_numbers_are_told(folder):
     assert outcome.items["prediction"].isna().all()
 
 
+def test_one_expression_for_all_problems_is_told(folder):
+    prepared = arithmetic.prepare(folder, problems(), SETTINGS, 0)
+    model = finetuning.load_trainable(folder, "AutoModel", 0, prepared.model_options, prepared.head)
+    for weight in model.parameters():
+        weight.data.zero_()
+    outcome = arithmetic.run(model, prepared, SETTINGS, 0, "cpu")
+    assert outcome.collapsed == "one expression is predicted for all items"
+
+
 def test_the_seed_decides_the_decoder_and_nothing_else(folder, tmp_path):
     prepared = arithmetic.prepare(folder, problems(), SETTINGS, 0)
     without_pooler = tiny.save_bert(tmp_path, auto_class="AutoModelForMaskedLM", words=WORDS)

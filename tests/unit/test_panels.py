@@ -146,7 +146,9 @@ def test_missing_runs_are_counted_and_nothing_is_a_sentence():
         [{"model": "bert", "task": "b", "pattern": "global"}, {"model": "x", "task": "b", "pattern": "global"}]
     )
     figure = drawn.panels(runs, KNEES, [("bert", "global")], ["a", "b"], LABELS, missing)
-    assert figure.legends[0].get_title().get_text() == "1 run is missing (see missing_runs.parquet)"
+    told, *more = figure.legends[0].get_title().get_text().split("\n")
+    assert told == "1 run is missing (see missing_runs.parquet)"
+    assert " ".join(more) == "◇ essential sparsity; at the foot: the levels that hold it (shaded), its interval (thin)"
     empty = drawn.panels(runs.assign(value=np.nan), KNEES, [("bert", "global")], ["a", "b"], LABELS)
     assert "Nothing to draw" in empty.texts[0].get_text()
 

@@ -86,6 +86,7 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
     said = f"{subject} — essential sparsity ◇ "
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
+    said += f"\n{shows}" if (shows := at_the_foot(found)) else ""
     known = found[intervals]
     single = pd.Series([of_one_seed(row) for row in known.to_dict("records")], known.index, dtype=bool)
     if single.all() and len(single):
@@ -98,13 +99,21 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     return said
 
 
-def of_seeds(drawn: pd.DataFrame, of: str | None) -> list[str]:
-    """The lines that a legend says of curves of different seeds (`of`: whose dense level is drawn), and of levels that lack some."""
-    said = (
-        []
-        if of is None
-        else ["curves start at the dense mean of their own seeds,", "the tolerance at that of the first"]
+def at_the_foot(knees: pd.DataFrame) -> str:
+    """What a legend says of the bars below the curves; empty where there are none."""
+    if knees["essential_sparsity"].isna().all():
+        return ""
+    return "at the foot: the levels that hold it (shaded)" + (
+        ", its interval (thin)" if knees["essential_sparsity_low"].notna().any() else ""
     )
+
+
+def of_seeds(drawn: pd.DataFrame, of: str | None) -> list[str]:
+    """The lines that a legend says of several seeds, of curves of different ones (`of`: whose dense level is drawn), and of levels that
+    lack some."""
+    said = ["means over seeds, in bands of their range"] * bool((drawn["n_seeds"] > 1).any())
+    if of is not None:
+        said += ["curves start at the dense mean of their own seeds,", "the tolerance at that of the first"]
     return said + ["a level that lacks seeds is as far from dense as its own are"] * bool(drawn["ragged"].any())
 
 

@@ -125,4 +125,5 @@ def _panel(axes, means, knees, lines, looks, task, metric) -> list[str]:
     curves.axes_of_curve(axes, found, known, curves.FOOT / 2 + PITCH * len(drawn))
     _, _, told = axes.get_xlabel().partition("\n")
     axes.set_xlabel("\n".join(["Sparsity (%)", *textwrap.wrap(told, WIDEST)]))
-    return curves.of_seeds(found, of)
+    shown = curves.at_the_foot(own.reindex(lines))
+    return [f"◇ essential sparsity; {shown}"] * bool(shown) + curves.of_seeds(found, of)
