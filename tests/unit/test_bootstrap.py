@@ -265,6 +265,26 @@ def test_seeds_that_collapse_past_the_knee_do_not_blur_what_lies_before_it():
     assert spread.max() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("last", "size"),
+    [
+        pytest.param((0.75, 0.84, 0.75), 3, id="apart by less than ten tolerances"),
+        pytest.param((0.75, 0.86, 0.75), 2, id="apart by more"),
+        pytest.param((0.9, 0.9, 0.789), 3, id="apart by more, but not five tolerances below"),
+    ],
+)
+def test_seeds_are_apart_at_five_times_the_spread_of_others_and_ten_tolerances(last, size):
+    quality = np.array([[0.9, 0.9, 0.9], [0.9, 0.901, 0.9], last])
+    assert len(bootstrap.deciding(quality, 0.01)) == size
+
+
+def test_levels_decide_up_to_the_first_far_one_by_means_that_weigh_their_seeds():
+    quality = np.array([[0.9] * 3, [0.83] * 3, [0.9] * 3, [0.8] * 3, [0.3] * 3])
+    assert len(bootstrap.deciding(quality, 0.01)) == 4
+    quality[2, 1:] = np.nan
+    assert len(bootstrap.deciding(quality, 0.01)) == 3
+
+
 def test_a_run_has_its_own_draws_and_curves_share_those_of_dense():
     key = {"task": "t", "model": "m", "pattern": "a"}
     first = bootstrap.seed_draws(key, [0, 0.1, 0.2], [0, 1], 50)

@@ -148,6 +148,26 @@ def test_neighbouring_levels_lend_each_other_degrees_of_freedom():
     assert half["independent"] < student.ppf(0.975, 2)
 
 
+def test_levels_that_a_seed_moves_half_alike_lend_some_degrees_of_freedom():
+    """Half of what the seeds do is the same at all levels: three degrees of freedom over 1 + 2 · (intraclass correlation)²."""
+    own = np.tile([1, -1], 6)[:, None] * [1, -1]
+    difference = own + [1, -1] + 0.0
+    between, within = 12 * 2, 2 * 12 / 11
+    alike = (between - within) / 12 / ((between - within) / 12 + within)
+    expected = np.sqrt((difference[4:7] ** 2).sum() / 3 / 2)
+    found = np.quantile(noise_of(difference, [5], replicates=100_000), 0.975) / expected
+    assert found == pytest.approx(student.ppf(0.975, 3 / (1 + 2 * alike**2)), rel=0.1)
+
+
+def test_a_neighbour_of_one_seed_lends_nothing():
+    """Two levels of two seeds that a seed moves alike have one degree of freedom, whatever stands beside them."""
+    difference = np.array([0.01, -0.01]) + np.zeros((12, 1))
+    difference[4, 1] = np.nan
+    moved = np.where(np.isnan(difference), np.nan, np.zeros((100_000, 1, 1)))
+    half = np.quantile(noise_of(difference, [5], moved), 0.975)
+    assert half == pytest.approx(student.ppf(0.975, 1) * 0.01, rel=0.1)
+
+
 @pytest.mark.parametrize("common", [0.0, 0.03])
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_intervals_of_equal_curves_hold_zero(seeds, common):
@@ -204,6 +224,7 @@ def test_noise_of_items_is_not_counted_twice():
     difference, moved = 0.01 * draw.normal(size=(6, 8)), 0.01 * draw.normal(size=(3000, 6, 8))
     items = 0.01 / np.sqrt(8)
     assert 0.95 * items < np.std(noise_of(difference, [2], moved)) < 1.35 * items
+    assert np.std(noise_of(difference, range(6), moved)) < 1.25 * items / np.sqrt(6)
 
 
 def test_one_seed_has_the_noise_of_its_items_alone():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from essential_sparsity import tables
-from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, single
+from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, readings, shapes, single
 from essential_sparsity.curves.means import level_means
 from essential_sparsity.curves.metrics import METRICS, headline
 
@@ -205,6 +205,8 @@ def test_a_task_has_its_own_tolerance():
     table = knees.table(runs, epsilon={"a": 0.05, "not in the grid": 0.1})[0].set_index("task")
     assert table["epsilon"].to_dict() == {"a": 0.05, "b": METRICS["accuracy"].epsilon}
     assert table["essential_sparsity"].to_dict() == pytest.approx({"a": 0.1, "b": 0.02})
+    back = knees.table(runs_of([0.9, 0.87, 0.9, 0.7], task="a"), epsilon={"a": 0.05})[0]
+    assert back["n_exits"].tolist() == [1]
     with pytest.raises(ValueError, match="tolerance of the task 'a' is 0"):
         knees.table(runs, epsilon={"a": 0})
 
@@ -354,6 +356,12 @@ def test_items_that_do_not_fit_the_runs_are_refused():
         pytest.param([0.9, 0.9, 0.7, 0.9, 0.5], {"non_monotone"}, id="comes back"),
         pytest.param([0.9, 0.5], {"too_few_levels"}, id="short"),
         pytest.param(FALLING, set(), id="plain"),
+        pytest.param([0.9, 0.895, 0.8, 0.5], set(), id="a little at first"),
+        pytest.param([0.8, 0.85, 0.7, 0.5], {"rises_first"}, id="rises, then falls"),
+        pytest.param(
+            [0.9, 0.4, 0.95, 0.3], {"below_tolerance_at_first_level", "non_monotone"}, id="rises after a cliff"
+        ),
+        pytest.param([0.9, 0.3, 0.1 + 0.2, 0.1], {"below_tolerance_at_first_level"}, id="rises by rounding"),
     ],
 )
 def test_flags(means, flags):
@@ -384,6 +392,24 @@ def test_one_of_many_pairs_of_levels_rises_only_beyond_what_the_largest_of_so_ma
     curve = drawn_around([*[0.9] * 5, 0.91, *[0.9] * 4], 0.01 / 2.6 / math.sqrt(2))
     assert knees._rises(curve, [(4, 5)])
     assert not knees._rises(curve, [(i, j) for i in range(1, 10) for j in range(i + 1, 10)])
+
+
+def test_a_rise_is_one_beyond_all_but_two_and_a_half_per_cent():
+    """Between two levels alone: 1.8 standard errors are none, 2.1 are."""
+    for errors, rises in ((1.8, False), (2.1, True)):
+        assert knees._rises(drawn_around([0.9, 0.8, 0.81], 0.01 / errors / math.sqrt(2)), [(1, 2)]) is rises
+
+
+def test_a_reading_that_some_replicates_lack_has_no_interval():
+    """Where noise takes the bend from one replicate in twenty or more, those that bend say nothing of the others."""
+    bent = 0.9 - 0.02 * LEVELS - 0.1 * np.maximum(LEVELS - 0.5, 0)
+    for spread, known in ((1e-4, True), (0.05, False)):
+        curve = drawn_around(bent, spread)
+        lacking = np.isnan(readings.hinge(curve.levels, curve.replicates, curve.weights)).mean()
+        assert bool(lacking < 0.05) is known
+        row = knees._others(curve)
+        assert row["hinge"] == pytest.approx(0.5, abs=1e-4)
+        assert ("hinge_low" in row) is known
 
 
 def test_a_ratio_of_slopes_is_open_upwards_where_some_first_lines_do_not_fall():
@@ -515,6 +541,24 @@ def test_a_level_with_fewer_seeds_is_compared_with_dense_over_them_and_said():
     assert row["ragged_levels"] == "0.400: 1; 0.500: 1"
     assert (row["n_seeds_min"], row["n_seeds_max"]) == (1, 2)
     assert not only(runs[runs["sparsity"] < 0.4])["ragged"]
+
+
+def test_a_level_with_more_seeds_weighs_more_in_every_reading():
+    """Three seeds fall by two points, one alone stands where dense does: pooled three to one they are outside, else on the edge."""
+    values = [0.9, 0.88, 0.9, 0.5, 0.4]
+    runs = pd.concat([runs_of(values, seed=seed) for seed in range(3)])
+    runs = runs[(runs["seed"] == 0) | (runs["sparsity"] != 0.2)]
+    row, weights = only(runs), [3, 3, 1, 3, 3]
+    assert row["essential_sparsity"] == pytest.approx(0.1 * 0.01 / (0.9 - 0.885))
+    assert (row["bracket_low"], row["bracket_high"]) == (0, 0.1)
+    _, before, after, _ = shapes.hinge(LEVELS[:5], np.array(values), weights)
+    assert (row["slope_before"], row["slope_after"]) == pytest.approx((float(before), float(after)))
+    assert row["hinge"] == pytest.approx(float(readings.hinge(LEVELS[:5], values, weights)))
+    key = {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}
+    curve = single.curve_of(key, quality.with_quality(runs))
+    curve.replicates = np.tile(curve.means, (40, 1))
+    row = single.read_headline(curve)
+    assert (row["essential_sparsity_low"], row["essential_sparsity_high"]) == (0, 0.1)
 
 
 def test_a_run_without_a_dense_run_of_its_seed_is_left_out_and_counted():

@@ -382,3 +382,20 @@ def test_a_curve_of_which_no_run_has_a_defined_metric_is_told(dense, tmp_path):
     tables.write(pd.DataFrame(rows), "runs", folder / "runs.parquet")
     with pytest.raises(ValueError, match="No run of m on t, pattern global, has a defined metric"):
         reader.read("x", tmp_path).curve("m", "t", "global")
+
+
+def test_another_metric_does_not_stand_for_a_headline_that_is_undefined(tmp_path):
+    """Matthews' correlation, of labels that are all alike, has no knee; the curve of the accuracy is read by its name alone."""
+    levels = (("dense", 0.0), ("global", 0.5))
+    rows = [
+        a_run("m", "t", *level, 0, metric, value)
+        for level in levels
+        for metric, value in (("matthews", None if level == levels[1] else 0.5), ("accuracy", 0.9))
+    ]
+    folder = tmp_path / "results/x/tables"
+    folder.mkdir(parents=True)
+    tables.write(pd.DataFrame(rows), "runs", folder / "runs.parquet")
+    study = reader.read("x", tmp_path)
+    with pytest.raises(ValueError, match=r"pattern global has no metric 'matthews'.* It has: accuracy\."):
+        study.curve("m", "t", "global")
+    assert study.curve("m", "t", "global", "accuracy")["value"].tolist() == pytest.approx([0.9, 0.9])

@@ -108,6 +108,21 @@ def test_rounds_of_other_curves_are_not_those_of_a_curve():
     assert refinement.next_round(runs, table_of(runs), **bounds, before=[other + alone, alone]) == []
 
 
+def test_the_gap_of_the_reading_comes_first_and_then_the_widest():
+    """One level halves the first, and none has to be kept back for it."""
+    rounds, _ = rounds_of([0, 0.1, 0.5, 0.6, 0.7, 0.9], 0.05, low=0.0, high=0.9, levels=2)
+    assert levels_of(rounds) == ["0.300", "0.650"]
+
+
+def test_levels_of_other_patterns_tasks_and_models_are_not_those_of_a_curve():
+    runs = runs_at(TENTHS)
+    other = runs_at([0.0, 0.65])
+    others = [runs_at([0.65], "layerwise"), other.assign(task="u"), other.assign(model="n")]
+    alone = refinement.next_round(runs, table_of(runs), 0.05, **MANY)
+    assert [entry["levels"] for entry in alone] == [["0.650"]]
+    assert refinement.next_round(pd.concat([runs, *others]), table_of(runs), 0.05, **MANY) == alone
+
+
 def test_a_width_that_divides_nothing_still_ends():
     rounds, found = rounds_of([0, 0.5, 0.9], 0.03)
     assert found == pytest.approx(0.647, abs=0.02)

@@ -100,12 +100,14 @@ class Results:
         from essential_sparsity.curves.means import level_means
         from essential_sparsity.curves.metrics import METRICS, headline
 
-        means = level_means(self._of(model, task, pattern))
-        if pattern not in set(means["pattern"]):
+        own = self._of(model, task, pattern)
+        means = level_means(own)
+        means = means[means["pattern"] == pattern]
+        if means.empty:
             raise errors.UserError(f"No run of {model} on {task}, pattern {pattern}, has a defined metric.")
-        name = metric or headline(means["metric"])
+        name = metric or headline(own["metric"])
         _known("metric", name, means["metric"], f"{model} on {task}, pattern {pattern}")
-        means = means[(means["metric"] == name) & (means["pattern"] == pattern)]
+        means = means[means["metric"] == name]
         shown = means[["quality", "low", "high"]].map(METRICS[name].value)
         ends = shown[["low", "high"]]
         found = {

@@ -68,6 +68,9 @@ def both_ways(frame: pd.DataFrame) -> pd.DataFrame:
     swap = {f"{name}_a": f"{name}_b" for name in sides} | {f"{name}_b": f"{name}_a" for name in sides}
     other = frame.rename(columns=swap | {"low": "high", "high": "low"})
     other = other.assign(**{name: -other[name].astype(float) for name in ("difference", "low", "high")})
+    if "larger" in frame:  # of comparisons
+        turned = {"larger": frame["larger"].map({"a": "b", "b": "a"}), "share_a_larger": 1 - frame["share_a_larger"]}
+        other = other.assign(**turned)
     return pd.concat([frame, other[frame.columns]]).rename_axis("pair").reset_index()
 
 
@@ -117,7 +120,9 @@ def _of_curve(row: Mapping[str, Any], read: str, sides: Callable[[tuple], compar
         notes.append(f"between levels of {_between([row['bracket_low'], row['bracket_high']])} %")
     side = sides(tuple(row[name] for name in CURVE)) if read == "essential_sparsity" else None
     at = side and (lambda alpha: percentiles(side.gap, *side.gaps, alpha))
-    return Piece(name, estimate, low, high, limited=_limit(row), note="; ".join(notes) or None, at=at)
+    freedom = row["seed_freedom"] if drawn(row) else math.inf
+    more = {"limited": _limit(row), "note": "; ".join(notes) or None, "freedom": max(freedom, 1)}
+    return Piece(name, estimate, low, high, at=at, **more)
 
 
 def _limit(knee: Mapping[str, Any]) -> str | None:
@@ -157,6 +162,7 @@ def _paired(curves: Sequence[tuple[Mapping, Piece]], column: str) -> Iterator[Pi
                 "note": "; ".join(notes) or None,
                 "at": _less(a, b),
                 "unsigned": True,
+                "freedom": min(a.freedom, b.freedom),
             }
             yield Piece(name, a.estimate - b.estimate, a.low - b.high, a.high - b.low, **more)
 
@@ -304,8 +310,9 @@ def _differences(claim: Mapping, read: str, frame: pd.DataFrame, found: Found) -
             levels = f"{low:g} %" if low == high else f"{low:g}–{high:g} %"
             ends = number(row["low"], -math.inf), number(row["high"], math.inf)
             numbers = (value / known[0]["epsilon"] for value in (row["difference"], *ends))
-            one_seed = ONE_SEED if row["n_seeds"] == 1 and any(map(drawn, known)) else None
-            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, limited=one_seed)
+            seeds = row["n_seeds"] if any(map(drawn, known)) else math.inf  # of others, seeds are alike
+            more = {"limited": ONE_SEED if seeds == 1 else None, "freedom": max(seeds - 1, 1)}
+            yield Piece(f"{key[0]}, {key[1]}: {key[3]} less {key[4]}, {levels}", *numbers, **more)
 
 
 def _widest(rows: Sequence[Mapping]) -> list[Mapping]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from essential_sparsity.curves.intervals import ALPHA
@@ -30,7 +29,8 @@ class Piece:
 
     `limited`: why its interval does not say all, so that it is neither for nor against; `note`: what else a reader should know;
     `counted`: not sampled, so that its interval holds what it was counted to; `measured`: false where there is nothing to judge,
-    which is then no evidence; `at`: alpha -> its interval, from resamples; `unsigned`: a difference of which the size counts alone.
+    which is then no evidence; `at`: alpha -> its interval, from resamples; `unsigned`: a difference of which the size counts alone;
+    `freedom`: the fewest degrees of freedom that its interval may have.
     """
 
     name: str
@@ -44,9 +44,10 @@ class Piece:
     measured: bool = True
     at: Callable[[float], tuple[float, float]] | None = None
     unsigned: bool = False
+    freedom: float = math.inf
 
     def widened(self, pieces: int) -> tuple[float, float]:
-        """The interval that holds for so many pieces at once: by its resamples, else as if its ends were normal.
+        """The interval that holds for so many pieces at once: by its resamples, else as if its ends were those of a t variable.
 
         What lies between two levels is not noise: ends that are levels move by levels, where the resamples do. Without them nothing
         is known around an unknown estimate.
@@ -57,7 +58,7 @@ class Piece:
             return self.at(ALPHA / pieces)
         if math.isnan(self.estimate):
             return -math.inf, math.inf
-        factor = norm.ppf(1 - ALPHA / 2 / pieces) / norm.ppf(1 - ALPHA / 2)
+        factor = student.ppf(1 - ALPHA / 2 / pieces, self.freedom) / student.ppf(1 - ALPHA / 2, self.freedom)
         return self.estimate - factor * (self.estimate - self.low), self.estimate + factor * (self.high - self.estimate)
 
 
@@ -87,11 +88,17 @@ def welch(
 
 
 def welch_of_ends(a: np.ndarray, b: np.ndarray) -> tuple[float, Callable[[float], tuple[float, float]]]:
-    """As `welch`, of samples (n, 2) of numbers that lie between two ends: an interval holds wherever, the difference is NaN where ends differ."""
+    """As `welch`, of samples (n, 2) of numbers that lie between two ends: an interval holds wherever, the difference is NaN where ends differ.
+
+    Numbers that are the same in each sample, as levels of a grid are, show no spread: their difference may be anything.
+    """
     found = [*itertools.starmap(welch, itertools.product(*map(_extremes, (a, b))))]
     estimates = [estimate for estimate, _ in found]
+    alike = not any(np.ptp(ends) for ends in (a, b))
 
     def at(alpha: float) -> tuple[float, float]:
+        if alike:
+            return -math.inf, math.inf
         half = max(own(alpha)[1] - estimate for estimate, own in found)
         return min(estimates) - half, max(estimates) + half
 
