@@ -1,5 +1,6 @@
 """Checkpoint folders: the names and the bits that transformers loads, and clear refusals of everything else."""
 
+import contextlib
 import json
 import os
 import re
@@ -276,6 +277,13 @@ def test_buffers_are_whole_numbers_and_other_weights_may_be_wider(bert):
     assert torch.equal(load_model(bert, "AutoModel").state_dict()[name], wide.float())
 
 
+@pytest.mark.parametrize(("shape", "of_model"), [((1, 1, 8, 8), False), ((3, 2, 8, 8), True), ((1, 1, 8, 4), True)])
+def test_of_tensors_without_a_place_causal_masks_alone_are_left_out(bert, shape, of_model):
+    rewrite(bert, lambda tensors: tensors.update({"encoder.layer.0.attention.self.more": torch.ones(shape)}))
+    with pytest.raises(CheckpointError, match="no place for") if of_model else contextlib.nullcontext():
+        describe(bert)
+
+
 def test_whole_numbers_of_batch_norms_have_their_place(tmp_path):
     config = hf.LevitConfig(
         image_size=32, hidden_sizes=[8, 8, 8], num_attention_heads=[1, 1, 1], depths=[1, 1, 1], key_dim=[8] * 3
@@ -361,6 +369,16 @@ def test_refuses_one_weight_under_two_names(bert, key):
     for use in (describe, lambda folder: load_model(folder, "AutoModel")):
         with pytest.raises(CheckpointError, match=f"{key} and .*which are both .* only one can count"):
             use(bert)
+
+
+@pytest.mark.parametrize("name", ["gate_up_proj", "down_proj"])
+def test_refuses_experts_that_are_stored_one_by_one_and_merged(tmp_path, name):
+    save(tmp_path, "MixtralForCausalLM", hf.MixtralConfig(**TEXT, **GROUPED, num_local_experts=4))
+    key = f"model.layers.0.mlp.experts.{name}"
+    merged = hf.AutoModelForCausalLM.from_pretrained(tmp_path).get_parameter(key).detach()
+    rewrite(tmp_path, lambda tensors: tensors.update({key: merged + 1}))
+    with pytest.raises(CheckpointError, match=rf"block_sparse_moe\.experts\.0\.w\d\.weight and {key}, which are both"):
+        describe(tmp_path)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_study
+import tiny_models as tiny
 import torch
 import transformers
 from huggingface_hub import ModelCard
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import export_checkpoint
 from essential_sparsity import files, patterns, tables, tasks
@@ -250,6 +252,26 @@ def test_the_card_is_the_hubs_and_has_the_numbers_of_the_tables(case, exports):
     assert ("No speed in any common runtime" in found.text) == ("2:4" not in found.text)
 
 
+def test_the_card_counts_weights_that_were_zero_before(exports, monkeypatch, tmp_path):
+    run, made = exports[CASES[0]]
+    assert "are pruned and zero. " in ModelCard.load(made.folder / "README.md").text
+    load = loading.load_model
+
+    def with_zeros(*given, **named):
+        model = load(*given, **named)
+        for _, tensor in loading.prunable_parameters(model):
+            tensor[: len(tensor) * 3 // 4] = 0
+        return model
+
+    monkeypatch.setattr(loading, "load_model", with_zeros)
+    monkeypatch.setattr(exporting, "place", lambda *_: tmp_path / "export")
+    exporting.export(run, COMMIT)
+    k, n = (int(run.found[name].iloc[0]) for name in ("k", "n_prunable"))
+    said = ModelCard.load(tmp_path / "export/README.md").text
+    assert f"are pruned, and {n * 3 // 4:,} are zero: more than were pruned" in said
+    assert k < n * 3 // 4
+
+
 def test_what_the_card_says_of_loading_works(exports):
     for case in (CASES[0], CASES[3], CASES[-1]):
         _, made = exports[case]
@@ -345,6 +367,18 @@ def test_large_checkpoints_are_written_in_shards(exports, config, monkeypatch, t
     one, other = weights(made.folder, run), weights(tmp_path / "shards", run)
     assert all(torch.equal(one[name][1], other[name][1]) for name in one)
     transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "shards")
+
+
+def test_weights_that_their_stored_type_cannot_hold_are_refused(tmp_path):
+    """Where types are mixed, a model is evaluated in the widest."""
+    folder, name = tiny.save_bert(tmp_path / "mixed"), "encoder.layer.1.output.dense.weight"
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: tensors[name].bfloat16()}, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = {weight.name: tensor.clone() for weight, tensor in loading.iter_prunable(folder)}
+    rewriting.rewrite(folder, tmp_path, weights | {name: weights[name] / 2}, False)
+    assert torch.equal(load_file(tmp_path / "model.safetensors")[name].float(), weights[name] / 2)
+    with pytest.raises(ValueError, match=f"{name} is stored as BF16, which cannot hold its pruned weights"):
+        rewriting.rewrite(folder, tmp_path, weights | {name: weights[name] / 3}, False)
 
 
 def test_folders_that_are_not_its_own_are_left_alone(exports, config):
@@ -681,7 +715,7 @@ def test_the_card_links_to_a_source_on_the_hub_alone(source, exports, tmp_path):
         }
         run.study.packages["owner/name"] = [{"name": "mine", "licence": "My own (weights)"}]
     level = exporting.Level(0.5, 1, 2)
-    card.write(tmp_path / "README.md", run, manifest, level, made.sizes, {"commit": None, "changed": None}, {}, None)
+    card.write(tmp_path / "README.md", run, manifest, level, 1, made.sizes, {"commit": None, "changed": None}, {}, None)
     run.study.packages.pop("owner/name", None)
     found = ModelCard.load(tmp_path / "README.md")
     assert found.data.base_model == ("owner/name" if source == "hub" else None)
@@ -690,6 +724,18 @@ def test_the_card_links_to_a_source_on_the_hub_alone(source, exports, tmp_path):
         ("unknown", None) if source == "hub" else ("other", "my-own")
     )
     assert ("package mine 1.2 (pypi), SHA-256 " + "a" * 64 in found.text) == (source == "package")
+
+
+@pytest.mark.parametrize(("essential", "above"), [(0.49, True), (0.5, False), (0.51, False)])
+def test_the_card_says_whether_the_checkpoint_is_above_the_essential_sparsity(essential, above, exports, tmp_path):
+    run, made = exports[CASES[0]]
+    ends = {"bracket_low": 0.25, "bracket_high": 0.75, "essential_sparsity_low": 0.25, "essential_sparsity_high": 0.75}
+    other = dataclasses.replace(run, knee={**run.knee, **ends, "essential_sparsity": essential, "reason": None})
+    manifest, commit = files.read_json(run.row["checkpoint"]), {"commit": None, "changed": None}
+    card.write(tmp_path / "README.md", other, manifest, exporting.Level(0.5, 1, 2), 1, made.sizes, commit, {}, None)
+    said = ModelCard.load(tmp_path / "README.md").text
+    assert ("This checkpoint is above it: it is worse than the dense model" in said) == above
+    assert ("This checkpoint is not above it." in said) != above
 
 
 def test_the_program_says_what_it_wrote(exports, capsys):

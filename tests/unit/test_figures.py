@@ -436,6 +436,13 @@ def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():
     assert any(line.endswith("too few levels") for line in lines)
 
 
+def test_the_summary_names_models_that_are_sparse_before_pruning():
+    few, many = (pd.DataFrame({"bin": [0, 5, 0, 7], "count": [zeros, 400 - zeros, 0, 600]}) for zeros in (9, 400))
+    assert summary.zero_lines({"dense": few.iloc[1:], "few": few}) == []
+    (line,) = summary.zero_lines({"few": few, "pruned": many})
+    assert line.startswith("pruned: 40.0 % of its prunable weights are zero in its checkpoint.")
+
+
 def test_the_summary_adds_costs_up_by_rule():
     rows = [("a", 5.0, np.nan, np.nan), ("b", 3599.0, 60, 500), ("b", 121.0, 1, 900)]
     costs = pd.DataFrame(rows, columns=["rule", "wall_s", "cpu_s", "max_rss_mb"])

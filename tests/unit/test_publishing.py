@@ -27,6 +27,8 @@ import print_summary
 import write_provenance
 from essential_sparsity import files, reader, tables
 from essential_sparsity.curves import intervals
+from essential_sparsity.figures import summary
+from essential_sparsity.pruning import measuring
 from essential_sparsity.runs import folders, publishing, settled, traces
 from essential_sparsity.study import configuration, grid, opening, records
 from essential_sparsity.tables import runs
@@ -481,6 +483,15 @@ def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(cha
     assert settled.of_before(config())
 
 
+def test_a_summary_looks_for_zeros_in_the_spectra(made, monkeypatch, capsys):
+    monkeypatch.setattr(summary, "ZEROS", 0.0)
+    manifest, place = (Path(grid.STORE, name) for name in ("checkpoints/bert/manifest.json", "spectra"))
+    measuring.measure(manifest, place / "bert.parquet", place / "marks.parquet")
+    print_summary.main(["--config", small_study.CONFIG])
+    shutil.rmtree(place)
+    assert "Zero before pruning\n\nbert: 0.0 % of its prunable weights are zero" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("study_again")
 @pytest.mark.parametrize(
     ("change", "told"),
@@ -556,6 +567,8 @@ TRACES = {
     "the folder that it is called in": (lambda: f"see {Path.cwd()}/notes", "a folder of this machine"),
     "the home folder": (lambda: f"see {Path.home()}/notes", "a folder of this machine"),
     "somebody's folder": (lambda: "from /scratch/somebody/notes", "a path from the root"),
+    "somebody's folder on a machine": (lambda: "from node:/scratch/somebody/notes", "a path from the root"),
+    "somebody's folder as an address": (lambda: "from file:///scratch/somebody/notes", "a path from the root"),
     "the machine": (lambda: "measured on node-of-mine.", "this machine"),
     "a token": (lambda: f"token {TOKEN}", "a token(?=, )"),
 }

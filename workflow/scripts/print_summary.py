@@ -41,6 +41,11 @@ def main(argv: list[str] | None = None) -> None:
         "whatever the tolerance. One seed: the interval is that seed's, over other items, and says nothing of others.\n"
     )
     print("\n".join(summary.knee_lines(knees)))
+    places = {name: Path(grid.STORE, f"spectra/{name}.parquet") for name in knees["model"].unique()}
+    spectra = {name: tables.read(path, "spectrum") for name, path in places.items() if path.is_file()}
+    if zeros := summary.zero_lines(spectra):
+        print("\nZero before pruning\n")
+        print("\n".join(zeros))
     if len(missing):
         print("\nMissing runs\n")
         print("\n".join(summary.missing_lines(missing, knees, folder / "tables/missing_runs.parquet")))

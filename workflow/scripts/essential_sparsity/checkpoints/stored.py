@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -47,12 +47,14 @@ class Entry:
 class Part:
     """What one step of loading makes: `targets` in memory out of `entries` on disk.
 
-    Without a converter it is one entry under one name; with one, several may become one (experts) or one several.
+    Without a converter it is one entry under one name; with one, several may become one (experts) or one several. `others`: entries
+    that are stored as well and would make the same.
     """
 
     targets: tuple[str, ...]
     entries: list[Entry]
     converter: WeightConverter | None
+    others: list[Entry] = field(default_factory=list)
 
     def tensors(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
         """Read the entries and make the tensors; to be called once. `model` may be on the meta device."""
@@ -155,8 +157,11 @@ def _plan(model: PreTrainedModel, entries: dict[str, Entry]) -> tuple[list[Part]
         if name not in expected:
             unplaced[name] = entries[key]
             continue
+        if name in parts and (pattern is None or parts[name].converter is None):
+            parts[name].others.append(entries[key])
+            continue
         if pattern is None:
-            parts.setdefault(name, Part((name,), [], None)).entries.append(entries[key])
+            parts[name] = Part((name,), [entries[key]], None)
             continue
         if name not in parts:
             converter = deepcopy(by_pattern[pattern])
@@ -182,7 +187,11 @@ def without_place(model: PreTrainedModel, entries: dict[str, Entry], allow_new: 
     )
     codes = {entry.key: entry.dtype for part in weights for entry in part.entries if entry.dtype not in WEIGHTS}
     whole = [part for part in parts if part.converter is None]
-    several = {part.targets[0]: [entry.key for entry in part.entries] for part in whole if len(part.entries) > 1}
+    makers: dict[str, list[str]] = {}
+    for part in parts:
+        for name in part.targets:
+            makers.setdefault(name, []).extend(entry.key for entry in (part.entries[0], *part.others))
+    several = {name: keys for name, keys in makers.items() if len(keys) > 1}
     found = {part.targets[0]: part.entries[0].shape for part in whole}
     shapes = {name: (shape, expected[name]) for name, shape in sorted(found.items()) if shape != expected[name]}
     base, prefix = model.base_model, f"{model.base_model_prefix}."

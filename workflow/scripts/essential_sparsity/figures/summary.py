@@ -13,6 +13,7 @@ from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120
 SHORTEST = 8  # a name is cut no shorter than this
+ZEROS = 0.01  # share of the prunable weights that is zero before pruning and worth a word
 SHOWN = 3  # missing runs, and runs that disagree with their references, that are named
 
 
@@ -50,6 +51,18 @@ def essential(knee: Mapping[str, Any], short: bool = False) -> str:
         return interval(knee["bracket_low"], knee["bracket_high"])
     whole = all("." not in level(knee[name]) for name in ("bracket_low", "bracket_high") if pd.notna(knee[name]))
     return _percent(knee["essential_sparsity"], 0 if short and whole else 1)
+
+
+def zero_lines(spectra: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The models of which many prunable weights are zero before any is pruned, by their tables `spectrum`."""
+    shares = {
+        name: frame.loc[frame["bin"] == 0, "count"].sum() / frame["count"].sum() for name, frame in spectra.items()
+    }
+    return [
+        f"{name}: {_percent(share)} of its prunable weights are zero in its checkpoint. By magnitude these go first, and take nothing away."
+        for name, share in sorted(shares.items())
+        if share >= ZEROS
+    ]
 
 
 def missing_lines(missing: pd.DataFrame, knees: pd.DataFrame, table: Path) -> list[str]:

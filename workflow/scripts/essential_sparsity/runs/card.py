@@ -47,6 +47,7 @@ def write(
     chosen: Chosen,
     manifest: Mapping[str, Any],
     level: Level,
+    zeros: int,
     sizes: Mapping[str, int],
     commit: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -55,7 +56,7 @@ def write(
 ) -> None:
     """Write the card of a run's checkpoint.
 
-    `manifest`: of the checkpoint that was pruned; `sizes`: bytes, as `exporting.Exported` has them; `commit`: of the workflow; `options`: of
+    `manifest`: of the checkpoint that was pruned; `zeros`: prunable weights that are zero, pruned or not; `sizes`: bytes, as `exporting.Exported` has them; `commit`: of the workflow; `options`: of
     the model's configuration when it was evaluated; `again`: the headline metric at the export; `train`: the weights are those after fine-tuning.
     """
     run, row = chosen.found.iloc[0], chosen.row
@@ -79,6 +80,7 @@ def write(
         pattern=pattern,
         chosen_by=_words(pattern),
         level=level,
+        zeros=zeros,
         level_text=chosen.level,
         said=chosen.said,
         trained=trained,

@@ -106,7 +106,10 @@ def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Ex
         tickets.write(part / MASKS, pruned.masks, _key(row) | {"k": pruned.level.k, "n": pruned.level.n})
         _verify(part, chosen, pruned, [] if train else manifest["new"])
         sizes = _sizes(folder, part, manifest)
-        card.write(part / CARD, chosen, manifest, pruned.level, sizes, commit, pruned.options, pruned.again, train)
+        zeros = sum(int((tensor == 0).sum()) for tensor in pruned.weights.values())
+        card.write(
+            part / CARD, chosen, manifest, pruned.level, zeros, sizes, commit, pruned.options, pruned.again, train
+        )
         made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
         record = {"key": _key(row), "sizes": sizes, "k": pruned.level.k, "n": pruned.level.n, "run": made, **commit}
         folders.seal(part, record)

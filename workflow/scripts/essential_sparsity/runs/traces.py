@@ -45,7 +45,7 @@ def _words() -> dict[str, re.Pattern]:
     """What is looked for, by what it is."""
     places = {str(place) for place in (Path.cwd(), Path.cwd().resolve(), Path.home())} - {"/"}
     found = {"a folder of this machine": _any(places)} if places else {}
-    found["a path from the root"] = re.compile(r"(?<![\w.:/<-])/[\w.-]+/[\w.-]+")
+    found["a path from the root"] = re.compile(r"(?:(?<![\w./<-])|(?<=file://))/[\w.-]+/[\w.-]+")
     found["a token"] = re.compile(r"(?<!\w)hf_[A-Za-z0-9]{16,}")
     host = socket.gethostname()
     if NAMED.fullmatch(host):
