@@ -33,7 +33,7 @@ try:
     STUDY = opening.read(
         configuration.settled(
             config,
-            workflow.overwrite_configfiles,
+            [configuration.BASE, *workflow.overwrite_configfiles],
             workflow.config_settings.config or {},
         ),
         configuration.named(

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
 from essential_sparsity.curves import claims, knees
-from essential_sparsity.curves.evidence import CURVE, ONE_SEED
+from essential_sparsity.curves.evidence import CURVE, ONE_SEED, both_ways
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
 from essential_sparsity.curves.verdicts import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
@@ -200,7 +200,7 @@ def wanted(claim: dict, kind: str, pieces: int) -> tuple[list[tuple[float, float
     least, most = value if way == "within" else (value, value + 0.3) if way == "above" else (value - 0.3, value)
     width = (most - least) / 10
     if kind == "for":
-        return [(least + width, most - width)] * pieces, []
+        return [(least + 2 * width, most - 2 * width)] * pieces, []
     if kind == "neither":
         return [(least - width, least + width) if way != "below" else (most - width, most + width)] * pieces, []
     return [(most + width, most + 2 * width) if way == "below" else (least - 2 * width, least - width)] * pieces, []
@@ -282,6 +282,27 @@ def test_widened_interval_is_bonferronis():
     assert np.allclose([1 - low, high - 1], [factor, 2 * factor])
     assert piece.widened(1) == (0.0, 3.0)
     assert Piece("x", math.nan, 0.1, math.inf).widened(2) == (-math.inf, math.inf)
+
+
+def test_few_seeds_widen_an_interval_by_their_degrees_of_freedom():
+    """Of three seeds a mean is a t variable of two degrees of freedom: of ten pieces one would be surely wrong in every eighth study."""
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "tickets-win-above")
+    base = {"model": "minilm", "metric": "accuracy", "pattern_a": "lth", "pattern_b": "global", "n_levels": 1}
+    base |= {"sparsity_from": 0.6, "sparsity_to": 0.6, "difference": 0.0, "low": -0.01, "high": 0.01}
+    for seeds, protocol, freedom in ((2, "probe", 1), (3, "finetune", 2), (1, "zero-shot", math.inf)):
+        pattern = "layerwise" if protocol == "zero-shot" else "lth"
+        rows = [base | {"task": f"t{i}", "n_seeds": seeds, "pattern_a": pattern} for i in range(10)]
+        curves = [knee(task=f"t{i}", pattern=p, protocol=protocol) for i in range(10) for p in (pattern, "global")]
+        found = {"differences": rows_of("differences", *rows), "knees": rows_of("knees", *curves)}
+        _, evidence = judged(claim | {"where": {"pattern_a": pattern}}, found)
+        factor = student.ppf(1 - 0.05 / 20, freedom) / student.ppf(0.975, freedom)
+        assert np.allclose([[piece["low_all"], piece["high_all"]] for piece in evidence], [-factor, factor])
+    hinges = [knee(task=t, hinge=0.4, hinge_low=0.3, hinge_high=0.5, seed_freedom=4) for t in "ab"]
+    factor = student.ppf(1 - 0.05 / 4, 4) / student.ppf(0.975, 4)
+    _, evidence = judged(EVERY | {"read": "hinge"}, {"knees": rows_of("knees", *hinges)})
+    assert np.allclose([piece["low_all"] for piece in evidence], 0.4 - 0.1 * factor)
+    _, (piece,) = judged(EVERY | {"read": "hinge", "pairs": "task"}, {"knees": rows_of("knees", *hinges)})
+    assert piece["low_all"] == piece["low"], "one piece has its own interval"
 
 
 def test_chance_of_a_false_verdict_is_five_per_cent_at_most():
@@ -579,6 +600,17 @@ def test_bins_bound_what_is_counted(mlp, ties, verdict):
         assert piece["low"] == piece["low_all"] < piece["estimate"] < piece["high"] == piece["high_all"]
 
 
+def test_a_model_without_attention_has_no_share_of_feed_forward_layers():
+    """All that is pruned would lie in these."""
+    base = {"pattern": "global", "sparsity": 0.2, "n": 1000}
+    parts = [("m", "mlp", 300), ("m", "attention", 700), ("mixer", "mlp", 200)]
+    rows = [base | {"model": m, "tensor": part, "sublayer": part, "pruned": pruned} for m, part, pruned in parts]
+    claim = next(claim for claim in SHIPPED if claim["claim"] == "mlp-holds-most")
+    row, (piece,) = judged(claim, {"layers": rows_of("layers", *rows)})
+    assert (row["verdict"], piece["evidence"]) == (NOT_SUPPORTED, "m, global, 20 %")
+    assert piece["estimate"] == pytest.approx(0.3)
+
+
 def test_ratios_are_compared_as_logarithms_and_say_so():
     row, (piece,) = grouped()
     assert row["verdict"] == SUPPORTED
@@ -614,6 +646,9 @@ def test_a_dense_model_with_nothing_to_lose_is_no_evidence_of_differences():
         verdict, evidence = judged(claim, found)
         assert len(evidence) == count
         assert verdict["verdict"] == (SUPPORTED if count else NOT_TESTABLE)
+    curves = [knee(task="t", pattern="lth", reason=f"the dense model guesses: x; {NOTHING_TO_LOSE}"), knee(task="t")]
+    found = {"differences": rows_of("differences", row | {"task": "t"}), "knees": rows_of("knees", *curves)}
+    assert judged(claim, found)[1] == [], "of the seeds that one of the two has"
 
 
 def test_groups_of_trainings_are_samples_of_trainings():
@@ -979,6 +1014,16 @@ def test_models_that_do_not_drop_are_of_their_group_wherever_they_would(read):
     assert piece["high"] < 0
 
 
+def test_models_that_share_a_level_of_the_grid_show_no_spread():
+    """Two of 50 % and two of 30 % would else differ by exactly 20 points, whatever other models do."""
+    for read in ("last_compliant", "kneedle"):
+        points = {"vit-base": 0.5, "deit-base": 0.5, "bert-base": 0.3, "opt-125m": 0.3}
+        curves = [knee(model, **{read: level}) for model, level in points.items()]
+        row, (piece,) = judged(GROUPS | {"read": read}, {"knees": rows_of("knees", *curves)})
+        assert (row["verdict"], round(piece["estimate"], 9)) == (UNDECIDED, 0.2)
+        assert pd.isna([piece["low"], piece["high"]]).all()
+
+
 def test_models_that_are_back_at_their_last_level_are_compliant_there_or_beyond():
     claim = GROUPS | {"read": "last_compliant", "expect": {"below": 0.9}}
     points = {"vit-base": 0.9, "deit-base": 0.9, "bert-base": 0.3, "opt-125m": 0.31}
@@ -1195,6 +1240,8 @@ def test_amounts_of_data():
         ({"expect": {"within": [0.2, 0.1]}}, "expect.within"),
         ({"levels": [0.1, 0.5]}, "levels"),
         ({"pairs": "task", "groups": {"column": "type", "a": ["vision"], "b": ["encoder"]}}, "either pairs or groups"),
+        ({"groups": {"column": "type", "a": ["visoin"], "b": ["encoder"]}}, "groups.type: there is no 'visoin'"),
+        ({"groups": {"column": "type", "a": ["encoder"], "b": ["encoder", "decoder"]}}, "'encoder' stands in both"),
         ({"over": "most"}, "over"),
         ({"expect": {"above": 0, "below": 1}}, "expect"),
     ],
@@ -1298,3 +1345,15 @@ def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():
     presets = re.findall(r"`([a-z-]+\.yaml)`", page)
     assert len(presets) > 6
     assert all((ROOT / "config" / name).is_file() for name in presets)
+
+
+def test_a_pair_that_is_turned_says_of_the_other_side_what_it_said_of_the_first():
+    told = {"model_a": "x", "model_b": "y", "difference": 0.2, "low": 0.1, "high": 0.3, "larger": "a"}
+    unknown = told | {"low": -0.1, "larger": None, "share_a_larger": 0.75}
+    found = both_ways(pd.DataFrame([told | {"share_a_larger": 0.99}, unknown]))
+    turned = found.iloc[2:].to_dict("list")
+    assert turned["model_a"] == ["y", "y"]
+    assert (turned["difference"], turned["low"], turned["high"]) == ([-0.2, -0.2], [-0.3, -0.3], [-0.1, 0.1])
+    assert turned["larger"][0] == "b"
+    assert pd.isna(turned["larger"][1])
+    assert np.allclose(turned["share_a_larger"], [0.01, 0.25])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from essential_sparsity.study import configuration, tsv
+from essential_sparsity.study import configuration, opening, tsv
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +63,17 @@ def test_an_empty_mapping_switches_a_key_off_as_null_does(folder, blank):
     off = write(folder, "off.yaml", f"study: b\nrefine: {blank}\n")
     assert configuration.read_config(SHIPPED, on)["refine"]["width"] == 0.02
     assert configuration.read_config(SHIPPED, on, off)["refine"] is None
+
+
+def test_an_empty_mapping_switches_off_inside_a_mapping_and_on_the_command_line_too(folder):
+    off = write(folder, "off.yaml", "study: a\nfigures: {panels: {}}\n")
+    assert configuration.read_config(SHIPPED, off)["figures"] == {"layers_sparsity": 0.5, "panels": None}
+    one = write(folder, "one.yaml", "study: b\nfigures: {panels: {nm: {}}}\n")
+    found = configuration.read_config(SHIPPED, one)["figures"]["panels"]
+    assert found == configuration.read_config(SHIPPED)["figures"]["panels"] | {"nm": None}
+    on = write(folder, "on.yaml", "study: c\nfigures: {panels: {mine: {caption: mine}}}\n")
+    assert configuration.read_config(SHIPPED, off, on)["figures"]["panels"]["mine"] == {"caption": "mine"}
+    assert configuration.read_config(SHIPPED, given={"refine": {}})["refine"] is None
 
 
 def test_what_a_later_file_or_the_command_line_says_is_on_again(folder):
@@ -218,6 +229,18 @@ def test_a_study_of_parts_that_switches_off_what_it_needs_is_refused(tmp_path, o
         whole(tmp_path, PARTS, **own)
 
 
+def test_a_part_is_held_against_what_the_study_says_key_by_key(tmp_path):
+    (tmp_path / "one.yaml").write_text("study: one\nresources: {gpu: 0, threads: 4}\nrefine: {width: 0.05}\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"study: mine\nparts: [{tmp_path}/one.yaml]\nresources: {{gpu: 0}}\n")
+    with pytest.raises(configuration.ConfigError, match=r"one\.yaml, resources: .*which `resources\.threads` it has"):
+        configuration.read_config(SHIPPED, str(mine))
+    mine.write_text(
+        f"study: mine\nparts: [{tmp_path}/one.yaml]\nresources: {{gpu: 0, threads: 2}}\ngrid: [{json.dumps(block('a'))}]\n"
+    )
+    assert configuration.read_config(SHIPPED, str(mine))["resources"]["threads"] == 2
+
+
 def test_a_part_may_switch_off_what_the_study_has_not(tmp_path):
     parts = {"one.yaml": {"study": "one", "grid": None, "emergence": {}, "refine": {}}}
     assert whole(tmp_path, parts, refine=None, grid=[block("c")])["grid"] == [block("c")]
@@ -303,6 +326,20 @@ def test_a_whole_number_is_written_as_one(tmp_path):
     )
     with pytest.raises(configuration.ConfigError, match=r"grid\[0\].seeds\[0\]: 0.0 is not of type 'integer'"):
         configuration.read_config("config/config.yaml", str(tmp_path / "s.yaml"))
+
+
+def test_a_sampling_of_images_is_refused(folder):
+    table = folder / "config/calibrations.tsv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    header, digits = rows[0], next(row for row in rows if row[0] == "digits")
+    wanted = [
+        {"models": ["dinov2-s"], "tasks": ["mnist-probe"], "patterns": ["wanda"], "sparsities": [0.5], "seeds": [0]}
+    ]
+    opening.unlocked(configuration.read_config(SHIPPED, given={"grid": wanted}))
+    digits[header.index("sampling")] = "document"
+    table.write_text("\n".join(map("\t".join, rows)) + "\n")
+    with pytest.raises(configuration.ConfigError, match="'digits', column sampling: 'document', but images have none"):
+        opening.unlocked(configuration.read_config(SHIPPED, given={"grid": wanted}))
 
 
 def test_messages_name_the_files_that_a_configuration_is_from(folder):

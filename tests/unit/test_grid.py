@@ -68,6 +68,8 @@ def test_the_shipped_configuration_is_good(study):
             block(patterns=["nm4"], sparsities=[0.6]),
             r"nm4 prunes whole weights of every 4, so it has no sparsity 0\.600; it has 0\.250, 0\.500, 0\.750",
         ),
+        (block(patterns=["nm3"]), r"it has none of three decimals"),
+        (block(seeds=[2**32]), r"seeds\[0\]: 4294967296 is greater than the maximum"),
         (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
         (
             block(models=["dinov2-s"]),

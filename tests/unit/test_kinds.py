@@ -163,3 +163,30 @@ def test_two_modules_cannot_be_the_same_kind(extend, module):
         kinds.KindError, match=r"extensions/perplexity\.py: the kind 'perplexity' stands in .*tasks/perpl"
     ):
         kinds.declared()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("context", 512, "512, but text-classification with protocol probe does not read it"),
+        ("learning_rate", 1e-3, "0.001, but text-classification with protocol probe does not read it"),
+        ("gradient_checkpointing", True, "does not read it"),
+        ("epsilon", 1.0, "1 of accuracy would take any loss as none; one point of an accuracy"),
+        ("metrics", "accuracy,accuracy", "names one twice"),
+    ],
+)
+def test_a_cell_that_says_nothing_of_its_task_is_refused(column, value, told):
+    _, rows, _ = tsv.read_tables(configuration.read_config(str(ROOT / "config/config.yaml")))
+    row = rows["reviews-probe"]
+    tsv.check_task("t", row | {"gradient_checkpointing": False, "epsilon": 0.02}, tsv.known_kinds())
+    with pytest.raises(configuration.ConfigError, match=f"column {column}: .*{told}"):
+        tsv.check_task("t", row | {column: value}, tsv.known_kinds())
+
+
+def test_a_kind_that_says_which_columns_it_reads_refuses_the_others(extend):
+    more = '"columns": ["max_length"], "further_columns": ["eval_split"],'
+    extend("first_words", MODULE.replace('"columns": ["max_length"],', more))
+    blank = dict.fromkeys(tsv.load_schema("tasks")["properties"])
+    tsv.check_task("t", blank | ROW | {"eval_split": "test"}, tsv.known_kinds())
+    with pytest.raises(configuration.ConfigError, match="column context: 8, but first-words with protocol zero-shot"):
+        tsv.check_task("t", blank | ROW | {"context": 8}, tsv.known_kinds())

@@ -11,6 +11,7 @@ from test_figures import assert_inside, assert_readable, assert_the_diamond_is_o
 from essential_sparsity.curves import knees
 from essential_sparsity.figures import panels as drawn
 from essential_sparsity.study import panels
+from essential_sparsity.study.configuration import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = yaml.safe_load((ROOT / "config/config.yaml").read_text())["figures"]["panels"]
@@ -55,6 +56,21 @@ def test_shipped_figures_hold_the_curves_that_they_name():
     ]
     alone = {("vit-base", task): ["dense", "global"] for task in "cd"}
     assert list(panels.chosen(SHIPPED, alone, models, TASKS)) == ["vision"], "one model is no comparison of objectives"
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"types": ["encodr"]}, r"panels\.mine\.types: there is no 'encodr'; did you mean 'encoder'\?"),
+        ({"protocols": ["zeroshot"]}, r"panels\.mine\.protocols: there is no 'zeroshot'; did you mean 'zero-shot'\?"),
+        ({"patterns": ["nm*", "globl"]}, r"panels\.mine\.patterns: unknown pattern 'globl'"),
+        ({"beside": ["lht"]}, r"panels\.mine\.beside: unknown pattern 'lht'"),
+    ],
+)
+def test_words_that_nothing_can_have_are_refused(entry, told):
+    panels.check(SHIPPED | {"off": None}, "mine.yaml")
+    with pytest.raises(ConfigError, match=told):
+        panels.check({"mine": entry | {"caption": "of nothing"}}, "mine.yaml")
 
 
 def test_names_of_models_and_tasks_choose_too():

@@ -32,3 +32,13 @@ def test_a_branch_without_commit_is_refused_with_the_command_that_finds_it():
 
 def test_the_shipped_table_is_read():
     assert isinstance(revisions.read("config/revisions.tsv"), dict)
+
+
+def test_two_commits_of_one_branch_are_refused(tmp_path):
+    path = tmp_path / "revisions.tsv"
+    rows = ["kind repository revision commit", f"model team/model main {COMMIT}", f"model team/model main {'f' * 40}"]
+    path.write_text("\n".join(rows).replace(" ", "\t") + "\n")
+    with pytest.raises(configuration.ConfigError, match=r"team/model at 'main' has two commits, 0123\S+ and ffff"):
+        revisions.read(str(path))
+    path.write_text("\n".join([*rows[:2], rows[1]]).replace(" ", "\t") + "\n")
+    assert revisions.read(str(path)) == {("model", "team/model", "main"): COMMIT}

@@ -44,6 +44,7 @@ def test_a_plain_row_stands_for_itself():
         ({"values": None}, "values is blank"),
         ({"axis": None}, "axis: blank"),
         ({"series": None}, "series: blank"),
+        ({"series": None, "values": None}, "series: blank, but the row has the group 'seed 0'"),
         ({"axis": "epoch"}, "has a place {epoch}"),
     ],
 )
@@ -125,6 +126,8 @@ def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
         configuration.ConfigError, match=r"emergence.mask_sparsities: 0.3333 has more than three decimals; .* 0\.333"
     ):
         series.mask_levels({"emergence": {"mask_sparsities": [0.3333]}})
+    with pytest.raises(configuration.ConfigError, match=r"mask_sparsities: 0\.300 stands there twice"):
+        series.mask_levels({"emergence": {"mask_sparsities": [0.3, 0.1 + 0.2]}})
 
 
 PRETRAINING = {
@@ -138,19 +141,25 @@ PRETRAINING = {
     "vocabulary": 100,
     "max_length": 16,
     "mask_rate": 0.15,
+    "warmup_steps": 10,
     "image_size": None,
     "patch_size": None,
 }
+IMAGES = {"objective": "masked-autoencoding", "image_size": 28, "patch_size": 7, "vocabulary": None, "max_length": None}
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"pretraining": "tokenizers"}, "another id"),
         ({"dataset": "e"}, "no task has the dataset 'e'"),
         ({"vocabulary": None}, "column vocabulary: blank"),
         ({"objective": "supervised"}, "column image_size: blank"),
         ({"heads": 3}, "do not divide the width"),
         ({"checkpoint_every": 30}, "does not divide steps"),
+        ({"image_size": 28}, "column image_size: 28, but the objective masked-lm does not read it"),
+        (IMAGES | {"mask_rate": 0.5}, "column mask_rate: 0.5, but the objective masked-autoencoding does not read it"),
+        ({"warmup_steps": 100}, "column warmup_steps: 100 of 100 steps, so that learning_rate is never reached"),
     ],
 )
 def test_what_a_pretraining_lacks_is_named(change, told):

@@ -29,6 +29,8 @@ BIN = Path(sys.executable).parent
             "[lth]",
             "pattern lth needs a task that is fine-tuned, but 'ws353'",
         ),
+        ("config/config.yaml", "study: demo", "study: demo\nstudy: mine", "the key 'study' stands there twice"),
+        ("config/config.yaml", "seeds: [0, 1]", "seeds: [0, 010]", "010 is the number 8 in YAML"),
         ("config/config.yaml", "share: 0.1", "share: 0.75", "lottery.share: 0.75 is greater than the maximum of 0.5"),
         ("config/config.yaml", "mask_sparsities", "mask_sparsity", "did you mean 'mask_sparsities'?"),
         (

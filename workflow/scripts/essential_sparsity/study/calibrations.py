@@ -51,6 +51,8 @@ def _check(place: str, row: dict, tables: Tables, described: dict[str, tuple[str
     check_source(place, row, tables.packages)
     if row["length"] is not None and row["sampling"] is None:
         raise ConfigError(f"{place}, column sampling: blank, but texts need it: document or joined.")
+    if row["length"] is None and row["sampling"] is not None:
+        raise ConfigError(f"{place}, column sampling: {row['sampling']!r}, but images have none. Leave it blank.")
     first, known = described.setdefault(row["dataset"], (f"the calibration {row['calibration']!r}", row))
     for column in SOURCE:
         if row[column] != known[column]:

@@ -61,7 +61,7 @@ def _check_values(where: str, columns: dict[str, Any], asked: dict[str, Any]) ->
         kind = columns[column]["type"] if column in columns else "yes or no" if column == "more_data" else "text"
         for one in value if isinstance(value, list) else [value]:
             if kind not in ({str: ["text"], bool: ["yes or no"]}.get(type(one), ["number", "whole number"])):
-                raise ConfigError(f"{where}, where.{column}: {one!r}; a {kind} is expected.")
+                raise ConfigError(f"{where}.{column}: {one!r}; a {kind} is expected.")
             if kind != "text" or "*" in one:
                 continue
             base = column.removesuffix("_a").removesuffix("_b")
@@ -69,12 +69,10 @@ def _check_values(where: str, columns: dict[str, Any], asked: dict[str, Any]) ->
                 try:
                     patterns.find(one)
                 except errors.UserError as error:
-                    raise ConfigError(f"{where}, where.{column}: {error}") from None
+                    raise ConfigError(f"{where}.{column}: {error}") from None
             known = {"type": MODEL_TYPES, "metric": METRICS}.get(base)
             if known and one not in known:
-                raise ConfigError(
-                    f"{where}, where.{column}: there is no {one!r}{hint(one, known)} Known: {', '.join(known)}."
-                )
+                raise ConfigError(f"{where}.{column}: there is no {one!r}{hint(one, known)} Known: {', '.join(known)}.")
 
 
 def _check(where: str, row: dict[str, Any]) -> None:
@@ -90,7 +88,12 @@ def _check(where: str, row: dict[str, Any]) -> None:
     asked = [*row["where"], *([row["groups"]["column"]] if "groups" in row else [])]
     if wrong := [column for column in asked if column not in columns]:
         raise ConfigError(f"{where}, where: the table {table} has no column {wrong[0]!r}{hint(wrong[0], columns)}")
-    _check_values(where, codefiles.described(table)["columns"], row["where"])
+    _check_values(f"{where}, where", codefiles.described(table)["columns"], row["where"])
+    if groups := row.get("groups"):
+        for group in ("a", "b"):
+            _check_values(f"{where}, groups", codefiles.described(table)["columns"], {groups["column"]: groups[group]})
+        if both := [value for value in groups["a"] if value in groups["b"]]:
+            raise ConfigError(f"{where}, groups: {both[0]!r} stands in both; a curve is of one kind or of the other.")
     if "levels" in row and (table not in LEVELLED or row["levels"][0] > row["levels"][1]):
         raise ConfigError(
             f"{where}, levels: [lowest, highest] sparsity, of the tables {', '.join(LEVELLED)} alone; got {row['levels']}."

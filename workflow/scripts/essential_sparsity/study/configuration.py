@@ -24,6 +24,7 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda _, value: type(value) is int
 )  # 0.0 names another path
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
+Place = tuple[str, ...]  # keys, each inside the one before
 OCTAL = re.compile(r"[-+]?0[0-7]+")
 KEYS = re.compile(
     r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
@@ -156,27 +157,61 @@ def read_file(path: str | os.PathLike) -> dict:
 def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str, Any]) -> dict:
     """The configuration as Snakemake merges it, with what merging cannot say.
 
-    `paths`: the files that were named beside config/config.yaml, later ones first in rank; `given`: keys from the command
-    line. An empty mapping in a file switches a key off, as null does, until a
+    `paths`: the files that were named beside config/config.yaml, later ones first in rank, and itself where nothing else has
+    read it; `given`: keys from the command line. An empty mapping in a file switches a key off, as null does, until a
     later one says more. The last file must name its study: its tables would
     overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
     """
-    off: set[str] = set()
-    for path in paths:
-        found = read_file(path)
-        off = (off - found.keys()) | {key for key, value in found.items() if value == {}}
-    if paths and "study" not in {**found, **given}:
+    read = [read_file(path) for path in paths]
+    off: set[Place] = set()
+    for found in (*read, given):
+        off = {place for place in off if not _says(found, place)} | {
+            place for place in _leaves(found) if _at(found, place) == {}
+        }
+    if paths and "study" not in {**read[-1], **given}:
+        last = Path(paths[-1])
         raise ConfigError(
-            f"{path}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
-            f"{Path(path).stem}`: its tables, figures and report lie in results/{Path(path).stem}/."
+            f"{last}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
+            f"{last.stem}`: its tables, figures and report lie in results/{last.stem}/."
         )
-    said: dict = {}
     own = [
-        path for path in paths if Path(path).resolve() != Path(BASE).resolve()
-    ]  # named beside itself it says nothing more
-    for found in (*map(read_file, own), given):
+        found for path, found in zip(paths, read, strict=True) if Path(path).resolve() != Path(BASE).resolve()
+    ]  # the base says nothing more
+    said: dict = {}
+    for found in (*own, given):
         _update(said, found)
-    return with_parts(merged | dict.fromkeys(off - given.keys()), said)
+    for place in off:
+        merged = _without(merged, place)
+    return with_parts(merged, said)
+
+
+def _leaves(found: Mapping[str, Any], above: Place = ()) -> Iterator[Place]:
+    """The places of what is no mapping, or an empty one."""
+    for key, value in found.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key)
+
+
+def _at(found: Any, place: Place) -> Any:
+    """What stands in a place; None where nothing does."""
+    for key in place:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _says(found: Mapping[str, Any], place: Place) -> bool:
+    """Whether keys say something of a place, or replace what it lies in."""
+    key, *below = place
+    value = found.get(key)
+    return key in found and (not below or not isinstance(value, Mapping) or _says(value, tuple(below)))
+
+
+def _without(config: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """A configuration with null in a place of it."""
+    key, *below = place
+    return {**config, key: _without(config[key], tuple(below)) if below else None}
 
 
 def with_parts(config: dict, said: Mapping[str, Any]) -> dict:
@@ -211,11 +246,12 @@ def with_parts(config: dict, said: Mapping[str, Any]) -> dict:
                 raise ConfigError(
                     f"{part}, calibration.{kind}: {row!r}, but another part says {chosen[kind]!r}. Choose one in the study."
                 )
-        for key in found.keys() - {"study"} - set(said):
-            if found[key] != config.get(key):
+        for place in _leaves(found):
+            key, value = place[0], _at(found, place)
+            if key != "study" and not _says(said, place) and (None if value == {} else value) != _at(config, place):
                 raise ConfigError(
                     f"{part}, {key}: {found[key]!r}, but the study has {config.get(key)!r}, which holds for all of its parts. Say in the "
-                    f"study's own file which `{key}` it has."
+                    f"study's own file which `{'.'.join(place)}` it has."
                 )
     return config | {
         "grid": grid,

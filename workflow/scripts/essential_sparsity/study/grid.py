@@ -98,7 +98,10 @@ def check_pattern(pattern: str, levels: list[str], where: str) -> None:
     if group:
         for name in levels:
             if abs(float(name) * group - round(float(name) * group)) > 1e-6:
-                fitting = ", ".join(level(i / group) for i in range(1, group) if i * 1000 % group == 0)
+                fitting = (
+                    ", ".join(level(i / group) for i in range(1, group) if i * 1000 % group == 0)
+                    or "none of three decimals"
+                )
                 raise ConfigError(
                     f"{where}: pattern {pattern} prunes whole weights of every {group}, so it has no sparsity {name}; it has {fitting}. "
                     "Give N:M patterns a grid block of their own."

@@ -7,6 +7,7 @@ top-level literal `KIND = {...}`; `text_similarity.py` is the kind `text-similar
 - `protocols`: protocol -> `auto_class`, the transformers class that it loads, and `columns`, those of the tasks table that
   it needs beside the kind's own;
 - `columns`: those that the kind needs under any protocol;
+- `further_columns`: those that it reads where a row fills them; others that decide numbers are refused. Left out: none is;
 - `formats`: formats of data that it alone reads, and it no others; left out, it reads all that no kind has to itself;
 - `metrics`: what is tabulated where the column `metrics` is blank, in order; `further_metrics`: what can be asked beside it;
 - `cost`: what a run asks a cluster for, see `Cost`.
@@ -31,6 +32,14 @@ PROTOCOLS = (
     "knn",
     "finetune",
 )  # those that evaluations know, and what jobs take is worked out for
+TRAINING = (
+    "epochs",
+    "learning_rate",
+    "head_learning_rate",
+    "batch_size",
+    "autocast",
+    "gradient_checkpointing",
+)  # columns of the tasks table that the protocol finetune reads, of any kind
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 # The assignment with the lines that belong to it: blank, indented, or closing. The rest of a module is not parsed.
 ASSIGNMENT = re.compile(r"^KIND\b[^\n]*(?:\n(?:[ \t\])}#][^\n]*)?(?=\n|\Z))*", re.MULTILINE)
@@ -74,6 +83,7 @@ class Kind:
     metrics: tuple[str, ...]
     further_metrics: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    further_columns: tuple[str, ...] | None = None
     formats: tuple[str, ...] = ()
     cost: Cost = Cost()
 
@@ -95,6 +105,15 @@ def _declared(*folders: Path) -> dict[str, Kind]:
         if kind:
             found[name] = kind
     return dict(sorted(found.items()))
+
+
+def read_columns(kind: Kind, protocol: str) -> set[str] | None:
+    """The columns of a row that its kind reads under a protocol; None where the kind does not say."""
+    if kind.further_columns is None:
+        return None
+    return {*kind.columns, *kind.further_columns, *kind.protocols[protocol].columns} | (
+        {*TRAINING} if protocol == "finetune" else set()
+    )
 
 
 def read(path: Path) -> Kind | None:
@@ -188,6 +207,7 @@ DECLARATION: dict[str, Reader] = {
     "metrics": _some,
     "further_metrics": _texts,
     "columns": _texts,
+    "further_columns": _texts,
     "formats": _texts,
     "cost": _cost,
 }

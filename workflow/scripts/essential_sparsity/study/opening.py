@@ -15,6 +15,7 @@ from essential_sparsity.study import (
     grid,
     iterations,
     local,
+    panels,
     references,
     refinement,
     revisions,
@@ -50,6 +51,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
     grid.validate(expanded, tables.models, tables.tasks, where)
     calibrated = calibrations.read(expanded, tables, where)
     iterations.check(expanded, tables.tasks, where)
+    panels.check(config["figures"].get("panels"), where)
     added = refinement.read(f"{grid.folder(config['study'])}/rounds.json") if config.get("refine") else []
     sizes = {task: row["levels_per_job"] for task, row in tables.tasks.items()}
     stored = grid.stored_in(f"{grid.STORE}/runs") if looking else lambda curve: ()

@@ -1,13 +1,40 @@
 """Which curves stand beside each other in a figure of many panels, as the configuration's `figures: panels` says.
 
-Standard library only: every parse of the Snakefile imports this module.
+Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from essential_sparsity import errors, patterns
+from essential_sparsity.study import kinds
+from essential_sparsity.study.configuration import ConfigError, hint
+
 FEWEST = 2  # tasks: one task has a figure of its own
+KNOWN = {"types": ("encoder", "decoder", "vision"), "protocols": kinds.PROTOCOLS}
+
+
+def check(panels: Mapping[str, Mapping[str, Any] | None] | None, where: str) -> None:
+    """Refuse words that no model, task or pattern can have. ConfigError.
+
+    Models and tasks are not looked up: a figure may be about rows that a study's own tables lack.
+    """
+    for name, wanted in (panels or {}).items():
+        for key, words in (wanted or {}).items():
+            place = f"{where}, figures.panels.{name}.{key}"
+            for word in () if key == "caption" else words:
+                if "*" in word:
+                    continue
+                if key in ("patterns", "beside"):
+                    try:
+                        patterns.find(word)
+                    except errors.UserError as error:
+                        raise ConfigError(f"{place}: {error}") from None
+                if word not in KNOWN.get(key, (word,)):
+                    raise ConfigError(
+                        f"{place}: there is no {word!r}{hint(word, KNOWN[key])} Known: {', '.join(KNOWN[key])}."
+                    )
 
 
 def chosen(
@@ -29,7 +56,7 @@ def chosen(
         if wanted is None:  # switched off
             continue
         lines, shown = set(), set()
-        for (model, task), patterns in curves.items():
+        for (model, task), beside in curves.items():
             values = {
                 "types": models[model]["type"],
                 "protocols": tasks[task]["protocol"],
@@ -38,9 +65,9 @@ def chosen(
             }
             if not all(_among(value, wanted.get(key)) for key, value in values.items()):
                 continue
-            if "beside" in wanted and not any(_among(pattern, wanted["beside"]) for pattern in patterns):
+            if "beside" in wanted and not any(_among(pattern, wanted["beside"]) for pattern in beside):
                 continue
-            own = [pattern for pattern in patterns if pattern != "dense" and _among(pattern, wanted.get("patterns"))]
+            own = [pattern for pattern in beside if pattern != "dense" and _among(pattern, wanted.get("patterns"))]
             lines |= {(model, pattern) for pattern in own}
             shown |= {task} if own else set()
         figure = {"lines": sorted(lines), "tasks": sorted(shown)}

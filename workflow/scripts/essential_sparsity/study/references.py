@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from essential_sparsity import errors, patterns
+from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.study import grid, kinds
 from essential_sparsity.study.configuration import ConfigError, hint
-from essential_sparsity.study.tsv import read_table
+from essential_sparsity.study.tsv import WHOLE, read_table
 
 COLUMNS = ("pattern", "sparsity", "metric", "value", "tolerance", "source")
 DENSE = {"pattern": "dense", "sparsity": 0.0}  # what a row means whose pattern and sparsity are blank
@@ -43,6 +44,12 @@ def read(config: dict, models: dict, tasks: dict) -> Expected:
             raise ConfigError(
                 f"{where}, column metric: the task {row['task']!r} has no such metric{hint(row['metric'], metrics)} "
                 f"It has: {', '.join(metrics)}."
+            )
+        metric = METRICS[row["metric"]]
+        if metric.scale == "identity" and row["tolerance"] > WHOLE * metric.epsilon:
+            raise ConfigError(
+                f"{where}, column tolerance: {row['tolerance']:g}, but the scale of {metric.name} ends at {WHOLE * metric.epsilon:g}; one point of it "
+                f"is {metric.epsilon:g}."
             )
         check_pruned(where, row)
         rows = found.setdefault((row["model"], row["task"]), [])

@@ -15,8 +15,15 @@ Locked = dict[tuple[str, str, str], str]  # (kind, repository, revision) -> comm
 
 def read(path: str) -> Locked:
     """The table of locked revisions. Raises ConfigError."""
-    rows = read_table(path, "revisions", None)
-    return {(row["kind"], row["repository"], row["revision"]): row["commit"] for row in rows}
+    found: Locked = {}
+    for row in read_table(path, "revisions", None):
+        key = (row["kind"], row["repository"], row["revision"])
+        if found.setdefault(key, row["commit"]) != row["commit"]:
+            raise ConfigError(
+                f"{path}: the {row['kind']} {row['repository']} at {row['revision']!r} has two commits, {found[key]} and {row['commit']}. "
+                "Leave one of the rows out."
+            )
+    return found
 
 
 def repository(row: Mapping) -> str:

@@ -55,6 +55,10 @@ def read(config: dict) -> Tables:
 
 def members_of(row: Mapping, where: str) -> list[dict]:
     """The rows that a row of the models table stands for, with `position`: its value as a number. Raises ConfigError."""
+    if row["group"] is not None and row["series"] is None:
+        raise ConfigError(
+            f"{where}, column series: blank, but the row has the group {row['group']!r}. Fill it, or leave group blank."
+        )
     if row["values"] is None:
         for column in ("id", "revision"):
             if "{" in (row[column] or ""):
@@ -127,7 +131,9 @@ def amount(group: str) -> float:
 
 
 def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict]) -> None:
-    """A pre-training's data exist, and the columns that its objective needs are filled."""
+    """A pre-training's data exist, and the columns that its objective needs are filled, no others."""
+    if row["pretraining"] == "tokenizers":
+        raise ConfigError(f"{where}: tokenizers lie in a folder of that name beside pre-trainings. Give it another id.")
     datasets = sorted({task["dataset"] for task in tasks.values()})
     if row["dataset"] not in datasets:
         raise ConfigError(
@@ -135,15 +141,25 @@ def check_pretraining(where: str, row: dict, tasks: Mapping[str, dict]) -> None:
             f"Known: {', '.join(datasets)}."
         )
     texts = row["objective"] == "masked-lm"
-    for column in ("vocabulary", "max_length", "mask_rate") if texts else ("image_size", "patch_size"):
+    of_texts, of_images = ("vocabulary", "max_length", "mask_rate"), ("image_size", "patch_size")
+    for column in of_texts if texts else of_images:
         if row[column] is None:
             raise ConfigError(f"{where}, column {column}: blank, but the objective {row['objective']} needs a value.")
+    for column in of_images if texts else of_texts:
+        if row[column] is not None:
+            raise ConfigError(
+                f"{where}, column {column}: {row[column]}, but the objective {row['objective']} does not read it. Leave it blank."
+            )
     if row["width"] % row["heads"]:
         raise ConfigError(f"{where}, column heads: {row['heads']} heads do not divide the width {row['width']}.")
     if not texts and row["image_size"] % row["patch_size"]:
         raise ConfigError(f"{where}, column patch_size: {row['patch_size']} does not divide image_size.")
     if row["steps"] % row["checkpoint_every"]:
         raise ConfigError(f"{where}, column checkpoint_every: {row['checkpoint_every']} does not divide steps.")
+    if row["warmup_steps"] >= row["steps"]:
+        raise ConfigError(
+            f"{where}, column warmup_steps: {row['warmup_steps']} of {row['steps']} steps, so that learning_rate is never reached. Write fewer."
+        )
 
 
 def check_member(where: str, row: dict, pretrainings: Mapping[str, dict]) -> None:
@@ -215,7 +231,10 @@ def mask_levels(config: dict) -> list[str]:
             raise ConfigError(
                 f"the configuration, emergence.mask_sparsities: {value} has more than three decimals; round it to {value:.3f}."
             )
-    return sorted(map(level, given))
+    levels = sorted(map(level, given))
+    if repeated := next((name for name in levels if levels.count(name) > 1), None):
+        raise ConfigError(f"the configuration, emergence.mask_sparsities: {repeated} stands there twice.")
+    return levels
 
 
 def trainings(members: list[dict]) -> dict[str, list[dict]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from essential_sparsity.curves.metrics import METRICS
-from essential_sparsity.study import kinds
+from essential_sparsity.study import deciding, kinds
 from essential_sparsity.study.configuration import ConfigError, check, hint, load_schema
 
 SOURCE = ("source", "id", "revision", "format", "columns")  # of a data set: where its rows come from
+WHOLE = 100  # default tolerances: the whole of a scale such as an accuracy's
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -172,7 +173,11 @@ def known_kinds() -> dict[str, kinds.Kind]:
     types, columns = load_schema("models")["properties"]["type"]["enum"], load_schema("tasks")["properties"]
     formats = columns["format"]["enum"]
     for kind in found.values():
-        asked = [*kind.columns, *(name for protocol in kind.protocols.values() for name in protocol.columns)]
+        asked = [
+            *kind.columns,
+            *(kind.further_columns or ()),
+            *(name for protocol in kind.protocols.values() for name in protocol.columns),
+        ]
         asked += [kind.cost.passes] if isinstance(kind.cost.passes, str) else []
         for what, names, there in (
             ("type of model", kind.models, types),
@@ -234,6 +239,12 @@ def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
             f"{where}, column allow_code: true, but only a suite of lm-eval in a folder of yours (source path) brings "
             "definitions that may run. Leave it blank."
         )
+    read = kinds.read_columns(kind, row["protocol"])
+    for column in (*deciding.RUN_SETTINGS, *deciding.LATER_SETTINGS):
+        if read is not None and row[column] and column not in {*read, "dataset", "kind", "protocol"}:
+            raise ConfigError(
+                f"{where}, column {column}: {row[column]}, but {kind.name} with protocol {row['protocol']} does not read it. Leave it blank."
+            )
     metrics = (*kind.metrics, *kind.further_metrics)
     for metric in row["metrics"].split(",") if row["metrics"] else ():
         if metric not in metrics:
@@ -241,3 +252,12 @@ def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
                 f"{where}, column metrics: {metric!r} is no metric of {kind.name}{hint(metric, metrics)} "
                 f"Known: {', '.join(metrics)}, joined by commas."
             )
+    tabulated = kinds.tabulated(row)
+    if len(set(tabulated)) < len(tabulated):
+        raise ConfigError(f"{where}, column metrics: {row['metrics']!r} names one twice. Leave one out.")
+    headline = next(METRICS[name] for name in METRICS if name in tabulated)
+    if row["epsilon"] and row["epsilon"] >= WHOLE * headline.epsilon:
+        raise ConfigError(
+            f"{where}, column epsilon: {row['epsilon']:g} of {headline.name} would take any loss as none; one point of an accuracy, or one "
+            f"per cent of a perplexity, is {headline.epsilon:g}."
+        )

@@ -143,7 +143,7 @@ def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
     if config.model_type in SEE_PADDING and batch_size(settings) > 1:
         raise TaskError(
             f"Task {settings.get('task')!r}: {config.model_type!r}, the architecture of {folder}, reads the padding behind a text too, so its "
-            "scores would depend on the texts that stand in one batch. Write 1 in the column eval_batch_size, or use another model."
+            "scores would depend on the texts that stand in one batch. Use another model."
         )
     # Asked of architectures of encoders alone: GPT-NeoX says that it is no decoder, and is one.
     of_encoders = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}

@@ -32,6 +32,7 @@ KIND = {
         "finetune": {"auto_class": "AutoModel", "columns": ["epochs", "learning_rate", "batch_size"]},
     },
     "columns": ["n_train", "n_eval", "max_length"],
+    "further_columns": ["eval_split", "held_out"],
     "metrics": ["answer_accuracy"],
     "cost": {"head": 16_000_000},
 }

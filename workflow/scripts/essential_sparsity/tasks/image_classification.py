@@ -34,6 +34,7 @@ KIND = {
         },
     },
     "columns": ["n_train", "n_eval", "image_size"],
+    "further_columns": ["eval_split", "held_out"],
     "metrics": ["accuracy", "chance_corrected_accuracy"],
     "further_metrics": ["matthews", "f1"],
 }

@@ -30,6 +30,7 @@ KIND = {
     "models": ["decoder"],
     "protocols": {"zero-shot": {"auto_class": "AutoModelForCausalLM"}},
     "columns": ["suite", "shots", "max_length"],
+    "further_columns": ["n_eval", "cut_prompts", "allow_code"],
     "formats": ["lm-eval"],
     "metrics": ["accuracy", "normalised_accuracy"],
     "further_metrics": ["accuracy_stem", "accuracy_humanities", "accuracy_social_sciences", "accuracy_other"],

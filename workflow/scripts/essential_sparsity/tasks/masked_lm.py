@@ -21,6 +21,7 @@ KIND = {
     "models": ["encoder"],
     "protocols": {"zero-shot": {"auto_class": "AutoModelForMaskedLM"}},
     "columns": ["n_eval", "max_length"],
+    "further_columns": ["eval_split", "positions"],
     "metrics": ["pseudo_perplexity", "masked_accuracy"],
     "cost": {"passes": "positions", "language_logits": True},  # each position is masked alone
 }

@@ -21,6 +21,7 @@ KIND = {
     "models": ["decoder"],
     "protocols": {"zero-shot": {"auto_class": "AutoModelForCausalLM"}},
     "columns": ["context", "windows"],
+    "further_columns": ["eval_split"],
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }

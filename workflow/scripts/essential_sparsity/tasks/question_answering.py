@@ -31,6 +31,7 @@ KIND = {
         },
     },
     "columns": ["n_train", "n_eval", "max_length"],
+    "further_columns": ["eval_split", "held_out"],
     "metrics": ["token_f1", "exact_match"],
 }
 STRIDE = 128  # tokens that two windows share

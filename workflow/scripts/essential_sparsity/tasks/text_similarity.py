@@ -28,6 +28,7 @@ KIND = {
         },
     },
     "columns": ["max_length"],
+    "further_columns": ["n_eval", "eval_split", "held_out"],
     "metrics": ["spearman"],
     "further_metrics": ["pearson"],
 }
