@@ -29,11 +29,14 @@ from essential_sparsity.study import (
     series,
 )
 
+# Of a module, the workflow that uses it says what its configuration is.
+BASES = [] if workflow.modifier.skip_configfile else [configuration.BASE]
+
 try:
     STUDY = opening.read(
         configuration.settled(
             config,
-            [configuration.BASE, *workflow.overwrite_configfiles],
+            [*filter(os.path.isfile, BASES), *workflow.overwrite_configfiles],
             workflow.config_settings.config or {},
         ),
         configuration.named(

@@ -29,9 +29,7 @@ TASKS = [
     | {"task": "moods", "dataset": "reviews", "id": "data/reviews.parquet", "epochs": 1}
     | {"learning_rate": 0.01},
     TEXTS | tiny.PERPLEXITY | {"task": "ppl", "dataset": "reviews", "id": "data/reviews.parquet"},
-    TEXTS
-    | tiny.IMAGES
-    | {"task": "shapes", "dataset": "shapes", "id": "data/shapes.parquet", "n_train": 100, "max_length": None},
+    TEXTS | tiny.IMAGES | {"task": "shapes", "dataset": "shapes", "id": "data/shapes.parquet", "n_train": 100},
 ]
 CALIBRATION = {
     "source": "path",

@@ -614,6 +614,8 @@ def test_one_expression_for_all_problems_is_told(folder):
         weight.data.zero_()
     outcome = arithmetic.run(model, prepared, SETTINGS, 0, "cpu")
     assert outcome.collapsed == "one expression is predicted for all items"
+    prepared.train.beside["labels"][:] = [prepared.train.beside["labels"][0]] * len(prepared.train)
+    assert arithmetic.run(model, prepared, SETTINGS, 0, "cpu").collapsed is None, "no other was trained"
 
 
 def test_the_seed_decides_the_decoder_and_nothing_else(folder, tmp_path):

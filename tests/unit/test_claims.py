@@ -1022,6 +1022,10 @@ def test_models_that_share_a_level_of_the_grid_show_no_spread():
         row, (piece,) = judged(GROUPS | {"read": read}, {"knees": rows_of("knees", *curves)})
         assert (row["verdict"], round(piece["estimate"], 9)) == (UNDECIDED, 0.2)
         assert pd.isna([piece["low"], piece["high"]]).all()
+        means = [knee(model, task=task, **{read: 0.1}) for model in ("vit-base", "bert-base") for task in "abc"]
+        ones = [knee(model, **{read: 0.1}) for model in ("deit-base", "opt-125m")]
+        _, (piece,) = judged(GROUPS | {"read": read}, {"knees": rows_of("knees", *means, *ones)})
+        assert pd.isna([piece["low"], piece["high"]]).all(), "a mean of the same level may differ from it by rounding"
 
 
 def test_models_that_are_back_at_their_last_level_are_compliant_there_or_beyond():

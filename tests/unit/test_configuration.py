@@ -74,6 +74,14 @@ def test_an_empty_mapping_switches_off_inside_a_mapping_and_on_the_command_line_
     on = write(folder, "on.yaml", "study: c\nfigures: {panels: {mine: {caption: mine}}}\n")
     assert configuration.read_config(SHIPPED, off, on)["figures"]["panels"]["mine"] == {"caption": "mine"}
     assert configuration.read_config(SHIPPED, given={"refine": {}})["refine"] is None
+    each = write(folder, "each.yaml", json.dumps({"study": "d", "figures": {"panels": {name: {} for name in found}}}))
+    assert configuration.read_config(SHIPPED, each, off)["figures"]["panels"] is None
+    assert configuration.read_config(SHIPPED, off, one)["figures"]["panels"] == found
+
+
+def test_an_empty_mapping_in_the_base_switches_off_too(folder):
+    base = yaml.safe_load(Path(SHIPPED).read_text()) | {"refine": {}}
+    assert configuration.read_config(write(folder, SHIPPED, yaml.safe_dump(base)))["refine"] is None
 
 
 def test_what_a_later_file_or_the_command_line_says_is_on_again(folder):
@@ -244,6 +252,15 @@ def test_a_part_is_held_against_what_the_study_says_key_by_key(tmp_path):
 def test_a_part_may_switch_off_what_the_study_has_not(tmp_path):
     parts = {"one.yaml": {"study": "one", "grid": None, "emergence": {}, "refine": {}}}
     assert whole(tmp_path, parts, refine=None, grid=[block("c")])["grid"] == [block("c")]
+
+
+@pytest.mark.parametrize("blank", ["{}", "null"])
+def test_what_the_study_switches_off_holds_for_its_parts(folder, blank):
+    part = {"study": "one", "refine": {"width": 0.05}, "calibration": {"decoder": "c4"}, "grid": [block("a")]}
+    write(folder, "one.yaml", json.dumps(part))
+    mine = write(folder, "mine.yaml", f"study: mine\nparts: [one.yaml]\nrefine: {blank}\ncalibration: {blank}\n")
+    found = configuration.read_config(SHIPPED, mine)
+    assert (found["refine"], found["calibration"]) == (None, {})
 
 
 def test_the_base_configuration_named_once_more_says_nothing_of_parts(monkeypatch):

@@ -268,7 +268,7 @@ def test_the_card_counts_weights_that_were_zero_before(exports, monkeypatch, tmp
     exporting.export(run, COMMIT)
     k, n = (int(run.found[name].iloc[0]) for name in ("k", "n_prunable"))
     said = ModelCard.load(tmp_path / "export/README.md").text
-    assert f"are pruned, and {n * 3 // 4:,} are zero: more than were pruned" in said
+    assert f"are pruned, and {n * 3 // 4:,} are zero: the others were so in the source" in said
     assert k < n * 3 // 4
 
 

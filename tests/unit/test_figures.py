@@ -146,6 +146,12 @@ def test_the_gap_that_holds_the_knee_is_shaded_under_its_interval():
     spans = [line.get_xdata() for line in foot if len(line.get_xdata()) == 2]
     assert [list(span) for span in spans] == [pytest.approx([50, 60]), pytest.approx([40, 70])]
     assert_readable(figure)
+    told = figure.legends[0].get_title().get_text()
+    assert "at the foot: the levels that hold it (shaded), its interval (thin)" in told
+    table = with_intervals(runs).set_index("pattern", drop=False)
+    table.loc["global", ["essential_sparsity_low", "essential_sparsity_high"]] = np.nan
+    told = curves.curve(runs, table, "m", "t").legends[0].get_title().get_text()
+    assert "the levels that hold it (shaded)\n" in f"{told}\n", "of a curve that does not drop no interval is drawn"
 
 
 def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured():

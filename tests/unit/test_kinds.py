@@ -171,7 +171,7 @@ def test_two_modules_cannot_be_the_same_kind(extend, module):
         ("context", 512, "512, but text-classification with protocol probe does not read it"),
         ("learning_rate", 1e-3, "0.001, but text-classification with protocol probe does not read it"),
         ("gradient_checkpointing", True, "does not read it"),
-        ("epsilon", 1.0, "1 of accuracy would take any loss as none; one point of an accuracy"),
+        ("epsilon", 1.0, "1 of accuracy would take any loss as none; one point of it is 0.01"),
         ("metrics", "accuracy,accuracy", "names one twice"),
     ],
 )
@@ -181,6 +181,14 @@ def test_a_cell_that_says_nothing_of_its_task_is_refused(column, value, told):
     tsv.check_task("t", row | {"gradient_checkpointing": False, "epsilon": 0.02}, tsv.known_kinds())
     with pytest.raises(configuration.ConfigError, match=f"column {column}: .*{told}"):
         tsv.check_task("t", row | {column: value}, tsv.known_kinds())
+
+
+def test_a_per_cent_of_a_perplexity_is_no_one(extend):
+    extend("first_words", MODULE.replace('"accuracy"', '"perplexity"'))
+    row = dict.fromkeys(tsv.load_schema("tasks")["properties"]) | ROW
+    tsv.check_task("t", row | {"epsilon": 0.5}, tsv.known_kinds())
+    with pytest.raises(configuration.ConfigError, match="1 of perplexity is a factor of 2"):
+        tsv.check_task("t", row | {"epsilon": 1.0}, tsv.known_kinds())
 
 
 def test_a_kind_that_says_which_columns_it_reads_refuses_the_others(extend):

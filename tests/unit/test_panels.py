@@ -68,7 +68,7 @@ def test_shipped_figures_hold_the_curves_that_they_name():
     ],
 )
 def test_words_that_nothing_can_have_are_refused(entry, told):
-    panels.check(SHIPPED | {"off": None}, "mine.yaml")
+    panels.check(SHIPPED | {"off": None, "some": {"types": ["?ncoder"], "patterns": ["nm[24]"]}}, "mine.yaml")
     with pytest.raises(ConfigError, match=told):
         panels.check({"mine": entry | {"caption": "of nothing"}}, "mine.yaml")
 
@@ -165,6 +165,9 @@ def test_missing_runs_are_counted_and_nothing_is_a_sentence():
     told, *more = figure.legends[0].get_title().get_text().split("\n")
     assert told == "1 run is missing (see missing_runs.parquet)"
     assert " ".join(more) == "◇ essential sparsity; at the foot: the levels that hold it (shaded), its interval (thin)"
+    other = KNEES.assign(task="b", essential_sparsity_low=np.nan, essential_sparsity_high=np.nan)
+    both = drawn.panels(runs, pd.concat([KNEES, other]), [("bert", "global")], ["a", "b"], LABELS, missing)
+    assert both.legends[0].get_title().get_text().split("\n") == [told, *more], "once for all panels"
     empty = drawn.panels(runs.assign(value=np.nan), KNEES, [("bert", "global")], ["a", "b"], LABELS)
     assert "Nothing to draw" in empty.texts[0].get_text()
 

@@ -197,4 +197,4 @@ MASKED = {
     "max_length": 12,
     "positions": 3,
 }
-IMAGES = PROBE | {"kind": "image-classification", "n_train": 200, "n_eval": 60, "image_size": 16}
+IMAGES = PROBE | {"kind": "image-classification", "n_train": 200, "n_eval": 60, "max_length": None, "image_size": 16}

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import git
 import pytest
+import yaml
 from workspace import ROOT, TINY, Workspace
 
 USING = """
@@ -67,6 +68,15 @@ def test_from_a_clone_it_runs_once_and_its_tables_are_read(using):
     path = using.folder / "workflow/Snakefile"
     path.write_text(path.read_text().replace("config:", 'prefix: "there"\n    config:'))
     assert "cannot have a prefix" in using.snakemake("--dry-run", check=False)
+
+
+def test_its_configuration_may_be_a_part_of_that_of_the_workflow(using):
+    Workspace(using.folder.with_name("my clone"))
+    uses(using, '"../../my clone/Snakefile"')
+    snakefile, config = using.folder / "workflow/Snakefile", using.folder / "config/config.yaml"
+    snakefile.write_text(snakefile.read_text().replace("        config\n", '        config["pruning"]\n'))
+    config.write_text(yaml.safe_dump({"pruning": yaml.safe_load(config.read_text()), "mine": {"off": {}}}))
+    assert using.planned()["prune_eval"] == 2
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from essential_sparsity.curves.intervals import ALPHA
 
+SAME = 1e-9  # means of levels that are the same differ by rounding
 Found = Mapping[str, pd.DataFrame]  # the tables of a study by name, `resamples` and `trajectory` among them
 
 
@@ -94,7 +95,7 @@ def welch_of_ends(a: np.ndarray, b: np.ndarray) -> tuple[float, Callable[[float]
     """
     found = [*itertools.starmap(welch, itertools.product(*map(_extremes, (a, b))))]
     estimates = [estimate for estimate, _ in found]
-    alike = not any(np.ptp(ends) for ends in (a, b))
+    alike = max(map(np.ptp, (a, b))) < SAME
 
     def at(alpha: float) -> tuple[float, float]:
         if alike:

@@ -101,10 +101,11 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
 
 def at_the_foot(knees: pd.DataFrame) -> str:
     """What a legend says of the bars below the curves; empty where there are none."""
-    if knees["essential_sparsity"].isna().all():
+    known = knees[knees["essential_sparsity"].notna()]
+    if known.empty:
         return ""
     return "at the foot: the levels that hold it (shaded)" + (
-        ", its interval (thin)" if knees["essential_sparsity_low"].notna().any() else ""
+        ", its interval (thin)" if known["essential_sparsity_low"].notna().any() else ""
     )
 
 

@@ -55,6 +55,9 @@ def panels(
         figure, width = Figure(layout="constrained"), PAGE * columns / ACROSS
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         told = [f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"] if gone else []
+        own = [(*curve, *panel) for curve in lines for panel in shown]
+        drawn = knees[pd.MultiIndex.from_frame(knees[["model", "pattern", "task", "metric"]]).isin(own)]
+        told += [f"◇ essential sparsity; {foot}"] if (foot := curves.at_the_foot(drawn)) else []
         for axes, (task, metric) in zip(grid, shown, strict=False):
             told += _panel(
                 axes, means[(means["task"] == task) & (means["metric"] == metric)], knees, lines, looks, task, metric
@@ -125,5 +128,4 @@ def _panel(axes, means, knees, lines, looks, task, metric) -> list[str]:
     curves.axes_of_curve(axes, found, known, curves.FOOT / 2 + PITCH * len(drawn))
     _, _, told = axes.get_xlabel().partition("\n")
     axes.set_xlabel("\n".join(["Sparsity (%)", *textwrap.wrap(told, WIDEST)]))
-    shown = curves.at_the_foot(own.reindex(lines))
-    return [f"◇ essential sparsity; {shown}"] * bool(shown) + curves.of_seeds(found, of)
+    return curves.of_seeds(found, of)

@@ -157,9 +157,8 @@ def read_file(path: str | os.PathLike) -> dict:
 def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str, Any]) -> dict:
     """The configuration as Snakemake merges it, with what merging cannot say.
 
-    `paths`: the files that were named beside config/config.yaml, later ones first in rank, and itself where nothing else has
-    read it; `given`: keys from the command line. An empty mapping in a file switches a key off, as null does, until a
-    later one says more. The last file must name its study: its tables would
+    `paths`: the files that it is merged of, later ones first in rank; `given`: keys from the command line. An empty mapping
+    switches a key off, as null does, until a later file or the command line says more. The last file must name its study: its tables would
     overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
     """
     read = [read_file(path) for path in paths]
@@ -182,6 +181,7 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
         _update(said, found)
     for place in off:
         merged = _without(merged, place)
+        said = _without(said, place) if _says(said, place) else said
     return with_parts(merged, said)
 
 
@@ -202,10 +202,10 @@ def _at(found: Any, place: Place) -> Any:
 
 
 def _says(found: Mapping[str, Any], place: Place) -> bool:
-    """Whether keys say something of a place, or replace what it lies in."""
+    """Whether keys say something of a place, or replace or switch off what it lies in."""
     key, *below = place
     value = found.get(key)
-    return key in found and (not below or not isinstance(value, Mapping) or _says(value, tuple(below)))
+    return key in found and (not below or not isinstance(value, Mapping) or not value or _says(value, tuple(below)))
 
 
 def _without(config: Mapping[str, Any], place: Place) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
     for path in paths:
         _update(merged, read_file(path))
     _update(merged, given or {})
-    merged = settled(merged, paths[1:], given or {})
+    merged = settled(merged, paths, given or {})
     check_config(merged, " and ".join(map(str, paths)))
     return merged
 

@@ -11,6 +11,7 @@ from essential_sparsity import errors, patterns
 from essential_sparsity.study import kinds
 from essential_sparsity.study.configuration import ConfigError, hint
 
+ANY = set("*?[")  # of words that stand for several
 FEWEST = 2  # tasks: one task has a figure of its own
 KNOWN = {"types": ("encoder", "decoder", "vision"), "protocols": kinds.PROTOCOLS}
 
@@ -24,7 +25,7 @@ def check(panels: Mapping[str, Mapping[str, Any] | None] | None, where: str) -> 
         for key, words in (wanted or {}).items():
             place = f"{where}, figures.panels.{name}.{key}"
             for word in () if key == "caption" else words:
-                if "*" in word:
+                if not ANY.isdisjoint(word):
                     continue
                 if key in ("patterns", "beside"):
                     try:

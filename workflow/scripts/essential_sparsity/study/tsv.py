@@ -257,7 +257,8 @@ def check_task(where: str, row: dict, known: dict[str, kinds.Kind]) -> None:
         raise ConfigError(f"{where}, column metrics: {row['metrics']!r} names one twice. Leave one out.")
     headline = next(METRICS[name] for name in METRICS if name in tabulated)
     if row["epsilon"] and row["epsilon"] >= WHOLE * headline.epsilon:
+        log = headline.scale == "log"
+        told = "is a factor of 2.7 and more; one per cent" if log else "would take any loss as none; one point of it"
         raise ConfigError(
-            f"{where}, column epsilon: {row['epsilon']:g} of {headline.name} would take any loss as none; one point of an accuracy, or one "
-            f"per cent of a perplexity, is {headline.epsilon:g}."
+            f"{where}, column epsilon: {row['epsilon']:g} of {headline.name} {told} is {headline.epsilon:g}."
         )

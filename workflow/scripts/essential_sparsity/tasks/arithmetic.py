@@ -256,6 +256,7 @@ def run(
     score = np.array([right(*pair) for pair in zip(values, prepared.targets, strict=True)], np.float64)
     items = tasks.items_frame(prepared.items, score, target=prepared.targets, prediction=np.array(values))
     collapsed = tasks.counted(broken, "items have outputs that are not finite")
-    if collapsed is None and len(np.unique(outputs[:, 1:], axis=0)) == 1 and not score.all():
+    varied = len(set(map(tuple, prepared.train.beside["labels"]))) > 1
+    if collapsed is None and varied and len(np.unique(outputs[:, 1:], axis=0)) == 1 and not score.all():
         collapsed = "one expression is predicted for all items"
     return Outcome({"answer_accuracy": float(score.mean())}, items, collapsed)
