@@ -1,5 +1,7 @@
 """Values of runs beside what their items give."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,27 @@ def test_a_value_that_is_that_of_its_items_passes_and_another_is_refused(metric)
     for factor in (0.99, 1.01):
         with pytest.raises(errors.UserError, match=f"The {metric} of m/t/global/0.500/0 .* but its items give"):
             agreement.checked(items)(run_of(metric, VALUES[metric] * factor**3))
+
+
+@pytest.mark.parametrize(("apart", "told"), [(0.05, False), (0.15, True), (-0.15, True)])
+def test_the_two_may_be_a_tenth_of_a_tolerance_apart(apart, told):
+    read = agreement.checked(items_of(ITEMS["accuracy"]))
+    with pytest.raises(errors.UserError) if told else contextlib.nullcontext():
+        read(run_of("accuracy", VALUES["accuracy"] + apart * METRICS["accuracy"].epsilon))
+
+
+def test_a_label_that_no_item_has_counts_among_those_that_are_guessed_from():
+    corrected = (4 / 6 - 1 / 4) / (1 - 1 / 4)
+    assert len(agreement.checked(items_of(ITEMS["accuracy"]))(run_of("chance_corrected_accuracy", corrected)))
+
+
+def test_every_run_is_compared_with_its_own_items():
+    others = [{}, {"pattern": "nm4"}, {"sparsity": 0.25}, {"seed": 1}]
+    scores = [[1.0] * right + [0.0] * (6 - right) for right in (5, 4, 3, 2)]
+    runs = [run_of("accuracy", np.mean(each)).assign(**other) for other, each in zip(others, scores, strict=True)]
+    items = [items_of({"score": each})(None).assign(**other) for other, each in zip(others, scores, strict=True)]
+    frame = pd.concat(items)
+    assert agreement.checked(lambda runs: frame)(pd.concat(runs)) is frame
 
 
 def test_one_run_of_an_accuracy_above_chance_that_disagrees_with_the_others_is_refused():

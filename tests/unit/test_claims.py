@@ -15,7 +15,7 @@ from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
-from essential_sparsity.curves import claims, knees
+from essential_sparsity.curves import claims, knees, training_evidence
 from essential_sparsity.curves.evidence import CURVE, ONE_SEED, both_ways
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
@@ -698,7 +698,10 @@ def test_groups_of_trainings_are_samples_of_trainings():
 
 
 def reached(values: dict[str, list[tuple[float | None, float | None]]], trainings: int = 3) -> dict[str, pd.DataFrame]:
-    """Tables of two groups of trainings: at each checkpoint an essential sparsity, or the last level, beyond which it lies."""
+    """Tables of two groups of trainings: at each checkpoint an essential sparsity, or the last level, beyond which it lies.
+
+    Beside them are values that play no part: of another measure, and of another series.
+    """
     base = {"series": "s", "measure": "essential sparsity sst2"}
     rows = [
         base | {"tensor": "all", "group": group, "training": f"{group}{i}", "model": f"{group}{i}-{position}"}
@@ -707,6 +710,9 @@ def reached(values: dict[str, list[tuple[float | None, float | None]]], training
         for i in range(trainings)
         for position, (value, beyond) in enumerate(own)
     ]  # fmt: skip
+    rows += [
+        row | other | {"value": 9.0, "beyond": None} for row in rows for other in ({"measure": "std"}, {"series": "t"})
+    ]
     a, b = values
     pair = base | {"tensor": "all", "group_a": a, "group_b": b, "n_trainings_a": trainings, "n_trainings_b": trainings}
     return {"contrasts": rows_of("contrasts", pair), "trajectory": rows_of("trajectory", *rows)}
@@ -742,6 +748,16 @@ def test_trainings_that_do_not_drop_may_differ_by_all_that_lies_beyond_the_last_
     for last in itertools.product((0.9, 0.95, 1.0), repeat=2):
         one = ttest_ind(last, [0.5, 0.501], equal_var=False).confidence_interval()
         assert piece["low"] <= one.low < one.high <= piece["high"]
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_a_contrast_of_trainings_among_others_holds_for_all_by_welch(pieces):
+    """With three trainings a group a t interval at a fifth of 5 % is far wider than a normal one."""
+    found = reached({"a": [(0.6, None)], "b": [(0.4, None)]})
+    (piece,) = training_evidence.contrasts({}, "difference", found["contrasts"], found)
+    values = ([start + 0.001 * i for i in range(3)] for start in (0.6, 0.4))
+    told = ttest_ind(*values, equal_var=False).confidence_interval(1 - 0.05 / pieces)
+    assert piece.widened(pieces) == pytest.approx((told.low, told.high))
 
 
 def test_trainings_whose_curves_do_not_all_drop_are_neither_abrupt_nor_gradual():
@@ -825,7 +841,7 @@ def test_trainings_that_do_not_jump_up_are_no_jumps():
     assert (row["verdict"], piece["low"], piece["high"]) == (UNDECIDED, -60.0, -30.0)
     assert piece["note"].startswith("one training of a group")
     row, (piece,) = earlier(jumping({ALL: [25.0, 35.0], PART: [75.0, None]}))
-    assert (piece["low"], piece["high"]) == (-60.0, -30.0)
+    assert (piece["estimate"], piece["low"], piece["high"]) == (-45.0, -60.0, -30.0)
     row, evidence = earlier(jumping({ALL: [None, None], PART: [75.0, 75.0]}))
     assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
     assert "1 more has no jump on either side, or on one." in row["because"]

@@ -416,6 +416,27 @@ def test_suspect_checkpoints_are_left_out_of_fits():
     assert list(found["training"]) == ["l", "l"]
 
 
+def test_each_training_is_read_in_the_order_of_its_checkpoints_with_its_own_losses():
+    """One jumps at 60 in what is measured and at 80 in its loss, the other where the first one does not."""
+    jumps = {"first": (60, 80), "second": (80, 60)}
+    rows = [
+        {"series": "s", "group": "g", "training": name, "tensor": "all", "measure": "gini", "position": step}
+        | {"beyond": None, "suspect": None, "value": float(step >= own) + 0.001 * (step % 30)}
+        for name, (own, _) in jumps.items()
+        for step in range(0, 140, 10)
+    ]
+    losses = pd.DataFrame(
+        {"training": name, "step": step, "loss": 9.0 - (step >= own) + 0.001 * (step % 30)}
+        for name, (_, own) in jumps.items()
+        for step in range(0, 145, 5)  # more often than there are checkpoints
+    )
+    rows = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    found = trajectories.abruptness(rows, losses.sample(frac=1, random_state=0)).set_index(["training", "measure"])
+    places = {("first", "gini"): 55, ("first", "loss"): 75, ("second", "gini"): 75, ("second", "loss"): 55}
+    assert found["jump_at"].to_dict() == places
+    assert set(found["n_checkpoints"]) == {14}
+
+
 def test_the_losses_of_a_training_are_its_own():
     rows = [
         {"series": "s", "group": "g", "training": training, "tensor": "all", "measure": "gini", "position": 10 * i}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import estimate as program
+from essential_sparsity import files
 from essential_sparsity.acquire import formats
 from essential_sparsity.acquire.sources import SourceError
 from essential_sparsity.study import configuration, downloads, estimate, grid, needs, opening, records, resources, study
@@ -50,6 +51,38 @@ def test_what_is_of_another_source_is_found_and_so_is_what_was_trained_on_it(mon
     assert {*records.of_other(asked)} == data | made | trained
     monkeypatch.setattr(records.os.path, "isdir", lambda path: False)
     assert {*records.of_other(asked)} == data, "a pre-training that a person has deleted is not being made anew"
+
+
+def test_a_record_says_with_what_and_of_which_inputs_a_file_was_made(tmp_path, monkeypatch):
+    """Where none says it, or it says less, nothing is known: that is neither yes nor no."""
+    monkeypatch.chdir(tmp_path)
+    path = f"{grid.STORE}/{'long' * 90}.parquet"  # longer than a name of a file may be
+    record = records._place(records.PLACES[0], path)
+
+    def said(**known) -> None:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(known))
+
+    assert records.made_with(path, "a") is records.inputs_unchanged(path) is None
+    said()
+    assert records.made_with(path, "a") is records.inputs_unchanged(path) is None
+    said(params=[repr("a"), repr(1.5), repr("b")])
+    assert records.made_with(path, "a", 1.5) is True
+    assert records.made_with(path, "a", 2) is records.made_with(path, "c") is False
+    Path("one").write_text("1")
+    Path("two").write_text("2")
+    one, two = map(files.sha256_file, ("one", "two"))
+    run = f"{records.RUNS}run.parquet"
+    Path(run).parent.mkdir(parents=True)
+    Path(run).write_text("of a run")
+    said(input_checksums={"one": one, "two": f"sha256:{two}", run: "another", "gone": "any"})
+    assert records.inputs_unchanged(path) is True
+    said(input_checksums={"one": one, "two": one})
+    assert records.inputs_unchanged(path) is False
+    said(input_checksums={"one": f"sha256:{two}", "two": two})
+    assert records.inputs_unchanged(path) is False
+    said(input_checksums={"one": "etag:0", "two": two})
+    assert records.inputs_unchanged(path) is True, "of another algorithm nothing is known"
 
 
 def finish(asked: study.Study, job, seconds: float | None = None) -> None:

@@ -28,7 +28,7 @@ from essential_sparsity.checkpoints import loading, rewriting, stored
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.runs import card, chosen, evaluation, exporting, folders
-from essential_sparsity.study import configuration
+from essential_sparsity.study import configuration, records
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import finetuning
 
@@ -564,6 +564,9 @@ def test_what_was_not_measured_is_refused_with_what_was(given, message, config):
         chosen.choose(**{"config": config, "model": "bert", "pattern": "global", "sparsity": "0.5"} | given)
 
 
+OTHER_KNEES = [{"model": "aaa"}, {"model": "zzz"}, {"metric": "pearson", "headline": False}]
+
+
 def with_knees(apart=0.1, **essential):
     """The table of knees with these essential sparsities of bert under `global`, by task, in levels so far `apart`, for the length of a `with` block."""
     path = Path("results/small/tables/knees.parquet")
@@ -594,6 +597,27 @@ def test_essential_is_the_largest_measured_level_not_above_it(essential, level, 
     assert (found.row["task"], found.level) == ("pairs", level)
     told = rf"is {essential:.3f} \(between the levels 0\.\d+ and [01]\.\d+\); this checkpoint is pruned to {level}"
     assert re.search(told, found.said[0])
+
+
+def test_a_run_and_its_knee_are_those_of_its_model_level_and_headline(config):
+    """Of another model, and of another metric, there are knees of the same pattern and task."""
+    path = Path("results/small/tables/knees.parquet")
+    with with_knees(pairs=0.6, moods=None):
+        knees = tables.read(path, "knees")
+        (own,) = knees[knees["model"].eq("bert") & knees["pattern"].eq("global") & knees["task"].eq("pairs")].index
+        rows = [knees.loc[[own]].assign(essential_sparsity=0.3, **other) for other in OTHER_KNEES]
+        tables.write(pd.concat([*rows, knees]), "knees", path)
+        found = chosen.choose(config, "bert", "global", "essential", seed=1)
+        numbered = chosen.choose(config, "bert", "global", "0.5", "pairs", 1)
+    for run in (found, numbered):
+        assert (run.knee["model"], run.knee["metric"], run.knee["essential_sparsity"]) == ("bert", "spearman", 0.6)
+        assert run.found[["task", "pattern", "sparsity", "seed"]].drop_duplicates().to_numpy().tolist() == [
+            ["pairs", "global", 0.5, 1]
+        ]
+        (row,) = run.found[run.found["metric"] == "spearman"].to_dict("records")
+        assert run.value == row["value"]
+        assert set(run.curve["pattern"]) == {"dense", "global"}
+        assert set(run.curve["model"]) == {"bert"}
 
 
 def test_levels_far_apart_are_told_in_the_place_of_a_number_that_nobody_measured(config):
@@ -651,6 +675,12 @@ def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
     with pytest.raises(ValueError, match=r"datasets/pairs/manifest\.json is not there: the run was made of it"):
         chosen.choose(config, "bert", "nm4", "0.5")
     Path("away.json").rename(path)
+    record = records._place(records.PLACES[0], str(path))
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"params": [repr("another source")]}))
+    with pytest.raises(ValueError, match=r"datasets/pairs/manifest\.json is of something else than the configuration"):
+        chosen.choose(config, "bert", "nm4", "0.5")
+    shutil.rmtree(".snakemake")
     fewer = config | {"grid": [block | {"seeds": [1]} for block in config["grid"][:1]]}
     with pytest.raises(ValueError, match="does not ask for any more"):
         chosen.choose(fewer, "bert", "nm4", "0.5", seed=0)

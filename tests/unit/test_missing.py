@@ -85,6 +85,18 @@ def test_a_lost_file_takes_its_levels_and_no_others(grid, tmp_path):
     assert len(runs.collect(left)) == len(grid) - 2
 
 
+@pytest.mark.parametrize("column", ["checkpoint", "ticket"])
+def test_runs_of_a_file_that_is_of_something_else_are_missing(grid, tmp_path, column):
+    """Although they are of that very file, which will be made anew."""
+    other = grid[column].dropna().unique().tolist()
+    of_it = grid[grid[column].isin(other)]
+    kept, lost = missing.parted(grid, tmp_path / "logs", True, other)
+    assert lost["run"].tolist() == of_it["run"].tolist()
+    assert lost["reason"].iloc[0] == f"The file {other[0]} is of something else than the configuration asks for now."
+    assert kept.equals(grid.drop(index=of_it.index))
+    assert set(missing.outdated(grid, other)) == set(of_it["job"])
+
+
 @pytest.mark.parametrize("said", [b"", b"\n", b"\xff\xfe"])
 def test_a_damaged_digest_of_a_ticket_takes_its_runs_and_no_others(grid, tmp_path, said):
     of_ticket = only(grid, pattern="lth")

@@ -125,6 +125,7 @@ def study_again(place, made):
         shutil.rmtree(path)
         shutil.copytree(Path("kept") / path, path)
     shutil.rmtree("kept")
+    shutil.rmtree(".snakemake", ignore_errors=True)
 
 
 def own_items() -> pd.DataFrame:
@@ -374,6 +375,13 @@ def of_another_tolerance() -> None:
     frame.to_csv(path, sep="\t", index=False)
 
 
+def of_another_source() -> None:
+    """Snakemake's record of the data says that they were fetched from elsewhere."""
+    record = records._place(records.PLACES[0], f"{grid.STORE}/datasets/pairs/manifest.json")
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"params": [repr("another source")]}))
+
+
 def with_references_that_were_changed() -> None:
     path, header = Path("config/references.tsv"), "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\n"
     path.write_text(f"{header}bert\tpairs\t\t\tspearman\t0.4\t0.1\tus\n")
@@ -432,6 +440,7 @@ REFUSED = {
     "of another call": (lambda: rewritten("knees", lambda found: found[:-1]), r"knees\.parquet: not the tables that .* was written of"),
     "another configuration": (lambda: other_configuration(knees={"compare": []}), r"made with another configuration \(knees\) than it has now"),
     "another tolerance": (of_another_tolerance, r"were read with another value of the tolerance of pairs than the configuration says now\. Run"),
+    "another source": (of_another_source, r"datasets/pairs/manifest\.json: of something else than the configuration asks for now, and so is what was made"),
     "other references": (with_references_that_were_changed, r"made with another configuration \(what the file of references says\) than it has now"),
     "other claims": (with_claims_that_were_changed, r"made with another configuration \(what the file of claims says\) than it has now"),
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
@@ -474,7 +483,8 @@ def test_tables_of_before_are_noticed():
 
 @pytest.mark.usefixtures("study_again")
 @pytest.mark.parametrize(
-    "change", [of_another_tolerance, with_references_that_were_changed, with_claims_that_were_changed]
+    "change",
+    [of_another_tolerance, of_another_source, with_references_that_were_changed, with_claims_that_were_changed],
 )
 def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(change):
     tables.write(pd.DataFrame(opening.read(config()).rows()), "grid", "results/small/grid.parquet")

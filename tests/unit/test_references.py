@@ -59,6 +59,7 @@ def test_a_mistake_is_named(tmp_path, old, new, message):
     [
         ("global", "", "column sparsity: blank, but pattern is global; a pruned model has both, a dense one neither"),
         ("", "0.5", r"column pattern: blank, but sparsity is 0\.5"),
+        ("dense", "", "column sparsity: blank, but pattern is dense; a pruned model has both, a dense one neither"),
         ("globl", "0.5", r"ws353 spearman, column pattern: unknown pattern 'globl'; did you mean 'global'\?"),
         ("dense", "0.5", "'dense' is added to every curve by itself"),
         ("nm4", "0.3", "pattern nm4 prunes whole weights of every 4, so it has no sparsity 0.300"),
@@ -76,6 +77,14 @@ def test_a_pruned_model_has_one_reference_a_metric(tmp_path):
     row = ROW.replace("\n", "\tglobal\t0.5\n")
     with pytest.raises(configuration.ConfigError, match="spearman: stands there twice"):
         read(tmp_path, row + row.replace("0.5\n", "0.50\n"), PRUNED)
+
+
+def test_a_run_may_have_several_metrics_and_those_without_a_ceiling_any_tolerance(tmp_path):
+    rows = [("minilm", "mrpc", "accuracy", 0.8, 1.0), ("minilm", "mrpc", "f1", 0.85, 0.01)]
+    rows += [("smollm2", "wiki-ppl", "perplexity", 20.0, 5.0)]
+    found = read(tmp_path, "".join("\t".join(map(str, row)) + "\tus\n" for row in rows))
+    told = [(*key, row["metric"], row["value"], row["tolerance"]) for key, own in found.items() for row in own]
+    assert told == rows
 
 
 EXPECTED = [{"metric": "accuracy", "value": 0.831, "tolerance": 0.01, "source": "a paper", **references.DENSE}]

@@ -158,3 +158,11 @@ def test_the_pace_of_a_gap_is_that_of_the_others():
     positions, moved = np.array([0.0, 1, 2, 4]), np.array([1.0, 100, 6])
     np.testing.assert_allclose(suspects.expected(positions, moved), [51.5, 2, 101])
     assert suspects.expected(positions[:2], moved[:1]).tolist() == [0]
+
+
+def test_of_two_checkpoints_those_that_share_tensors_are_suspect_and_no_others():
+    found = series_of([0, 10])
+    assert check(found) == {}
+    found[10]["b"] = found[0]["b"]
+    assert check(found) == {}, "a tensor that is the same in all was never trained"
+    assert check({0: found[0], 10: found[0]}) == {10.0: "the same weights as 0"}

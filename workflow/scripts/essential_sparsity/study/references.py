@@ -62,7 +62,7 @@ def read(config: dict, models: dict, tasks: dict) -> Expected:
 def check_pruned(where: str, row: Mapping[str, Any]) -> None:
     """The columns pattern and sparsity name runs that there can be. ConfigError."""
     pattern, sparsity = row["pattern"], row["sparsity"]
-    if row["pattern"] == "dense" and not row["sparsity"]:
+    if (pattern, sparsity) == (DENSE["pattern"], DENSE["sparsity"]):
         return
     if (pattern is None) != (sparsity is None):
         empty, given = ("pattern", "sparsity") if pattern is None else ("sparsity", "pattern")
