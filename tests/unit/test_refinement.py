@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -237,13 +236,12 @@ def test_levels_that_refining_never_adds_are_refused(tmp_path, pattern, level, m
 
 def test_stopped_by_hand_it_waits_for_what_it_runs_and_says_so_in_one_line(tmp_path):
     """A prompt beneath which a workflow still runs, and a traceback, look like a crash."""
-    child = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1)\n    print('child ended', flush=True)"
+    child = "import time\ntry:\n    print('child', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1)\n    print('child ended', flush=True)"
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'workflow/scripts')!r}); import refine; print('started', flush=True); "
     code += f"refine._ended([sys.executable, '-c', {child!r}])"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, "-c", code], **options) as process:
-        assert process.stdout.readline() == "started\n"
-        time.sleep(2)
+        assert [process.stdout.readline() for _ in range(2)] == ["started\n", "child\n"]
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.read() == "child ended\nStopped. The same command goes on where it was.\n"
     assert process.returncode == 1
