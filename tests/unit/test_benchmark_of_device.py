@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_parts_that_do_not_begin_in_time_are_named(tmp_path, capsys):
     device.main(["--quick", "--only", "2:4", "--out", str(tmp_path)])
     assert "Not begun" not in capsys.readouterr().out
     assert list(json.loads((tmp_path / "device.json").read_text())["seconds"]) == ["card", "2:4"]
-    assert "; card 0 s, 2:4 0 s." in (tmp_path / "device.md").read_text()
+    assert re.search(r"; card \d+ s, 2:4 \d+ s\.", (tmp_path / "device.md").read_text())
 
 
 def test_without_a_card_it_says_so(tmp_path):

@@ -497,6 +497,7 @@ def test_a_summary_looks_for_zeros_in_the_spectra(made, monkeypatch, capsys):
     monkeypatch.setattr(summary, "ZEROS", 0.0)
     manifest, place = (Path(grid.STORE, name) for name in ("checkpoints/bert/manifest.json", "spectra"))
     measuring.measure(manifest, place / "bert.parquet", place / "marks.parquet")
+    (place / "llama.parquet").write_text("half of a table")
     print_summary.main(["--config", small_study.CONFIG])
     shutil.rmtree(place)
     assert "Zero before pruning\n\nbert: 0.0 % of its prunable weights are zero" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Print what a study found, what it cost and where everything lies."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def main(argv: list[str] | None = None) -> None:
         "whatever the tolerance. One seed: the interval is that seed's, over other items, and says nothing of others.\n"
     )
     print("\n".join(summary.knee_lines(knees)))
-    places = {name: Path(grid.STORE, f"spectra/{name}.parquet") for name in knees["model"].unique()}
-    spectra = {name: tables.read(path, "spectrum") for name, path in places.items() if path.is_file()}
+    spectra = {}
+    for name in knees["model"].unique():
+        with contextlib.suppress(OSError, ValueError):  # not there, or damaged: the next run makes it
+            spectra[name] = tables.read(Path(grid.STORE, f"spectra/{name}.parquet"), "spectrum")
     if zeros := summary.zero_lines(spectra):
         print("\nZero before pruning\n")
         print("\n".join(zeros))
