@@ -256,7 +256,7 @@ def test_a_model_that_always_takes_one_choice_says_so(gpt, data, monkeypatch):
     assert outcome.collapsed == "one choice is predicted for all items"
     samples = suites.evaluated(model, prepared, SETTINGS)
     with monkeypatch.context() as alike:
-        alike.setattr(suites, "answer_of", lambda *_: 0.0)
+        alike.setattr(suites._documents, "answer_of", lambda *_: 0.0)
         assert suites.run(model, prepared, SETTINGS, 0, "cpu").collapsed is None  # one choice is right for all
     samples["plot"][0]["filtered_resps"].reverse()
     monkeypatch.setattr(suites, "evaluated", lambda *_: samples)
@@ -267,7 +267,7 @@ def test_the_likeliest_choice_is_none_of_the_likelihoods_without_the_question(da
     """`acc_mutual_info` asks for those too, and lm-eval records them behind the others."""
     task = suites.build(data, SETTINGS)["tasks"]["film"]
     answers = [(-3.0, False), (-1.0, False), (-2.0, False), (-0.5, False), (-0.2, False), (-0.1, False)]
-    assert suites.likeliest(task, {"doc": questions(1)[0], "filtered_resps": answers}) == 1
+    assert suites._documents.likeliest(task, {"doc": questions(1)[0], "filtered_resps": answers}) == 1
 
 
 def test_fewer_items_of_each_task(gpt, data):

@@ -9,11 +9,12 @@ from typing import Any
 
 from essential_sparsity import errors, patterns
 from essential_sparsity.study import kinds
+from essential_sparsity.study.claims import MODEL_TYPES
 from essential_sparsity.study.configuration import ConfigError, hint
 
 ANY = set("*?[")  # of words that stand for several
 FEWEST = 2  # tasks: one task has a figure of its own
-KNOWN = {"types": ("encoder", "decoder", "vision"), "protocols": kinds.PROTOCOLS}
+KNOWN = {"types": MODEL_TYPES, "protocols": kinds.PROTOCOLS}
 
 
 def check(panels: Mapping[str, Mapping[str, Any] | None] | None, where: str) -> None:

@@ -13,9 +13,8 @@ answers of the dense one.
 import contextlib
 import json
 import logging
-import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import errors, files, tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _documents, _text
 
 KIND = {
     "models": ["decoder"],
@@ -64,9 +63,9 @@ def prepare(
                 f"Task {settings.get('task')!r}: metric {metric!r} is that of the group {GROUPS[metric]!r}, but the suite "
                 f"{settings['suite']!r} has {files.some(sorted(set(grouped.values())), 4)}. Leave it out of metrics."
             )
-    check_documents(built, settings)
+    _documents.check_documents(built, settings)
     if shots:
-        choose_examples(built, settings, shots)
+        _documents.choose_examples(built, settings, shots)
     tokenizer = _text.tokenizer(folder)
     length = _text.max_length(folder, settings, tokenizer)
     return Prepared(
@@ -106,110 +105,8 @@ def build(data: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise
             task = asked[-1]
             raise TaskError(
-                f"{_document(task, 0, settings)}: {_wrong(task, task.eval_docs[0]) or _said(error)}."
+                f"{_documents.document_of(task, 0, settings)}: {_documents.wrong(task, task.eval_docs[0]) or _documents.said(error)}."
             ) from error
-
-
-def check_documents(built: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse, by name, documents that lm-eval would score as wrong, whatever a model answers."""
-    for task in built["tasks"].values():
-        if not _chosen(task):
-            continue
-        for index, document in task.doc_iterator(limit=settings.get("n_eval")):
-            if wrong := _wrong(task, document):
-                raise TaskError(f"{_document(task, index, settings)}: {wrong}.")
-
-
-def choose_examples(built: Mapping[str, Any], settings: Mapping[str, Any], shots: int) -> None:
-    """Leave documents without a right answer out of those that examples are drawn from, and say how many. TaskError for too few.
-
-    lm-eval would show them with an answer that is none, or the last of their choices for -1.
-    """
-    for name, task in built["tasks"].items():
-        own = task.fewshot_cfg
-        if not _chosen(task) or (own.doc_to_target, own.doc_to_choice) != (
-            task.config.doc_to_target,
-            task.config.doc_to_choice,
-        ):
-            continue  # examples that the definition writes in a form of their own
-        documents = list(task.sampler.df)
-        wrong = {index: told for index, document in enumerate(documents) if (told := _wrong(task, document))}
-        kept = [document for index, document in enumerate(documents) if index not in wrong]
-        place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}: "
-        told = f"{place}{name} draws its examples from {len(documents):,} documents"
-        if wrong:
-            first = min(wrong)
-            told = (
-                f"{place}{len(wrong):,} of the {len(documents):,} documents that {name} draws its examples from are none (document {first}, "
-                f"from 0: {wrong[first].partition('. ')[0]})"
-            )
-        if len(kept) < shots + (own.split == task.config.test_split):  # the evaluated document is no example
-            raise TaskError(f"{told}; {len(kept):,} are left for shots = {shots}. Give them answers, or lower shots.")
-        if not wrong:
-            continue
-        print(f"{told} and are left out.", flush=True)
-        task.sampler.replace_df(kept)
-
-
-def _document(task: Any, index: int, settings: Mapping[str, Any]) -> str:
-    return f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}, document {index} (from 0) of {task.config.task}"
-
-
-def _wrong(task: Any, document: Mapping[str, Any]) -> str | None:
-    """What of a multiple-choice document is no question with choices and a right one, in words; None where nothing is."""
-    try:
-        text, choices, right = task.doc_to_text(document), task.doc_to_choice(document), task.doc_to_target(document)
-    except Exception as error:  # a definition's templates and functions on whatever the document holds
-        return _said(error)
-    if not isinstance(text, str | int):
-        return f"the question is {text!r}. Give it a text, or leave the document out"
-    if not isinstance(choices, list | tuple) or not choices:
-        return f"it has no choices ({choices!r:.60}). Give it some, or leave it out"
-    if len(choices) == 1:
-        return (
-            f"it has one choice alone ({choices[0]!r:.60}), which any model would choose. Give it more, or leave it out"
-        )
-    if empty := [place for place, choice in enumerate(choices) if not isinstance(choice, str) or not choice.strip()]:
-        return f"the choice {empty[0]} (from 0) is {choices[empty[0]]!r}. Give it a text, or leave the document out"
-    answer = text if task.multiple_input else right
-    several = isinstance(answer, list)
-    if (several and answer and all(_place(one, choices) for one in answer)) or (
-        not several and (answer in choices or _place(answer, choices))
-    ):
-        return None
-    return (
-        f"the answer is {answer!r:.60}; expected is the place of one of its {len(choices)} choices, counted from 0, or its text. "
-        "Correct it, or evaluate documents whose answers are published"
-    )
-
-
-def answer_of(task: Any, document: Mapping[str, Any]) -> float:
-    """The place of the right choice among those of a document, the first of several; NaN where there are no choices."""
-    if not _chosen(task):
-        return math.nan
-    choices = task.doc_to_choice(document)
-    answer = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
-    first = answer[0] if isinstance(answer, list) else answer
-    return float(choices.index(first) if first in choices else first)
-
-
-def likeliest(task: Any, sample: Mapping[str, Any]) -> int | None:
-    """The place of the likeliest choice, by lm-eval's record of an item; None where there are not several."""
-    size = len(task.doc_to_choice(sample["doc"])) if _chosen(task) else 0
-    return int(np.argmax([float(answer[0]) for answer in sample["filtered_resps"][:size]])) if size > 1 else None
-
-
-def _chosen(task: Any) -> bool:
-    """Whether a task has choices of which one is right, scored as lm-eval does."""
-    return task.OUTPUT_TYPE == "multiple_choice" and not callable(task.config.process_results)
-
-
-def _place(answer: Any, choices: Sequence[str]) -> bool:
-    return isinstance(answer, int) and 0 <= answer < len(choices)
-
-
-def _said(error: Exception) -> str:
-    return f"the suite's definition cannot be filled in ({type(error).__name__}: {error}). Correct it, or leave it out"
 
 
 def groups(built: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -314,8 +211,8 @@ def run(
             for column, metric in SCORES.items()
         }
         names = [f"{name}-{row['doc_id']:06d}" for row in first]
-        right = [answer_of(built[name], row["doc"]) for row in first]
-        chosen |= {likeliest(built[name], row) for row in first}
+        right = [_documents.answer_of(built[name], row["doc"]) for row in first]
+        chosen |= {_documents.likeliest(built[name], row) for row in first}
         frames.append(tasks.items_frame(names, **scores, target=right, group=grouped.get(name)))
     items = pd.concat(frames, ignore_index=True)
     metrics = {"accuracy": float(items["score"].mean())}
