@@ -1,7 +1,6 @@
 # The study that the configuration asks for, the wildcards' values, and the code that each rule depends on.
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -67,18 +66,13 @@ def there(paths):
     return [path for path in paths if not SKIPPING or os.path.isfile(path)]
 
 
-def one_of(names):
-    """A regular expression of literal names."""
-    return "|".join(map(re.escape, names)) or "none"
-
-
 wildcard_constraints:
-    model=one_of(MODELS),
-    task=one_of(TASKS),
-    dataset=one_of(DATASETS),
-    pretraining=one_of(STUDY.pretrainings),
-    training=one_of(STUDY.trainings),
-    series=one_of(STUDY.studied),
+    model=grid.one_of(MODELS),
+    task=grid.one_of(TASKS),
+    dataset=grid.one_of(DATASETS),
+    pretraining=grid.one_of(STUDY.pretrainings),
+    training=grid.one_of(STUDY.trainings),
+    series=grid.one_of(STUDY.studied),
     pattern=patterns.expression(),
     sparsity=r"[0-9]\.[0-9]{3}(\+[0-9]\.[0-9]{3})*",
     seed="[0-9]+",

@@ -97,7 +97,7 @@ rule plot_panels:
     log:
         f"{OUT}/logs/plot_panels/{{shown}}.log",
     wildcard_constraints:
-        shown=one_of(PANELS),
+        shown=grid.one_of(PANELS),
     localrule: True
     conda:
         conda_file("analyse")

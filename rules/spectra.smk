@@ -10,7 +10,7 @@ rule measure_spectrum:
     benchmark:
         f"{STORE}/benchmarks/measure_spectrum/{{model}}.tsv"
     wildcard_constraints:
-        model=one_of(model for model in MODELS if model not in MEASURED),
+        model=grid.one_of(model for model in MODELS if model not in MEASURED),
     conda:
         conda_file("evaluate")
     threads: 2

@@ -58,14 +58,14 @@ IDLE = [
 ]
 
 
-def install(folder: Path, real: tuple[str, ...] = ()) -> Path:
-    """The folder to put first on PATH; the programs `real` are not replaced."""
+def install(folder: Path, python: str, real: tuple[str, ...] = ()) -> Path:
+    """The folder to put first on PATH; the programs `real` are not replaced. `python`: the interpreter of both."""
     shim = folder / "python"
     folder.mkdir(parents=True, exist_ok=True)
     names = "|".join(name for name in OUTPUTS if name not in real)
     shim.write_text(
         f'#!/bin/sh\nprogram=$(basename "$1" .py)\ncase $program in {names}) '
-        f'exec "{sys.executable}" "{__file__}" "$@" ;; esac\nexec "{sys.executable}" "$@"\n'
+        f'exec "{python}" "{__file__}" "$@" ;; esac\nexec "{python}" "$@"\n'
     )
     shim.chmod(0o755)
     return folder

@@ -28,7 +28,9 @@ CODE = ("\n\n\n", "\n\n\nMORE = 1\n\n\n")  # an edit of a module that is more th
 
 
 class Workspace:
-    """A folder with the workflow's files; `snakemake(...)` runs there as a user's command would."""
+    """A folder with the workflow's files; `snakemake(...)` runs there as a user's command would, by the interpreter `python`."""
+
+    python = sys.executable  # or one that starts at once (`warm`)
 
     def __init__(self, folder: Path, finished: "Workspace | None" = None):
         """Fresh, or a copy of one with all that it has computed."""
@@ -56,7 +58,8 @@ class Workspace:
         self.configure(grid=[TINY])
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        first = [str(Path(python).parent) for python in (self.python, sys.executable)]
+        return {**os.environ, "PATH": os.pathsep.join([*first, os.environ["PATH"]])}
 
     def call(self, *command: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess:
         result = subprocess.run(
@@ -73,7 +76,7 @@ class Workspace:
         return result
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
-        base = [sys.executable, "-m", "snakemake"]
+        base = [self.python, "-m", "snakemake"]
         if "--profile" not in arguments:
             base += ["--cores", "2"]
         return self.call(*base, *arguments, check=check).stdout

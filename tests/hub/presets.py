@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+import definitions
 import numpy as np
 import sentencepiece
 import tokenizers
@@ -24,6 +25,7 @@ from small_hub import Hub
 
 from essential_sparsity.study import tsv
 
+definitions.keep()
 Files = dict[str, bytes]
 ABOUT = {"README.md": b"about", ".gitattributes": b"*.bin filter=lfs"}  # what a repository holds besides
 OTHER_WEIGHTS = dict.fromkeys(("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin"), b"not to be fetched")

@@ -4,13 +4,18 @@ Lines of JSON in (program and arguments), lines of JSON out (exit code and all t
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import json
 import os
 import sys
 
+import definitions
+
 from essential_sparsity import cli
+
+definitions.keep()
 
 out = os.fdopen(os.dup(1), "w")  # what libraries print past Python's stdout is no answer
 os.dup2(2, 1)
@@ -26,3 +31,4 @@ for line in sys.stdin:
             sys.excepthook(*sys.exc_info())
             code = 1
     print(json.dumps([code, said.getvalue()]), file=out, flush=True)
+    gc.freeze()  # each training collects garbage, and would look at all modules again

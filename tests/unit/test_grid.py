@@ -1,5 +1,6 @@
 """Every mistake in config/ is one clear error that names the file, the place, the value and what was expected."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -349,3 +350,21 @@ def test_a_column_is_read_from_one_of_the_source():
 
 def test_minus_nothing_is_nothing():
     assert grid.sparsities({"sparsities": [-0.0, 0.5]}, "here") == ["0.000", "0.500"]
+
+
+def test_an_expression_of_names_means_these_and_no_others():
+    names = [
+        "bert",
+        "bert-large",
+        "opt-1.3b",
+        "opt-125m",
+        "a+b",
+        "b",
+        *(f"wiki-100-{step}" for step in range(0, 500, 25)),
+    ]
+    found = re.compile(f"models/({grid.one_of(names)})/(x)")
+    for name in names:
+        assert found.fullmatch(f"models/{name}/x").groups() == (name, "x")
+    for other in ("", "ber", "bert-", "bert-largee", "opt-1a3b", "aab", "wiki-100-", "wiki-100-26", "none"):
+        assert not found.fullmatch(f"models/{other}/x")
+    assert grid.one_of([]) == "none"

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import definitions
 import lm_eval.tasks
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from essential_sparsity.study import tsv
 from essential_sparsity.tasks import TaskError, perplexity
 from essential_sparsity.tasks import lm_eval as suites
 
+definitions.keep()
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "task": "quiz",

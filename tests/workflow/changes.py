@@ -49,7 +49,7 @@ class Study(Workspace):
         return {**super().environment(), "PATH": f"{self.folder / 'bin'}{os.pathsep}{super().environment()['PATH']}"}
 
     def build(self, real: tuple[str, ...] = ()) -> None:
-        stand_in.install(self.folder / "bin", real)
+        stand_in.install(self.folder / "bin", self.python, real)
         for name, text in (("one", "weights"), ("two", "others")):
             (self.folder / f"data/{name}").mkdir(parents=True)
             (self.folder / f"data/{name}/model.safetensors").write_text(text)

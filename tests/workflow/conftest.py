@@ -4,7 +4,18 @@ import shutil
 
 import pytest
 from changes import Study
+from warm import Warm
 from workspace import Workspace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _starting_at_once(tmp_path_factory):
+    """All studies here run by one interpreter that has loaded torch and Snakemake; tests/slurm and `make` take the real one."""
+    warm, real = Warm(tmp_path_factory.mktemp("warm")), Workspace.python
+    Workspace.python = str(warm.python)
+    yield
+    Workspace.python = real
+    warm.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from workspace import Workspace
 
 from essential_sparsity import codefiles, patterns
 from essential_sparsity.study import kinds
@@ -53,7 +54,7 @@ print(json.dumps(files))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_code_list_equals_the_real_imports(program):
+def test_code_list_equals_the_real_imports(program, tmp_path):
     """Compared with what Python has loaded, registries aside; what a function imports is listed, and loaded here by hand."""
     by_name = {
         "prune_eval": [*TASK_MODULES, TICKETS, *SCORES, *CALIBRATING],
@@ -62,7 +63,9 @@ def test_code_list_equals_the_real_imports(program):
     }.get(program, [])
     listed = set(codefiles.program(program, *by_name))
     code = IMPORTED.format(scripts=str(SCRIPTS), modules=[program, *by_name])
-    loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    (tmp_path / "imported.py").write_text(code)
+    command = [Workspace.python, str(tmp_path / "imported.py")]
+    loaded = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     registries = {codefiles.module_file(module) for module in codefiles.REGISTRIES}
     assert listed == {SCRIPTS / f"{program}.py", *map(Path, loaded)} - registries
 
@@ -87,7 +90,7 @@ def test_wings_import_downwards():
     for path in sorted(library.rglob("*.py")):
         wing = path.relative_to(library).parts[0].removesuffix(".py")
         below = {*GROUND, wing, *WINGS[WINGS.index(wing) :]} if wing in WINGS else GROUND
-        for module in codefiles.imports(path):
+        for module in codefiles.source(path).imports:
             part = module.partition(".")[2].partition(".")[0]
             assert part in {"", "__version__", *below}, (
                 f"{path.relative_to(library)} imports {module}, which lies above it"

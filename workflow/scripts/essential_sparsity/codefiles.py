@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -36,35 +37,46 @@ def module_file(module: str) -> Path | None:
     return None
 
 
+class Source(NamedTuple):
+    """What a source file says: `imports`, the dotted names that it imports anywhere, of files below workflow/scripts only, parents
+    included; `texts`, its string constants but for docstrings; `essence`, SHA-256 of its syntax tree without docstrings and
+    declarations."""
+
+    imports: tuple[str, ...]
+    texts: frozenset[str]
+    essence: str
+
+
 @cache
-def tree(path: Path) -> ast.Module:
-    """The syntax tree of a source file, without docstrings."""
+def source(path: Path) -> Source:
+    """A source file, read in one walk: each start of Snakemake reads them all."""
     parsed = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    for node in ast.walk(parsed):
+    names, texts, todo = set(), set(), [parsed]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                texts.add(node.value)
+            continue
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                del node.body[0]
-    return parsed
-
-
-@cache
-def imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that a source file imports anywhere in it, of files below workflow/scripts only, parents included."""
-    names = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
+            _without_docstring(node)
+        elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = path.relative_to(SCRIPTS).parts[: -node.level] if node.level else ()
             module = ".".join([*above, *filter(None, [node.module])])
             names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])
+        todo += ast.iter_child_nodes(node)
     ours = {name for name in names if name.split(".")[0] in _top_level()}
-    return tuple(sorted(ours | {".".join(name.split(".")[:i]) for name in ours for i in range(1, name.count(".") + 1)}))
+    ours |= {".".join(name.split(".")[:i]) for name in ours for i in range(1, name.count(".") + 1)}
+    body = [node for node in parsed.body if not DECLARED.intersection(_targets(node))]
+    return Source(tuple(sorted(ours)), frozenset(texts), files.sha256_text(ast.dump(ast.Module(body, []))))
+
+
+def _without_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        del node.body[0]
 
 
 @cache
@@ -81,7 +93,7 @@ def modules(*names: str) -> list[Path]:
         file = None if name in REGISTRIES else module_file(name)
         if file and file not in found:
             found.add(file)
-            todo += imports(file)
+            todo += source(file).imports
     return sorted(found)
 
 
@@ -92,7 +104,7 @@ def program(name: str, *extra: str) -> tuple[Path, ...]:
     `extra`: dotted modules that it loads by name at run time: that of a kind of task, of a pattern's score.
     """
     script = SCRIPTS / f"{name}.py"
-    return (script, *modules(*imports(script), *extra))
+    return (script, *modules(*source(script).imports, *extra))
 
 
 @cache
@@ -115,25 +127,9 @@ def task_module(kind: str) -> str:
 
 def _digest(paths: Iterable[Path]) -> str:
     paths = list(paths)
-    named = set().union(*(texts(path) for path in paths))
-    parts = [f"{path.relative_to(SCRIPTS).as_posix()}\0{essence(path)}" for path in paths]
-    parts += [table_essence(name) for name in sorted(named & set(tables()))]
+    parts = [f"{path.relative_to(SCRIPTS).as_posix()}\0{source(path).essence}" for path in paths]
+    parts += [table_essence(name) for name in tables() if any(name in source(path).texts for path in paths)]
     return files.sha256_text("\0".join(parts))
-
-
-@cache
-def essence(path: Path) -> str:
-    """SHA-256 of a source file's syntax tree without docstrings and declarations."""
-    body = [node for node in tree(path).body if not DECLARED.intersection(_targets(node))]
-    return files.sha256_text(ast.dump(ast.Module(body, [])))
-
-
-@cache
-def texts(path: Path) -> frozenset[str]:
-    """The string constants of a source file."""
-    return frozenset(
-        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
 
 
 @cache

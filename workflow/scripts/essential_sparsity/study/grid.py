@@ -222,3 +222,22 @@ def validate(config: dict, models: dict, tasks: dict, where: str) -> None:
                         f"{place}: the task {task!r} ({tasks[task]['kind']}) evaluates models of type {' or '.join(types)}, "
                         f"but {model!r} is of type {models[model]['type']}. Give them different grid blocks."
                     )
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A regular expression of literal names: a tree of their letters, since Snakemake compiles a thousand names for each rule."""
+    tree: dict = {}
+    for name in names:
+        node = tree
+        for letter in name:
+            node = node.setdefault(letter, {})
+        node[""] = {}
+    return _written(tree) if tree else "none"
+
+
+def _written(node: dict) -> str:
+    """The expression of what may follow at a place of the tree."""
+    branches = [re.escape(letter) + _written(after) for letter, after in node.items() if letter]
+    if not branches:
+        return ""
+    return branches[0] if len(branches) == 1 and "" not in node else f"(?:{'|'.join(branches)}){'?' * ('' in node)}"
