@@ -352,6 +352,19 @@ def test_minus_nothing_is_nothing():
     assert grid.sparsities({"sparsities": [-0.0, 0.5]}, "here") == ["0.000", "0.500"]
 
 
+@pytest.mark.parametrize(
+    "wrong", ["https://huggingface.co/a/b", "huggingface.co/a/b", "datasets/a/b", "a/b/", "a b", "a/b:", "hf://a/b"]
+)
+def test_a_repository_is_named_without_its_address(wrong):
+    row = {"source": "hub", "revision": "main", "columns": None}
+    for right in ("gpt2", "a/b", "nyu-mll/glue:sst2", "a/b:data/x-*.csv", "a/step_{step}k"):
+        tsv.check_source("tasks.tsv, 'x'", row | {"id": right}, {})
+    with pytest.raises(
+        configuration.ConfigError, match=r"tasks\.tsv, 'x', column id: .* is no repository of a hub\. Write owner/name"
+    ):
+        tsv.check_source("tasks.tsv, 'x'", row | {"id": wrong}, {})
+
+
 def test_an_expression_of_names_means_these_and_no_others():
     names = [
         "bert",

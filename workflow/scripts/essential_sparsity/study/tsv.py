@@ -15,6 +15,7 @@ from essential_sparsity.study.configuration import ConfigError, check, hint, loa
 SOURCE = ("source", "id", "revision", "format", "columns")  # of a data set: where its rows come from
 WHOLE = 100  # default tolerances: the whole of a scale such as an accuracy's
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
+REPOSITORY = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?(:.+)?", re.ASCII)  # {step}: of a series
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -153,6 +154,11 @@ def check_source(where: str, row: dict, packages: dict) -> None:
     if row["source"] == "package" and row["id"] not in packages:
         raise ConfigError(
             f"{where}, column id: there is no package {row['id']!r} in the packages table{hint(row['id'], packages)}"
+        )
+    if row["source"] == "hub" and not (REPOSITORY.fullmatch(row["id"]) and "//" not in row["id"]):
+        raise ConfigError(
+            f"{where}, column id: {row['id']!r} is no repository of a hub. Write owner/name, and after a colon what is read of a data set "
+            "(nyu-mll/glue:sst2), without the address before it."
         )
     if row["source"] == "hub" and not row["revision"]:
         raise ConfigError(
