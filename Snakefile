@@ -47,6 +47,7 @@ onstart:
         raise WorkflowError(wrong)
     guard_interpreter()
     warn_of_triggers()
+    heads.starts()
     # the name that the SLURM plugin gives its jobs
     if run := getattr(workflow.scheduler._executor, "run_uuid", None):
         heads.submits(HEAD, run)

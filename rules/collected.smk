@@ -32,6 +32,17 @@ def missing_runs(wildcards, output):
     return "skip" if SKIPPING else "stop"
 
 
+def waiting_for(wildcards):
+    """The models that are checkpoints of a pre-training made here and are not there, each with its pre-training."""
+    made = series.made_here(MODELS, STUDY.used_models) if SKIPPING else {}
+    return [
+        f"{model}={name}"
+        for name, models in made.items()
+        for model in models
+        if not os.path.isfile(f"{STORE}/checkpoints/{model}/manifest.json")
+    ]
+
+
 def epsilon_of(wildcards):
     """The tolerance of a task that has its own, as an option."""
     found = TASKS[wildcards.task]["epsilon"]

@@ -23,7 +23,7 @@ rule fetch_model:
     benchmark:
         f"{STORE}/benchmarks/fetch_model/{{model}}.tsv"
     wildcard_constraints:
-        model=one_of(model for model in MODELS if model not in MEASURED),
+        model=grid.one_of(model for model in MODELS if model not in MEASURED),
     localrule: True
     conda:
         conda_file("fetch")

@@ -48,11 +48,12 @@ rule collect_runs:
         # compared: what was collected with `skip` is collected again without, so that no stale run passes in silence
         missing="skip" if SKIPPING else "stop",
         other=OF_OTHER,
+        made=waiting_for,
     message:
         "Collecting the runs"
     shell:
         "python {params.program} --grid {input.grid} --digest {params.digest} --work {params.work} --logs {params.logs} "
-        "--mixed {params.mixed} --missing {params.missing} --other {params.other:q} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
+        "--mixed {params.mixed} --missing {params.missing} --other {params.other:q} --made {params.made:q} --out {output.table} --missing-runs {output.missing_runs} 2>&1 | tee {log}"
 
 
 # Depends on the runs, not on the benchmark files themselves: a lost one is no reason to spend GPU hours again.

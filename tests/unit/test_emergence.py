@@ -65,6 +65,14 @@ def test_a_matrix_of_zeros_has_no_measure_of_how_its_weights_are_spread(dtype):
     assert [found[f"below {threshold:g}"] for threshold in measures.THRESHOLDS] == [1, 1, 1, 1]
 
 
+def test_of_the_weights_in_the_bin_of_a_threshold_those_below_it_count():
+    """0.01 lies at 0.84 of a bin that goes from 1 + 35/128 of 1/128 to 1 + 36/128 of it."""
+    w = torch.linspace(1 + 35 / 128, 1 + 36 / 128, 1201)[:-1].reshape(40, 30) / 128
+    frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", (40, 30), 1), w)])
+    found = measures.measures(frame).set_index(["tensor", "measure"])["value"]
+    assert found["a", "below 0.01"] == pytest.approx(0.84, abs=1e-6)
+
+
 def test_kurtosis_of_normal_weights_is_three():
     w = torch.randn(400, 500, generator=torch.Generator().manual_seed(1))
     frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", tuple(w.shape), 1), w)])
@@ -109,6 +117,43 @@ def test_the_rise_of_a_logistic_is_in_steps():
     assert found["rise_10_90"] == pytest.approx(2 * np.log(9) * 250, rel=0.05)
 
 
+@pytest.mark.parametrize(("elsewhere", "places"), [(20, (10, 10)), (30, (0, 20))])
+def test_the_intervals_of_a_jump_leave_two_and_a_half_per_cent_out_at_either_end(monkeypatch, elsewhere, places):
+    """Of 1000 replicates so many have the jump ten gaps before the others, and as many ten gaps after."""
+    gaps = np.repeat([0, 10, 20], [elsewhere, 1000 - 2 * elsewhere, elsewhere])
+    monkeypatch.setattr(measures, "_resampled", lambda *_: (gaps, np.linspace(1, 2, 1001)))
+    y = 0.3 * (X >= 1200) + noise(0)
+    found = measures.conclude(X, y)
+    first = 25 + 50 * (measures.EDGE - 1)
+    assert (found["jump_at_low"], found["jump_at_high"]) == tuple(first + 50 * gap for gap in places)
+    assert (found["jump_low"], found["jump_high"]) == pytest.approx((1.025 * np.ptp(y), 1.975 * np.ptp(y)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "series"),
+    [
+        ("hinge", lambda t: np.maximum(t - 0.4, 0)),
+        ("logistic", lambda t: 1 / (1 + np.exp(-20 * (t - 0.5)))),
+        ("cubic", lambda t: 4 * (t - 0.5) ** 3 + t**2),
+        ("step", lambda t: t > 0.4),
+        ("shift", lambda t: t + (t > 0.4)),
+        ("jump", lambda t: np.where(t < 0.4, t, 1 - 3 * t)),
+    ],
+)
+def test_a_shape_has_most_of_the_evidence_of_a_series_that_it_made(shape, series):
+    found = measures.conclude(X, series(X / 3000) + noise(0))
+    assert found[f"evidence_{shape}"] > 0.6
+
+
+def test_a_conclusion_does_not_rest_on_where_steps_and_values_are_counted_from():
+    y = 0.4 / (1 + np.exp(-(X - 1500) / 250)) + noise(0, 1e-3)
+    found, moved = measures.conclude(X, y), measures.conclude(X + 10_000, y + 1e4)
+    assert found["conclusion"] == moved["conclusion"] == "gradual"
+    assert moved["rise_10_90"] == pytest.approx(found["rise_10_90"], rel=1e-3)
+    for place in ("jump_at", "jump_at_low", "jump_at_high", "change_point"):
+        assert moved[place] == found[place] + 10_000
+
+
 @pytest.mark.parametrize(("evidence", "conclusion"), [(0.89, "gradual"), (0.91, "abrupt")])
 def test_a_jump_is_abrupt_from_nine_tenths_of_the_evidence(monkeypatch, evidence, conclusion):
     others = len(measures.SMOOTH)
@@ -118,6 +163,31 @@ def test_a_jump_is_abrupt_from_nine_tenths_of_the_evidence(monkeypatch, evidence
 
     monkeypatch.setattr(measures.shapes, "akaike_weights", weighed)
     assert measures.conclude(X, 0.2 + 0.3 * (X >= 1200) + noise(0))["conclusion"] == conclusion
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "conclusion"),
+    [(-1.0, 40, "abrupt"), (-1.1, 40, "gradual"), (-40, 1.0, "abrupt"), (-40, 1.1, "gradual")],
+)
+def test_a_jump_whose_interval_holds_zero_is_not_called_abrupt(monkeypatch, least, most, conclusion):
+    """Upwards or downwards: of these sizes two and a half per cent are less than 1.025 above the least, or below the most."""
+    monkeypatch.setattr(measures, "_resampled", lambda *_: (np.zeros(1001, int), np.linspace(least, most, 1001)))
+    y = np.sign(least + most) * 0.3 * (X >= 1200) + noise(0)
+    assert measures.conclude(X, y)["conclusion"] == conclusion
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-4, -1e-4])
+def test_a_jump_where_the_rest_is_flat_but_for_rounding_is_abrupt_without_an_outlier(slope):
+    found = measures.conclude(X, 0.2 + slope * X + 0.3 * (X >= 1200))
+    assert (found["conclusion"], found["jump_outlier"]) == ("abrupt", None)
+
+
+@pytest.mark.parametrize(("worse", "conclusion"), [(5.9, "nothing"), (6.1, "gradual")])
+def test_a_constant_is_given_up_where_another_shape_is_better_by_six_units(monkeypatch, worse, conclusion):
+    monkeypatch.setattr(
+        measures.shapes, "criterion", lambda squares, n, parameters, spread: worse if parameters == 1 else 0.0
+    )
+    assert measures.conclude(X, noise(0))["conclusion"] == conclusion
 
 
 def test_the_interval_of_a_jump_knows_that_neighbours_are_alike():
@@ -260,6 +330,32 @@ def test_groups_of_the_same_trainings_do_not_differ_where_one_of_them_was_saved_
     assert measures.contrasts(pd.DataFrame(odd)).empty, "no checkpoint that all have"
 
 
+def test_each_two_of_several_groups_are_compared_over_the_steps_that_these_two_have():
+    rows = [
+        {"series": series, "group": group, "training": group, "position": step, "suspect": None, "tensor": "all"}
+        | {"measure": "std", "beyond": None, "value": value}
+        for series in ("s", "t")
+        for group, value, every in (("a", 1.0, 1), ("b", 2.0, 1), ("c", 4.0, 2))
+        for step in range(0, 20, every)
+    ]
+    found = measures.contrasts(pd.DataFrame(rows)).set_index(["series", "group_a", "group_b"])
+    pairs = {("a", "b"): (20, -1), ("a", "c"): (10, -3), ("b", "c"): (10, -2)}
+    for column, place in (("n_positions", 0), ("difference", 1)):
+        assert found[column].to_dict() == {(s, *pair): told[place] for s in "st" for pair, told in pairs.items()}
+
+
+def test_a_contrast_is_worth_the_points_of_the_end_that_has_fewer():
+    """Beyond the last level b is anywhere from 0.9 to 1, and the difference from a wanders otherwise at either end."""
+    table = essentials({"b": {*range(8)}}, {"a": 0.6, "b": 0.8}, noise=0.05)
+    wide = table.pivot_table(index="position", columns="group", values="value")
+    ends = (wide["a"] - wide["b"].fillna(end) for end in (1.0, 0.9))
+    effective = [measures.steady_interval(end.to_numpy())[0] for end in ends]
+    assert effective[0] != pytest.approx(effective[1])
+    for swapped in ({}, {"a": "b", "b": "a"}):
+        found = measures.contrasts(table.assign(group=table["group"].replace(swapped))).iloc[0]
+        assert found["n_effective"] == pytest.approx(min(effective))
+
+
 def test_contrasts_fit_their_schema(tmp_path):
     tables.write(contrasts_of([0.1, 0.3, 0.2, 0.1, 0.4, 0.2, 0.3]), "contrasts", tmp_path / "a.parquet")
     few = contrasts_of([0.1, 0.3, 0.2, 0.1])
@@ -301,7 +397,20 @@ def test_the_interval_of_a_contrast_is_a_t_interval_of_its_effective_points(seed
     assert found == pytest.approx((n**2 / together.sum(), values.mean() - half, values.mean() + half))
 
 
-def test_the_trainings_of_a_contrast_are_counted_for_each_group():
+@pytest.mark.parametrize("unit", [1e-200, 1e290])
+def test_the_interval_of_a_contrast_is_as_wide_in_any_unit(unit):
+    """A perplexity that overflowed counts as 1e300: its square is no number, and the interval was the mean alone."""
+    values = ar1(0.3, 40, 0)
+    effective, low, high = measures.steady_interval(values)
+    assert measures.steady_interval(values * unit) == pytest.approx(
+        (effective, low * unit, high * unit), rel=1e-9, abs=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "scope", "difference"), [((3, 2), measures.SEVERAL, 7 / 6), ((3, 1), measures.ONE_EACH, 5 / 3)]
+)
+def test_the_trainings_of_a_contrast_are_counted_and_averaged_in_each_group(lines, scope, difference):
     rows = [
         {
             "series": "s",
@@ -311,14 +420,14 @@ def test_the_trainings_of_a_contrast_are_counted_for_each_group():
             "suspect": None,
             "tensor": "all",
         }
-        | {"measure": "std", "beyond": None, "value": 1.0 + line + 0.1 * step}
-        for group, lines in (("a", 3), ("b", 2))
-        for line in range(lines)
+        | {"measure": "std", "beyond": None, "value": 1.0 + line**2 + 0.1 * step}
+        for group, count in zip("ab", lines, strict=True)
+        for line in range(count)
         for step in range(6)
     ]
     found = measures.contrasts(pd.DataFrame(rows)).iloc[0]
-    assert (found["n_trainings_a"], found["n_trainings_b"], found["scope"]) == (3, 2, measures.SEVERAL)
-    assert found["difference"] == pytest.approx(0.5)
+    assert (found["n_trainings_a"], found["n_trainings_b"], found["scope"]) == (*lines, scope)
+    assert found["difference"] == pytest.approx(difference)
 
 
 # --- trajectories
@@ -416,6 +525,18 @@ def test_suspect_checkpoints_are_left_out_of_fits():
     assert list(found["training"]) == ["l", "l"]
 
 
+def test_a_training_of_two_series_is_read_in_each():
+    rows = [
+        {"series": series, "group": group, "training": "l", "tensor": "all", "measure": "gini", "position": step}
+        | {"beyond": None, "suspect": None, "value": float(step >= jump) + 0.001 * (step % 3)}
+        for series, group, jump in (("s", "g", 6), ("s", "h", 8), ("t", "g", 10))
+        for step in range(16)
+    ]
+    losses = pd.DataFrame(columns=["training", "step", "loss"])
+    found = trajectories.abruptness(pd.DataFrame(rows), losses).set_index(["series", "group"])
+    assert found["jump_at"].to_dict() == {("s", "g"): 5.5, ("s", "h"): 7.5, ("t", "g"): 9.5}
+
+
 def test_each_training_is_read_in_the_order_of_its_checkpoints_with_its_own_losses():
     """One jumps at 60 in what is measured and at 80 in its loss, the other where the first one does not."""
     jumps = {"first": (60, 80), "second": (80, 60)}
@@ -455,9 +576,10 @@ def test_the_losses_of_a_training_are_its_own():
     assert found.loc[("rests", "loss"), "jump"] is None or np.isnan(found.loc[("rests", "loss"), "jump"])
 
 
-def test_a_series_whose_neighbours_are_not_alike_has_the_plain_t_interval():
-    values = np.tile([0.0, 1.0], 6) + 0.01 * np.arange(12)
+@pytest.mark.parametrize("n", [measures.FEWEST_EFFECTIVE, 12])
+def test_a_series_whose_neighbours_are_not_alike_has_the_plain_t_interval(n):
+    values = np.tile([0.0, 1.0], 6)[:n] + 0.01 * np.arange(n)
     effective, low, high = measures.steady_interval(values)
-    half = t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
-    assert effective == pytest.approx(12)
+    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    assert effective == pytest.approx(n)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))

@@ -28,7 +28,7 @@ from essential_sparsity.checkpoints import loading, rewriting, stored
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.runs import card, chosen, evaluation, exporting, folders
-from essential_sparsity.study import configuration, records
+from essential_sparsity.study import configuration, grid, opening, records
 from essential_sparsity.tasks import reading
 from essential_sparsity.training import finetuning
 
@@ -590,7 +590,9 @@ def with_knees(apart=0.1, **essential):
     return Written()
 
 
-@pytest.mark.parametrize(("essential", "level"), [(0.25, "0.250"), (0.6, "0.500"), (0.5, "0.500"), (0.749, "0.500")])
+@pytest.mark.parametrize(
+    ("essential", "level"), [(0.25, "0.250"), (0.6, "0.500"), (0.5, "0.500"), (0.5 - 1e-12, "0.500"), (0.749, "0.500")]
+)
 def test_essential_is_the_largest_measured_level_not_above_it(essential, level, config):
     with with_knees(pairs=essential, moods=None):
         found = chosen.choose(config, "bert", "global", "essential")
@@ -634,6 +636,12 @@ def test_of_several_tasks_with_a_knee_one_has_to_be_named(config):
         ):
             chosen.choose(config, "bert", "global", "essential")
         assert chosen.choose(config, "bert", "global", "essential", "moods").level == "0.500"
+
+
+def test_the_level_of_an_essential_sparsity_was_measured_on_its_task(config):
+    with with_knees(pairs=None, moods=0.8):
+        found = chosen.choose(config, "bert", "global", "essential")
+    assert (found.row["task"], found.level) == ("moods", "0.500")
 
 
 def test_a_knee_before_the_first_level_has_no_checkpoint(config):
@@ -684,6 +692,69 @@ def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
     fewer = config | {"grid": [block | {"seeds": [1]} for block in config["grid"][:1]]}
     with pytest.raises(ValueError, match="does not ask for any more"):
         chosen.choose(fewer, "bert", "nm4", "0.5", seed=0)
+
+
+@contextlib.contextmanager
+def with_runs(change):
+    """The table of runs as a function makes it, for the length of a `with` block."""
+    path = Path("results/small/tables/runs.parquet")
+    before = path.read_bytes()
+    tables.write(change(tables.read(path, "runs")), "runs", path)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("column", ["settings", "checkpoint", "data", "calibration", "ticket"])
+def test_a_run_of_another_part_is_refused_and_of_other_code_is_told(column, config):
+    other = {"ticket": "lottery ticket"}.get(column, column)
+    with (
+        with_runs(lambda found: found.assign(**{f"{column}_sha256": "x", "code_sha256": "x"})),
+        pytest.raises(ValueError, match=f"made of other {other} than the configuration asks for now"),
+    ):
+        chosen.choose(config, "bert", "nm4", "0.5")
+    with with_runs(lambda found: found.assign(code_sha256="x")):
+        said = chosen.choose(config, "bert", "nm4", "0.5").said
+    assert "The code that evaluates has changed since the run was computed." in said
+
+
+@pytest.mark.parametrize(("run", "column"), [(("bert", "lth"), "ticket"), (("llama", "wanda"), "calibration")])
+def test_a_run_whose_ticket_or_calibration_is_gone_or_of_something_else_is_refused(run, column, config):
+    path = Path(chosen.choose(config, *run, "0.5").row[column])
+    path.rename("away")
+    with pytest.raises(ValueError, match=f"{path} is not there: the run was made of it"):
+        chosen.choose(config, *run, "0.5")
+    Path("away").rename(path)
+    record = records._place(records.PLACES[0], str(path))
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"params": [repr("another source")]}))
+    with pytest.raises(ValueError, match=f"{path} is of something else than the configuration"):
+        chosen.choose(config, *run, "0.5")
+    shutil.rmtree(".snakemake")
+
+
+def test_a_curve_is_of_one_task_one_metric_and_the_seeds_of_its_pattern(config):
+    """Although another task has the same metric, and the dense model was evaluated with a seed more."""
+
+    def more(found):
+        own = found["model"].eq("bert") & found["task"].eq("pairs")
+        return pd.concat(
+            [found[~(own & found["pattern"].eq("nm4") & found["seed"].eq(1))], found[own].assign(task="x")]
+        )
+
+    with with_runs(more):
+        curve = chosen.choose(config, "bert", "nm4", "0.5", "pairs").curve
+    assert curve[["task", "metric", "seed"]].drop_duplicates().to_numpy().tolist() == [["pairs", "spearman", 0]]
+    assert chosen.choose(config, "bert", "deletion", "0.5").curve["sparsity"].tolist() == [0.0, 0.5]
+
+
+def test_of_a_job_of_several_levels_the_row_of_the_asked_one_is_taken(config, monkeypatch):
+    levels = ("0.250", "0.500", "0.750")
+    job = grid.Job("bert", "pairs", "nm4", levels, 0, levels)
+    asked = dataclasses.replace(opening.read(config), jobs=[job])
+    monkeypatch.setattr(opening, "read", lambda _: asked)
+    assert chosen.choose(config, "bert", "nm4", "0.5", seed=0).level == "0.500"
 
 
 def test_of_a_score_of_its_own_that_has_changed_the_run_evaluated_another_model(config, monkeypatch):
@@ -789,6 +860,7 @@ def test_a_seed_is_chosen_where_none_is_named(config):
     found = chosen.choose(config, "bert", "nm4", "0.5")
     assert (found.row["seed"], found.said) == (0, ["Of its seeds 0, 1 this is the run of 0."])
     assert chosen.choose(config, "bert", "nm4", "0.5", seed=1).row["seed"] == 1
+    assert dataclasses.replace(found, found=found.found.assign(value=np.nan)).value is None
     assert isinstance(found.curve, pd.DataFrame)
     assert set(found.curve["pattern"]) == {"dense", "nm4"}
 

@@ -335,6 +335,20 @@ def test_a_random_pattern_does_not_flatten_the_rest():
     assert "cut" not in alone.get_xlabel()
 
 
+def test_what_falls_while_the_rest_is_flat_is_shown():
+    """Ten tolerances below the best value are on the axis in any case."""
+    runs = runs_of(
+        {"dense": {0.0: 0.6}, "global": curve_of(lambda s: 0.6 - s / 60), "random": curve_of(lambda s: 0.6 - s / 11)}
+    )
+    axes = draw(runs).axes[0]
+    assert "cut" not in axes.get_xlabel()
+    assert axes.get_ylim()[0] < 52
+    lower = runs_of(
+        {"dense": {0.0: 0.6}, "global": curve_of(lambda s: 0.6 - s / 60), "random": curve_of(lambda s: 0.3)}
+    )
+    assert "vertical axis is cut; lowest value: 30 %" in draw(lower).axes[0].get_xlabel()
+
+
 def test_patterns_differ_in_colour_or_marker_and_known_ones_keep_theirs():
     names = [*style.STYLES, "nm16", "nm32", "nm64", "nm128"]
     assert len(set(style.looks(names).values())) == len(names)

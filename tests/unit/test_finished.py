@@ -19,7 +19,14 @@ from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job
 
 RUNS, ITEMS = b"PAR1 runs", b"PAR1 items"
-MADE = {"settings": {"n_eval": 5}, "sparsities": "0.300", "ticket": "aa", "code": "c0de", "torch": "2", "device": "cpu"}
+MADE = {
+    "settings": {"n_eval": 5, "sizes": (1, 2)},
+    "sparsities": "0.300",
+    "ticket": "aa",
+    "code": "c0de",
+    "torch": "2",
+    "device": "cpu",
+}
 
 
 @pytest.fixture

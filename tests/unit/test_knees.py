@@ -1,5 +1,6 @@
 """The tables of knees and comparisons, with their intervals and flags."""
 
+import itertools
 import json
 import math
 
@@ -11,6 +12,7 @@ from essential_sparsity import tables
 from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, readings, shapes, single
 from essential_sparsity.curves.means import level_means
 from essential_sparsity.curves.metrics import METRICS, headline
+from essential_sparsity.figures import summary
 
 LEVELS = np.arange(10) / 10
 ONES = np.ones(10)
@@ -94,6 +96,21 @@ def test_a_curve_without_a_drop_says_so():
     assert row["metric_at_knee"] is None
     assert row["last_compliant"] == 0.3
     assert row["reason"] == "no drop: the metric stays within the tolerance up to s=0.300"
+
+
+def test_a_curve_that_dips_out_and_comes_back_is_not_said_to_stay_within():
+    row = only(runs_of([0.8, 0.802, 0.785, 0.81]))
+    assert (row["essential_sparsity"], row["no_drop"], row["n_exits"]) == (None, True, 1)
+    assert (
+        row["reason"] == "no drop: the isotonic mean, though not each level, stays within the tolerance up to s=0.300"
+    )
+    assert summary.notes(row)[:2] == ["no drop", "comes back in"]
+
+
+def test_a_curve_whose_first_level_alone_is_out_is_not_said_to_drop_there():
+    row = only(runs_of([0.8, 0.785, 0.802, 0.801, 0.6]))
+    assert row["essential_sparsity"] > 0.1
+    assert not row["below_tolerance_at_first_level"]
 
 
 def test_seeds_are_averaged_before_reading():
@@ -498,6 +515,7 @@ def test_ends_are_the_order_statistics_that_leave_two_and_a_half_per_cent_out():
     values = np.arange(50.0)  # ceil(1.25) = 2 and ceil(48.75) = 49
     assert intervals.percentiles((20, 20), values, values) == (1, 48)
     assert intervals.percentiles((-3, 60), values, values) == (-3, 60)
+    assert intervals.percentiles((20, 20), values, values, 0.2) == (4, 44), "ten per cent at either end"
 
 
 def test_the_interval_ends_at_levels_and_holds_the_gap():
@@ -675,6 +693,60 @@ def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
 # comparisons
 
 
+def of_replicates(outside, found=2, levels=(0.0, 0.1, 0.2, 0.3, 0.4), **key):
+    """A row of the table `resamples`: `found` and `outside`, the first levels beyond the tolerance of the curve and its replicates."""
+    ends = [*levels, None]
+    return (
+        {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy", "stream": "s"}
+        | {"essential_sparsity": ends[found] and ends[found] - 0.05}
+        | {"bracket_low": ends[found - 1], "bracket_high": ends[found]}
+        | {"levels": json.dumps(levels), "outside": outside and json.dumps(outside)}
+        | key
+    )
+
+
+def test_curves_are_compared_that_differ_in_one_column_alone():
+    names = {"model": "nm", "task": "ut", "pattern": ["random", "global"], "metric": ["f1", "accuracy"]}
+    rows = [of_replicates([2] * 9, **dict(zip(names, key, strict=True))) for key in itertools.product(*names.values())]
+    found = comparisons.table(pd.DataFrame(rows), ["pattern", "model"])
+    expected = [
+        (between, task, metric, *sides)
+        for task, metric in itertools.product("tu", ["accuracy", "f1"])
+        for between, sides in (
+            ("pattern", ("m", "global", "m", "random")),
+            ("pattern", ("n", "global", "n", "random")),
+            ("model", ("m", "global", "n", "global")),
+            ("model", ("m", "random", "n", "random")),
+        )
+    ]
+    told = found[["between", "task", "metric", "model_a", "pattern_a", "model_b", "pattern_b"]]
+    assert sorted(told.itertuples(index=False, name=None)) == sorted(expected)
+
+
+def compared(a, b):
+    rows = [of_replicates(pattern=name, **side) for name, side in (("a", a), ("b", b))]
+    return comparisons.table(pd.DataFrame(rows), ["pattern"]).iloc[0]
+
+
+def test_the_interval_of_a_comparison_holds_what_the_curves_themselves_say():
+    """Replicates of both lie between 0.1 and 0.2; what was found lies elsewhere, for one of the curves beyond the levels."""
+    here = {"outside": [2] * 40}
+    for found, low, high in ((4, -0.1, 0.3), (1, -0.2, 0.1), (5, -0.1, None)):
+        row = compared(here | {"found": found}, here)
+        assert (row["low"], row["high"]) == (pytest.approx(low), high and pytest.approx(high))
+        assert (row["essential_sparsity_b"], row["n_replicates"]) == (pytest.approx(0.15), 40)
+        row = compared(here, here | {"found": found})
+        assert (row["low"], row["high"]) == (high and pytest.approx(-high), pytest.approx(-low))
+
+
+def test_a_curve_without_replicates_has_no_interval_beside_one_that_has_them():
+    for bare in "ab":
+        row = compared(*({"outside": [2] * 40} | ({"outside": None} if name == bare else {}) for name in "ab"))
+        assert row["difference"] == 0
+        assert row[["low", "high", "share_a_larger", "larger"]].isna().all()
+        assert (row["paired"], row["n_replicates"]) == (False, 0)
+
+
 @pytest.mark.parametrize(
     ("above", "below", "share", "larger"),
     [(98, 0, 0.99, "a"), (94, 2, 0.96, None), (0, 98, 0.01, "b"), (2, 94, 0.04, None)],
@@ -682,17 +754,12 @@ def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
 def test_the_later_of_two_curves_is_named_beyond_all_but_two_and_a_half_per_cent(above, below, share, larger):
     """Of 100 replicates some have the gap of a above that of b, some below, and in the others they overlap."""
     outside = {"a": [3] * above + [1] * below + [2] * (100 - above - below), "b": [2] * 100}
-    rows = [
-        {"model": "m", "task": "t", "pattern": name, "metric": "accuracy", "stream": "s"}
-        | {"essential_sparsity": 0.15, "bracket_low": 0.1, "bracket_high": 0.2}
-        | {"levels": json.dumps([0.0, 0.1, 0.2, 0.3]), "outside": json.dumps(found)}
-        for name, found in outside.items()
-    ]
+    rows = [of_replicates(found, pattern=name) for name, found in outside.items()]
     row = comparisons.table(pd.DataFrame(rows), ["pattern"]).iloc[0]
     assert (row["share_a_larger"], row["larger"]) == (pytest.approx(share), larger)
 
 
-@pytest.mark.parametrize(("low", "high", "coarse"), [(0.2, 0.3, False), (0.6, 0.7, False), (0.1, 0.25, True)])
+@pytest.mark.parametrize(("low", "high", "coarse"), [(0.2, 0.3, False), (0.7, 0.8, False), (0.1, 0.25, True)])
 def test_levels_more_than_ten_points_apart_are_coarse(low, high, coarse):
     assert intervals.coarse({"bracket_low": low, "bracket_high": high}) is coarse
 

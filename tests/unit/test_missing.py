@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from test_figures import spectrum_of
-from test_tables import grid_rows, write_runs
+from test_tables import grid_rows, of_task, write_runs
 
 import collect_knees
 import collect_runs
@@ -85,9 +85,13 @@ def test_a_lost_file_takes_its_levels_and_no_others(grid, tmp_path):
     assert len(runs.collect(left)) == len(grid) - 2
 
 
-@pytest.mark.parametrize("column", ["checkpoint", "ticket"])
+@pytest.mark.parametrize("column", ["checkpoint", "dataset", "calibration", "ticket"])
 def test_runs_of_a_file_that_is_of_something_else_are_missing(grid, tmp_path, column):
     """Although they are of that very file, which will be made anew."""
+    texts = tmp_path / "datasets/my-texts/manifest.json"
+    files.write_json(texts, {"files": []})
+    grid.loc[grid["pattern"] == "global", "calibration"] = str(texts)
+    evaluate(grid)
     other = grid[column].dropna().unique().tolist()
     of_it = grid[grid[column].isin(other)]
     kept, lost = missing.parted(grid, tmp_path / "logs", True, other)
@@ -117,6 +121,10 @@ def test_a_damaged_digest_of_a_ticket_takes_its_runs_and_no_others(grid, tmp_pat
         ("\n", "It has no log: it was not started."),
         (
             "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)\n",
+            "It was computed, as its log says, but its file is gone: the next run computes it again.",
+        ),
+        (
+            "Not computed again: seed1.parquet, taken back from work.\n",
             "It was computed, as its log says, but its file is gone: the next run computes it again.",
         ),
         (  # killed after the first of its two levels
@@ -158,10 +166,66 @@ def test_what_a_run_waits_for_is_the_reason(grid, tmp_path):
     assert found["log"]["global", 1, 0.2].endswith("dense/0.000/seed1.log")
     log_of(tmp_path, "fetch_dataset/tiny", "error: no network")
     lose(grid, "dataset")
-    assert set(table(grid, tmp_path)["reason"]) == {"The data are not there: no network"}
+    told = table(grid, tmp_path)
+    assert (set(told["reason"]), len(told)) == ({"The data are not there: no network"}, len(grid))
     lose(grid, "checkpoint")
     told = table(grid, tmp_path)
     assert (set(told["reason"]), len(told)) == ({"The checkpoint tiny is not there."}, len(grid))
+
+
+def test_a_dense_run_of_another_seed_or_task_is_not_waited_for(grid, tmp_path):
+    grid = pd.concat([grid, of_task(grid, "sums")], ignore_index=True)
+    evaluate(grid)
+    for key in ({"task": "words", "seed": 0}, {"task": "sums", "seed": 1}):
+        lose(only(grid, pattern="dense", **key))
+    lose(only(grid, pattern="global"))
+    found = table(grid, tmp_path).query("pattern == 'global' and sparsity == 0.2").set_index(["task", "seed"])
+    waiting, failed = "Its dense run is missing.", "It has no log: it was not started."
+    assert found["reason"].to_dict() == {
+        ("words", 0): waiting,
+        ("words", 1): failed,
+        ("sums", 0): failed,
+        ("sums", 1): waiting,
+    }
+
+
+def test_runs_that_are_all_of_something_else_do_not_wait_for_their_dense_run(grid, tmp_path):
+    evaluate(grid, settings_sha256="x")
+    for row in grid.drop_duplicates("job").itertuples():
+        last = f"{row.job.split('/')[3].split('+')[-1]} seed {row.seed}"
+        log_of(tmp_path, f"prune_eval/{row.job}", f"tiny words {row.pattern} {last}: spearman 0.5 (0.5 s)")
+    log_of(tmp_path, "prune_eval/tiny/words/dense/0.000/seed1", "error: disagrees")
+    found = table(grid, tmp_path)
+    waiting = found["reason"].eq("Its dense run is missing: disagrees")
+    assert found[waiting][["pattern", "seed"]].drop_duplicates().to_numpy().tolist() == [["global", 1]]
+    assert found[~waiting]["reason"].str.startswith("Its file is of other settings").all()
+    for said in ("Not computed again: a and b, made of the same before.", "\n"):
+        log_of(tmp_path, "prune_eval/tiny/words/dense/0.000/seed1", said)
+        assert table(grid, tmp_path)["reason"].str.startswith("Its file is of other settings").all()
+
+
+def test_a_checkpoint_of_a_pretraining_that_failed_waits_for_it(grid, tmp_path):
+    lose(grid, "checkpoint")
+    log_of(tmp_path, "fetch_model/tiny", "error: of an earlier call")
+    log = log_of(tmp_path, "pretrain/small", "error: The loss is no number.")
+
+    def told():
+        missing._last_line.cache_clear()
+        found = missing.table(grid, tmp_path / "logs", made={"tiny": "small", "other": "large"})
+        ((where, reason),) = found[["log", "reason"]].drop_duplicates().to_numpy().tolist()
+        return where, reason
+
+    assert told() == (log, "The pre-training small is not there: The loss is no number.")
+    Path(log).unlink()
+    assert told() == (None, "The pre-training small is not there.")
+    files.write_json(tmp_path / "pretraining/small/manifest.json", {})
+    assert told()[1] == "The checkpoint tiny is not there: of an earlier call"
+
+
+def test_collecting_is_told_which_models_are_of_a_pretraining(grid, tmp_path):
+    lose(grid, "checkpoint")
+    _, lost = collect(grid, tmp_path, "--missing", "skip", "--made", "tiny=small", "other=large")
+    assert set(lost["reason"]) == {"The pre-training small is not there."}
 
 
 def test_runs_whose_calibration_data_were_not_fetched_are_missing_and_no_others(grid, tmp_path):
@@ -186,6 +250,9 @@ def test_the_log_of_a_ticket_is_that_of_the_first_iteration_that_is_not_there(gr
     for name in ("0.100", "0.200"):
         (tmp_path / f"logs/find_ticket/tiny/words/seed0/{name}.log").unlink()
     assert table(grid, tmp_path)["reason"].tolist() == ["Its ticket is missing."]
+    log_of(tmp_path, "find_ticket/tiny/words/seed0/0.100", "\n")
+    log_of(tmp_path, "find_ticket/tiny/words/seed0/0.200", "error: of the last iteration")
+    assert table(grid, tmp_path)["reason"].tolist() == ["Its ticket is missing: of the last iteration"]
 
 
 @pytest.mark.parametrize("kind", ["stale", "damaged", "other items", "no items", "a level short"])
@@ -197,6 +264,7 @@ def test_a_file_that_cannot_be_tabulated_is_missing_too(grid, tmp_path, kind):
         said = "Its file is of other settings, code (delete it should the next run not compute it). Out of memory."
     elif kind == "damaged":
         Path(gone["run"].iloc[0]).write_bytes(b"PAR1")
+        log_of(tmp_path, f"prune_eval/{gone['job'].iloc[0]}", "tiny words global 0.400 seed 1: spearman 0.5 (0.5 s)")
         said = f"{gone['run'].iloc[0]} is not a whole Parquet file"
     elif kind == "other items":
         Path(gone["items"].iloc[0]).write_text("others")

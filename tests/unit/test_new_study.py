@@ -93,6 +93,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
     ("options", "message"),
     [
         (["mine/nothing", "--task", "ws353"], "mine/nothing is no file or folder here"),
+        (["minilm", "--task", "ws353"], "config/models.tsv has the model 'minilm' already. Copy config/config.yaml"),
         (["mine/bert", "--task", "mnist-probe"], "Tasks for it: ws353"),
         (["mine/bert", "--task", "ws35"], "did you mean 'ws353'"),
         (["mine/bert", "--data", "mine/none.csv"], "mine/none.csv does not exist"),

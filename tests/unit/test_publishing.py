@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pandas as pd
@@ -428,6 +429,16 @@ def of_more_runs() -> None:
     provenance(opening.read(config()))
 
 
+def of_more_missing_runs() -> None:
+    rewritten("missing_runs", lambda found: pd.concat([found, found.assign(seed=9)]))
+    provenance(opening.read(config()))
+
+
+def of_another(part: str) -> None:
+    rewritten("runs", lambda found: found.assign(**{f"{part}_sha256": "x", "code_sha256": "x"}))
+    provenance(opening.read(config()))
+
+
 def with_a_page_that_tells_of_the_machine() -> None:
     Path("results/small/claims.html").write_text(f"<p>as {Path.cwd()}/notes.txt says</p>")
     provenance(opening.read(config()))
@@ -448,6 +459,11 @@ REFUSED = {
     "items are gone": (lambda: shutil.rmtree(Path(grid.STORE, "items/gpt2")), r"items/gpt2/.* is not there: runs of the tables were made of it"),
     "a page": (with_a_page_that_tells_of_the_machine, r"claims\.html, its text, names a folder of this machine"),
     "too many runs": (of_more_runs, r"have 1 runs that its configuration does not ask for \(gpt2, ppl, nm4, 0\.5, 9"),
+    "too many missing": (of_more_missing_runs, r"have 1 runs that its configuration does not ask for \(bert, pairs, nm4, 0\.75, 9"),
+    "another checkpoint": (lambda: of_another("checkpoint"), "of the tables were made of other checkpoint than the configuration"),
+    "other data": (lambda: of_another("data"), "of the tables were made of other data than the configuration"),
+    "another calibration": (lambda: of_another("calibration"), "of the tables were made of other calibration than the configuration"),
+    "another ticket": (lambda: of_another("ticket"), "of the tables were made of other lottery ticket than the configuration"),
     "too few runs": (of_fewer_runs, r"have \d+ runs too few \(bert, pairs, nm4"),
 }  # fmt: skip
 
@@ -461,6 +477,17 @@ def test_a_study_that_is_not_whole_is_refused(case):
     with pytest.raises(ValueError, match=message):
         publish()
     assert files.sha256_file(FOLDER / folders.RECORD) == before
+
+
+def test_a_key_that_was_added_or_taken_away_is_another_configuration():
+    asked = SimpleNamespace(deciding=lambda: json.dumps({"study": "small", "grid": 1}))
+
+    def changed(**then):
+        return settled._changed(asked, {"@graph": [{"@id": "#configuration", "text": json.dumps(then)}]})
+
+    assert changed(study="small", grid=1) == []
+    assert changed(study="small") == ["grid"]
+    assert changed(study="small", grid=1, lottery=2) == ["lottery"]
 
 
 def test_manifests_that_no_record_compares_are_told(place, made, monkeypatch):

@@ -199,6 +199,23 @@ def test_a_checkpoint_of_another_training_is_refused(folders, steps, often, tmp_
     assert list((tmp_path / "work/0.500").iterdir()) == []
 
 
+def test_what_another_type_of_device_computed_is_of_another_training():
+    assert resume.versions("cuda") == resume.versions("cpu") | {"device": "cuda"}
+
+
+def test_a_job_of_other_code_or_other_files_is_another(tmp_path):
+    names = [tmp_path / name for name in ("model", "data")]
+    for path in names:
+        path.write_text("one")
+    was = resume.Work.of_job(tmp_path, "code", *names).identity
+    assert resume.Work.of_job(tmp_path, "edited", *names).identity != was
+    for path in names:
+        path.write_text("other")
+        assert resume.Work.of_job(tmp_path, "code", *names).identity != was
+        path.write_text("one")
+    assert resume.Work.of_job(tmp_path, "code", *names).identity == was
+
+
 def test_a_checkpoint_of_older_code_is_refused(folders, steps, often, tmp_path, capsys):
     stop_at(5, steps, folders["texts"], place=work(tmp_path))
     stop_at(1, steps, folders["texts"], place=work(tmp_path, code="edited"))
@@ -261,6 +278,19 @@ def test_a_checkpoint_of_another_mask_of_the_same_pattern_is_refused(folders, st
     assert "is not used: it is of another training (other masks)" in capsys.readouterr().out
 
 
+def test_a_digest_of_masks_tells_their_names_shapes_and_bits_and_not_their_order():
+    one, other = torch.tensor([[True, False, True]] * 2), torch.tensor([[True, True, False]] * 2)
+    told = [
+        {"a": one, "b": other},
+        {"a": other, "b": one},
+        {"a": one, "c": other},
+        {"a": one.reshape(3, 2), "b": other},
+        {"a": one},
+    ]
+    assert len({resume.digest(masks) for masks in told}) == len(told)
+    assert resume.digest({"b": other, "a": one}) == resume.digest(told[0])
+
+
 def test_what_was_pruned_counts_where_no_mask_is_held(folders, steps, often, tmp_path):
     stop_at(3, steps, folders["texts"], place=work(tmp_path), pattern="deletion")
     marker = json.loads((tmp_path / "work/0.500/checkpoint-2" / markers.MARKER).read_text())
@@ -321,6 +351,16 @@ def test_large_checkpoints_are_written_less_often(folders, tmp_path, monkeypatch
     assert len(saved) == 3
 
 
+def test_the_last_step_is_saved_of_a_training_that_was_saved_before(tmp_path):
+    progress = resume.Progress(work(tmp_path))
+    progress.on_train_begin(None, None, None)
+    state = type("State", (), {"global_step": STEPS, "max_steps": STEPS})()
+    for before in (None, tmp_path):
+        control, progress.checkpoint = type("Control", (), {"should_save": False})(), before
+        progress.on_step_end(None, state, control)
+        assert control.should_save is (before is not None)
+
+
 def test_identity_is_what_was_trained(folders, steps, often, tmp_path):
     stop_at(3, steps, folders["texts"], place=work(tmp_path))
     marker = json.loads((tmp_path / "work/0.500/checkpoint-2" / markers.MARKER).read_text())
@@ -345,6 +385,21 @@ def test_a_kill_in_the_first_steps_halves_the_batches_and_a_resumed_training_kee
     with monkeypatch.context() as patch:
         patch.setattr(finetuning.Trainer, "parts", 2)
         assert same(found, run(folders["texts"]))
+
+
+def test_each_kill_in_the_first_steps_of_the_same_training_halves_the_batches_again(tmp_path):
+    (tmp_path / "work").mkdir()
+    for code, parts in (("c", 1), ("c", 2), ("c", 4), ("edited", 1)):
+        assert resume.Progress(work(tmp_path, code=code)).__enter__().parts == parts, "killed: not left in order"
+
+
+def test_a_kill_counts_as_one_of_the_first_steps_until_the_second_is_done(tmp_path):
+    state = type("State", (), {"global_step": 1, "max_steps": 9})()
+    with resume.Progress(work(tmp_path)) as progress:
+        progress.on_train_begin(None, state, None)
+        for there in (True, False):
+            progress.on_step_end(None, state, None)
+            assert (tmp_path / "work" / resume.TRYING).exists() is there
 
 
 def test_a_job_says_all_that_its_attempts_ran_on(tmp_path, capsys):

@@ -76,6 +76,12 @@ def test_a_step_that_holds_the_weights_of_a_far_one_is_named():
     assert check(found) == {20.0: "the same weights as 60"}
 
 
+def test_the_order_in_which_checkpoints_are_listed_changes_nothing():
+    found = series_of()
+    found[30] = found[20]
+    assert check(dict(reversed(found.items()))) == {30.0: "the same weights as 20"}
+
+
 def test_of_two_equal_neighbours_the_later_is_named():
     found = series_of()
     found[30] = found[20]
@@ -166,3 +172,39 @@ def test_of_two_checkpoints_those_that_share_tensors_are_suspect_and_no_others()
     found[10]["b"] = found[0]["b"]
     assert check(found) == {}, "a tensor that is the same in all was never trained"
     assert check({0: found[0], 10: found[0]}) == {10.0: "the same weights as 0"}
+
+
+# --- one weight on a line, so that distances are exact
+
+
+def on_a_line(places):
+    """Step -> what is wrong, of a training that has one weight: `places` has its value at each step."""
+    return suspects.of_training(
+        [
+            (step, pd.DataFrame({"tensor": ["a"], "number": [0], "value": [value], "sha256": [str(value)]}))
+            for step, value in places.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize("moved", [0.0095, 0.0105])
+def test_hardly_any_difference_is_less_than_a_thousandth_of_what_is_usual(moved):
+    found = on_a_line({0: 0, 10: 10, 20: 20, 30: 20 + moved, 40: 40, 50: 50, 60: 60})
+    assert found == ({30: "hardly any difference to 20"} if moved < 0.01 else {})
+
+
+@pytest.mark.parametrize("apart", [0.0095, 0.0105])
+def test_a_training_that_returns_is_compared_with_the_longest_gap_and_not_with_all_of_them(apart):
+    found = on_a_line({0: 0, 10: 10, 20: 20, 30: 30, 40: 20 + apart, 50: 9})
+    assert found == ({40: "hardly any difference to 20"} if apart < 0.01 else {})
+
+
+def test_a_wrong_checkpoint_makes_no_suspects_of_those_around_it():
+    steps = [0, 10, 20, 30, 40, 50, 60, 50000]
+    found = on_a_line({step: step / 10 for step in steps} | {20: 5000.0001})
+    assert found == {20: "hardly any difference to 50000"}
+
+
+def test_three_gaps_on_either_side_say_the_pace():
+    found = suspects.expected(np.arange(8.0), 2.0 ** np.arange(7))
+    assert found.tolist() == [4, 6, 8, 10, 8, 12, 16]

@@ -392,6 +392,13 @@ def test_runs_of_a_curve_from_other_hardware_are_told(grid, capsys):
     )
 
 
+def test_hardware_is_mixed_where_runs_of_one_model_and_task_differ():
+    curves = [("a", "s", "xy"), ("a", "t", "yx"), ("b", "t", "xy"), ("c", "s", "x"), ("c", "t", "y")]
+    found = pd.DataFrame([(model, task, name) for model, task, names in curves for name in names])
+    told = runs.mixed_hardware(found.set_axis(["model", "task", "hardware"], axis=1))
+    assert told == ["a on s (x, y)", "a on t (x, y)", "b on t (x, y)"]
+
+
 def test_a_file_that_lacks_a_level_of_its_name_is_named(grid):
     write_runs(grid[grid["sparsity"] != 0.4])
     with pytest.raises(ValueError, match=r"global/0\.200\+0\.400/seed0\.parquet has no run at sparsity 0\.4"):

@@ -39,6 +39,15 @@ def named(study: Study) -> list[str]:
     return [f"{row.task} {row.pattern} {row.sparsity:.1f} {row.seed}" for row in rows]
 
 
+def test_what_never_started_makes_no_tables_and_says_its_error_once(fresh):
+    with fresh.edit("rules/fetch.smk", "rule fetch_model:", "not_there()\n\n\nrule fetch_model:"):
+        told = fresh.call(*ALONE, check=False)
+    assert told.returncode == 1
+    assert told.stdout.count("NameError") == 1
+    assert "Runs failed" not in told.stdout
+    assert not (fresh.folder / "results/mine").exists()
+
+
 def test_a_wrong_input_is_not_tried_again(fresh):
     study = fresh
     study.fail("runs/one/short/random/0.400")

@@ -28,6 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--other", nargs="*", default=[], help="manifests and tickets of something else than is asked for"
     )
+    parser.add_argument(
+        "--made",
+        nargs="*",
+        default=[],
+        help="models that are checkpoints of a pre-training made here: model=pretraining",
+    )
     parser.add_argument("--out", required=True, help="table to write")
     parser.add_argument("--missing-runs", required=True, help="table of the runs that are not there, to write")
     args = parser.parse_args(argv)
@@ -37,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
             f"{args.grid} is not the grid of this configuration: it was copied or written by something else. Delete it and run "
             "again."
         )
-    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other)
+    made = dict(pair.split("=") for pair in args.made)
+    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other, made)
     tables.write(runs.collect(there, args.mixed), "runs", args.out)
     tables.write(lost, "missing_runs", args.missing_runs)
     if len(lost):

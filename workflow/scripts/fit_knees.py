@@ -12,7 +12,7 @@ import pandas as pd
 
 from essential_sparsity import cli, errors, tables
 from essential_sparsity.curves import agreement, knees
-from essential_sparsity.study import opening
+from essential_sparsity.study import opening, series
 from essential_sparsity.tables import missing, runs
 
 
@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> None:
             "while the workflow was running. Run again."
         )
     grid = pd.DataFrame(asked.rows(jobs))
-    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other)
+    made = {model: name for name, models in series.made_here(asked.models, [args.model]).items() for model in models}
+    there, lost = missing.parted(grid, args.logs, args.missing == "skip", args.other, made)
     found = runs.collect(there, mixed=None)  # that their versions agree is looked at where all runs are collected
     epsilon = {} if args.epsilon is None else {args.task: args.epsilon}
     read, resamples = knees.table(found, agreement.checked(runs.items(grid)), epsilon, asked=grid)

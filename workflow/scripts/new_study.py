@@ -44,6 +44,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     check(args)
     base = configuration.read_config("config/config.yaml")
+    if not Path(args.model).exists() and any(
+        row["model"] == args.model for row in tsv.read_table(base["models"], "models", "model")
+    ):
+        raise errors.UserError(
+            f"{base['models']} has the model {args.model!r} already. Copy config/config.yaml, give it a name under study, and name the model in "
+            f"its grid: models: [{args.model}]."
+        )
     seen = looking.checkpoint(args.model, args.type, args.allow_pickle == "true")
     model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
     print(*seen.said, f"{model['model']}: of type {model['type']}", sep="\n")
@@ -53,6 +60,10 @@ def main(argv: list[str] | None = None) -> None:
         task = proposal.task_row(args.task_name or looking.name_of(args.data, "task-name"), data, seen, args.protocol)
         rows["tasks"] = task
         print(*data.said, f"{task['task']}: {task['kind']}, {task['protocol']}", sep="\n")
+        if "n_train" in task and "n_eval" in task:
+            rest = sum(data.n_rows.values()) - task["n_train"] - task["n_eval"]
+            left = f"; the other {rest:,} let each seed draw its own" if rest > 0 else ""
+            print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate{left}")
         if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
             how = looking.option("columns", "text=…,label=…")
             print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,9 +193,14 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.of_command(arguments)
     if idle or config.get("missing_runs") == "skip":
         os.execv(sys.executable, [*snakemake, *arguments])
-    failed, stopped = watched([*snakemake, *arguments])
+    with tempfile.TemporaryDirectory() as place:
+        mark = Path(place) / "started"
+        os.environ[heads.STARTED] = str(mark)
+        failed, stopped = watched([*snakemake, *arguments])
+        started = mark.exists()
+        del os.environ[heads.STARTED]
     # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
-    if failed == 1 and not stopped and "--" not in arguments:
+    if failed == 1 and started and not stopped and "--" not in arguments:
         tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], grid.folder(config["study"]))
     sys.exit(failed)
 

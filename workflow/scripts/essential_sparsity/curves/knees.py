@@ -212,7 +212,8 @@ def _row(curve: Curve) -> dict:
     row |= {"seed_freedom": bootstrap.seed_freedom(curve.quality, curve.epsilon)}
     row |= read_headline(curve) | _others(curve) | _sharpness(curve) | _flags(curve)
     if row["essential_sparsity"] is None:
-        return row | {"reason": f"no drop: the metric stays within the tolerance up to s={levels[-1]:.3f}"}
+        what = "the isotonic mean, though not each level," if row["n_exits"] else "the metric"
+        return row | {"reason": f"no drop: {what} stays within the tolerance up to s={levels[-1]:.3f}"}
     at_knee = float(np.interp(row["essential_sparsity"], levels, curve.means))
     return row | {"metric_at_knee": metric.value(at_knee)}
 
@@ -295,7 +296,7 @@ def _lines(levels: np.ndarray, means: np.ndarray, weights: np.ndarray) -> tuple[
 def _flags(curve: Curve) -> dict:
     """What a reader should know about a curve; rises count when they are beyond noise (or at all, without items)."""
     means = curve.means
-    first = float(means[1]) < float(means[0]) - curve.epsilon - readings.SLACK
+    first = bool(curve.found["essential_sparsity"] < curve.levels[1])
     later = [(i, j) for i in range(1, len(means)) for j in range(i + 1, len(means))]
     return {
         "no_drop": bool(np.isnan(curve.found["essential_sparsity"])),

@@ -177,7 +177,7 @@ def _outlier(x: np.ndarray, y: np.ndarray, b: int) -> float | None:
 
     A change is the mean over up to WINDOW checkpoints less that over as many before. The smaller of two: of the changes
     themselves, and of the changes over their standard deviations were y a random walk, whose changes grow with the gaps.
-    None where the rest is flat.
+    None where the rest is flat but for rounding.
     """
     n, width = len(y), WINDOW  # a jump is EDGE checkpoints from the ends
     while width > 1 and _places(n, width, b)[1].sum() < OTHERS:
@@ -193,7 +193,7 @@ def _outlier(x: np.ndarray, y: np.ndarray, b: int) -> float | None:
         scaled = changes / size
         scaled = scaled - np.median(scaled[elsewhere])
         usual = 1.4826 * np.median(np.abs(scaled[elsewhere]))
-        if usual > 0:
+        if usual > 1e-12 * np.abs(scaled).max():
             found.append(float(abs(scaled[places == b][0]) / usual))
     return min(found, default=None)
 
@@ -288,11 +288,12 @@ def steady_interval(values: np.ndarray) -> tuple[float, float | None, float | No
     the series, corrected for its bias (Marriott and Pope 1954), plus one standard error: taken for too small it makes the
     interval far too narrow, taken for too large a little too wide. None below FEWEST_EFFECTIVE points.
     """
-    n, left = len(values), values - values.mean()
+    n, size = len(values), np.abs(values).max() or 1.0
+    left = (values - values.mean()) / size  # the squares of a perplexity that overflowed are no numbers
     squares = (left**2).sum()
     if n < FEWEST_EFFECTIVE:
         return float(n), None, None
-    if squares <= (1e-12 * np.abs(values).max()) ** 2 * n:
+    if squares <= 1e-24 * n:
         return float(n), float(values.mean()), float(values.mean())
     found = (left[1:] * left[:-1]).sum() / squares
     found += (1 + 4 * found) / n
@@ -303,5 +304,5 @@ def steady_interval(values: np.ndarray) -> tuple[float, float | None, float | No
     if effective < FEWEST_EFFECTIVE:
         return effective, None, None
     variance = squares / n / (1 - inflation / n)
-    half = student.ppf(0.975, effective - 1) * np.sqrt(variance / effective)
+    half = size * student.ppf(0.975, effective - 1) * np.sqrt(variance / effective)
     return effective, float(values.mean() - half), float(values.mean() + half)

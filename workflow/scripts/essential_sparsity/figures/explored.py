@@ -72,7 +72,12 @@ def looks(names: list[str]) -> dict[str, dict[str, Any]]:
 def metrics(names: list[str]) -> dict[str, dict[str, Any]]:
     """What axes say of metrics."""
     return {
-        name: {"label": METRICS[name].label, "percent": name in style.PERCENT, "log": METRICS[name].scale == "log"}
+        name: {
+            "label": METRICS[name].label,
+            "percent": name in style.PERCENT,
+            "log": METRICS[name].scale == "log",
+            "epsilon": METRICS[name].epsilon * (100 if name in style.PERCENT else 1),
+        }
         for name in METRICS
         if name in names
     }

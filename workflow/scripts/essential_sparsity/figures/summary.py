@@ -34,7 +34,8 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
 def notes(row: Mapping[str, Any]) -> list[str]:
     """What a row of table `knees` wants said beside its numbers, in a few words each."""
     found = [] if pd.isna(row["reason"]) else [row["reason"].partition(":")[0]]
-    found += ["comes back in"] if row["n_exits"] > 1 else []
+    returns = row["n_exits"] - (not row["no_drop"])  # of the exits, the last is the drop where there is one
+    found += ["comes back in"] if returns > 0 else []
     found += [f"{row['n_undefined']} undefined"] if row["n_undefined"] else []
     found += [f"{row['n_unpaired']} without dense"] if row["n_unpaired"] and row["n_levels"] else []
     found += ["seeds missing"] if row["ragged"] else []

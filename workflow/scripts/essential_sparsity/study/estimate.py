@@ -278,6 +278,10 @@ def lines(
         result.append(
             f"{100 * share:.0f} % of what is left is worked out: right to a factor of two or three; jobs ask for twice as much"
         )
+    if said := sorted({job.task for job in left if job.source == TOLD}):
+        result.append(
+            f"{files.some(said)}: hours are those of minutes_per_level in the tasks table, on whatever computes; a job that has run says more"
+        )
     if requests.gpus and not requests.device.memory_mb:
         result.append("whether models fit the card was not checked: name it in resources.gpu_class")
     return result + [f"{'error' if p.fatal else 'warning'}: {p.message}" for p in resources.problems(study, requests)]

@@ -6,6 +6,7 @@ and its jobs from all others of the same folder. A head that ends in order remov
 """
 
 import atexit
+import contextlib
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ import psutil
 from essential_sparsity import errors, files
 
 FOLDER = Path(".snakemake/heads")
+STARTED = "ESSENTIAL_SPARSITY_STARTED"  # names a file that is there once jobs start
 IDLE = re.compile(
     r"--dry-?run|-[aDFfklpStv]*n.*|--report(=.*)?"
 )  # `-n`, also after other short options that take no value
@@ -93,6 +95,13 @@ def announce() -> Head:
     # a child that Python forks ends with the same list of what to do
     atexit.register(lambda: os.getpid() == head.pid and _end(head))
     return head
+
+
+def starts() -> None:
+    """Tell whoever called this head that jobs are about to start: until then nothing can have failed but the call itself."""
+    if mark := os.environ.get(STARTED):
+        with contextlib.suppress(OSError):  # whoever called is gone
+            Path(mark).touch()
 
 
 def submits(head: Head, run: str) -> None:

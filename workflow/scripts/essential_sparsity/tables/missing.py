@@ -5,14 +5,14 @@ So a run that failed, was lost or is of something else keeps no other one from t
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from essential_sparsity import files, tables
-from essential_sparsity.logs import last_line
+from essential_sparsity.logs import FOUND, last_line
 from essential_sparsity.tables import runs
 
 LONGEST = 300  # characters of a reason
@@ -23,28 +23,35 @@ GONE = " is not there."
 NOT_THERE = ""  # the reason of a file that is just not there: its log says more
 
 
-def table(grid: pd.DataFrame, logs: Path, other: Collection[str] = ()) -> pd.DataFrame:
+def table(
+    grid: pd.DataFrame, logs: Path, other: Collection[str] = (), made: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Table `missing_runs`: the rows of table `grid` that cannot be tabulated, each with a reason.
 
     Not there are runs without their file or that of their items, those whose files are damaged, and those that were made
     of something else than the configuration asks for now. `logs`: the folder of the logs of the store, by rule. `other`: the
-    manifests and tickets that are of something else themselves (`records.of_other`).
+    manifests and tickets that are of something else themselves (`records.of_other`); `made`: model -> pre-training made here,
+    of the models that are its checkpoints.
     """
     told = _told(grid, other)
     lost = grid[told.notna()]
     dense = set(lost.loc[lost["pattern"] == "dense", ["model", "task", "seed"]].itertuples(index=False, name=None))
     rows = []
     for row, what in zip(lost.itertuples(), told[told.notna()], strict=True):
-        log, reason = _why(row, what, logs, dense)
+        log, reason = _why(row, what, logs, dense, made or {})
         rows.append({name: getattr(row, name) for name in (*runs.KEY, "run")} | {"log": log, "reason": reason})
     return pd.DataFrame(rows)
 
 
 def parted(
-    grid: pd.DataFrame, logs: Path, skip: bool, other: Collection[str] = ()
+    grid: pd.DataFrame,
+    logs: Path,
+    skip: bool,
+    other: Collection[str] = (),
+    made: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of table `grid` that are tabulated, and table `missing_runs` of the others: without `skip`, all are."""
-    lost = table(grid, logs, other) if skip else tables.empty("missing_runs")
+    lost = table(grid, logs, other, made) if skip else tables.empty("missing_runs")
     return without(grid, lost), lost
 
 
@@ -114,10 +121,16 @@ def _error(path: str) -> str | None:
     return None
 
 
-def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | None, str]:
+def _why(row: tuple, what: str, logs: Path, dense: set[tuple], made: Mapping[str, str]) -> tuple[str | None, str]:
     """The log that says why a run is not there, None where there is none, and the reason."""
     model, task, seed = row.model, row.task, row.seed
+    training, of_dense = made.get(model), f"prune_eval/{model}/{task}/dense/0.000/seed{seed}"
     for said, log, waits in (
+        (
+            f"The pre-training {training} is not there",
+            f"pretrain/{training}",
+            lambda: training and not os.path.isfile(row.checkpoint) and not _trained(row.checkpoint, training),
+        ),
         (f"The checkpoint {model} is not there", f"fetch_model/{model}", lambda: not os.path.isfile(row.checkpoint)),
         ("The data are not there", f"fetch_dataset/{_name(row.dataset)}", lambda: not os.path.isfile(row.dataset)),
         (
@@ -127,8 +140,13 @@ def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | No
         ),
         (
             "Its dense run is missing",
-            f"prune_eval/{model}/{task}/dense/0.000/seed{seed}",
-            lambda: row.pattern != "dense" and (model, task, seed) in dense,
+            of_dense,
+            # a run that is there, of something else, waits for a dense one that failed, and not for one that is so too
+            lambda: (
+                row.pattern != "dense"
+                and (model, task, seed) in dense
+                and (what == NOT_THERE or _failed(_last_line(logs / f"{of_dense}.log")))
+            ),
         ),
     ):
         if waits():
@@ -142,10 +160,21 @@ def _why(row: tuple, what: str, logs: Path, dense: set[tuple]) -> tuple[str | No
     log = logs / f"prune_eval/{row.job}.log"
     line = _last_line(log)
     last = row.job.split("/")[3].rpartition("+")[2]  # of the levels that it walks one after another
-    if what == NOT_THERE and DONE.search(line) and f": {model} {task} {row.pattern} {last} " in line:
+    whole = FOUND in line or f": {model} {task} {row.pattern} {last} " in line
+    if what == NOT_THERE and whole and not _failed(line):
         return str(log), "It was computed, as its log says, but its file is gone: the next run computes it again."
     told = " ".join(filter(None, [what, line]))
     return (str(log), _cut(told)) if line else (None, _cut(told or "It has no log: it was not started."))
+
+
+def _failed(line: str) -> bool:
+    """Whether the last line of a run's log is that of one that did not go well."""
+    return bool(line) and not DONE.search(line) and FOUND not in line
+
+
+def _trained(checkpoint: str, training: str) -> bool:
+    """Whether a pre-training has ended, which lies in the same store as the checkpoint's manifest."""
+    return (Path(checkpoint).parents[2] / f"pretraining/{training}/manifest.json").is_file()
 
 
 def _name(manifest: str) -> str:
