@@ -70,3 +70,23 @@ def test_the_summary_of_an_unfinished_study_says_what_to_type(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"results/demo/tables has no knees\.parquet yet: .*make tables"):
         print_summary.main([])
+
+
+def test_a_report_of_before_the_tables_is_said_to_be_one(tmp_path):
+    report, crate = tmp_path / "report.html", tmp_path / "ro-crate-metadata.json"
+    crate.touch()
+    assert print_summary.told_of(report, crate, "make it") == "not made yet: make it"
+    for path, when in ((crate, 100), (report, 200)):
+        path.touch()
+        os.utime(path, (when, when))
+    assert print_summary.told_of(report, crate, "make it") == str(report)
+    os.utime(crate, (300, 300))
+    assert print_summary.told_of(report, crate, "make it") == f"{report} (of before these tables; anew: make it)"
+
+
+def test_jobs_that_start_are_marked_and_a_caller_that_is_gone_stops_nothing(tmp_path, monkeypatch):
+    heads.starts()
+    for place in (tmp_path / "gone/mark", tmp_path / "mark"):
+        monkeypatch.setenv(heads.STARTED, str(place))
+        heads.starts()
+        assert place.exists() == place.parent.exists()
