@@ -9,17 +9,22 @@ from warm import Warm
 from workspace import Workspace
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _starting_at_once(tmp_path_factory):
-    """All studies here run by one interpreter that has loaded torch and Snakemake; tests/slurm and `make` take the real one."""
-    if not hasattr(os, "pidfd_open"):  # Linux
-        yield
-        return
-    warm, real = Warm(tmp_path_factory.mktemp("warm")), Workspace.python
-    Workspace.python = str(warm.python)
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """The interpreter that has loaded torch and Snakemake; None where there can be none."""
+    found = Warm(tmp_path_factory.mktemp("warm")) if hasattr(os, "pidfd_open") else None  # Linux
+    yield found
+    if found:
+        found.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _starting_at_once(warm):
+    """Studies of tests here run by it; `finished` before, and all others, by the real one."""
+    real = Workspace.python
+    Workspace.python = str(warm.python) if warm else real
     yield
     Workspace.python = real
-    warm.close()
 
 
 @pytest.fixture
