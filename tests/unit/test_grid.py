@@ -353,7 +353,7 @@ def test_minus_nothing_is_nothing():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["https://huggingface.co/a/b", "huggingface.co/a/b", "datasets/a/b", "a/b/", "a b", "a/b:", "hf://a/b"]
+    "wrong", ["https://hub.example/a/b", "hub.example/a/b", "datasets/a/b", "a/b/", "a b", "a/b:", "hf://a/b"]
 )
 def test_a_repository_is_named_without_its_address(wrong):
     row = {"source": "hub", "revision": "main", "columns": None}
