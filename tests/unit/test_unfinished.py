@@ -11,6 +11,7 @@ import print_summary
 import run_alone
 from essential_sparsity import files
 from essential_sparsity.errors import UserError
+from essential_sparsity.figures import summary
 from essential_sparsity.study import heads
 
 
@@ -75,13 +76,13 @@ def test_the_summary_of_an_unfinished_study_says_what_to_type(tmp_path, monkeypa
 def test_a_report_of_before_the_tables_is_said_to_be_one(tmp_path):
     report, crate = tmp_path / "report.html", tmp_path / "ro-crate-metadata.json"
     crate.touch()
-    assert print_summary.told_of(report, crate, "make it") == "not made yet: make it"
+    assert summary.report_line(report, crate, "make it") == "not made yet: make it"
     for path, when in ((crate, 100), (report, 200)):
         path.touch()
         os.utime(path, (when, when))
-    assert print_summary.told_of(report, crate, "make it") == str(report)
+    assert summary.report_line(report, crate, "make it") == str(report)
     os.utime(crate, (300, 300))
-    assert print_summary.told_of(report, crate, "make it") == f"{report} (of before these tables; anew: make it)"
+    assert summary.report_line(report, crate, "make it") == f"{report} (of before these tables; anew: make it)"
 
 
 def test_jobs_that_start_are_marked_and_a_caller_that_is_gone_stops_nothing(tmp_path, monkeypatch):

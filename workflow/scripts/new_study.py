@@ -61,9 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         rows["tasks"] = task
         print(*data.said, f"{task['task']}: {task['kind']}, {task['protocol']}", sep="\n")
         if "n_train" in task and "n_eval" in task:
-            rest = sum(data.n_rows.values()) - task["n_train"] - task["n_eval"]
-            left = f"; the other {rest:,} let each seed draw its own" if rest > 0 else ""
-            print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate{left}")
+            rows_there = sum(data.n_rows.values())
+            print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate, of {rows_there:,}")
         if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
             how = looking.option("columns", "text=…,label=…")
             print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")

@@ -69,18 +69,10 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{what:9}{place} ({count})")
     report = folder / "report.html"
     command = " ".join(["python workflow/scripts/report.py", *(["--configfile", *args.config] if args.config else [])])
-    print(f"{'report':9}{told_of(report, folder / 'ro-crate-metadata.json', command)}")
+    print(f"{'report':9}{summary.report_line(report, folder / 'ro-crate-metadata.json', command)}")
     if (page := folder / "explorer.html").is_file():
         print(f"{'explorer':9}{page}")
     print(f"{'store':9}{grid.STORE} (runs, checkpoints and data, shared by all studies)")
-
-
-def told_of(report: Path, written: Path, command: str) -> str:
-    """Where the report lies; or how it is made, where there is none or tables are younger. `written`: what is written with the tables."""
-    if not report.exists():
-        return f"not made yet: {command}"
-    stale = written.exists() and written.stat().st_mtime > report.stat().st_mtime
-    return f"{report}{f' (of before these tables; anew: {command})' if stale else ''}"
 
 
 if __name__ == "__main__":

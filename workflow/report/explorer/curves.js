@@ -46,7 +46,7 @@ const ranged = (metric, values, shaped, dense, differ) => { // `dense`: the larg
     return { range: [Math.log10(least / 1.03), Math.log10(top)], note: cut ? `The vertical axis ends at 10 × ${differ ? "the largest dense value" : "dense"}; the highest value is ${unit(most)}.` : null };
   }
   const [low, high] = shaped.length ? [Math.min(...shaped), Math.max(...shaped)] : [0, 0];
-  const cut = Math.min(low - 0.35 * (high - low), high - 10 * DATA.metrics[metric].epsilon); // as the figures
+  const cut = Math.min(low - 0.35 * (high - low), high - DATA.metrics[metric].shown);
   if (high > low && least < Math.min(cut, low - (high - low))) {
     return { range: [cut, Math.max(most, high) + 0.08 * (high - cut)], note: `The vertical axis is cut; the lowest value is ${unit(least)}.` };
   }

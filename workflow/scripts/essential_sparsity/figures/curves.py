@@ -23,8 +23,6 @@ BLOW_UP = (
     10  # a logarithmic axis ends at this multiple of the largest dense value: beyond it a model is broken, however much
 )
 
-TOLERANCES = 10  # so many below the best value a linear axis shows in any case: where a curve is flat, what leaves it is the finding
-
 
 def curve(
     runs: pd.DataFrame,
@@ -275,9 +273,7 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
         chosen = [patterns.find(name).score != "random" for name in means["pattern"]]
         shaped = _shown(means.loc[chosen, "quality"], metric)
         low, high = (shaped.min(), shaped.max()) if set(means.loc[chosen, "pattern"]) - {"dense"} else (0, 0)
-        cut = min(
-            low - 0.35 * (high - low), high - TOLERANCES * metric.epsilon * (100 if metric.name in PERCENT else 1)
-        )
+        cut = min(low - 0.35 * (high - low), high - style.always_shown(metric))
         if high > low and values.min() < min(cut, low - (high - low)):
             axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"

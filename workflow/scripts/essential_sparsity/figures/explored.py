@@ -76,7 +76,7 @@ def metrics(names: list[str]) -> dict[str, dict[str, Any]]:
             "label": METRICS[name].label,
             "percent": name in style.PERCENT,
             "log": METRICS[name].scale == "log",
-            "epsilon": METRICS[name].epsilon * (100 if name in style.PERCENT else 1),
+            "shown": style.always_shown(METRICS[name]),
         }
         for name in METRICS
         if name in names

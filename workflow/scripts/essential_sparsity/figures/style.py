@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from essential_sparsity import errors, files, patterns
-from essential_sparsity.curves.metrics import METRICS
+from essential_sparsity.curves.metrics import METRICS, Metric
 
 MM, POINT = 1 / 25.4, 25.4 / 72  # inches; mm
 COLUMN, PAGE = 85, 180  # mm: one column and two columns of a journal
@@ -40,6 +40,7 @@ STYLES = {name: (entry.colour, entry.marker) for name, entry in patterns.PATTERN
 STYLES |= patterns.STYLES
 OTHERS = [("#CC79A7", "h"), ("#56B4E9", "8"), ("#E69F00", "<"), ("#009E73", "X"), ("#D55E00", "d")]
 SIMILARITY_LIMITS = (0, 1.03)  # of cosine and overlap
+TOLERANCES = 10  # that a linear axis shows below the best value
 PERCENT = {
     *(metric.name for metric in METRICS.values() if metric.group),
     "accuracy",
@@ -173,3 +174,8 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         raise errors.UserError(f"{path}: figures are written as .svg, .png or .pdf.")
     with files.atomic(path) as temporary, mpl.rc_context(RC):
         figure.savefig(temporary, dpi=300, metadata=metadata[kind])
+
+
+def always_shown(metric: Metric) -> float:
+    """How far below the best value a linear axis reaches in any case, in its unit: where a curve is flat, what leaves it is the finding."""
+    return TOLERANCES * metric.epsilon * (100 if metric.name in PERCENT else 1)

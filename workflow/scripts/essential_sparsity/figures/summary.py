@@ -204,3 +204,11 @@ def report_table(knees: pd.DataFrame) -> pd.DataFrame:
         | {"missing": ordered["n_missing"]}
         | {"items": ordered["n_items"], "note": ordered["reason"].fillna("")}
     )
+
+
+def report_line(report: Path, written: Path, command: str) -> str:
+    """Where the report lies; or how it is made, where there is none or tables are younger. `written`: what is written with the tables."""
+    if not report.exists():
+        return f"not made yet: {command}"
+    stale = written.exists() and written.stat().st_mtime > report.stat().st_mtime
+    return f"{report}{f' (of before these tables; anew: {command})' if stale else ''}"
