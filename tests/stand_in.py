@@ -1,6 +1,6 @@
 """In the place of the programs that need torch or take long: outputs that tell what they were made of.
 
-`install(folder)` puts a `python` on a PATH folder that calls this file for those programs and the real interpreter for
+`install(folder, python)` puts a `python` on a PATH folder that calls this file for those programs and `python` itself for
 the others. The last digits of a run's value are drawn from the digest of all that decides it, an image or table from what was read: so two
 studies have the same results when, and only when, they were made of the same. Code and arguments are the real ones.
 A job fails while the file BROKEN names a part of the path of a file that it would write.
