@@ -1,5 +1,6 @@
 """The digest of a program's code: what decides a result changes it, what people read does not."""
 
+import ast
 import os
 import shutil
 import time
@@ -67,6 +68,13 @@ SAME = {
     "another program's code": ("collect_runs.py", "def main(", "def other():\n    return 1\n\n\ndef main("),
     "another kind's code": ("essential_sparsity/tasks/perplexity.py", "\nimport", "\nONE = 1\nimport"),
     "another table's columns": ("knees.yaml", "version: ", "version: 9"),
+    "the words of a refusal": (
+        "essential_sparsity/checkpoints/prunable.py",
+        "has no prunable weights: ",
+        "has nothing to prune: ",
+    ),
+    "what a refusal names": (MASKS, "raise errors.UserError(f", 'raise errors.UserError(str(1) + f'),
+    "how code is named": ("essential_sparsity/codefiles.py", "\nimport", "\nONE = 1\nimport"),
     "the registry of patterns": ("essential_sparsity/patterns.py", "\nimport", "\nONE = 1\nimport"),
 }
 OTHER = {
@@ -83,6 +91,13 @@ OTHER = {
         "  workflow: {type: text, nullable: true,",
     ),
     "the name of a column": ("runs.yaml", "  workflow: {", "  work_flow: {"),
+    "what refuses": ("essential_sparsity/checkpoints/prunable.py", "    if not weights:\n", "    if len(weights) < 2:\n"),
+    "that it is refused": (
+        "essential_sparsity/checkpoints/prunable.py",
+        "    if not weights:\n        raise CheckpointError(",
+        "    if not weights:\n        print(",
+    ),
+    "the words of another exception": (MASKS, "no prunable weights were given", "nothing to prune was given"),
     "the version of a table": ("runs.yaml", "version: ", "version: 9"),
     "the key of a table": ("items.yaml", "sparsity, seed, item]", "seed, sparsity, item]"),
 }
@@ -133,6 +148,20 @@ def test_the_digest_of_modules_follows_their_imports(library):
     library.edit("essential_sparsity/files.py", '"nothing"', '"none"')
     forget()
     assert codefiles.digest_of("essential_sparsity.pruning.masks") != before
+
+
+def test_the_classes_whose_words_do_not_count_are_those_of_what_a_user_can_mend():
+    """Their arguments are words alone: none keeps what it is given, and none of ours is made of another's."""
+    found, todo = set(), {"UserError"}
+    trees = [ast.parse(path.read_text()) for path in codefiles.SCRIPTS.rglob("*.py")]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    while todo:
+        found |= todo
+        todo = {of.name for of in classes if any(ast.unparse(base).split(".")[-1] in found for base in of.bases)} - found
+    assert found == codefiles.REFUSALS
+    for of in classes:
+        if of.name in found:
+            assert not any(isinstance(node, ast.FunctionDef) for node in of.body), of.name
 
 
 def test_files_from_the_future_are_named(tmp_path):

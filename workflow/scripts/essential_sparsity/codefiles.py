@@ -1,8 +1,9 @@
 """Which code a program's results depend on, as one digest: the program and every library module that it imports.
 
-The digest is of syntax trees, so comments, docstrings and layout do not count. Nor does what is declared rather than
-computed: the version, what a kind of task says of itself, and the registry of patterns; the part of these that decides a
-result is a setting of the run. Of the tables that the code names, columns and version count, not the words about them.
+The digest is of syntax trees, so comments, docstrings and layout do not count. Nor do the words of a refusal: that something is
+refused, and when, does. Nor does what is declared rather than computed: the version, what a kind of task says of itself, and the
+registry of patterns; the part of these that decides a result is a setting of the run. Nor does this module, which names code and
+computes nothing. Of the tables that the code names, columns and version count, not the words about them.
 Standard library and PyYAML only: the Snakefile reads it while parsing.
 """
 
@@ -22,7 +23,19 @@ PACKAGE = "essential_sparsity"
 SCRIPTS = Path(__file__).parents[1]
 TABLES = SCRIPTS.parent / "schemas" / "tables"
 DECLARED = {"__version__", "KIND"}  # top-level names whose values are no code
-REGISTRIES = {f"{PACKAGE}.patterns"}
+REGISTRIES = {f"{PACKAGE}.patterns", f"{PACKAGE}.codefiles"}  # modules that decide nothing beside what is named of them
+# what `errors.UserError` and its classes are called, whose arguments are words for a person and never a value
+REFUSALS = {
+    "UserError",
+    "CheckpointError",
+    "ConfigError",
+    "DeviceError",
+    "KindError",
+    "PretrainingError",
+    "SourceError",
+    "TaskError",
+    "TrainingError",
+}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TASKS = SCRIPTS / PACKAGE / "tasks"
 EXTENSIONS = SCRIPTS / "extensions"  # kinds of task that are no part of the package; it need not be there
@@ -39,8 +52,8 @@ def module_file(module: str) -> Path | None:
 
 class Source(NamedTuple):
     """What a source file says: `imports`, the dotted names that it imports anywhere, of files below workflow/scripts only, parents
-    included; `texts`, its string constants but for docstrings; `essence`, SHA-256 of its syntax tree without docstrings and
-    declarations."""
+    included; `texts`, its string constants but for docstrings and refusals; `essence`, SHA-256 of its syntax tree without docstrings,
+    the words of refusals, and declarations."""
 
     imports: tuple[str, ...]
     texts: frozenset[str]
@@ -58,7 +71,9 @@ def source(path: Path) -> Source:
             if isinstance(node.value, str):
                 texts.add(node.value)
             continue
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.Raise):
+            _without_words(node)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _without_docstring(node)
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -79,6 +94,12 @@ def _without_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.A
         del node.body[0]
 
 
+def _without_words(node: ast.Raise) -> None:
+    made = node.exc
+    if isinstance(made, ast.Call) and getattr(made.func, "attr", getattr(made.func, "id", None)) in REFUSALS:
+        made.args, made.keywords = [], []
+
+
 @cache
 def _top_level() -> frozenset[str]:
     """The first parts of dotted names below workflow/scripts: the package, the extensions, modules beside the programs."""
@@ -86,7 +107,7 @@ def _top_level() -> frozenset[str]:
 
 
 def modules(*names: str) -> list[Path]:
-    """The files of dotted modules and of all of ours that they import, sorted; without the registries."""
+    """The files of dotted modules and of all of ours that they import, sorted; without `REGISTRIES`."""
     found, todo = set(), list(names)
     while todo:
         name = todo.pop()
