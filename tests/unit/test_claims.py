@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
 from essential_sparsity.curves import claims, knees, training_evidence
+from essential_sparsity.curves import pieces as pieces_of
 from essential_sparsity.curves.evidence import CURVE, ONE_SEED, both_ways
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
 from essential_sparsity.curves.pieces import Known, Piece
@@ -758,6 +759,16 @@ def test_a_contrast_of_trainings_among_others_holds_for_all_by_welch(pieces):
     values = ([start + 0.001 * i for i in range(3)] for start in (0.6, 0.4))
     told = ttest_ind(*values, equal_var=False).confidence_interval(1 - 0.05 / pieces)
     assert piece.widened(pieces) == pytest.approx((told.low, told.high))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-90, 1e80, 1e300])
+def test_welch_s_interval_is_the_same_in_any_unit(scale):
+    """Squares of perplexities above 1e154 overflow, fourth powers above 1e77, and those of small losses are nothing."""
+    a, b = np.array([0.6, 0.61, 0.64]), np.array([0.4, 0.43])
+    estimate, at = pieces_of.welch(a * scale, b * scale, 0.02 * scale, np.array([0.01, 0.02]) * scale)
+    one, of_one = pieces_of.welch(a, b, 0.02, np.array([0.01, 0.02]))
+    assert estimate == pytest.approx(one * scale)
+    assert at(0.05) == pytest.approx([end * scale for end in of_one(0.05)])
 
 
 def test_trainings_whose_curves_do_not_all_drop_are_neither_abrupt_nor_gradual():

@@ -73,7 +73,7 @@ SAME = {
         "has no prunable weights: ",
         "has nothing to prune: ",
     ),
-    "what a refusal names": (MASKS, "raise errors.UserError(f", 'raise errors.UserError(str(1) + f'),
+    "what a refusal names": (MASKS, "raise errors.UserError(f", "raise errors.UserError(str(1) + f"),
     "how code is named": ("essential_sparsity/codefiles.py", "\nimport", "\nONE = 1\nimport"),
     "the registry of patterns": ("essential_sparsity/patterns.py", "\nimport", "\nONE = 1\nimport"),
 }
@@ -91,7 +91,11 @@ OTHER = {
         "  workflow: {type: text, nullable: true,",
     ),
     "the name of a column": ("runs.yaml", "  workflow: {", "  work_flow: {"),
-    "what refuses": ("essential_sparsity/checkpoints/prunable.py", "    if not weights:\n", "    if len(weights) < 2:\n"),
+    "what refuses": (
+        "essential_sparsity/checkpoints/prunable.py",
+        "    if not weights:\n",
+        "    if len(weights) < 2:\n",
+    ),
     "that it is refused": (
         "essential_sparsity/checkpoints/prunable.py",
         "    if not weights:\n        raise CheckpointError(",
@@ -157,7 +161,9 @@ def test_the_classes_whose_words_do_not_count_are_those_of_what_a_user_can_mend(
     classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     while todo:
         found |= todo
-        todo = {of.name for of in classes if any(ast.unparse(base).split(".")[-1] in found for base in of.bases)} - found
+        todo = {
+            of.name for of in classes if any(ast.unparse(base).split(".")[-1] in found for base in of.bases)
+        } - found
     assert found == codefiles.REFUSALS
     for of in classes:
         if of.name in found:

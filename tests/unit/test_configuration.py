@@ -43,6 +43,17 @@ def test_a_file_that_is_named_must_name_its_study(folder):
     assert (found["study"], found["dense_check"]) == ("a", "warn")
 
 
+def test_what_a_study_leaves_out_is_no_key_of_its_file(folder):
+    """With `missing_runs: skip` in it, no call would compute anything, and each would end well."""
+    skipping = write(folder, "mine.yaml", "study: a\nmissing_runs: skip\n")
+    with pytest.raises(
+        configuration.ConfigError, match=r"^mine\.yaml, key missing_runs: with skip no job.*make tables"
+    ):
+        configuration.read_config(SHIPPED, skipping)
+    stopping = write(folder, "stopping.yaml", "study: a\nmissing_runs: stop\n")
+    assert configuration.read_config(SHIPPED, stopping, given={"missing_runs": "skip"})["missing_runs"] == "skip"
+
+
 def test_the_shipped_file_alone_names_its_own():
     assert configuration.read_config(str(ROOT / SHIPPED))["study"] == "demo"
 

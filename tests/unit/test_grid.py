@@ -80,6 +80,16 @@ def test_the_shipped_configuration_is_good(study):
         ({k: v for k, v in block().items() if k != "seeds"}, r"key grid\[0\]: the key 'seeds' is missing"),
         (block(seeds=["zero"]), r"key grid\[0\]\.seeds\[0\].*'zero'"),
         (block(sparsities="0.5"), r"key grid\[0\]\.sparsities: '0\.5' was not expected here \(shares of the prunable"),
+        (
+            block(sparsities=[0.1, "0,5"]),
+            r"key grid\[0\]\.sparsities\[1\]: '0,5' is a text; write a number, such as 0\.5",
+        ),
+        (
+            block(sparsities=[0.1, None]),
+            r"grid\[0\]\.sparsities\[1\]: it is empty; give it a value of type number, or leave the entry",
+        ),
+        (block(sparsities={"from": 0.1, "to": 0.5}), r"grid\[0\]\.sparsities: the key 'step' is missing"),
+        (block(sparsities={"from": 0.1, "to": "90%", "step": 0.1}), r"grid\[0\]\.sparsities\.to: '90%' is a text"),
         (block(seeds=[0, 0]), r"key grid\[0\]\.seeds.*non-unique"),
     ],
 )
@@ -129,7 +139,7 @@ def test_a_missing_table(study):
             "models.tsv",
             "\t22.7e6\t",
             "\tmany\t",
-            r"config/models\.tsv, line 2, column parameters: 'many' is not of type 'number'",
+            r"config/models\.tsv, line 2, column parameters: 'many' is a text; write a number, such as 0.5",
         ),
         (
             "models.tsv",

@@ -74,15 +74,18 @@ def welch(
 
     `errors`: the standard error of each value itself.
     """
+    largest = max(np.abs(a).max(), np.abs(b).max(), np.max(errors_a), np.max(errors_b))
+    scale = float(largest) if 0 < largest < math.inf else 1.0  # squares and fourth powers overflow
+    a, b, errors_a, errors_b = a / scale, b / scale, errors_a / scale, errors_b / scale
     samples = ((a, errors_a), (b, errors_b))
     variances = [(sample.var(ddof=1) + np.mean(np.square(errors))) / len(sample) for sample, errors in samples]
     error = math.sqrt(sum(variances))
     shares = [v**2 / (len(s) - 1) for v, (s, _) in zip(variances, samples, strict=True)]
     freedom = sum(variances) ** 2 / sum(shares) if error else 1
-    estimate = float(a.mean() - b.mean())
+    estimate = float(a.mean() - b.mean()) * scale
 
     def at(alpha: float) -> tuple[float, float]:
-        half = float(student.ppf(1 - alpha / 2, freedom) * error)
+        half = float(student.ppf(1 - alpha / 2, freedom) * error) * scale
         return estimate - half, estimate + half
 
     return estimate, at

@@ -7,6 +7,7 @@ import argparse
 import math
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, validators
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from essential_sparsity import codefiles, errors
 
@@ -25,6 +26,7 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
 )  # 0.0 names another path
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 Place = tuple[str, ...]  # keys, each inside the one before
+EXAMPLES = {"number": "0.5", "integer": "3"}
 OCTAL = re.compile(r"[-+]?0[0-7]+")
 KEYS = re.compile(
     r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
@@ -102,6 +104,8 @@ def expectation(error) -> str:
         return f"{error.instance!r} was not expected here{described}"
     if error.validator == "type" and error.instance is None:
         return f"it is empty; give it a value of type {error.validator_value}, or leave the key out{described}"
+    if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in EXAMPLES:
+        return f"{error.instance!r} is a text; write a number, such as {EXAMPLES[error.validator_value]}{described}"
     if error.validator == "pattern":
         return f"{error.instance!r} does not match {error.validator_value}{described}"
     return f"{error.message}{described}"
@@ -113,12 +117,23 @@ def check(value: Any, schema: dict, where: str, place: str = "key") -> None:
         raise ConfigError(f"{where}, {place} {wild[0]}: {wild[1]} is no finite number. Write a number.")
     errors = sorted(Validator(schema).iter_errors(value), key=lambda e: list(map(str, e.path)))
     if errors:
-        error = errors[0]
+        error = _inner(errors[0])
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
         said = expectation(error)
         if len(error.absolute_path) == 1 and error.absolute_path[0] in schema.get("required", ()):
             said = said.replace(", or leave the key out", "")
+        if error.absolute_path and isinstance(error.absolute_path[-1], int):
+            said = said.replace("leave the key out", "leave the entry out")
         raise ConfigError(f"{where}{f', {place} {path}' if path else ''}: {said}")
+
+
+def _inner(error: ValidationError) -> ValidationError:
+    """Of a value that may be one thing or another, what is wrong with the one that it is by its type, where there is one."""
+    kinds: dict[Any, list[ValidationError]] = defaultdict(list)
+    for part in error.context:
+        kinds[part.schema_path[0]].append(part)
+    meant = [parts for parts in kinds.values() if not any(part.validator == "type" and not part.path for part in parts)]
+    return _inner(min(meant[0], key=lambda part: list(map(str, part.path)))) if len(meant) == 1 else error
 
 
 def _not_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -162,6 +177,12 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
     """
     read = [read_file(path) for path in paths]
+    for path, found in zip(paths, read, strict=True):
+        if found.get("missing_runs") == "skip":
+            raise ConfigError(
+                f"{path}, key missing_runs: with skip no job of the study would ever evaluate. Leave it out: a run that fails keeps no other "
+                "from being computed, and `make tables`, or `--config missing_runs=skip`, makes tables of what is there."
+            )
     off: set[Place] = set()
     for found in (*read, given):
         off = {place for place in off if not _says(found, place)} | {

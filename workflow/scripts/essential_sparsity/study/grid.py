@@ -17,7 +17,7 @@ from essential_sparsity.study.configuration import ConfigError, hint
 RESULTS = "results"
 STORE = f"{RESULTS}/store"
 RUN = "{model}/{task}/{pattern}/{sparsity}/seed{seed}"
-SHOWN = 40  # rows of a table that a message names; series have hundreds of checkpoints
+SHOWN = 12  # rows of a table that a message names; series have hundreds of checkpoints
 LEVEL = re.compile(r"[0-9]\.[0-9]{3}")
 
 
