@@ -43,7 +43,7 @@ def test_rows_by_model_and_task(tmp_path):
         ("ws353", "ws35", r"column task: 'ws35' is not in config/tasks\.tsv; did you mean 'ws353'\?"),
         ("spearman", "accuracy", r"column metric: the task 'ws353' has no such metric.*It has: spearman"),
         ("0.002", "0", r"line 2, column tolerance: 0.0 is less than or equal to the minimum"),
-        ("0.729", "72.9 %", r"line 2, column value: '72.9 %' is not of type 'number'"),
+        ("0.729", "72.9 %", r"line 2, column value: '72.9 %' is a text; write a number"),
         ("0.002", "5", r"column tolerance: 5, but the scale of spearman ends at 1; one point of it is 0\.01"),
         ("plain transformers", "", r"line 2, column source"),
         (ROW, ROW + ROW, r"minilm ws353 spearman: stands there twice"),

@@ -59,7 +59,7 @@ def test_a_mistake_stops_the_parse_with_one_message(workspace, file, old, new, m
 
 def test_values_on_the_command_line_are_checked_too(workspace):
     output = workspace.snakemake("--dry-run", "--config", "figures={layers_sparsity: 2}", check=False)
-    assert "figures.layers_sparsity: '2' is not of type 'number'" in output
+    assert "figures.layers_sparsity: '2' is a text; write a number" in output
 
 
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):
