@@ -13,7 +13,8 @@ import transformers as hf
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable, parameters
+from essential_sparsity.checkpoints import loading
+from essential_sparsity.checkpoints.prunable import CheckpointError, find_prunable, name_base_, parameters
 
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -32,6 +33,14 @@ ATTENTION = 4 * 24 * 24  # query, key, value, output
 GROUPED_ATTENTION = 2 * 24 * 24 + 2 * 12 * 24  # query and output; key and value with one head
 MLP = 2 * 24 * 40  # up, down
 GATED = 3 * 24 * 40  # gate, up, down
+# of ranks 16 and 10: queries (8 + 4 a head) with gates (12 a head) from two inputs of 16; keys and values (8 + 12 a head)
+AXK2_ATTENTION = 16 * 24 + 2 * 24 * (2 * 16) + (10 + 4) * 24 + 2 * 20 * 10 + 24 * 24
+AXK2_INDEXER = 16 * 16 + 8 * 24 + 2 * 24  # of two heads of 8 with one key: queries, key, a weight for each head
+TEXT_WITHOUT_POSITIONS = {name: value for name, value in TEXT.items() if name != "max_position_embeddings"}
+ZAMBA = SIZES | {
+    "num_hidden_layers": 4, "num_key_value_heads": 2, "mamba_expand": 2,
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+}  # fmt: skip
 
 # name: (configuration, weights by hand, matrices, blocks)
 ZOO = {
@@ -173,7 +182,60 @@ ZOO = {
         ),
         2 * (ATTENTION + MLP) + (4 * 16 * 16 + 2 * 16 * 20), 3 * 6, 3,
     ),
+    # an adapter for each language is left alone, used or not
+    "xmod": (hf.XmodConfig(**TEXT, **SIZES, languages=["en", "de"], default_language="en"), 2 * (ATTENTION + MLP), 2 * 6, 2),
+    # a gate of rank 4 inside each norm is left alone; one MLP is dense, one of 4 experts beside one that always works
+    "axk2": (
+        hf.AXK2Config(
+            **TEXT, **SIZES, num_key_value_heads=2, q_lora_rank=16, kv_lora_rank=10, qk_nope_head_dim=8,
+            qk_rope_head_dim=4, v_head_dim=12, index_n_heads=2, index_head_dim=8, index_topk=4, gated_norm_rank=4,
+            n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=20, n_group=1,
+            topk_group=1, mlp_layer_types=["dense", "sparse"],
+        ),
+        2 * (AXK2_ATTENTION + AXK2_INDEXER) + GATED + (4 + 1) * 3 * 20 * 24, 2 * (5 + 3) + 3 + 2 + 3, 2,
+    ),
+    # a residual of rank 6 and the input of each layer (8 wide) are linear; what mixes its four streams is left alone
+    "gemma3n": (
+        hf.Gemma3nTextConfig(
+            **TEXT, **GROUPED, head_dim=12, laurel_rank=6, hidden_size_per_layer_input=8, num_kv_shared_layers=0,
+            vocab_size_per_layer_input=50, layer_types=["sliding_attention", "full_attention"],
+            activation_sparsity_pattern=[0.0, 0.0],
+        ),
+        2 * (GROUPED_ATTENTION + GATED + 2 * 6 * 24 + 2 * 8 * 24), 2 * (4 + 3 + 2 + 2), 2,
+    ),
 }  # fmt: skip
+
+MAMBA = {
+    "mamba_expand": 2,
+    "mamba_d_state": 16,
+}  # 48 channels; with step sizes of rank 4, 4 + 2 * 16 = 36 numbers a step
+HYBRIDS = {  # not every block has attention; their other mixers are linear too, but for convolutions and decays
+    # two recurrent blocks of three square matrices and two gates of two heads, one with attention; its MLP has half
+    "recurrent-gemma": (
+        hf.RecurrentGemmaConfig(**TEXT_WITHOUT_POSITIONS, **GROUPED | {"num_hidden_layers": 3, "intermediate_size": 80}, lru_width=24),
+        2 * (3 * 24 * 24 + 2 * 2 * 12 * 12) + GROUPED_ATTENTION + 3 * GATED, 2 * 5 + 4 + 3 * 3, 3,
+    ),
+    # a block with Mamba and an MLP, one with attention and four experts
+    "jamba": (
+        hf.JambaConfig(**TEXT, **GROUPED, **MAMBA, mamba_dt_rank=4, attn_layer_period=2, attn_layer_offset=1,
+                       expert_layer_period=2, expert_layer_offset=1, num_experts=4),
+        (96 * 24 + 36 * 48 + 48 * 4 + 24 * 48) + GATED + GROUPED_ATTENTION + 4 * GATED, 4 + 3 + 4 + 2, 2,
+    ),
+    # four times Mamba, of two heads of 24 channels; every second block puts before it one attention layer (48 wide, with
+    # an MLP) that all share, and a square matrix of its own
+    "zamba": (
+        hf.ZambaConfig(**TEXT, **ZAMBA, mamba_dt_rank=4, n_mamba_heads=2, mamba_d_state=16),
+        4 * (96 * 24 + 2 * 36 * 24 + 2 * 24 * 4 + 24 * 48) + 2 * 24 * 24 + (3 * 48 * 48 + 24 * 48) + GATED,
+        4 * 4 + 2 + 4 + 3, 4,
+    ),
+    # Mamba 2: one projection in, to 2 * 48 channels, 2 * 8 states and 4 heads; adapters of the shared layer are left alone
+    "zamba2": (
+        hf.Zamba2Config(**TEXT, **ZAMBA, n_mamba_heads=4, mamba_headdim=12, mamba_d_state=8, mamba_ngroups=1,
+                        adapter_rank=4, use_shared_attention_adapter=True),
+        4 * (116 * 24 + 24 * 48) + 2 * 24 * 24 + (3 * 48 * 48 + 24 * 48) + GATED, 4 * 2 + 2 + 4 + 2, 4,
+    ),
+}  # fmt: skip
+ALL = ZOO | HYBRIDS
 
 # family: classes with a head, whose prunable weights must be those of the bare model, by name and shape
 HEADS = {
@@ -234,9 +296,9 @@ def count(weights):
     return sum(math.prod(weight.shape) for weight in weights)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ALL)
 def test_count_by_hand(name):
-    config, expected, tensors, blocks = ZOO[name]
+    config, expected, tensors, blocks = ALL[name]
     weights = find_prunable(build(config))
     assert count(weights) == expected, [(w.name, w.shape) for w in weights]
     assert len(weights) == tensors
@@ -256,6 +318,25 @@ def test_same_with_and_without_a_head(name, head):
     assert find_prunable(build(ZOO[name][0], head)) == find_prunable(build(ZOO[name][0]))
 
 
+def test_a_head_that_misnames_its_base_model_is_told():
+    model = build(ZOO["llama4"][0], "Llama4ForCausalLM")
+    assert model.base_model is model
+    name_base_(model)
+    assert find_prunable(model) == find_prunable(build(ZOO["llama4"][0]))
+    for known in (build(ZOO["llama"][0], "LlamaForCausalLM"), build(ZOO["gpt2"][0]), build(ZOO["dinov3"][0])):
+        prefix = known.base_model_prefix
+        name_base_(known)
+        assert known.base_model_prefix == prefix
+
+
+def test_a_loaded_model_with_such_a_head_has_the_names_that_are_streamed(tmp_path):
+    build(ZOO["llama4"][0], "Llama4ForCausalLM", "cpu").save_pretrained(tmp_path)
+    loaded = dict(parameters(loading.load_model(tmp_path, "AutoModelForCausalLM")))
+    streamed = {weight.name: tensor for weight, tensor in loading.iter_prunable(tmp_path)}
+    assert sorted(loaded) == sorted(streamed)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in streamed.items())
+
+
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_full_size(name):
     config, expected, tensors = FULL_SIZE[name]
@@ -265,7 +346,7 @@ def test_full_size(name):
 
 
 def roles(name, layer):
-    return {w.role: (w.sublayer, w.shape, w.input_dim) for w in find_prunable(build(ZOO[name][0])) if w.layer == layer}
+    return {w.role: (w.sublayer, w.shape, w.input_dim) for w in find_prunable(build(ALL[name][0])) if w.layer == layer}
 
 
 def test_roles_of_bert():
@@ -298,6 +379,20 @@ def test_stacks_of_experts_say_where_their_inputs_are():
     llama4 = roles("llama4", 0)
     assert llama4["feed_forward.experts.gate_up_proj"] == ("mlp", (4, 24, 80), 1)
     assert llama4["feed_forward.experts.down_proj"] == ("mlp", (4, 40, 24), 1)
+
+
+def test_stacks_of_heads_are_multiplied_as_their_forward_pass_does():
+    recurrent, zamba = roles("recurrent-gemma", 0), roles("zamba", 0)
+    assert recurrent["temporal_block.rg_lru.input_gate_weight"] == ("mlp", (2, 12, 12), 1)
+    assert recurrent["temporal_block.rg_lru.recurrent_gate_weight"] == ("mlp", (2, 12, 12), 1)
+    assert zamba["mamba.x_proj_weight"] == ("mlp", (2, 36, 24), 2)
+    assert zamba["mamba.dt_proj_weight"] == ("mlp", (2, 24, 4), 2)
+
+
+def test_an_mlp_inside_an_attention_layer_is_one():
+    shared = {role: found[0] for role, found in roles("zamba", 1).items() if role.startswith("shared_transf.")}
+    assert {shared[f"shared_transf.feed_forward.{part}_proj"] for part in ("gate", "up", "down")} == {"mlp"}
+    assert {shared[f"shared_transf.self_attn.{part}_proj"] for part in "qkvo"} == {"attention"}
 
 
 def test_encoder_blocks_come_before_decoder_blocks():
@@ -371,6 +466,15 @@ def test_linear_router_beside_a_list_of_experts_is_left_alone():
     assert {"attn.qkv", "attn.out", "mlp.experts"} == {weight.role for weight in weights}
 
 
+def test_projection_beside_a_router_may_be_as_wide_as_there_are_experts():
+    found = []
+    for latent in (8, 12):  # beside eight experts
+        model = build(hf.NemotronHConfig(moe_latent_size=latent, n_routed_experts=8))
+        found.append([weight.name for weight in find_prunable(model)])
+    assert found[0] == found[1]
+    assert any(name.endswith("fc1_latent_proj.weight") for name in found[0])
+
+
 def test_blocks_in_a_sequential_container():
     assert count(find_prunable(Toy(layers=nn.Sequential(Block(Expert()), Block(Expert()))))) == (
         2 * (24 * 72 + 24 * 24 + 2 * 24 * 40)
@@ -419,6 +523,56 @@ def test_refuses_blocks_of_unknown_parameters():
 
     with pytest.raises(CheckpointError, match=r"unknown role \(layers\.0\.mlp\.w1, layers\.1\.mlp\.w1"):
         find_prunable(Toy(Flat))
+
+
+def test_refuses_experts_in_embeddings():
+    config = hf.DogeConfig(**TEXT, **GROUPED, is_moe=True, num_experts=64, num_experts_per_tok=4)
+    with pytest.raises(
+        CheckpointError, match=r"unknown role \(layers\.0\.mlp\.down_embed\.weight, layers\.0\.mlp\.up_embed"
+    ):
+        find_prunable(build(config))
+
+
+def test_refuses_a_linear_layer_that_is_written_as_a_convolution():
+    class Pointwise(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.conv = nn.Linear(40, 24), nn.Conv1d(24, 40, 1)
+
+    class Depthwise(Pointwise):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(24, 24, 3, groups=24)
+
+    with pytest.raises(
+        CheckpointError, match=r"23% of its blocks in parameters of unknown role \(layers\.0\.mlp\.conv"
+    ):
+        find_prunable(Toy(Pointwise))
+    assert count(find_prunable(Toy(Depthwise))) == 2 * (24 * 72 + 24 * 24 + 40 * 24)
+
+
+def test_refuses_projections_of_another_shape():
+    """Funnel's of relative positions is (inputs, heads, outputs of a head)."""
+    config = hf.FunnelConfig(vocab_size=50, block_sizes=[1, 1], d_model=24, n_head=2, d_head=12, d_inner=40)
+    with pytest.raises(CheckpointError, match=r"unknown role \(.*attention\.r_kernel"):
+        find_prunable(build(config, "FunnelModel"))
+
+
+def test_refuses_attention_beside_the_blocks():
+    model = Toy(Expert)
+    model.cross_attn_layers = nn.ModuleList(nn.MultiheadAttention(24, 2) for _ in range(2))
+    with pytest.raises(CheckpointError, match=r"attention outside of its blocks \(cross_attn_layers\)"):
+        find_prunable(model)
+
+
+def test_refuses_matrices_of_no_expert():
+    config = hf.LongcatFlashConfig(
+        **TEXT, hidden_size=24, num_layers=1, num_attention_heads=2, ffn_hidden_size=40, expert_ffn_hidden_size=20,
+        n_routed_experts=4, zero_expert_num=2, moe_topk=2, q_lora_rank=16, kv_lora_rank=10, qk_nope_head_dim=8,
+        qk_rope_head_dim=4, v_head_dim=12, head_dim=4,
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"stacks of 4 and 6 matrices in layers\.0\.mlp\.experts"):
+        find_prunable(build(config))
 
 
 def test_refuses_a_model_without_transformer_blocks():

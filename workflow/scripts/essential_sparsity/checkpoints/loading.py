@@ -24,11 +24,12 @@ from essential_sparsity.checkpoints.prunable import (
     CheckpointError,
     PrunableWeight,
     find_prunable,
+    name_base_,
     parameters,
     prunable_parameters,
 )
 
-OTHER_INPUTS = re.compile(r"vision|image|audio|speech")  # in names of parts of a configuration
+OTHER_INPUTS = re.compile(r"vision|image|audio|speech|vq_")  # in names of parts of a configuration
 
 __all__ = [
     "CheckpointError",
@@ -142,6 +143,7 @@ def load_model(
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded with {auto_class}: {error}") from error
+    name_base_(model)
 
     def refused(names: Iterable[str]) -> list[str]:
         prefix = f"{model.base_model_prefix}."

@@ -2,7 +2,9 @@
 
 Prunable are the linear weights inside the repeated blocks: attention and MLP projections, mixture-of-experts weights.
 Everything outside a block is left alone by construction (embeddings, pooler, heads, patch embedding and merging,
-input and output projections); inside a block so are norms, biases, routers, expert gates and position tables.
+input and output projections); inside a block so are norms with all that is in them, biases, routers, expert gates,
+position tables, adapters, what mixes several residual streams, and convolutions. In a model that has other mixers beside
+attention (state-space, recurrent, short convolutions), their linear weights are prunable as well, and count as "mlp".
 """
 
 import math
@@ -19,9 +21,17 @@ from transformers.pytorch_utils import Conv1D
 from essential_sparsity import errors, files
 
 ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
-NOT_A_PROJECTION = re.compile(r"router|position", re.IGNORECASE)  # choice of experts; learned position biases
+MLP = re.compile(r"mlp|feed_?forward|ffn", re.IGNORECASE)
+# Choice of experts; learned position biases (a position-wise MLP is none); what is inside a norm (its gate); what is
+# there for one language or one use of a shared block; what mixes residual streams (Gemma 3n's is called AltUp).
+NOT_A_PROJECTION = re.compile(
+    r"router|position(?!wise)|(layer|rms)_?norm\b|adapter|hyper_?connection|altup", re.IGNORECASE
+)
+NOT_A_MATRIX = re.compile(r"bias|^(A_log|D)$|^time_")  # parameters: decays of Mamba, time mixing of RWKV
 EXPERTS = re.compile(r"expert", re.IGNORECASE)
-INPUTS_FIRST = {"Llama4TextExperts"}  # classes of merged experts that are [expert, in, out] and do not say so
+# Classes of stacked matrices that do not say where their inputs are: [expert, in, out], [head, in, out], [head, out, in].
+STACKS = {"Llama4TextExperts": 1, "RecurrentGemmaRglru": 1, "ZambaMambaMixer": 2}
+UNKNOWN = 0.05  # of the blocks' weights: at most so many may have an unknown role
 
 
 class CheckpointError(errors.UserError):
@@ -51,13 +61,15 @@ class PrunableWeight:
 def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
     """The prunable weights of a model, sorted by name; a weight shared by several layers stands once.
 
-    Raises CheckpointError when there is none, or when the blocks hold most of their weights in a form that is
-    neither a linear layer nor a stack of experts: silence would make every sparsity a wrong number.
+    Raises CheckpointError when there is none, when the blocks hold more than a little of their weights in a form that
+    is neither a linear layer nor a stack of experts, when attention is repeated outside of them, and when a stack has
+    matrices that no expert uses: silence would make every sparsity a wrong number.
     """
     embeddings = {id(parameter) for module in _embeddings(model) for parameter in module.parameters()}
     found: dict[int, PrunableWeight] = {}
     unknown: dict[int, tuple[str, int]] = {}
-    for layer, (block_path, block) in enumerate(blocks(model.base_model)):
+    every = list(blocks(model.base_model))
+    for layer, (block_path, block) in enumerate(every):
         for path, module in block.named_modules():
             chain = list(_chain(block, path))
             for leaf, parameter in module.named_parameters(recurse=False):
@@ -66,20 +78,21 @@ def find_prunable(model: PreTrainedModel) -> list[PrunableWeight]:
                 name = f"{path}.{leaf}".strip(".")
                 input_dim = _input_dim(module, leaf, parameter, chain)
                 if input_dim is None:
-                    if _is_plain(module):
+                    if _is_unknown(module, leaf, parameter, chain):
                         unknown[id(parameter)] = (f"{block_path}.{name}", parameter.numel())
                     continue
-                attention = any(ATTENTION.search(attribute + " " + type(part).__name__) for attribute, part in chain)
                 found[id(parameter)] = PrunableWeight(
                     name=f"{block_path}.{name}",
                     layer=layer,
                     role=".".join(part for part in name.removesuffix(".weight").split(".") if not part.isdigit()),
-                    sublayer="attention" if attention else "mlp",
+                    sublayer=_sublayer(chain),
                     shape=tuple(parameter.shape),
                     input_dim=input_dim,
                 )
     weights = sorted(found.values(), key=lambda weight: weight.name)
     _check(model, weights, list(unknown.values()))
+    _check_attention(model, [block for _, block in every])
+    _check_stacks(model, weights)
     return weights
 
 
@@ -93,6 +106,16 @@ def parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The prunable parameters themselves, by name, in the order of `find_prunable`."""
     named = dict(model.base_model.named_parameters())
     return {weight.name: named[weight.name] for weight in find_prunable(model)}
+
+
+def name_base_(model: PreTrainedModel) -> None:
+    """Tell a model with a head which of its parts is the base model, where its class names one that it does not have.
+
+    Llama 4's of texts names that of its images and texts: all its weights would have other names than without the head.
+    """
+    parts = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
+    if model.base_model is model and len(parts) == 1 and model.get_output_embeddings() is not None:
+        model.base_model_prefix = parts[0]
 
 
 def blocks(base: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -124,6 +147,16 @@ def _has_attention(layer: nn.Module) -> bool:
     )
 
 
+def _sublayer(chain: list[tuple[str, nn.Module]]) -> str:
+    """The innermost module that is called one or the other decides: Zamba's attention layer has an MLP in it."""
+    for attribute, part in reversed(chain):
+        if MLP.search(attribute):
+            return "mlp"
+        if ATTENTION.search(f"{attribute} {type(part).__name__}"):
+            return "attention"
+    return "mlp"
+
+
 def _chain(block: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
     """(attribute, module) for each step from below the block down to the module at `path`."""
     module = block
@@ -149,17 +182,20 @@ def _input_dim(module: nn.Module, leaf: str, parameter: torch.Tensor, chain: lis
     if parameter.ndim == 3 and _is_plain(module):
         if hasattr(module, "is_transposed"):  # set by transformers on every class of merged experts
             return 1 if module.is_transposed else 2
-        if type(module).__name__ in INPUTS_FIRST:
-            return 1
+        if type(module).__name__ in STACKS:
+            return None if NOT_A_MATRIX.search(leaf) else STACKS[type(module).__name__]
         if any(EXPERTS.search(attribute + " " + type(part).__name__) for attribute, part in chain):
             return 2
     return None
 
 
 def _expert_counts(parent: nn.Module | None) -> set[int]:
-    """How many experts stand beside a linear layer: one with that many outputs is the router, not a projection."""
+    """How many experts stand beside a linear layer: one with that many outputs is the router, where no other is."""
+    children = list(parent.named_children()) if parent is not None else []
     counts = set()
-    for attribute, child in parent.named_children() if parent is not None else ():
+    if any("router" in f"{attribute} {type(child).__name__}".lower() for attribute, child in children):
+        return counts  # Nemotron's projections into a latent space may be as wide as it has experts
+    for attribute, child in children:
         if EXPERTS.search(attribute):
             counts |= {len(child)} if isinstance(child, nn.ModuleList | nn.ModuleDict) else set()
             counts |= {p.shape[0] for p in child.parameters(recurse=False) if p.ndim == 3}
@@ -169,6 +205,17 @@ def _expert_counts(parent: nn.Module | None) -> set[int]:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a module's parameters are its own, not those of a torch layer (embedding, convolution, norm)."""
     return not type(module).__module__.startswith("torch.") and not isinstance(module, Conv1D | nn.Embedding)
+
+
+def _is_unknown(module: nn.Module, leaf: str, parameter: torch.Tensor, chain: list) -> bool:
+    """Whether a parameter that is not prunable may be a projection all the same, for all that is known of it."""
+    if any(NOT_A_PROJECTION.search(attribute + " " + type(part).__name__) for attribute, part in chain):
+        return False
+    if NOT_A_PROJECTION.search(leaf) or NOT_A_MATRIX.search(leaf):
+        return False
+    if isinstance(module, nn.modules.conv._ConvNd):  # a linear layer where it sees one place, and other channels there
+        return parameter.shape[1] > 1 and all(size == 1 for size in module.kernel_size)
+    return _is_plain(module) or isinstance(module, nn.Embedding)  # Doge keeps its experts in embeddings
 
 
 def _embeddings(model: PreTrainedModel) -> Iterator[nn.Module]:
@@ -189,10 +236,39 @@ def _check(model: PreTrainedModel, weights: list[PrunableWeight], unknown: list[
             f"{kind} has no prunable weights: no list of repeated blocks with attention and linear layers was found. "
             "Only transformers built of such blocks can be pruned here."
         )
-    counted = sum(math.prod(weight.shape) for weight in weights)
-    if 2 * sum(size for _, size in unknown) > counted:
+    counted, size = sum(math.prod(weight.shape) for weight in weights), sum(size for _, size in unknown)
+    if size > UNKNOWN * (counted + size):
         names = files.some(sorted(name for name, _ in unknown))
         raise CheckpointError(
-            f"{kind} keeps much of its blocks in parameters of unknown role ({names}), neither linear layers nor "
+            f"{kind} keeps {size / (counted + size):.0%} of its blocks in parameters of unknown role ({names}), neither linear layers nor "
             "stacks of experts: pruning only the rest would misstate every sparsity. It is not supported."
         )
+
+
+def _check_attention(model: PreTrainedModel, found: list[nn.Module]) -> None:
+    """Refuse attention that is repeated beside the blocks instead of in them (BLT's, between bytes and patches)."""
+    inside = {id(module) for block in found for module in block.modules()}
+    for path, module in model.base_model.named_modules():
+        if not isinstance(module, nn.ModuleList) or id(module) in inside:
+            continue
+        if any(
+            ATTENTION.search(type(layer).__name__) and inside.isdisjoint(map(id, layer.modules())) for layer in module
+        ):
+            raise CheckpointError(
+                f"{type(model).__name__} has attention outside of its blocks ({path}): pruning only the blocks would misstate "
+                "every sparsity. It is not supported."
+            )
+
+
+def _check_stacks(model: PreTrainedModel, weights: list[PrunableWeight]) -> None:
+    """Refuse a module whose stacks are of different lengths: of the longer ones some are never used (LongCat's)."""
+    lengths: dict[str, set[int]] = {}
+    for weight in weights:
+        if len(weight.shape) == 3:
+            lengths.setdefault(weight.name.rpartition(".")[0], set()).add(weight.shape[0])
+    for name, found in lengths.items():
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{type(model).__name__} has stacks of {' and '.join(map(str, sorted(found)))} matrices in {name}: some belong to no "
+                "expert, and counting them would misstate every sparsity. It is not supported."
+            )
