@@ -48,6 +48,18 @@ def llama(tmp_path):
     return tiny.save_llama(tmp_path / "llama")
 
 
+def test_sequences_of_a_decoder_that_needs_it_begin_with_its_bos_token(llama):
+    """It stands for one of their tokens; the texts are those without it."""
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.bos_token = "[CLS]"
+    tokenizer.save_pretrained(llama)
+    begun = calibrating.draw(ROW, llama, texts(), prepared(llama), (), 0, True)
+    assert ids(begun).shape == (6, 8)
+    assert set(ids(begun)[:, 0].tolist()) == {1}
+    shorter = drawn(llama, ROW | {"length": 7})
+    assert torch.equal(ids(begun)[:, 1:], ids(shorter))
+
+
 @pytest.mark.parametrize("sampling", ["joined", "document"])
 def test_exactly_as_many_sequences_of_the_length_by_the_seed(llama, sampling):
     row = ROW | {"sampling": sampling}

@@ -102,6 +102,8 @@ def test_a_checkpoint_is_fetched_again_where_its_source_is_another():
         assert deciding.source(ROW | {column: "other"}, {"org/name": [], "other": []}, "store") != was
     assert deciding.source(ROW | {"label": "N", "allow_unused": None}, {}, "store") == was
     assert json.loads(deciding.source(ROW | {"allow_unused": "head"}, {}, "store"))["allow_unused"] == "head"
+    assert deciding.source(ROW | {"add_bos_token": None}, {}, "store") == was
+    assert json.loads(deciding.source(ROW | {"add_bos_token": True}, {}, "store"))["add_bos_token"] is True
 
 
 def test_a_package_is_fetched_again_where_its_versions_are_others():

@@ -167,4 +167,9 @@ def test_what_a_row_allows_is_kept_in_the_manifest_for_the_runs(tmp_path):
     args = argparse.Namespace(task="tiny", metrics=None, allow_pickle=False, manifest=manifest)
     allowed = loading.permissions(job.permissions(args))
     assert allowed == {"allow_pickle": False, "allow_unused": ("encoder.layer.2", "encoder.layer.3")}
+    assert job.permissions(args)["add_bos_token"] is facts["add_bos_token"] is False
+    assert fetching.fetch("bert", settings | {"allow_unused": "encoder.layer", "add_bos_token": True}, manifest)[
+        "add_bos_token"
+    ]
+    assert job.permissions(args)["add_bos_token"]
     load_model(folder, "AutoModel", **allowed)

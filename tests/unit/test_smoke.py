@@ -123,6 +123,20 @@ def test_generators_and_the_model_are_left_as_they_were(tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_what_a_kind_looks_at_is_asked_of_the_dense_model(tmp_path, monkeypatch):
+    seen = []
+
+    def look(model, settings, device, **windows):
+        seen.append((type(model).__name__, model.training, settings["task"], device, sorted(windows)))
+
+    monkeypatch.setattr(tasks.load("perplexity"), "check", look)
+    folder = tiny.save_llama(tmp_path)
+    dense(folder, tiny.reviews(), tiny.PERPLEXITY)
+    assert seen == [("LlamaForCausalLM", False, "tiny", "cpu", ["bos", "inputs"])]
+    list(evaluation.evaluate(folder, tiny.reviews(), tiny.PERPLEXITY, "global", [0.5], 0))
+    assert len(seen) == 1
+
+
 def test_sparse_models_may_collapse(tmp_path, monkeypatch):
     monkeypatch.setattr(smoke, "check", lambda *args: pytest.fail("only the dense model is looked at"))
     list(evaluation.evaluate(tiny.save_bert(tmp_path), tiny.reviews(), tiny.PROBE, "global", [0.5, 0.99], 0))

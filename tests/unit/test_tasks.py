@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import types
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pandas as pd
@@ -427,6 +427,89 @@ def test_a_text_is_framed_once_as_its_tokenizer_does(bert):
     loaded, texts = transformers.AutoTokenizer.from_pretrained(bert), tiny.reviews()["text"]
     bare = loaded("\n\n".join(texts), add_special_tokens=False)["input_ids"]
     assert perplexity.token_ids(loaded, texts, 0).tolist() == [1, *bare, 2]
+
+
+@pytest.fixture
+def framed(tmp_path):
+    """A decoder whose tokenizer has a BOS token, which is id 1, that it puts before a text."""
+    folder = tiny.save_llama(tmp_path)
+    tiny.save_tokenizer(folder)
+    loaded = transformers.AutoTokenizer.from_pretrained(folder)
+    loaded.bos_token = "[CLS]"
+    loaded.save_pretrained(folder)
+    return folder
+
+
+def test_each_window_of_a_model_that_needs_it_begins_with_its_bos_token(framed):
+    data, settings = tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}
+    loaded = transformers.AutoTokenizer.from_pretrained(framed)
+    bare = loaded("\n\n".join(data["text"]), add_special_tokens=False)["input_ids"]
+    prepared = perplexity.prepare(framed, data, settings, 0)
+    assert [row["input_ids"] for row in prepared.inputs] == [[1, *bare[7 * i : 7 * i + 7]] for i in range(3)]
+    assert prepared.targets.tolist() == [7, 7, 7], "all tokens of the text are predicted"
+    whole = perplexity.prepare(framed, data, settings | {"windows": None}, 0)
+    assert len(whole.items) == len(bare) // 7
+    with pytest.raises(tasks.TaskError, match=rf"fill {len(bare) // 7} windows of 7, fewer than windows = 1000"):
+        perplexity.prepare(framed, data, settings | {"windows": 1000}, 0)
+
+
+def test_a_tokenizer_without_a_bos_token_cannot_give_it(llama):
+    with pytest.raises(tasks.TaskError, match=r"says add_bos_token, but its tokenizer has no BOS token"):
+        perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}, 0)
+
+
+class Reader(torch.nn.Module):
+    """Predicts each next token, and with `best` where the window begins with BOS (id 1), with `worst` where not."""
+
+    def __init__(self, text, best, worst):
+        super().__init__()
+        self.follows, self.sure = dict(pairwise(text)), (worst, best)
+        self.seen = []
+
+    def forward(self, input_ids):
+        self.seen.append(input_ids[0].tolist())
+        logits = torch.zeros(*input_ids.shape, 100)
+        for place, token in enumerate(self.seen[-1]):
+            logits[0, place, self.follows.get(token, 0)] = self.sure[self.seen[-1][0] == 1]
+        return types.SimpleNamespace(logits=logits)
+
+
+def looked_at(best, worst, begin=(), bos=1, text=tuple(range(10, 50)), width=8):
+    windows = perplexity.Windows(np.array(text[: len(text) // width * width]).reshape(-1, width), begin)
+    model = Reader(text, best, worst)
+    perplexity.check(model, {"task": "t"}, "cpu", windows, bos)
+    return model.seen
+
+
+def test_a_dense_model_that_reads_far_better_after_its_bos_token_is_refused():
+    """As Gemma: without it before each window its perplexities are in the hundreds, of any text, pruned or not."""
+    with pytest.raises(
+        tasks.TaskError,
+        match=r"'t': the dense model predicts.*4 windows with perplexity 1.0\d+.*begins.*id 1.*, and 8\d.*write true in its column add_bos_token",
+    ):
+        looked_at(best=9.0, worst=0.2)
+    with pytest.raises(tasks.TaskError, match=r"add_bos_token blank"):
+        looked_at(best=0.2, worst=9.0, begin=[1])
+
+
+def test_other_models_are_read_both_ways_and_pass():
+    """On the same tokens of text, each of which both ways predict."""
+    seen = looked_at(best=5.0, worst=4.9)
+    assert len(seen) == 8
+    bare, after = ({tuple(row) for row in seen if (row[0] == 1) == begins} for begins in (False, True))
+    assert after == {(1, *row) for row in bare}
+    assert {len(row) for row in bare} == {7}
+    looked_at(best=0.2, worst=9.0)  # the way that it is measured is the better one
+    looked_at(best=9.0, worst=0.2, begin=[1])
+    within = looked_at(best=9.0, worst=9.0, begin=[1])
+    assert {len(row) for row in within} == {8, 9}, "with BOS a window has one token less of text"
+
+
+def test_what_has_nothing_to_be_read_with_is_not_looked_at():
+    assert looked_at(best=9.0, worst=0.2, bos=None) == []
+    assert looked_at(best=9.0, worst=0.2, width=2) == []
+    begun = (1, *range(10, 17))
+    assert looked_at(best=9.0, worst=0.2, text=begun) == [], "the only window begins with it"
 
 
 def test_training_rows_are_no_part_of_a_perplexity(llama):

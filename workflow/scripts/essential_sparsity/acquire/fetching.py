@@ -15,7 +15,7 @@ from essential_sparsity.errors import UserError
 def fetch(model: str, settings: Mapping[str, Any], manifest: Path, made: Path | None = None) -> dict[str, Any]:
     """Fetch a model, write its manifest, and its files beside it when they are not used in place; return the manifest.
 
-    `settings`: source, id, revision, format, allow_pickle, allow_unused, packages. `made`: the manifest of the pre-training of which a
+    `settings`: source, id, revision, format, allow_pickle, allow_unused, add_bos_token, packages. `made`: the manifest of the pre-training of which a
     folder is a checkpoint. Raises SourceError and CheckpointError.
     """
     with sources.workspace(manifest) as work:
@@ -23,6 +23,7 @@ def fetch(model: str, settings: Mapping[str, Any], manifest: Path, made: Path | 
             check_made(Path(settings["id"]).name, made)
         folder, record = conversion.fetch_model(model, dict(settings), work)
         record["allow_unused"] = [name for name in (settings.get("allow_unused") or "").split(",") if name]
+        record["add_bos_token"] = bool(settings.get("add_bos_token"))
         try:
             tensors = untrusted.check_model(folder, [entry["path"] for entry in record["files"]])
             with (

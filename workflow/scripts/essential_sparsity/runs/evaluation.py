@@ -55,7 +55,7 @@ def evaluate(
     """Yield (Level, Outcome) per sparsity, ascending.
 
     `folder` holds the checkpoint, `data` the canonical frame of the data set; `settings` is the task row with the
-    model row's `allow_pickle` and `allow_unused`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
+    model row's `allow_pickle`, `allow_unused` and `add_bos_token`. Masks are chosen on the weights in their stored dtype. Zero-shot and probe prune one
     loaded model further and further (masks are nested); fine-tuning starts from the dense weights at every level, and
     holds the masks but where the pattern lets them go: there the zeros train like any other weight, and the Level says
     how sparse the model was before training. A model whose training diverged is evaluated as it stands. `tickets`: where training found the masks, sparsity -> tensor name -> bool
@@ -74,7 +74,8 @@ def evaluate(
     if patterns.find(pattern).needs == "calibration":
         calibrating = importlib.import_module(CALIBRATING)
         texts = calibrating.documents(data, prepared)
-        drawn = calibrating.draw(settings["calibration"], folder, calibration, prepared, texts, seed)
+        bos = settings.get("add_bos_token", False)
+        drawn = calibrating.draw(settings["calibration"], folder, calibration, prepared, texts, seed, bos)
         calibrated = functools.partial(
             importlib.import_module(CALIBRATED).Plan, pattern, calibration=drawn, seed=seed, device=device
         )

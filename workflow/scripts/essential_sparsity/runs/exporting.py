@@ -32,7 +32,7 @@ from essential_sparsity.curves.metrics import METRICS
 from essential_sparsity.pruning import tickets
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import matrices
-from essential_sparsity.runs import card, evaluation, folders
+from essential_sparsity.runs import card, evaluation, folders, job
 from essential_sparsity.runs.chosen import NOTHING, Chosen
 from essential_sparsity.study.grid import STORE
 from essential_sparsity.tasks import reading
@@ -143,7 +143,7 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
     row, seed, sparsity = chosen.row, int(chosen.row["seed"]), float(chosen.row["sparsity"])
     pattern, calibration = row["pattern"], chosen.study.calibration(row["model"], row["pattern"])
     settings = json.loads(chosen.study.settings(row["task"], calibration))
-    settings |= {"task": row["task"], "metrics": None, "allow_unused": tuple(manifest.get("allow_unused", ()))}
+    settings |= {"task": row["task"], "metrics": None, **job.of_manifest(manifest)}
     settings |= {"allow_pickle": bool(chosen.study.models[row["model"]]["allow_pickle"])}
     torch.set_num_threads(settings["threads"])
     exactness.ask()
@@ -174,7 +174,15 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
         if calibrated:
             calibrating = importlib.import_module(evaluation.CALIBRATING)
             texts = calibrating.documents(data, prepared)
-            drawn = calibrating.draw(settings["calibration"], folder, _data(row["calibration"]), prepared, texts, seed)
+            drawn = calibrating.draw(
+                settings["calibration"],
+                folder,
+                _data(row["calibration"]),
+                prepared,
+                texts,
+                seed,
+                settings["add_bos_token"],
+            )
             made = importlib.import_module(evaluation.CALIBRATED).Plan
             plan = made(pattern, model=model, calibration=drawn, seed=seed, device=device, remember=True)
         else:
@@ -278,7 +286,7 @@ def _verify(part: Path, chosen: Chosen, pruned: Pruned, new: list[str]) -> None:
     settings = json.loads(chosen.study.settings(chosen.row["task"]))
     base = settings["protocol"] == "finetune" and pruned.trained is None
     auto_class = "AutoModel" if base else tasks.auto_class(settings)
-    unused = chosen.study.models[chosen.row["model"]].get("allow_unused") or ()
+    unused = job.of_manifest(files.read_json(chosen.row["checkpoint"]))["allow_unused"]
     model = loading.load_model(part, auto_class, allow_new=("pooler.",), allow_unused=unused, **pruned.options)
     found = _state(model, base)
     wrong = [name for name in found.keys() & pruned.state.keys() if found[name] != pruned.state[name]]

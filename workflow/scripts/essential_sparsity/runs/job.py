@@ -74,12 +74,17 @@ def manifest(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def permissions(args: argparse.Namespace) -> dict[str, Any]:
-    """What an evaluation is told beside the settings that decide numbers: the task's name, and what it may do."""
-    allowed = {
-        "allow_pickle": args.allow_pickle,
-        "allow_unused": tuple(files.read_json(args.manifest).get("allow_unused", ())),
+    """What an evaluation is told beside the task's settings: its name, and what the model's manifest says of reading it."""
+    said = of_manifest(files.read_json(args.manifest))
+    return {"task": args.task, "metrics": args.metrics, "allow_pickle": args.allow_pickle} | said
+
+
+def of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of how its model is read, which its digest holds."""
+    return {
+        "allow_unused": tuple(manifest.get("allow_unused", ())),
+        "add_bos_token": bool(manifest.get("add_bos_token")),
     }
-    return {"task": args.task, "metrics": args.metrics, **allowed}
 
 
 def made_of(args: argparse.Namespace, versions: Mapping[str, str]) -> Made:

@@ -45,6 +45,9 @@ def check(
             broken += not all(np.isfinite(values).all() for values in outputs.values())
             if compared:  # the logits of a language model are hundreds of megabytes an item
                 alone.append(outputs)
+        if prepared.check and not broken:
+            model.eval()
+            prepared.check(model, settings, device)
         together = _together(model, prepared, settings, rows, device) if compared and not broken else []
     place = f"Task {settings.get('task')!r}: the dense model"
     if broken:

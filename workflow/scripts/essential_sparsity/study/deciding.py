@@ -75,8 +75,7 @@ def source(row: Mapping[str, Any], packages: Mapping[str, Sequence[dict]], store
     found = {key: row.get(key) for key in SOURCE}
     if row["source"] == "pretraining":
         found |= {"source": "path", "id": f"{store}/pretraining/{row['id']}/step-{row['value']}"}
-    if row.get("allow_unused"):
-        found["allow_unused"] = row["allow_unused"]
+    found |= {key: row[key] for key in ("allow_unused", "add_bos_token") if row.get(key)}  # these came later
     found["packages"] = packages[row["id"]] if row["source"] == "package" else []
     return json.dumps(found, sort_keys=True)
 

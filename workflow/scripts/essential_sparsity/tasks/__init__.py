@@ -70,7 +70,8 @@ class Prepared:
     tensors; `model_options` are passed on to the model's configuration when it is loaded. `head`: where transformers has no
     class for what is fine-tuned, puts a new head on the base model, and returns both as one model (`base_model` in it is the
     one that was given). `reference` is whatever else the kind's own `run` needs. `documents`: where `items` are none of the
-    data, gives the items of the data that the inputs are made of, asked for by what is calibrated alone.
+    data, gives the items of the data that the inputs are made of, asked for by what is calibrated alone. `check`: what the
+    kind itself looks at on the dense model (model, settings, device) before anything is computed from it; raises TaskError.
     """
 
     items: list[str]
@@ -83,6 +84,7 @@ class Prepared:
     head: Callable[[transformers.PreTrainedModel], transformers.PreTrainedModel] | None = None
     reference: Any = None
     documents: Callable[[], list[str]] | None = None
+    check: Callable[[torch.nn.Module, Mapping[str, Any], torch.device | str], None] | None = None
 
 
 def kinds() -> list[str]:

@@ -23,6 +23,17 @@ SEPARATOR = "\n\n"  # a blank line, between texts that are read as one
 DEFAULT_MAX_LENGTH = 256  # tokens; the released code of the paper
 
 
+def begin(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]) -> list[int]:
+    """The BOS token that each text begins with where the model's row asks for it (`add_bos_token`), else nothing. TaskError: there is none."""
+    if not settings.get("add_bos_token"):
+        return []
+    if tokenizer.bos_token_id is None:
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the model's row says add_bos_token, but its tokenizer has no BOS token. Leave the column blank."
+        )
+    return [tokenizer.bos_token_id]
+
+
 def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty: bool = False) -> None:
     """Refuse rows whose texts are missing or no text, by data set, column and item; and, but for `empty`, items without any.
 

@@ -2,8 +2,8 @@
 
 A row of the calibrations table says how many, how long, and how texts become sequences: `document`, a random window of each
 of as many documents as are longer than that (as Wanda and SparseGPT draw from C4), or `joined`, windows without overlap of
-documents in a random order, blank lines between them (for data of short texts). A decoder reads them as they are, an encoder with its special
-tokens around them.
+documents in a random order, blank lines between them (for data of short texts). A decoder reads them as they are (after its BOS token where the
+model's row says `add_bos_token`), an encoder with its special tokens around them.
 """
 
 import hashlib
@@ -42,13 +42,14 @@ def draw(
     evaluated: Prepared,
     documents: Iterable[str],
     seed: int,
+    add_bos_token: bool = False,
 ) -> Calibration:
     """The calibration of a run.
 
     `row`: calibration, dataset, split, sequences, length, sampling, seed; the run's seed is added to its own. `folder`: the
     checkpoint, `data`: the frame of the calibration's data set. `evaluated`: the inputs of the task, whose texts and images
-    are left out, as are `documents` (what is evaluated as the data have it: `documents`). Raises TaskError where less than was
-    asked for remains.
+    are left out, as are `documents` (what is evaluated as the data have it: `documents`). `add_bos_token`: each
+    sequence of a decoder begins with it. Raises TaskError where less than was asked for remains.
     """
     drawn_with = int(row["seed"]) + seed
     place = f"Calibration {row['calibration']!r}: data set {row['dataset']!r}"
@@ -59,7 +60,8 @@ def draw(
         tokens = None
     else:
         tokenizer = _text.tokenizer(folder)
-        ids, left_out = _sequences(row, folder, tokenizer, order, evaluated, documents, drawn_with, place)
+        begin = _text.begin(tokenizer, {"task": row["calibration"], "add_bos_token": add_bos_token})
+        ids, left_out = _sequences(row, folder, tokenizer, order, evaluated, documents, drawn_with, place, begin)
         _text.check_ids(folder, tokenizer, ids.ravel(), {"task": row["calibration"], "dataset": row["dataset"]})
         size = max(1, TOKENS_AT_ONCE // ids.shape[1])
         batches = [{"input_ids": torch.from_numpy(ids[at : at + size])} for at in range(0, len(ids), size)]
@@ -106,6 +108,7 @@ def _sequences(
     documents: Iterable[str],
     seed: int,
     place: str,
+    begin: list[int],
 ) -> tuple[np.ndarray, int]:
     """(token ids (sequences, length), documents that were left out)."""
     count, length = int(row["sequences"]), int(row["length"])
@@ -113,7 +116,7 @@ def _sequences(
     if limit and length > limit:
         raise TaskError(f"{place}: length = {length}, but this model takes {limit} tokens at most. Lower it.")
     _text.check(order, {"task": row["calibration"], "dataset": row["dataset"]}, "text", empty=True)
-    before, after = ([], []) if _decodes(folder) else _special(tokenizer, order["text"], place)
+    before, after = (begin, []) if _decodes(folder) else _special(tokenizer, order["text"], place)
     room = length - len(before) - len(after)
     if room < 1:
         raise TaskError(f"{place}: length = {length} has no room beside {length - room} special tokens. Raise it.")

@@ -3,8 +3,12 @@
 Protocol (the one of published wikitext-2 tables): texts joined with a blank line, tokenised once, windows of `context`
 tokens without overlap, tail dropped, mean loss over the `context` - 1 tokens that each window predicts. Context length
 is part of the number: compare only perplexities of one context. Not lm-eval's `wikitext`, which is per word.
+
+Windows are text from their first token on. A model whose row says `add_bos_token` has its BOS token before each, and one token of text
+less: some (Gemma) give no sensible numbers without it. `check` refuses a dense model that the other way would suit far better.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,20 +29,21 @@ KIND = {
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
+LOOKED_AT, MUCH = 4, 0.5  # windows that are read both ways; nats a token: a perplexity 1.6 times as large
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
 class Windows(Sequence):
-    """A row per window, made of token ids (windows, context) when it is asked for."""
+    """A row per window, made of token ids (windows, tokens) when it is asked for; each has the tokens of `begin` before its own."""
 
-    def __init__(self, ids: np.ndarray):
-        self.ids = ids
+    def __init__(self, ids: np.ndarray, begin: Sequence[int] = ()):
+        self.ids, self.begin = ids, list(begin)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> dict[str, list[int]]:
-        return {"input_ids": self.ids[row].tolist()}
+        return {"input_ids": [*self.begin, *self.ids[row].tolist()]}
 
 
 def prepare(
@@ -57,36 +62,74 @@ def prepare(
             f"Task {settings.get('task')!r}: context = {context}, but a window holds at least 2 tokens and this model "
             f"takes at most {limit}."
         )
-    ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * context, cache)
-    _text.check_ids(folder, tokenizer, ids, settings)
-    available = len(ids) // context
+    begin = _text.begin(tokenizer, settings)
+    own = context - len(begin)
+    ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * own, cache, special=not begin)
+    _text.check_ids(folder, tokenizer, np.append(ids, begin).astype(ids.dtype), settings)
+    available = len(ids) // own
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:
         raise TaskError(
             f"Task {settings.get('task')!r}: the {len(ids)} tokens of data set {settings.get('dataset')!r} fill "
-            f"{available} windows of {context}, fewer than windows = {windows or 1}. Lower windows or context."
+            f"{available} windows of {own}, fewer than windows = {windows or 1}. Lower windows or context."
         )
     print(f"{windows:,} windows of {context} tokens, {available:,} in the text that was tokenised.", flush=True)
+    inputs = Windows(ids[: windows * own].reshape(windows, own), begin)
     return Prepared(
         items=[f"window{index:06d}" for index in range(windows)],
-        inputs=Windows(ids[: windows * context].reshape(windows, context)),
+        inputs=inputs,
         targets=np.full(windows, context - 1),
         collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
-        documents=lambda: data["item"].iloc[: texts_of(tokenizer, data["text"], windows * context)].tolist(),
+        documents=lambda: data["item"].iloc[: texts_of(tokenizer, data["text"], windows * own)].tolist(),
+        check=functools.partial(check, inputs=inputs, bos=tokenizer.bos_token_id),
     )
 
 
+@torch.inference_mode()
+def check(
+    model: torch.nn.Module, settings: Mapping[str, Any], device: torch.device | str, inputs: Windows, bos: int | None
+) -> None:
+    """Refuse a dense model that predicts the same tokens far better with its BOS token before a window, where that is not there, or
+    without it, where it is. `inputs`: the windows; `bos`: the tokenizer's, None: it has none. Raises TaskError.
+    """
+    rows = [row for row in inputs.ids if row[0] != bos]
+    size = min(len(row) for row in rows) - (not inputs.begin) if rows else 0  # tokens of text that both ways hold
+    if bos is None or size < 2:
+        return
+    losses = []
+    for begin in ([bos], []):
+        summed = 0.0
+        for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int)):
+            ids = torch.tensor([[*begin, *rows[place][:size].tolist()]], device=device)
+            logits = model(input_ids=ids).logits[0, len(begin) : -1].float()
+            summed += float(torch.nn.functional.cross_entropy(logits, ids[0, len(begin) + 1 :].to(logits.device)))
+        losses.append(summed / min(len(rows), LOOKED_AT))
+    after, bare = losses
+    if (bare - after if not inputs.begin else after - bare) > MUCH:  # no number is not more
+        with_, without = (f"{np.exp(min(loss, 700)):.4g}" for loss in losses)
+        advice = "leave its add_bos_token blank" if inputs.begin else "write true in its column add_bos_token"
+        raise TaskError(
+            f"Task {settings.get('task')!r}: the dense model predicts the same tokens of {min(len(rows), LOOKED_AT)} windows with perplexity {with_} "
+            f"where each begins with its BOS token (id {bos}), and {without} where it does not. What is measured is not what the model can: "
+            f"{advice} (config/models.tsv)."
+        )
+
+
 def token_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int, cache: Path | None = None
+    tokenizer: PreTrainedTokenizerBase, texts: pd.Series, enough: int, cache: Path | None = None, special: bool = True
 ) -> np.ndarray:
     """Token ids of the joined texts; where `enough` > 0 of them do, of a beginning that holds them with room to spare.
+
+    `special`: with those special tokens that the tokenizer puts around a text, this one long text.
 
     Tokens far before a cut between two texts do not depend on what follows it, so the result is the same, only sooner.
     """
 
     def ids(some: pd.Series) -> np.ndarray:
         joined = [_text.SEPARATOR.join(some)]
-        found = tokens.cached(tokenizer, cache, {}, [joined], lambda _, part: tokenizer(part, verbose=False))
+        options = {} if special else {"add_special_tokens": False}
+        encode = lambda _, part: tokenizer(part, verbose=False, **options)  # noqa: E731
+        found = tokens.cached(tokenizer, cache, options, [joined], encode)
         return found.values("input_ids")
 
     if enough and len(found := ids(_beginning(texts, enough))) >= enough + ROOM:
