@@ -468,7 +468,7 @@ class Reader(torch.nn.Module):
 
     def forward(self, input_ids):
         self.seen.append(input_ids[0].tolist())
-        logits = torch.zeros(*input_ids.shape, 100)
+        logits = torch.zeros(*input_ids.shape, max(self.follows.values()) + 1)
         for place, token in enumerate(self.seen[-1]):
             logits[0, place, self.follows.get(token, 0)] = self.sure[self.seen[-1][0] == 1]
         return types.SimpleNamespace(logits=logits)
@@ -485,10 +485,10 @@ def test_a_dense_model_that_reads_far_better_after_its_bos_token_is_refused():
     """As Gemma: without it before each window its perplexities are in the hundreds, of any text, pruned or not."""
     with pytest.raises(
         tasks.TaskError,
-        match=r"'t': the dense model predicts.*4 windows with perplexity 1.0\d+.*begins.*id 1.*, and 8\d.*write true in its column add_bos_token",
+        match=r"'t': the dense model predicts.*4 windows with perplexity 1.00\d+.*begins.*id 1.*, and 41.*write true in its column add_bos_token",
     ):
         looked_at(best=9.0, worst=0.2)
-    with pytest.raises(tasks.TaskError, match=r"add_bos_token blank"):
+    with pytest.raises(tasks.TaskError, match=r"column add_bos_token blank"):
         looked_at(best=0.2, worst=9.0, begin=[1])
 
 
@@ -501,6 +501,8 @@ def test_other_models_are_read_both_ways_and_pass():
     assert {len(row) for row in bare} == {7}
     looked_at(best=0.2, worst=9.0)  # the way that it is measured is the better one
     looked_at(best=9.0, worst=0.2, begin=[1])
+    long = looked_at(best=5.0, worst=4.9, text=tuple(range(10, 3010)), width=600)
+    assert {len(row) for row in long} == {256, 257}, "a beginning says enough"
     within = looked_at(best=9.0, worst=9.0, begin=[1])
     assert {len(row) for row in within} == {8, 9}, "with BOS a window has one token less of text"
 

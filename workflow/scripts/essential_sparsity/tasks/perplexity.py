@@ -29,7 +29,11 @@ KIND = {
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
-LOOKED_AT, MUCH = 4, 0.5  # windows that are read both ways; nats a token: a perplexity 1.6 times as large
+LOOKED_AT, LONGEST, MUCH = (
+    4,
+    256,
+    0.5,
+)  # windows that are read both ways, tokens of each; nats a token: a perplexity 1.6 times as large
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
@@ -93,7 +97,9 @@ def check(
     without it, where it is. `inputs`: the windows; `bos`: the tokenizer's, None: it has none. Raises TaskError.
     """
     rows = [row for row in inputs.ids if row[0] != bos]
-    size = min(len(row) for row in rows) - (not inputs.begin) if rows else 0  # tokens of text that both ways hold
+    size = (
+        min(len(rows[0]) - (not inputs.begin), LONGEST) if rows else 0
+    )  # tokens of text that a window holds both ways
     if bos is None or size < 2:
         return
     losses = []
@@ -107,11 +113,11 @@ def check(
     after, bare = losses
     if (bare - after if not inputs.begin else after - bare) > MUCH:  # no number is not more
         with_, without = (f"{np.exp(min(loss, 700)):.4g}" for loss in losses)
-        advice = "leave its add_bos_token blank" if inputs.begin else "write true in its column add_bos_token"
+        advice = "leave its column add_bos_token blank" if inputs.begin else "write true in its column add_bos_token"
         raise TaskError(
             f"Task {settings.get('task')!r}: the dense model predicts the same tokens of {min(len(rows), LOOKED_AT)} windows with perplexity {with_} "
             f"where each begins with its BOS token (id {bos}), and {without} where it does not. What is measured is not what the model can: "
-            f"{advice} (config/models.tsv)."
+            f"{advice} (table of models)."
         )
 
 
