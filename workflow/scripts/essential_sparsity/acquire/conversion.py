@@ -21,7 +21,8 @@ from essential_sparsity.acquire.refusal import FETCH_AGAIN, reading
 from essential_sparsity.acquire.sources import Choose, SourceError
 from essential_sparsity.checkpoints import loading
 
-SIDE_FILES = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)")  # configuration and tokenizer, not in sub-folders
+# configuration and tokenizer, not in sub-folders but for those of modules of sentence-transformers, such as 1_Pooling
+SIDE_FILES = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)|\d+_[A-Za-z]+/config\.json")
 WEIGHTS = {  # the names that transformers loads from: one file, or an index with its shards
     "safetensors": ("model.safetensors", re.compile(r"model-\d+-of-\d+\.safetensors")),
     "pickle": ("pytorch_model.bin", re.compile(r"pytorch_model-\d+-of-\d+\.bin")),

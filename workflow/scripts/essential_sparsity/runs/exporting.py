@@ -271,6 +271,7 @@ def _write_side_files(part: Path, folder: Path, manifest: Mapping[str, Any], dty
     for name in (entry["path"] for entry in manifest["files"] if not WEIGHTS.fullmatch(entry["path"])):
         if name in (folders.RECORD, MASKS, CARD):
             raise errors.UserError(f"{folder / name} has the name of a file that an export writes: rename it.")
+        (part / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(folder / name, part / name)
     if AutoConfig.from_pretrained(str(part), local_files_only=True).dtype != dtype:
         settings = files.read_json(part / "config.json")

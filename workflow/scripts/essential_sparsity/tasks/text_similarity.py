@@ -1,8 +1,9 @@
 """Similarity of texts against human ratings. Data: item, text_a, text_b, target (the rating). Metrics: correlations.
 
-`zero-shot` compares the cosine similarity of mean-pooled embeddings with the ratings; `finetune` trains a head that
-reads both texts together to predict the rating (a regression, as GLUE's STS-B is fine-tuned). What is read twice has the
-values of the first time, and cosines have twelve decimals: equal ones tie, whatever else stands in their batches.
+`zero-shot` compares the cosine similarity of embeddings (means of the last hidden states, or what a checkpoint of
+sentence-transformers says) with the ratings; `finetune` trains a head that reads both texts together to predict the rating (a
+regression, as GLUE's STS-B is fine-tuned). What is read twice has the values of the first time, and cosines have twelve decimals:
+equal ones tie, whatever else stands in their batches.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _pooling, _text
 from essential_sparsity.tasks.tokens import Rows, Tokens
 
 KIND = {
@@ -64,7 +65,8 @@ def prepare(
         tokens = _text.encode(tokenizer, length, texts, cache=cache)
         _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
         rows = range(len(tokens))
-        return Prepared(inputs=Rows(tokens, rows), reference=_first_alike(tokens, rows), **common)
+        alike = _first_alike(tokens, rows), _pooling.pooling(folder)
+        return Prepared(inputs=Rows(tokens, rows), reference=alike, **common)
     used = train.index.union(evaluation.index)
     tokens = _text.encode(tokenizer, length, data["text_a"][used], data["text_b"][used], cache)
     _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
@@ -74,7 +76,7 @@ def prepare(
 
     return Prepared(
         inputs=inputs(evaluation),
-        reference=_first_alike(tokens, used.get_indexer(evaluation.index)),
+        reference=(_first_alike(tokens, used.get_indexer(evaluation.index)), None),
         train=inputs(train),
         train_targets=train["target"].to_numpy(dtype=np.float64),
         model_options={"num_labels": 1, "problem_type": "regression", **_text.padding_options(folder, tokenizer)},
@@ -109,13 +111,13 @@ def run(
     model: torch.nn.Module, prepared: Prepared, settings: Mapping[str, Any], seed: int, device: torch.device | str
 ) -> Outcome:
     """Correlations of cosine similarities (`zero-shot`) or of predicted ratings (`finetune`) with the ratings."""
-    size = tasks.batch_size(settings)
+    size, (alike, pool) = tasks.batch_size(settings), prepared.reference
     if settings["protocol"] == "finetune":
         logits = tasks.forward(model, prepared.inputs, prepared.collate, size, device, tasks.logits)
-        predicted = logits[prepared.reference, 0].astype(np.float64)
+        predicted = logits[alike, 0].astype(np.float64)
     else:
-        embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, _text.mean_pooled)
-        predicted = cosine(*np.split(embedded[prepared.reference].astype(np.float64), 2))
+        embedded = tasks.forward(model, prepared.inputs, prepared.collate, size, device, pool)
+        predicted = cosine(*np.split(embedded[alike].astype(np.float64), 2))
     methods, rounding = {"spearman": spearmanr, "pearson": pearsonr}, CONSTANT[settings["protocol"]]
     metrics = {name: correlation(method, predicted, prepared.targets, rounding) for name, method in methods.items()}
     collapsed = collapse(predicted, rounding)

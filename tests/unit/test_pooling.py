@@ -1,0 +1,133 @@
+"""One vector of a text, as the checkpoint itself says: another one would give similarities that are not its own."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+import tiny_models as tiny
+import torch
+import transformers
+
+from essential_sparsity import tasks
+from essential_sparsity.acquire import conversion
+from essential_sparsity.runs import evaluation
+from essential_sparsity.tasks import TaskError, _pooling, _text
+
+TRANSFORMER = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+POOLING = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+NORMALIZE = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+HIDDEN = torch.tensor([[[1.0, -9.0], [2.0, 8.0], [4.0, 0.0]], [[50.0, 60.0], [-3.0, -5.0], [-2.0, -7.0]]])
+BATCH = {"attention_mask": torch.tensor([[1, 1, 1], [0, 1, 1]])}  # the second is padded in front
+
+
+def sentence_model(folder, *modes, modules=(TRANSFORMER, POOLING, NORMALIZE), **said):
+    (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    flags = {f"pooling_mode_{flag}": flag in modes for flag in FLAGS}
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 2} | flags | said))
+    return folder
+
+
+def vectors(folder):
+    return _pooling.pooling(folder)(types.SimpleNamespace(last_hidden_state=HIDDEN), BATCH).tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("cls_token", [[1, -9], [-3, -5]]),
+        ("lasttoken", [[4, 0], [-2, -7]]),
+        ("max_tokens", [[4, 8], [-2, -5]]),
+        ("mean_tokens", [[7 / 3, -1 / 3], [-2.5, -6]]),
+        ("mean_sqrt_len_tokens", [[7 / 3, -1 / 3], [-2.5, -6]]),  # of the same angle
+    ],
+)
+def test_padding_is_no_part_of_a_vector(tmp_path, mode, expected):
+    np.testing.assert_allclose(vectors(sentence_model(tmp_path, mode)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [("cls", "cls_token"), ("mean", "mean_tokens"), ("lasttoken", "lasttoken"), ("max", "max_tokens")],
+)
+def test_a_way_of_pooling_may_be_one_name(tmp_path, name, like):
+    (tmp_path / "a/1_Pooling").mkdir(parents=True)
+    (tmp_path / "a/modules.json").write_text(json.dumps([TRANSFORMER, POOLING]))
+    (tmp_path / "a/1_Pooling/config.json").write_text(json.dumps({"pooling_mode": name}))
+    assert vectors(tmp_path / "a") == vectors(sentence_model(tmp_path / "b", like))
+
+
+def test_without_modules_it_is_the_mean(tmp_path):
+    assert _pooling.pooling(tmp_path) is _text.mean_pooled
+
+
+@pytest.mark.parametrize(
+    ("modes", "options", "told"),
+    [
+        (["weightedmean_tokens"], {}, "by weightedmean_tokens"),
+        (["cls_token", "mean_tokens"], {}, "by cls_token and mean_tokens"),
+        ([], {}, "without a pooling"),
+        (["mean_tokens"], {"modules": [TRANSFORMER, POOLING, DENSE]}, "with Dense"),
+        (["mean_tokens"], {"modules": [TRANSFORMER]}, "without a pooling"),
+        (["mean_tokens"], {"modules": [TRANSFORMER, POOLING | {"path": "gone"}]}, "cannot be read with what it names"),
+        (["mean_tokens"], {"modules": [1]}, "cannot be read with what it names"),
+        ([], {"pooling_mode": "weightedmean"}, "by weightedmean"),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_what_to_do(tmp_path, modes, options, told):
+    with pytest.raises(TaskError, match=rf"modules\.json.*{told}.*a copy without modules\.json"):
+        _pooling.pooling(sentence_model(tmp_path, *modes, **options))
+
+
+def test_similarities_are_those_of_the_checkpoint_s_own_vectors(tmp_path):
+    folder, data = sentence_model(tiny.save_bert(tmp_path), "cls_token"), tiny.pairs()
+    ((_, outcome),) = evaluation.evaluate(folder, data, tiny.SIMILARITY, "dense", [0.0], 0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+
+    def embedded(text):
+        with torch.no_grad():
+            return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0].double().numpy()
+
+    rows = data.set_index("item").loc[outcome.items["item"]]
+    for score, a, b in zip(outcome.items["score"], rows["text_a"], rows["text_b"], strict=True):
+        one, other = embedded(a), embedded(b)
+        assert score == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-5)
+
+
+def test_a_prompt_of_its_own_is_told(tmp_path, capsys):
+    sentence_model(tmp_path, "mean_tokens")
+    _pooling.pooling(tmp_path)
+    assert capsys.readouterr().out == ""
+    said = {"prompts": {"query": "Represent this: "}, "default_prompt_name": "query"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(said))
+    _pooling.pooling(tmp_path)
+    assert "without the prompt 'query' that the checkpoint puts before each by itself" in capsys.readouterr().out
+
+
+def test_the_files_that_say_it_come_with_the_checkpoint():
+    names = [
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "1_Pooling/config.json",
+        "onnx/config.json",
+        "2_Dense/model.safetensors",
+    ]
+    assert conversion.transformers_files(names) == [
+        "1_Pooling/config.json",
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+    ]
+
+
+def test_a_kind_that_trains_looks_at_none_of_it(tmp_path):
+    folder = sentence_model(tiny.save_bert(tmp_path), "weightedmean_tokens")
+    settings = tiny.SIMILARITY | {
+        key: tiny.FINETUNE[key] for key in ("n_train", "n_eval", "batch_size", "learning_rate", "epochs")
+    }
+    assert tasks.load("text-similarity").prepare(folder, tiny.pairs(60), settings | {"protocol": "finetune"}, 0)

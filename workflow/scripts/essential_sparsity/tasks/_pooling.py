@@ -1,0 +1,93 @@
+"""One vector of a text: the mean of its last hidden states, or what a checkpoint of sentence-transformers says that it takes.
+
+Such a checkpoint lists its modules in modules.json, and how it pools in the folder of one of them. The vectors are compared by their angle:
+what changes their length alone (a norm at the end, a mean over the root of the number of tokens) makes no difference.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from essential_sparsity import files
+from essential_sparsity.tasks import TaskError, _text
+
+Pool = Callable[[Any, dict[str, Any]], torch.Tensor]  # output of a model, batch -> (batch, width)
+LENGTH_ALONE = {"Normalize", "Dropout"}  # modules after the pooling that change no angle of what is evaluated
+OTHERWISE = "Fine-tune it (protocol finetune), or use a copy without modules.json, whose vectors are means of its last hidden states."
+
+
+def first(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """The state of the first token that is no padding, such as BERT's [CLS]."""
+    return _at(output, batch["attention_mask"].argmax(dim=1))
+
+
+def last(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """The state of the last token that is no padding."""
+    mask = batch["attention_mask"]
+    return _at(output, mask.shape[1] - 1 - mask.flip(1).argmax(dim=1))
+
+
+def largest(output: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """The largest value of each dimension over the tokens that are no padding."""
+    hidden, mask = output.last_hidden_state.float(), batch["attention_mask"].unsqueeze(-1)
+    return hidden.masked_fill(mask == 0, -torch.inf).amax(dim=1)
+
+
+POOLS: dict[str, Pool] = {  # by what follows `pooling_mode_` in the configuration of a module
+    "mean_tokens": _text.mean_pooled,
+    "mean_sqrt_len_tokens": _text.mean_pooled,
+    "cls_token": first,
+    "lasttoken": last,
+    "max_tokens": largest,
+}
+
+
+def pooling(folder: str | Path) -> Pool:
+    """How a checkpoint makes one vector of a text. Raises TaskError where it says so in a way that is not offered here."""
+    listed = Path(folder) / "modules.json"
+    if not listed.is_file():
+        return _text.mean_pooled
+    try:
+        modules = [(str(module["type"]).rpartition(".")[2], module["path"]) for module in files.read_json(listed)]
+        places = [path for kind, path in modules if kind == "Pooling"]
+        said = files.read_json(Path(folder) / places[0] / "config.json") if places else {}
+        modes = _modes(said)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise TaskError(
+            f"{listed}, which says how the checkpoint makes one vector of a text, cannot be read with what it names ({error}). {OTHERWISE}"
+        ) from error
+    other = [kind for kind, _ in modules if kind not in {"Transformer", "Pooling", *LENGTH_ALONE}]
+    if other or len(places) != 1 or len(modes) != 1 or modes[0] not in POOLS:
+        told = f"with {files.some(other)}" if other else f"by {' and '.join(modes)}" if modes else "without a pooling"
+        raise TaskError(
+            f"{listed}: the checkpoint makes one vector of a text {told}, which is not offered here; with any other vector its similarities would "
+            f"not be its own. {OTHERWISE}"
+        )
+    _tell_prompt(Path(folder))
+    return POOLS[modes[0]]
+
+
+def _modes(said: dict[str, Any]) -> list[str]:
+    """The ways of pooling that a module's configuration switches on: a flag each, or one name."""
+    if isinstance(name := said.get("pooling_mode"), str):
+        return [next((mode for mode in POOLS if mode.removesuffix("s").removesuffix("_token") == name), name)]
+    return [name.removeprefix("pooling_mode_") for name, on in said.items() if name.startswith("pooling_mode_") and on]
+
+
+def _tell_prompt(folder: Path) -> None:
+    try:
+        prompt = files.read_json(folder / "config_sentence_transformers.json").get("default_prompt_name")
+    except (OSError, ValueError, AttributeError):
+        return
+    if prompt:
+        print(
+            f"{folder}: texts are embedded as they stand, without the prompt {prompt!r} that the checkpoint puts before each by itself.",
+            flush=True,
+        )
+
+
+def _at(output: Any, places: torch.Tensor) -> torch.Tensor:
+    hidden = output.last_hidden_state.float()
+    return hidden[torch.arange(len(hidden), device=hidden.device), places.to(hidden.device)]
