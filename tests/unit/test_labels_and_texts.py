@@ -218,6 +218,16 @@ def test_ratings_are_numbers(models, rating, capsys):
         tasks.load("text-similarity").prepare(models["bert"], data, tiny.SIMILARITY, 0)
 
 
+@pytest.mark.parametrize("eval_split", ["test", None])
+def test_a_split_without_ratings_is_no_lack_of_a_split(models, eval_split):
+    data = tiny.pairs()
+    data["split"] = ["train"] * 15 + ["test"] * 5
+    data.loc[15:, "target"] = None
+    settings = tiny.SIMILARITY | {"n_eval": None, "eval_split": eval_split}
+    with pytest.raises(tasks.TaskError, match="'tiny': the ratings of the split 'test' are not published, or missing"):
+        tasks.load("text-similarity").prepare(models["bert"], data, settings, 0)
+
+
 ANSWER = {"text": ["film"], "answer_start": [5]}
 
 

@@ -431,6 +431,8 @@ def test_classes_of_a_card_are_those_of_the_data_in_its_order(fetch, cells, form
     [
         (["yes", "no"], ["yes", "maybe"], "the classes yes, no, in this order, but it holds maybe"),
         (["yes", "no"], ["0", "2"], "but it holds 0, 2"),
+        (["yes", "no"], [0, 1.0000001], "but it holds 0, 1.0000001"),
+        (["yes", "no"], [[0, 1], [0]], r"but it holds \[0 1\], \[0\]"),
         (["1", "0"], ["0", "1"], "can be their names or their numbers"),
         (["yes", "no"], pd.Categorical(["no", "yes"], ["no", "yes"]), "but the data have them as no, yes"),
     ],
@@ -439,6 +441,15 @@ def test_classes_of_a_card_that_the_data_have_not_are_refused(fetch, names, cell
     frame = pd.DataFrame({"text": ["a", "b"], "label": cells})
     with pytest.raises(SourceError, match=f"README.md says that the column 'label' has .*{words}"):
         fetch({"f.parquet": frame, "README.md": classes(features(names))}, "parquet")
+
+
+@pytest.mark.parametrize(("said", "names"), [("[yes, no]", ["yes", "no"]), ("{0: 01, 1: 1.0}", ["01", "1.0"])])
+def test_classes_are_the_texts_that_stand_in_a_card(fetch, said, names):
+    text = f"---\ndataset_info:\n  features:\n  - name: label\n    dtype: {{class_label: {{names: {said}}}}}\n---\n"
+    found = fetch({"f.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "README.md": text}, "json")[
+        "label"
+    ]
+    assert (found.tolist(), found.cat.categories.tolist()) == (names[::-1], names)
 
 
 def test_a_card_that_names_a_class_twice_is_refused(fetch):
@@ -454,6 +465,113 @@ def test_classes_of_a_card_are_those_of_the_configuration(fetch):
     assert fetch({**files, "README.md": classes(said)}, "csv")["label"].tolist() == ["0", "1"]
     odd = [3, {"features": "x"}, {"features": [None, {"name": "label", "dtype": {"class_label": None}}]}]
     assert fetch({**files, "README.md": classes(odd)}, "csv")["label"].tolist() == ["0", "1"]
+
+
+def arrow(frame):
+    """The bytes of an Arrow stream."""
+    stream, table = io.BytesIO(), pa.Table.from_pandas(frame)
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return stream.getvalue()
+
+
+def of_configuration(feature, path="*.csv"):
+    return f"---\n{json.dumps({'configs': [{'config_name': 'x', 'data_files': path, 'features': [feature]}]})}\n---\n"
+
+
+LEGACY = json.dumps(
+    {"x": {"features": {"text": {"_type": "Value"}, "label": {"_type": "ClassLabel", "names": ["yes", "no"]}}}}
+)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"README.md": "\n" + classes(features(["yes", "no"]))},
+        {"README.md": of_configuration({"name": "label", "dtype": {"class_label": {"names": ["yes", "no"]}}})},
+        {"README.md": classes({"features": [{"name": "label", "class_label": {"names": ["yes", "no"]}}]})},
+        {"dataset_infos.json": LEGACY},
+        {"dataset_infos.json": LEGACY.replace("yes", "maybe"), "README.md": classes(features(["yes", "no"]))},
+    ],
+)
+@pytest.mark.parametrize("cells", [["no", "yes"], ["1", "0"]])
+def test_classes_are_found_wherever_the_datasets_library_finds_them(fetch, beside, cells):
+    found = fetch({"f.csv": f"text,label\na,{cells[0]}\nb,{cells[1]}\n", **beside}, "csv")["label"]
+    assert (found.tolist(), found.cat.categories.tolist()) == (["no", "yes"], ["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "[1]", "{}", '{"x": 1}', '{"x": {"features": {"label": {"_type": "Value"}}}}', "\0"]
+)
+def test_what_stood_before_cards_may_say_nothing(fetch, text):
+    found = fetch({"f.csv": "text,label\na,1\nb,0\n", "dataset_infos.json": text}, "csv")["label"]
+    assert found.tolist() == ["1", "0"]
+
+
+def test_classes_of_a_card_are_those_of_arrow_files(fetch):
+    table = arrow(pd.DataFrame({"text": ["a", "b"], "label": ["no", "yes"]}))
+    found = fetch({"f.arrow": table, "README.md": classes(features(["yes", "no"]))}, "arrow")["label"]
+    assert (found.tolist(), found.cat.categories.tolist()) == (["no", "yes"], ["yes", "no"])
+
+
+def test_arrow_files_that_a_card_makes_other_parts_of_are_refused(fetch):
+    files = {f"part{number}.arrow": arrow(pd.DataFrame({"text": ["a"], "label": ["x"]})) for number in (1, 2)}
+    files["README.md"] = card(parts(train="part1.arrow", test="part2.arrow"))
+    with pytest.raises(SourceError, match=r"part1\.arrow is the split train, part2\.arrow is"):
+        fetch(files, "arrow")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (classes(features({"0": "yes", "2": "no"})), "numbers the classes of the column 'label' 0, 2; expected are all"),
+        (
+            classes(features(["yes", "no"], config_name="x"), {"config_name": "x", "data_files": "f.csv", **features(["no", "yes"])}),
+            "has the classes yes, no, and that it has no, yes, of one configuration",
+        ),
+    ],
+)  # fmt: skip
+def test_a_card_that_does_not_say_one_order_of_classes_is_refused(fetch, said, words):
+    with pytest.raises(SourceError, match=rf"README\.md .*{words}"):
+        fetch({"f.csv": "text,label\na,0\nb,1\n", "README.md": said}, "csv")
+
+
+OF_SUFFIX = {".csv": "text,label\na,x\n", ".tsv": "text\tlabel\na\tx\n", ".json": '{"text": "a", "label": "x"}\n'}
+
+
+@pytest.mark.parametrize(
+    ("file", "option"),
+    [
+        ("f.csv", {"header": None}),
+        ("f.csv", {"names": ["text", "label"]}),
+        ("f.csv", {"sep": ";"}),
+        ("f.csv", {"skiprows": 1}),
+        ("f.csv", {"quoting": 3}),
+        ("f.csv", {"skip_blank_lines": False}),
+        ("f.csv", {"data_dir": ".", "escapechar": "\\"}),
+        ("f.tsv", {"data_files": "f.tsv", "delimiter": ","}),
+        ("f.json", {"field": "data"}),
+    ],
+)
+def test_a_card_by_which_a_file_is_read_otherwise_is_refused(fetch, file, option):
+    files = {file: OF_SUFFIX[file[1:]], "README.md": card({"config_name": "default", **option})}
+    with pytest.raises(SourceError, match=rf"README\.md says that {file} is read with {list(option)[-1]} = "):
+        fetch(files, "json" if file.endswith("json") else "csv")
+
+
+@pytest.mark.parametrize(
+    ("file", "option"),
+    [
+        ("f.csv", {"sep": ",", "header": 0, "encoding": "UTF-8", "names": None, "default": True}),
+        ("f.csv", {"data_files": "other.csv", "sep": ";"}),
+        ("f.csv", {"data_dir": "other", "header": None}),
+        ("f.tsv", {"sep": "\t", "quoting": 3, "header": "infer"}),
+        ("f.json", {"sep": ";", "header": None}),
+    ],
+)
+def test_a_card_by_which_a_file_is_read_as_it_is_here_says_nothing_new(fetch, file, option):
+    files = {file: OF_SUFFIX[file[1:]], "README.md": card({"config_name": "default", **option})}
+    assert fetch(files, "json" if file.endswith("json") else "csv")["text"].tolist() == ["a"]
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
@@ -757,8 +875,50 @@ def test_large_whole_numbers_are_not_rounded_where_some_are_missing(fetch, tmp_p
     assert fetch({f"small.{container}": form(1, None, 2)}, container, "b")["label"].dropna().tolist() == [1, 2]
     with pytest.raises(SourceError, match=r"one\.\w+: the column 'label' holds whole numbers beyond .* and lacks some"):
         fetch({f"one.{container}": form(*LARGE, None)}, container, "c")
-    with pytest.raises(SourceError, match=r"'label' holds whole numbers beyond .* beside files that lack some"):
-        fetch({f"train.{container}": form(*LARGE), f"test.{container}": form(1, None)}, container, "d")
+    for test in ([1, None], [None]):
+        with pytest.raises(SourceError, match=r"'label' holds whole numbers beyond .* beside files that lack some"):
+            fetch({f"train.{container}": form(*LARGE), f"test.{container}": form(*test)}, container, "d")
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_truth_values_are_of_one_kind_whether_or_not_one_is_missing(fetch, form):
+    def files(train, test):
+        parts = {"train": train, "test": test}
+        frames = {
+            f"{split}.{form}": pd.DataFrame({"text": ["a", "b"], "label": cells}) for split, cells in parts.items()
+        }
+        return {name: frame.to_json(orient="records") if form == "json" else frame for name, frame in frames.items()}
+
+    found = fetch(files([True, None], [False, True]), form, "missing").set_index("item")["label"]
+    assert found.sort_index().tolist() == [False, True, True, None]
+    with pytest.raises(SourceError, match=r"holds numbers in test, truth values in train\. Write it"):
+        fetch(files([True, False], [1, 0]), form)
+
+
+@pytest.mark.parametrize("container", ["parquet", "arrow"])
+def test_arrays_that_no_task_reads_beside_a_text_are_lists(fetch, tmp_path, container):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "box": datasets.Array2D((2, 2), "int64")})
+    parts = {
+        split: datasets.Dataset.from_dict({"text": [split], "box": [[[1, 2], [3, 4]]]}, features)
+        for split in ("train", "test")
+    }
+    if container == "arrow":
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / "data")
+    else:
+        for split, part in parts.items():
+            part.to_parquet(tmp_path / f"data/{split}.parquet")
+    frame = fetch({}, container)
+    assert by_split(frame) == {"test": ["test"], "train": ["train"]}
+    assert [[row.tolist() for row in box] for box in frame["box"]] == [[[1, 2], [3, 4]]] * 2
+
+
+@pytest.mark.parametrize("values", [[{}, {}], [[{}], []], [{"a": {}}, {"a": {}}]])
+def test_mappings_without_a_key_are_told_by_their_column(fetch, values):
+    rows = [{"text": "a", "meta": value} for value in values]
+    with pytest.raises(SourceError, match="The column 'meta' holds mappings without a key"):
+        fetch({"f.json": json.dumps(rows)}, "json")
 
 
 def test_files_of_one_split_have_the_same_columns_and_kinds(fetch):

@@ -20,7 +20,7 @@ ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.
 PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
 BESIDE_TEXT = ("image", "question", "context")
 AT_ONCE = 1 << 17  # rows whose items are made at once
-OF_CARDS = ("parquet", "csv", "json")  # formats whose files a card can say the splits of
+OF_CARDS = ("parquet", "arrow", "csv", "json")  # formats of whose files a card can say the splits, and the classes
 OTHER_FORMS = {
     ".xlsx",
     ".xls",
@@ -59,11 +59,12 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     left_out: dict[str, str] = {}
     classes: dict[str, list[str]] = {}
     fetched = sources.obtain(settings, work, partial(_chosen, settings, left_out), repo_type="dataset")
-    folder, names = fetched.folder, [file for file in fetched.names if file != cards.CARD]
+    folder, names = fetched.folder, [file for file in fetched.names if file not in cards.BESIDE]
     with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
         if cards.CARD in fetched.names:
-            cards.check_card(folder, names, readers.SUFFIXES[name])
-            classes = cards.classes(folder / cards.CARD, names)
+            cards.check_card(folder, readers.unrecorded(names), readers.SUFFIXES[name])
+        if set(cards.BESIDE) & set(fetched.names):
+            classes = cards.classes(folder, names)
         if name == "imagefolder" and settings["source"] == "path":
             cards.check_images(folder, names, list(left_out))
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
@@ -124,7 +125,7 @@ def _chosen(settings: dict[str, Any], left_out: dict[str, str], names: list[str]
     if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
         splits.check_shards(found)
         splits.check_parts(found)
-    return found + ([cards.CARD] if name in OF_CARDS and cards.CARD in names else [])
+    return found + [file for file in cards.BESIDE if name in OF_CARDS and file in names]
 
 
 def _is_one_file(settings: dict[str, Any], names: list[str]) -> bool:
@@ -290,5 +291,16 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     except pa.ArrowException as error:
         raise SourceError(f"A column holds values of several kinds ({error}). Write them all the same way.") from error
+    if nothing := [field.name for field in table.schema if _is_nothing(field.type)]:
+        raise SourceError(
+            f"The column {nothing[0]!r} holds mappings without a key ({{}}) throughout, which cannot be kept. Leave it out of the data."
+        )
     with files.atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def _is_nothing(kind: pa.DataType) -> bool:
+    """Whether values of this type are, or hold, mappings without a key."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_is_nothing(field.type) for field in kind)
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_nothing(kind.value_type)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.api.types import is_float_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from essential_sparsity.acquire.archives import SourceError
 
@@ -41,7 +41,7 @@ def concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 for name, frame in frames.items()
             }
     whole = pd.concat(list(frames.values()), ignore_index=True)
-    for column in (name for name in whole if is_float_dtype(whole[name])):
+    for column in (name for name in whole if not is_integer_dtype(whole[name])):
         parts = {name: frame[column] for name, frame in frames.items() if column in frame}
         for name, part in parts.items():
             if is_integer_dtype(part) and len(part) and max(abs(int(part.min())), abs(int(part.max()))) > EXACT:
@@ -103,6 +103,8 @@ def _kind(column: pd.Series) -> str | None:
     values = column.dropna()
     if values.empty:
         return None
+    if is_bool_dtype(values.dtype) or isinstance(values.iloc[0], bool):  # objects, where one is missing
+        return "truth values"
     if is_numeric_dtype(values.dtype):
         return "numbers"
     return "texts" if isinstance(values.iloc[0], str) else type(values.iloc[0]).__name__

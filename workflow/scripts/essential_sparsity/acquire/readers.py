@@ -121,11 +121,15 @@ def _check_own_split(part: pd.DataFrame, name: str, split: str) -> None:
         )
 
 
+def unrecorded(names: list[str]) -> list[str]:
+    """The names without those of the records of `save_to_disk`."""
+    return [name for name in names if PurePosixPath(name).name not in SAVED]
+
+
 def saved(folder: Path, names: list[str]) -> pd.DataFrame:
     """`tables` of Arrow files; where the records of `save_to_disk` lie beside them, just those that the records list."""
-    records = [name for name in names if PurePosixPath(name).name in SAVED]
-    found = [name for name in names if name not in records]
-    for name in records:
+    found = unrecorded(names)
+    for name in sorted(set(names) - set(found)):
         _check_saved(folder / name, name, found)
     return tables(folder, found, "arrow", arrow)
 
@@ -222,6 +226,11 @@ def plain(table: pa.Table, name: str) -> pd.DataFrame:
     if twice := [column for column in table.column_names if table.column_names.count(column) > 1]:
         raise SourceError(f"{name}: the column {twice[0]!r} stands there twice. Leave one of them out.")
     features = _features(table)
+    for place, field in enumerate(table.schema):
+        if isinstance(
+            field.type, pa.ExtensionType
+        ):  # arrays of the `datasets` library, which pandas joins to no others
+            table = table.set_column(place, field.name, table[place].cast(field.type.storage_type))
     check_exact(table, name)
     frame = table.to_pandas(ignore_metadata=True)
     for field in table.schema:

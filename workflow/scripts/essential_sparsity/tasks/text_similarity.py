@@ -93,9 +93,15 @@ def _first_alike(tokens: Tokens, rows: Iterable[int]) -> list[int]:
 def rated(data: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of the splits in use that have a rating, with `target` as a number; how many have none is said in the log. Raises TaskError."""
     place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
+    name = tasks.evaluated_split(data, settings)
     if "split" in data:
-        data = data[data["split"].isin(["train", tasks.evaluated_split(data, settings)])]
+        data = data[data["split"].isin(["train", name])]
     there = data["target"].notna() & (data["target"].astype(object) != "")
+    if "split" in data and not there[data["split"] == name].any() and name in set(data["split"]):
+        raise TaskError(
+            f"{place}: the ratings of the split {name!r} are not published, or missing (every row has none). Choose another split in the column "
+            "eval_split."
+        )
     ratings = pd.to_numeric(data["target"][there], errors="coerce").astype(np.float64)
     if (wrong := ~np.isfinite(ratings)).any():
         row = data.loc[ratings.index[wrong][0]]
