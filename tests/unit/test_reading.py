@@ -156,6 +156,10 @@ SPARK = "part-{:05d}-{}f2a9c1e-77bb-4d0e-9a51-0c1d2e3f4a5b-c000.csv"  # one hash
         (("train/part-2019.csv", "train/part-2020.csv", "test/part-2020.csv"), {"train", "test"}),
         (("c4-train.00001-of-00002.csv", "c4-train.00002-of-00002.csv", "c4-test.00000-of-00001.csv"), {"train", "test"}),
         (("a1-train-0-of-1.csv", "a2-train-0-of-2.csv", "a2-train-1-of-2.csv", "test.csv"), {"train", "test"}),
+        (("train-00000-of-00001.csv", "test-00000-of-00001.csv", "unsupervised-00000-of-00001.csv"), {"train", "test", "unsupervised"}),  # IMDb
+        (("train/a.csv", "test/a.csv", "unsupervised/a.csv"), {"train", "test", "unsupervised"}),
+        (("unsupervised/train.csv", "unsupervised/test.csv"), {"train", "test"}),
+        (("unsupervised_train.csv", "unsupervised_test.csv"), {"train", "test"}),
         (("translated_train.csv", "dev_2k.csv", "test_2k.csv"), {"train", "validation", "test"}),  # PAWS-X
         (("train_rand_split.csv", "dev_rand_split.csv", "test_rand_split_no_answers.csv"), {"train", "validation", "test"}),
         ((f"train/{SPARK.format(0, 'a')}", f"train/{SPARK.format(1, 'a')}", f"test/{SPARK.format(0, 'e')}"), {"train", "test"}),
@@ -180,6 +184,11 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("imdb_train.csv", "yelp_train.csv", "imdb_test.csv"), "differ by more than a number"),
         (("train.csv", "train_extra.csv"), "differ by more than a number"),
         (("train.csv", "test.csv", "unlabelled.csv"), r"unlabelled\.csv: the name says no split"),
+        (("train.csv", "unsupervised_train.csv"), "differ by more than a number"),
+        (
+            ("supervised_train.csv", "unsupervised_test.csv"),
+            r"would be splits of one data set.*\(supervised, unsupervised\)",
+        ),
         (("train.csv", "heldout.csv"), r"heldout\.csv: the name says no split"),
         (("train/a.csv", "train/test.csv"), "speaks of the splits test and train"),
         (("train.csv", "train.csv.gz"), "one name in two forms"),

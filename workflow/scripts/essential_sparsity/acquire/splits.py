@@ -13,10 +13,12 @@ from essential_sparsity import files
 from essential_sparsity.acquire.archives import SourceError
 
 ALL = "all"  # the name of the rows of data without splits
+UNLABELLED = "unsupervised"  # a split where no word for another stands beside it, as in IMDb: rows that neither train nor are evaluated
 WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
+    UNLABELLED: (UNLABELLED,),
 }
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 SEPARATORS = r"\-._ =0-9"
@@ -35,18 +37,22 @@ NAME_THE_FOLDER = "Name the folder or file of one data set in the column id (of 
 
 def splits_in(part: str) -> set[str]:
     """The splits that a file's or folder's name speaks of, in one spelling (`validation`; `validation_matched`)."""
-    return {SPLIT_OF[word.lower()] + suffix.lower() for word, suffix in SPLIT.findall(part)}
+    return _labelled({SPLIT_OF[word.lower()] + suffix.lower() for word, suffix in SPLIT.findall(part)})
 
 
 def split_of(name: str) -> str | None:
     """The split that a path below the data's folder names; None where it names none. Raises SourceError for two."""
-    found = set().union(*map(splits_in, PurePosixPath(name).parts))
+    found = _labelled(set().union(*map(splits_in, PurePosixPath(name).parts)))
     if len(found) > 1:
         raise SourceError(
             f"The name {name} speaks of the splits {' and '.join(sorted(found))}: a file is one of them. Rename it, or name "
             "the folder that it lies in in the column id."
         )
     return next(iter(found), None)
+
+
+def _labelled(found: set[str]) -> set[str]:
+    return found - {UNLABELLED} or found
 
 
 def grouped(names: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
@@ -205,7 +211,8 @@ def _stem(name: str, suffixes: tuple[str, ...]) -> str:
 def _said(name: str, suffixes: tuple[str, ...]) -> frozenset[str]:
     """The words of a file's name beside its split, numbers (`2k` is one), and what marks one writing of it: a shard, a UUID."""
     plain = UUID.sub("", SHARD.sub("", without_suffix(PurePosixPath(name).name, suffixes)))
-    return frozenset(re.findall(r"[^\W\d_]+", COUNT.sub("", SPLIT.sub(" ", plain)).lower()))
+    no_split = frozenset({UNLABELLED}) & _words(plain) if splits_in(plain) != {UNLABELLED} else frozenset()
+    return no_split | frozenset(re.findall(r"[^\W\d_]+", COUNT.sub("", SPLIT.sub(" ", plain)).lower()))
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:
