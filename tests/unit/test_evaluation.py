@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import prune_eval
-from essential_sparsity import files, tables, tasks
+from essential_sparsity import __version__, files, tables, tasks
 from essential_sparsity.checkpoints import loading
 from essential_sparsity.runs import evaluation, lottery
 from essential_sparsity.training import finetuning
@@ -147,6 +147,49 @@ def test_training_with_other_masks_than_the_level_counts_is_an_error(folders, mo
     monkeypatch.setattr(finetuning, "train_", lambda *args: None)
     with pytest.raises(finetuning.TrainingError, match="Training held"):
         evaluate(folders, "finetune", sparsities=[0.5])
+
+
+def test_one_held_weight_more_or_less_than_the_level_has_is_an_error():
+    masks = {"a": torch.tensor([True, False, True]), "b": torch.tensor([[True, False]])}
+    evaluation.check_count(masks, evaluation.Level(0.6, 3, 5))
+    for k in (2, 4):
+        with pytest.raises(finetuning.TrainingError, match=f"Training held 3 pruned weights, but the level has {k}"):
+            evaluation.check_count(masks, evaluation.Level(0.6, k, 5))
+
+
+# --- the rows
+
+
+MANIFEST = {"n_prunable": 200, "n_total": 500, "dtype": "bfloat16", "weights_sha256": "aa"}
+CALIBRATED = {"calibration": "web", "calibration_sequences": 8, "calibration_tokens": 64, "calibration_seed": 3}
+CALIBRATED |= {"calibration_drawn_sha256": "bb", "damping": 0.01, "uncalibrated": 0}
+
+
+def test_each_metric_has_a_row_that_says_all_of_its_level_its_model_and_its_outcome():
+    level = evaluation.Level(0.5, 90, 200, keep=2, group=4, tail=20, calibration=CALIBRATED)
+    items = pd.DataFrame({"item": ["a", "b", "c"]})
+    outcome = tasks.Outcome({"accuracy": 0.25, "f1": None}, items, "one class", {"f1": 2})
+    rows = evaluation.run_rows(level, outcome, MANIFEST, "probe").astype(object)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "workflow": __version__}
+    alike = MANIFEST | CALIBRATED | versions | {"protocol": "probe", "collapsed": "one class", "sparsity": 0.5, "k": 90}
+    alike |= {"keep": 2, "group": 4, "sparsity_actual": 0.45, "sparsity_total": 0.18}
+    first, second = rows.to_dict("records")
+    assert first == alike | {"metric": "accuracy", "n_items": 3, "value": 0.25}
+    assert pd.isna(second.pop("value"))
+    assert second == alike | {"metric": "f1", "n_items": 2}
+
+
+def test_a_row_is_empty_where_a_level_or_an_outcome_says_nothing():
+    outcome = tasks.Outcome({"accuracy": 0.25}, pd.DataFrame({"item": ["a"]}))
+    (row,) = evaluation.run_rows(evaluation.Level(0.0, 0, 200), outcome, MANIFEST, "zero-shot").to_dict("records")
+    assert (row["k"], row["sparsity_actual"], row["sparsity_total"]) == (0, 0, 0)
+    assert all(pd.isna(row[name]) for name in ("keep", "group", "collapsed", *CALIBRATED))
+
+
+@pytest.mark.parametrize("n", [199, 201])
+def test_a_model_with_more_or_fewer_prunable_weights_than_its_manifest_says_is_refused(n):
+    with pytest.raises(ValueError, match=rf"{n} prunable weights were loaded, but the manifest counts 200"):
+        evaluation.run_rows(evaluation.Level(0.5, 90, n), tasks.Outcome({}, pd.DataFrame()), MANIFEST, "probe")
 
 
 # --- the program

@@ -686,7 +686,7 @@ def test_a_run_of_other_settings_or_of_data_that_are_gone_is_refused(config):
     record = records._place(records.PLACES[0], str(path))
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"params": [repr("another source")]}))
-    with pytest.raises(ValueError, match=r"datasets/pairs/manifest\.json is of something else than the configuration"):
+    with pytest.raises(ValueError, match=r"datasets/pairs/manifest\.json is of another source than there is now"):
         chosen.choose(config, "bert", "nm4", "0.5")
     shutil.rmtree(".snakemake")
     fewer = config | {"grid": [block | {"seeds": [1]} for block in config["grid"][:1]]}
@@ -729,7 +729,7 @@ def test_a_run_whose_ticket_or_calibration_is_gone_or_of_something_else_is_refus
     record = records._place(records.PLACES[0], str(path))
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"params": [repr("another source")]}))
-    with pytest.raises(ValueError, match=f"{path} is of something else than the configuration"):
+    with pytest.raises(ValueError, match=f"{path} is of another source than there is now"):
         chosen.choose(config, *run, "0.5")
     shutil.rmtree(".snakemake")
 

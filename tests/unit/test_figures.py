@@ -443,7 +443,8 @@ def test_another_kind_of_file_is_refused(tmp_path):
         style.save(draw(CASES["only dense"]), tmp_path / "a.bmp")
 
 
-def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():
+def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # narrower ones get lines of WIDTH all the same
     table = pd.concat([knees.table(runs)[0] for case, runs in CASES.items() if case != "only dense"])
     table.loc[table["metric"] == "perplexity", "headline"] = False
     table.loc[table["pattern"] == "nm16", ["model", "task"]] = "a-model-with-a-very-long-name-that-cannot-all-fit"
@@ -454,6 +455,19 @@ def test_the_summary_fits_a_terminal_and_says_why_there_is_no_reading():
     assert plain.split()[:10] == ["m", "t", "global", "accuracy", "0.8991", "51.0", "%", "50–60", "%", "–"]
     assert any(line.endswith("no dense value") for line in lines)
     assert any(line.endswith("too few levels") for line in lines)
+
+
+def test_names_that_differ_at_their_end_differ_in_the_summary(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    table = knees.table(CASES["plain"])[0].assign(
+        task="classes-of-my-own-shapes-under-a-linear-probe", reason="a long reason " * 9
+    )
+    both = pd.concat([table.assign(model=f"my-own-checkpoint-of-shapes-{name}") for name in ("crop", "dino")])
+    lines = summary.knee_lines(both)[1:]
+    assert {line.split()[0] for line in lines} == {"my-own-…pes-crop", "my-own-…pes-dino"}
+    assert max(map(len, lines)) <= summary.WIDTH
+    monkeypatch.setenv("COLUMNS", "400")
+    assert {line.split()[0] for line in summary.knee_lines(both)[1:]} == set(both["model"])
 
 
 def test_the_summary_names_models_that_are_sparse_before_pruning():

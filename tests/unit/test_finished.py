@@ -284,6 +284,47 @@ def test_items_of_another_attempt_are_not_taken_for_those_of_the_run(arguments):
     assert set(tables.read(arguments.items, "items")["weight"]) == {1.0}
 
 
+def test_a_file_of_runs_is_whole_with_its_levels_and_no_others(arguments):
+    computing(arguments)
+    made, whole = job.made_of(arguments, VERSIONS), tables.read(arguments.runs, "runs")
+    assert job.whole(arguments, made)
+    more = pd.concat([whole, whole[:1].assign(sparsity=0.9, digest="x")])
+    for rows in (whole[1:], more, whole.assign(digest=whole["digest"][::-1].tolist()), whole.assign(items_sha256="x")):
+        tables.write(rows, "runs", arguments.runs)
+        assert not job.whole(arguments, made)
+
+
+def test_each_level_is_of_its_own_ticket(arguments, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.write_text("another ticket")
+    arguments.tickets = [arguments.tickets[0], str(other)]
+    for text in ("another ticket", "a third one"):
+        other.write_text(text)
+        assert computing(arguments), "the ticket of any level decides the job"
+        found = tables.read(arguments.runs, "runs").set_index("sparsity")["ticket_sha256"].to_dict()
+        assert found == dict(zip((0.2, 0.4), map(files.sha256_file, arguments.tickets), strict=True))
+    assert "it is of another run (other lottery ticket)." in capsys.readouterr().out
+    arguments.tickets = arguments.tickets[:1]
+    with pytest.raises(ValueError, match="shorter"):
+        job.made_of(arguments, VERSIONS)
+
+
+def test_an_evaluation_that_is_told_nothing_more_stops_at_a_disagreement_and_reads_no_pickle():
+    parser = argparse.ArgumentParser()
+    job.arguments(parser)
+    given = parser.parse_args([f"--{name}=x" for name in ("settings", "code", "manifest", "data")])
+    assert (given.disagreement, given.allow_pickle, given.device, given.dense) == ("stop", False, "auto", [])
+
+
+def test_an_evaluation_may_do_what_its_options_and_its_manifest_say(arguments):
+    said = {"task": "words", "metrics": "f1,accuracy"}
+    for allowed in (False, True):
+        vars(arguments).update(allow_pickle=allowed, metrics=said["metrics"])
+        assert job.permissions(arguments) == said | {"allow_pickle": allowed, "allow_unused": (), "add_bos_token": False}
+    files.write_json(arguments.manifest, files.read_json(arguments.manifest) | {"allow_unused": ["head"]})
+    assert job.permissions(arguments)["allow_unused"] == ("head",)
+
+
 # --- the programs
 
 

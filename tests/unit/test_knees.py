@@ -10,8 +10,8 @@ import pytest
 
 from essential_sparsity import tables
 from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, readings, shapes, single
-from essential_sparsity.curves.means import level_means
-from essential_sparsity.curves.metrics import METRICS, headline
+from essential_sparsity.curves.means import dense_mean, level_means
+from essential_sparsity.curves.metrics import ABOVE_CHANCE, METRICS, headline, with_groups
 from essential_sparsity.figures import summary
 
 LEVELS = np.arange(10) / 10
@@ -48,6 +48,32 @@ def test_the_headline_is_the_first_of_the_known_metrics():
     assert headline(["f1", "accuracy", "matthews"]) == "matthews"
     assert headline(["token_f1", "exact_match"]) == "token_f1"
     assert headline(list(METRICS)[::-1]) == next(iter(METRICS))
+
+
+def test_a_task_is_shown_by_its_headline_and_by_what_is_of_groups_of_its_items():
+    found = ["normalised_accuracy", "accuracy_stem", "accuracy", "accuracy_humanities", "accuracy_other"]
+    assert with_groups(found) == ["accuracy", "accuracy_humanities", "accuracy_other", "accuracy_stem"]
+    assert with_groups(iter(found[:1])) == ["normalised_accuracy"]
+    assert with_groups([]) == []
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_quality_is_higher_where_the_metric_is_better_and_its_value_is_found_again(metric):
+    better, worse = (12.0, 16.0) if "perplexity" in metric.name else (0.8, 0.3)
+    assert metric.quality(better) > metric.quality(worse)
+    assert metric.value(metric.quality(worse)) == pytest.approx(worse)
+    lost = metric.value(metric.quality(better) - metric.epsilon)
+    assert lost == pytest.approx(12 * math.exp(0.01) if metric.scale == "log" else 0.79), "one per cent, or one point"
+    assert metric.value(-1e9) == pytest.approx(1e300) or metric.scale != "log"
+
+
+def test_what_guessing_gives_is_known_of_accuracies_of_labels_and_of_correlations():
+    groups = {metric.name: metric.group for metric in METRICS.values() if metric.group}
+    assert groups == {f"accuracy_{name}": name for name in ("stem", "humanities", "social_sciences", "other")}
+    known = {metric.name: metric.above_chance for metric in METRICS.values() if metric.above_chance}
+    of_labels = dict.fromkeys(["accuracy", "normalised_accuracy", ABOVE_CHANCE, *groups], ABOVE_CHANCE)
+    assert known == of_labels | {name: name for name in ("matthews", "pearson", "spearman")}
+    assert [metric.name for metric in METRICS.values() if metric.own_items] == ["perplexity"]
 
 
 # the table
@@ -178,6 +204,10 @@ def test_a_dense_model_that_collapsed_is_nothing_to_compare_with():
         assert row["essential_sparsity"] is None
         assert row["bracket_low"] is None
         assert not row["no_drop"]
+    # of several the order is that of their seeds, whatever that of the rows
+    third = told[0].assign(seed=2, collapsed="its outputs are not finite")
+    row = only(pd.concat([third, *told]))
+    assert "(seed 1, one class is predicted for all items; seed 2, its outputs are not finite)" in row["reason"]
     # a pruned model that collapses is a drop like any other
     told[1].loc[5, "collapsed"] = "one class is predicted for all items"
     assert only(told[1])["essential_sparsity"] == pytest.approx(0.21)
@@ -262,6 +292,49 @@ def test_level_means_average_perplexity_geometrically():
     assert means.loc[0.1, "low"] < means.loc[0.1, "quality"] < means.loc[0.1, "high"]
 
 
+def test_a_pattern_starts_at_the_dense_runs_of_the_seeds_that_it_has_on_that_task():
+    """Of task b the second seed has a dense run alone; of task a it has both."""
+    parts = [runs_of([0.9, 0.8, 0.7], task=task) for task in "ab"]
+    parts += [runs_of([0.5, 0.4], task="a", seed=1), runs_of([0.5], task="b", seed=1)]
+    means = level_means(pd.concat(parts)).set_index(["task", "pattern", "sparsity"])
+    assert means.loc[("a", "global", 0.0), ["quality", "n_seeds"]].tolist() == pytest.approx([0.7, 2])
+    assert means.loc[("b", "global", 0.0), ["quality", "n_seeds"]].tolist() == pytest.approx([0.9, 1])
+    assert means.loc[("b", "dense", 0.0), ["quality", "n_seeds"]].tolist() == pytest.approx([0.7, 2])
+    assert means[means["ragged"]].index.tolist() == [("a", "global", 0.2)]
+
+
+def test_seeds_that_agree_are_as_many_seeds():
+    means = level_means(pd.concat([runs_of([0.9, 0.8, 0.7], seed=seed) for seed in range(3)]))
+    assert set(means["n_seeds"]) == {3}
+    assert not means["ragged"].any()
+
+
+def test_a_metric_that_dense_runs_alone_have_is_that_of_no_pattern():
+    runs = pd.concat([runs_of([0.9, 0.8]), runs_of([0.7], metric="f1")])
+    means = level_means(runs)
+    assert set(means[["metric", "pattern"]].itertuples(index=False, name=None)) == {
+        ("accuracy", "dense"), ("accuracy", "global"), ("f1", "dense")
+    }  # fmt: skip
+
+
+def test_the_means_of_no_runs_are_a_table_without_rows():
+    means = level_means(runs_of([0.9, 0.8]).iloc[:0])
+    assert means.empty
+    assert {*means} == {*level_means(runs_of([0.9, 0.8]))}
+
+
+def test_the_dense_mean_is_where_the_first_pattern_starts_or_else_that_of_all_dense_runs():
+    runs = pd.concat(
+        [runs_of([0.9, 0.8]), runs_of([0.9, 0.8], "random").iloc[1:], runs_of([0.7, 0.6], "random", seed=1)]
+    )
+    means = level_means(runs)
+    assert dense_mean(means, ["random", "global"]) == (pytest.approx(0.8), "random")
+    assert dense_mean(means, ["global", "random"]) == (pytest.approx(0.9), "global")
+    assert dense_mean(means, ["gone", "global"]) == (pytest.approx(0.9), None)
+    assert dense_mean(means[means["pattern"] == "dense"], ["global"]) == (pytest.approx(0.8), None)
+    assert dense_mean(means[means["sparsity"] > 0], ["global"]) == (None, None)
+
+
 # intervals, flags, sharpness and comparisons
 
 
@@ -292,7 +365,12 @@ def items_of(*curves, n=400, seeds=(0,), spread=0.0):
 
 
 @pytest.mark.parametrize(
-    ("metric", "column"), [("f1", "prediction"), ("exact_match", "second_score"), ("accuracy", "score")]
+    ("metric", "column"),
+    [
+        *((name, "prediction") for name in ("f1", "matthews")),
+        *((name, "second_score") for name in ("exact_match", "masked_accuracy", "normalised_accuracy")),
+        *((name, "score") for name in ("accuracy", "spearman", "token_f1")),
+    ],
 )
 def test_a_metric_is_resampled_from_its_own_column(metric, column, monkeypatch):
     runs, items = items_of(("global", [0.9, 0.7, 0.5, 0.3], "m"), n=20)
@@ -358,10 +436,22 @@ def test_a_curve_that_may_not_drop_has_an_open_interval():
     assert row["essential_sparsity_high"] is None
 
 
-def test_items_that_do_not_fit_the_runs_are_refused():
-    runs, items = items_of(("global", FALLING, "m"))
-    with pytest.raises(ValueError, match=r"m/t/global/0\.3/0 .*cannot be paired"):
-        knees.table(runs, lambda chosen: items(chosen).query("not (sparsity == 0.3 and item == '00007')"))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found.query("not (sparsity == 0.3 and item == '00007')"),
+        lambda found: found.query("not sparsity == 0.3"),
+        # as many, of which one is another
+        lambda found: found.assign(
+            item=found["item"].mask((found["sparsity"] == 0.3) & (found["item"] == "00007"), "x")
+        ),
+    ],
+    ids=["an item less", "none", "another item"],
+)
+def test_items_that_do_not_fit_the_runs_are_refused(change):
+    runs, items = items_of(("global", FALLING, "m"), n=40)
+    with pytest.raises(ValueError, match=r"m/t/(global/0\.3|dense/0\.0)/0 .*cannot be paired"):
+        knees.table(runs, lambda chosen: change(items(chosen)))
 
 
 @pytest.mark.parametrize(
@@ -479,6 +569,12 @@ def test_a_line_that_is_level_but_for_rounding_has_no_slope(flat, height):
     assert not np.signbit(floor["slope_ratio"])
 
 
+def test_a_line_that_hardly_falls_has_its_slope():
+    sharp = only(runs_of(0.9 - 1e-4 * LEVELS - np.maximum(LEVELS - 0.5, 0)))
+    assert sharp["slope_before"] == pytest.approx(-1e-4, rel=1e-3)
+    assert sharp["slope_ratio"] == pytest.approx(10001, rel=1e-3)
+
+
 def test_replicates_that_are_level_before_the_join_have_no_ratio():
     means = np.array([0.9] * 7 + [0.5, 0.1])
     curve = single.Curve({}, METRICS["accuracy"], 0.01, LEVELS[:9], [0], means[:, None], found={"hinge": 0.6})
@@ -530,6 +626,36 @@ def test_the_interval_ends_at_levels_and_holds_the_gap():
     assert (coarse["essential_sparsity_low"], coarse["essential_sparsity_high"]) == (0.2, 0.8), (
         "nothing is known inside"
     )
+
+
+@pytest.mark.parametrize(("others", "interval"), [(0.15, (0.1, 0.5)), (0.45, (0.4, 0.5)), (0.75, (0.4, 0.8))])
+def test_the_interval_holds_the_gap_of_the_curve_itself_though_no_replicate_leaves_there(others, interval):
+    curve = drawn_around(FALLING, 0)
+    curve.replicates = np.tile(0.9 - np.maximum(LEVELS - others, 0), (40, 1))
+    row = single.read_headline(curve)
+    assert (row["bracket_low"], row["bracket_high"]) == (0.4, 0.5)
+    assert (row["essential_sparsity_low"], row["essential_sparsity_high"]) == interval
+
+
+def test_a_curve_may_have_hundreds_of_levels():
+    levels = np.arange(400) / 400
+    key = {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}
+    curve = single.curve_of(key, quality.with_quality(runs_of(np.where(levels < 0.75, 0.9, 0.5), levels=levels)))
+    curve.replicates = np.tile(curve.means, (40, 1))
+    row = single.read_headline(curve)
+    assert (row["essential_sparsity_low"], row["essential_sparsity_high"]) == (levels[299], levels[300])
+
+
+def test_a_curve_is_resampled_with_its_own_tolerance_and_the_draws_of_its_runs(monkeypatch):
+    runs, items = items_of(("global", FALLING, "m"), n=20, seeds=(3, 5))
+    key = {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}
+    curve, seen = single.curve_of(key, quality.with_quality(runs), 0.05), []
+    monkeypatch.setattr(bootstrap, "replicates", lambda quality, moved, *given: seen.extend(given))
+    single.resample(curve, runs, items(runs), 6)
+    n_items, epsilon, *draws = seen
+    assert (n_items, epsilon) == (20, 0.05)
+    for found, expected in zip(draws, bootstrap.seed_draws(key, LEVELS, [3, 5], 6), strict=True):
+        assert np.array_equal(found, expected)
 
 
 def test_the_bracket_above_the_last_level_is_open():
@@ -683,6 +809,15 @@ def test_chance_is_that_of_the_value_though_not_all_labels_are_evaluated():
     assert single.labels_of(np.array([1.0, np.nan]), np.array([1.0, np.nan])) == 0
 
 
+@pytest.mark.parametrize("labels", [2, 3, 4, 5, 6, 7, 20, 77])
+def test_values_say_how_many_labels_there_are(labels):
+    """Exactly, whatever is lost in the last bits; runs in which all answers are right, or which are not there, say nothing."""
+    accuracies = np.append(np.arange(1, 200) / 200, [1.0, np.nan])
+    corrected = (accuracies - 1 / labels) / (1 - 1 / labels)
+    for some in (slice(1), slice(7, 8), slice(None)):
+        assert single.labels_of(accuracies[some], corrected[some]) == labels
+
+
 def test_a_tolerance_of_a_task_is_that_of_its_headline_metric():
     runs = pd.concat([runs_of(0.9 - LEVELS / 2), runs_of(0.8 - LEVELS / 2, metric="f1")])
     found = knees.table(runs, epsilon={"t": 0.05})[0].set_index("metric")
@@ -759,7 +894,9 @@ def test_the_later_of_two_curves_is_named_beyond_all_but_two_and_a_half_per_cent
     assert (row["share_a_larger"], row["larger"]) == (pytest.approx(share), larger)
 
 
-@pytest.mark.parametrize(("low", "high", "coarse"), [(0.2, 0.3, False), (0.7, 0.8, False), (0.1, 0.25, True)])
+@pytest.mark.parametrize(
+    ("low", "high", "coarse"), [(0.2, 0.3, False), (0.7, 0.8, False), (0.3, 0.401, True), (0.1, 0.25, True)]
+)
 def test_levels_more_than_ten_points_apart_are_coarse(low, high, coarse):
     assert intervals.coarse({"bracket_low": low, "bracket_high": high}) is coarse
 

@@ -96,7 +96,10 @@ def test_runs_of_a_file_that_is_of_something_else_are_missing(grid, tmp_path, co
     of_it = grid[grid[column].isin(other)]
     kept, lost = missing.parted(grid, tmp_path / "logs", True, other)
     assert lost["run"].tolist() == of_it["run"].tolist()
-    assert lost["reason"].iloc[0] == f"The file {other[0]} is of something else than the configuration asks for now."
+    assert (
+        lost["reason"].iloc[0]
+        == f"The file {other[0]} is of another source than there is now: its row, or what that names, has changed."
+    )
     assert kept.equals(grid.drop(index=of_it.index))
     assert set(missing.outdated(grid, other)) == set(of_it["job"])
 

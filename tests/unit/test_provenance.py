@@ -1,5 +1,7 @@
 """What decided a run: each part of it changes its digest, and nothing else does."""
 
+import json
+
 import pytest
 
 from essential_sparsity import files, tables
@@ -46,6 +48,9 @@ def test_a_manifest_counts_by_the_files_that_it_lists(tmp_path):
     """Where they came from and how they are called in the study is told in it too, and decides nothing."""
     before = manifest(tmp_path, "one")
     assert manifest(tmp_path, "two", model="n", folder="y", revision="z") == before
+    said = {"files": [dict(reversed(entry.items())) for entry in ENTRIES]}
+    (tmp_path / "again").write_text(json.dumps(said))
+    assert provenance.of_manifest(tmp_path / "again") == before
     assert manifest(tmp_path, "three", files=[ENTRIES[0], ENTRIES[1] | {"sha256": "3"}]) != before
     assert manifest(tmp_path, "four", files=[ENTRIES[0], ENTRIES[1] | {"path": "c"}]) != before
     assert manifest(tmp_path, "five", files=ENTRIES[:1]) != before
@@ -56,6 +61,8 @@ def test_a_ticket_counts_by_the_digest_beside_it(tmp_path):
     sha256 = files.sha256_file(tmp_path / "ticket")
     (tmp_path / "digest").write_text(f"{sha256}  0.500.safetensors\n")
     assert provenance.of_ticket(tmp_path / "digest") == sha256
+    (tmp_path / "digest").write_text("\n")
+    assert provenance.of_ticket(tmp_path / "digest") == "", "which no run has: one without a ticket has none"
 
 
 def test_settings_count_as_they_are_given():

@@ -451,7 +451,7 @@ REFUSED = {
     "of another call": (lambda: rewritten("knees", lambda found: found[:-1]), r"knees\.parquet: not the tables that .* was written of"),
     "another configuration": (lambda: other_configuration(knees={"compare": []}), r"made with another configuration \(knees\) than it has now"),
     "another tolerance": (of_another_tolerance, r"were read with another value of the tolerance of pairs than the configuration says now\. Run"),
-    "another source": (of_another_source, r"datasets/pairs/manifest\.json: of something else than the configuration asks for now, and so is what was made"),
+    "another source": (of_another_source, r"datasets/pairs/manifest\.json: of another source than there is now.*and so is what was made"),
     "other references": (with_references_that_were_changed, r"made with another configuration \(what the file of references says\) than it has now"),
     "other claims": (with_claims_that_were_changed, r"made with another configuration \(what the file of claims says\) than it has now"),
     "other settings": (of_other_settings, r"of the tables were made of other settings than the configuration asks for now, such as results/store/runs/bert/pairs"),
@@ -477,6 +477,15 @@ def test_a_study_that_is_not_whole_is_refused(case):
     with pytest.raises(ValueError, match=message):
         publish()
     assert files.sha256_file(FOLDER / folders.RECORD) == before
+
+
+def test_the_grid_of_a_study_that_is_read_is_that_of_its_runs_and_not_of_those_that_are_missing(made):
+    found = settled.read(config())
+    keys = [set(rows[runs.KEY].itertuples(index=False, name=None)) for rows in (found.grid, found.runs, found.missing)]
+    assert keys[0] == keys[1]
+    assert len(found.grid) == len(keys[0])
+    assert len(keys[2]) == 1
+    assert len(found.study.rows()) == len(keys[0]) + 1
 
 
 def test_a_key_that_was_added_or_taken_away_is_another_configuration():
@@ -518,6 +527,16 @@ def test_a_report_of_tables_that_were_read_otherwise_is_said_to_be_of_before(cha
     assert not settled.of_before(config())
     change()
     assert settled.of_before(config())
+
+
+@pytest.mark.usefixtures("study_again")
+@pytest.mark.parametrize("gone", ["tables/knees.parquet", "ro-crate-metadata.json"])
+def test_a_report_of_a_study_that_is_not_finished_is_not_said_to_be_of_before(gone):
+    tables.write(pd.DataFrame(opening.read(config()).rows()), "grid", "results/small/grid.parquet")
+    of_another_tolerance()
+    assert settled.of_before(config())
+    Path("results/small", gone).unlink()
+    assert not settled.of_before(config())
 
 
 def test_a_summary_looks_for_zeros_in_the_spectra(made, monkeypatch, capsys):
@@ -566,6 +585,8 @@ def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):
     assert settled._mixed(frame.assign(torch="1", hardware=["b", "a"])) == [
         "Different hardware, which rounds otherwise, computed m on t (a, b)."
     ]
+    monkeypatch.setattr(settled, "_mixed", lambda found: [f"{len(found)} rows are mixed"])
+    assert f"{made.rows['runs']} rows are mixed" in settled.read(config()).said
 
 
 @pytest.mark.parametrize(

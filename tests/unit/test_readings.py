@@ -32,6 +32,14 @@ def test_tolerance_of_a_concave_curve():
     assert readings.essential_sparsity(LEVELS, curve, ONES, 0.01) == pytest.approx(0.51)
 
 
+def test_tolerance_between_levels_that_are_not_evenly_spaced():
+    """A gap of 0.3 after one of 0.1, of which a twentieth and a half are within."""
+    levels, means = [0, 0.1, 0.4, 0.8], [0.9, 0.9, 0.7, 0.3]
+    assert readings.essential_sparsity(levels, means, ONES[:4], 0.01) == pytest.approx(0.1 + 0.3 / 20)
+    assert readings.essential_sparsity(levels, means, ONES[:4], 0.1) == pytest.approx(0.1 + 0.3 / 2)
+    assert readings.essential_sparsity(levels, means, ONES[:4], 0.4) == pytest.approx(0.4 + 0.4 / 2)
+
+
 def test_tolerance_of_a_cliff_at_the_first_level():
     assert readings.essential_sparsity([0, 0.1, 0.2], [0.9, 0.4, 0.4], [1, 1, 1], 0.01) == pytest.approx(
         0.1 * 0.01 / 0.5
@@ -57,6 +65,17 @@ def test_a_level_exactly_on_the_tolerance_is_not_outside():
     dense, edge = 301 / 600, 295 / 600
     assert readings.first_outside([dense, edge, edge], ONES[:3], 0.01) == 3
     assert readings.first_outside([dense, edge, 294 / 600], ONES[:3], 0.01) == 2
+
+
+def test_one_point_less_is_inside_whatever_the_value_and_a_ten_thousandth_more_is_outside():
+    for right in range(6, 601):  # of 600 items; in floating point about half are below dense − 0.01
+        dense, edge = right / 600, (right - 6) / 600
+        assert readings.first_outside([dense, edge, edge], ONES[:3], 0.01) == 3
+        assert readings.last_compliant([0, 0.1, 0.2], [dense, edge, edge], 0.01) == 0.2
+        below = edge - 5e-5
+        assert readings.first_outside([dense, below, below], ONES[:3], 0.01) == 1
+        assert readings.last_compliant([0, 0.1, 0.2], [dense, below, below], 0.01) == 0
+        assert readings.essential_sparsity([0, 0.1, 0.2], [dense, below, below], ONES[:3], 0.01) < 0.1
 
 
 def test_a_gain_before_the_drop_counts_from_the_dense_level():
@@ -160,6 +179,12 @@ def test_kneedle_neither_warns_nor_fails(means):
         assert np.isnan(found)
 
 
+def test_a_bump_below_the_chord_is_no_bend():
+    levels = np.arange(5) / 4
+    assert not readings._bends(levels, np.array([1, 0.2, 0.3, 0, 0]), 0.5)
+    assert readings._bends(levels, np.array([1, 0.8, 0.9, 0, 0]), 0.5)
+
+
 # hinge
 
 
@@ -185,6 +210,12 @@ def test_hinge_after_a_rise():
 )
 def test_hinge_without_a_steeper_second_line_is_none(means):
     assert np.isnan(readings.hinge(LEVELS, means, ONES))
+
+
+def test_hinge_of_what_falls_by_rounding_alone_is_none():
+    falling = np.maximum(LEVELS - 0.5, 0)
+    assert np.isnan(readings.hinge(LEVELS, 0.9 - 1e-12 * falling, ONES))
+    assert readings.hinge(LEVELS, 0.9 - 1e-6 * falling, ONES) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_hinge_of_three_levels_is_none():
@@ -215,6 +246,7 @@ def test_isotonic_is_that_of_scikit_learn(rows, weights):
 
 @settings(max_examples=50, deadline=None)
 @example([[0] * 6] * 4 + [[0, 0, 0, 7, 6, 6]], [1] * 6)  # its second line is level but for rounding
+@example([[0] * 6, [13, 1, 15, 10, 16, 8]], [1] * 6)  # two hinges that are as good as one another
 @given(curves, st.lists(st.integers(1, 5), min_size=6, max_size=6))
 def test_a_reading_of_many_curves_is_that_of_each(rows, weights):
     levels, means = np.arange(6) / 10, np.array(rows) / 20

@@ -172,6 +172,39 @@ def test_a_curve_that_lacks_runs_is_left_alone_until_they_are_there():
     assert refinement.next_round(runs, table.assign(n_missing=1), 0.05, **MANY) == []
 
 
+def test_the_gap_between_dense_and_the_first_level_is_split_too():
+    runs = runs_at(TENTHS).assign(value=lambda rows: 0.9 - rows["sparsity"])
+    (entry,) = refinement.next_round(runs, table_of(runs), 0.05, **MANY)
+    assert entry["levels"] == ["0.050"]
+
+
+def test_no_level_is_kept_back_for_a_gap_that_one_level_makes_narrow():
+    assert (0.8 - 0.7) / 0.05 > 2, "by rounding"
+    assert refinement._chosen([(0.7, 0.8), (0.1, 0.2)], 0.05, 2) == ["0.750", "0.150"]
+
+
+def test_a_curve_without_a_reading_is_given_no_levels():
+    """Of a dense model that guesses or collapsed nothing is known that more levels would tell."""
+    runs = runs_at(TENTHS)
+    unread = dict.fromkeys(["essential_sparsity", "bracket_low", "bracket_high"], np.nan)
+    assert refinement.next_round(runs, table_of(runs).assign(**unread), 0.05, **MANY) == []
+
+
+def test_a_round_of_several_levels_is_one_round():
+    before = [[{"model": "m", "task": "t", "pattern": "global", "levels": ["0.450", "0.550", "0.750"]}]]
+    runs = runs_at(TENTHS)
+    assert refinement.next_round(runs, table_of(runs), 0.05, rounds=2, levels=20, before=before)
+    assert refinement.next_round(runs, table_of(runs), 0.05, rounds=2, levels=20, before=2 * before) == []
+
+
+def test_a_round_is_added_to_those_before_it_whatever_their_patterns_are_now(tmp_path):
+    path, rounds = tmp_path / "rounds.json", []
+    for pattern, level in (("global", "0.600"), ("of-before", "0.650")):  # known no longer
+        rounds.append([{"model": "m", "task": "t", "pattern": pattern, "levels": [level]}])
+        refinement.add(path, rounds[-1])
+        assert refinement.read(path) == rounds
+
+
 def test_the_module_is_read_while_the_workflow_is_parsed_without_pandas():
     scripts = Path(refinement.__file__).parents[2]
     said = "import sys, essential_sparsity.study.refinement; print('pandas' in sys.modules, 'numpy' in sys.modules)"

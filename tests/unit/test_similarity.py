@@ -126,3 +126,14 @@ def test_the_table_takes_the_frame(tmp_path):
     assert back["layer"].isna().sum() == 1
     assert back[[*similarity.PLACE]].isna().all(axis=None)
     assert set(back["model_a"]) == set(back["model_b"]) == {"m"}
+
+
+def test_a_row_says_which_two_masks_it_compares_and_where_neighbours_stand():
+    told = similarity.key("seed", "0.300", ("m", "lth", "t", 1), ("n", "random", "u", 2))
+    assert told == {"between": "seed", "sparsity": 0.3} | dict.fromkeys(similarity.PLACE) | {
+        "model_a": "m", "pattern_a": "lth", "task_a": "t", "seed_a": 1,
+        "model_b": "n", "pattern_b": "random", "task_b": "u", "seed_b": 2,
+    }  # fmt: skip
+    place = {name: name for name in similarity.PLACE}
+    near = similarity.key("checkpoint", "0.300", ("m", "lth", "t", 1), ("n", "random", "u", 2), place)
+    assert near == told | place | {"between": "checkpoint"}

@@ -107,6 +107,11 @@ def test_checkpoints_of_another_model_are_refused():
     found[30] = {"z" if name == "a" else name: value for name, value in found[30].items()}
     with pytest.raises(ValueError, match="at 30 and that at 0 differ in the tensor a"):
         check(found)
+    for step in (0, 30):  # one tensor less, or one more
+        found = series_of()
+        del found[step]["c"]
+        with pytest.raises(ValueError, match="differ in the tensor c"):
+            check(found)
 
 
 def test_the_training_of_checkpoints_that_do_not_belong_together_is_named():
@@ -197,6 +202,17 @@ def test_hardly_any_difference_is_less_than_a_thousandth_of_what_is_usual(moved)
 def test_a_training_that_returns_is_compared_with_the_longest_gap_and_not_with_all_of_them(apart):
     found = on_a_line({0: 0, 10: 10, 20: 20, 30: 30, 40: 20 + apart, 50: 9})
     assert found == ({40: "hardly any difference to 20"} if apart < 0.01 else {})
+
+
+def test_the_order_of_the_values_of_a_checkpoint_changes_nothing():
+    """The one that repeats another lists its tensors, and the values of each, the other way round."""
+    steps = {step: step for step in range(0, 70, 10)} | {30: 20.001}
+    frames = []
+    for step, place in steps.items():
+        values = [place, -place, 3.0 * place]
+        frame = pd.DataFrame({"tensor": ["a", "a", "b"], "number": [0, 1, 0], "value": values, "sha256": str(place)})
+        frames.append((step, frame[::-1] if step == 30 else frame))
+    assert suspects.of_training(frames) == {30: "hardly any difference to 20"}
 
 
 def test_a_wrong_checkpoint_makes_no_suspects_of_those_around_it():

@@ -1,5 +1,7 @@
 """Tables: what is refused, what survives a round trip, and how files are collected."""
 
+import hashlib
+import json
 import types
 from pathlib import Path
 
@@ -138,7 +140,7 @@ def test_round_trip_sorts_by_key_and_keeps_nulls(tmp_path):
 
 
 def test_same_rows_in_any_order_give_the_same_bytes(tmp_path):
-    rows = run_rows()
+    rows = pd.concat([run_rows(seed).assign(metric=metric) for seed in (1, 0) for metric in ("spearman", "pearson")])
     tables.write(rows, "runs", tmp_path / "a.parquet")
     tables.write(rows.iloc[::-1, ::-1], "runs", tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
@@ -163,10 +165,15 @@ def test_a_table_can_be_empty(name, tmp_path):
         ({"n_total": [1, 2**70, 3]}, "column 'n_total': a whole number expected.*row 1"),
         ({"value": [0.1, 0.2, "high"]}, "column 'value': a number expected.*'high'.*row 2"),
         ({"value": "0.5"}, "column 'value': a number expected.*'0.5'"),
+        ({"value": ["0.5", None, "0.7"]}, "column 'value': a number expected.*'0.5'.*row 0"),
         ({"model": 3}, "column 'model': a text expected.*3.*row 0"),
         ({"model": ["a", None, "b"]}, "column 'model': no value in row 1"),
         ({"n_items": [1, np.nan, 3]}, "column 'n_items': no value in row 1"),
         ({"sparsity": [0.1, 0.2, 0.1]}, "more than one row with the key.*task=words.*sparsity=0.1"),
+        (
+            {"sparsity": [0.1, 0.2, 0.1], "value": [0.5, 0.6, 0.7]},
+            "more than one row with the key.*task=words.*sparsity=0.1",
+        ),
         ({"host": "node1"}, "columns unknown: host"),
     ],
 )
@@ -176,9 +183,28 @@ def test_a_wrong_frame_is_refused_and_nothing_is_written(change, message, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_columns_are_named(tmp_path):
+@pytest.mark.parametrize("rows", [3, 0])
+def test_missing_columns_are_named(tmp_path, rows):
+    """Also of a frame without rows, which is no table for that."""
     with pytest.raises(ValueError, match="columns missing: task, k"):
-        tables.write(run_rows().drop(columns=["task", "k"]), "runs", tmp_path / "a.parquet")
+        tables.write(run_rows()[:rows].drop(columns=["task", "k"]), "runs", tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": [3, 3, "many"]}, r"got 'many' in row 2 \(.*sparsity=0\.2"),
+        ({"model": ["a", "b", None]}, r"no value in row 2 \(.*sparsity=0\.2"),
+        ({"sparsity": [0.1, 0.2, 0.2]}, r"more than one row with the key .*sparsity=0\.2, seed=0, metric=spearman\."),
+    ],
+)
+@pytest.mark.parametrize("index", [[0, 0, 0], [2, 1, 0]])
+def test_a_wrong_row_is_named_by_its_place_whatever_the_frame_calls_its_rows(tmp_path, change, message, index):
+    """Frames that were put together repeat the names of rows."""
+    frame = run_rows().assign(**change).set_axis(index)
+    with pytest.raises(ValueError, match=message):
+        tables.write(frame, "runs", tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 0.5, 0.9, -1])
@@ -209,6 +235,9 @@ def test_another_table_and_another_version_are_refused(tmp_path):
     pq.write_table(table.replace_schema_metadata({"table": "runs", "version": "0"}), tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"b.parquet is version 0 of the table 'runs'.*Delete it and run again"):
         tables.read(tmp_path / "b.parquet", "runs")
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"table": b"items"}), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match="does not hold the table 'runs' but 'items'"):
+        tables.read(tmp_path / "d.parquet", "runs")
     pq.write_table(table.drop_columns(["k"]), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match="columns of the table 'runs' differ from its schema: k"):
         tables.read(tmp_path / "c.parquet", "runs")
@@ -219,7 +248,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         tables.read(tmp_path / "a.parquet", "runs")
 
 
-def test_collect_keeps_order_and_every_row(tmp_path):
+@pytest.mark.parametrize("batch", [tables.BATCH, 7, 8])
+def test_collect_keeps_order_and_every_row(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(tables, "BATCH", batch)
     paths = [tmp_path / f"seed{seed}.parquet" for seed in range(40)]
     for seed, path in enumerate(paths):
         tables.write(run_rows(seed), "runs", path)
@@ -229,12 +260,15 @@ def test_collect_keeps_order_and_every_row(tmp_path):
     assert tables.collect([], "runs").empty
 
 
-def test_collect_names_the_files_that_repeat_a_row(tmp_path):
+@pytest.mark.parametrize("batch", [tables.BATCH, 2])
+def test_collect_names_the_files_that_repeat_a_row(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(tables, "BATCH", batch)
     tables.write(run_rows(0), "runs", tmp_path / "a.parquet")
     tables.write(run_rows(1), "runs", tmp_path / "b.parquet")
-    tables.write(run_rows(0, (0.2,)), "runs", tmp_path / "c.parquet")
-    with pytest.raises(ValueError, match=r"a.parquet and \S*c.parquet hold the same row.*sparsity=0.2, seed=0"):
-        tables.collect([tmp_path / f"{name}.parquet" for name in "abc"], "runs")
+    for value in (0.5, 0.6):  # the same, or what another evaluation found
+        tables.write(run_rows(0, (0.2,)).assign(value=value), "runs", tmp_path / "c.parquet")
+        with pytest.raises(ValueError, match=r"a.parquet and \S*c.parquet hold the same row.*sparsity=0.2, seed=0"):
+            tables.collect([tmp_path / f"{name}.parquet" for name in "abc"], "runs")
 
 
 def test_a_reworded_column_is_still_read_and_another_unit_is_not(tmp_path):
@@ -254,6 +288,11 @@ def test_a_reworded_column_is_still_read_and_another_unit_is_not(tmp_path):
     pq.write_table(changed("sparsity", b"unit", "per cent"), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match=r"columns of the table 'runs' differ from its schema: sparsity\."):
         tables.read(tmp_path / "c.parquet", "runs")
+    place, field = table.schema.get_field_index("k"), table.schema.field("k")
+    for other in (field.with_nullable(True), field.with_type(pa.int32())):
+        pq.write_table(table.cast(table.schema.set(place, other)), tmp_path / "e.parquet")
+        with pytest.raises(ValueError, match=r"columns of the table 'runs' differ from its schema: k\."):
+            tables.read(tmp_path / "e.parquet", "runs")
     pq.write_table(table.select(table.column_names[::-1]), tmp_path / "d.parquet")
     with pytest.raises(ValueError, match="differ from its schema: their order"):
         tables.read(tmp_path / "d.parquet", "runs")
@@ -296,9 +335,10 @@ def test_metrics_are_those_that_the_task_names_and_others_as_far_as_they_are_def
 
 def test_a_run_whose_metric_is_undefined_stays_in_the_table(grid):
     write_runs(grid, value=None)
-    found = runs.collect(grid)
-    assert len(found) == len(grid)
-    assert found["value"].isna().all()
+    for named in (False, True):  # the data have the metric that the task asks for, though this run has no value of it
+        found = runs.collect(grid.assign(named=named))
+        assert len(found) == len(grid)
+        assert found["value"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -340,6 +380,17 @@ def test_many_stale_files_are_counted_and_some_are_named(tmp_path):
         runs.collect(grid.assign(settings_sha256="other"))
     assert str(raised.value).count(": other settings") == runs.SHOWN
     assert "and 3 more" in str(raised.value)
+    with pytest.raises(ValueError, match=r"5 of 5 files") as raised:
+        runs.collect(grid[: runs.SHOWN].assign(settings_sha256="other"))
+    assert str(raised.value).count(": other settings") == runs.SHOWN
+    assert "more" not in str(raised.value).splitlines()[-1]
+
+
+def test_a_stale_file_of_several_levels_is_counted_and_named_once(grid):
+    write_runs(grid)
+    with pytest.raises(ValueError, match=r"3 of 3 files of runs were made of something else") as raised:
+        runs.collect(grid.assign(settings_sha256="other"))
+    assert str(raised.value).count(": other settings") == 3
 
 
 def test_what_other_files_hold_is_no_matter(grid):
@@ -425,6 +476,20 @@ def test_items_are_read_from_the_files_of_the_rows_jobs(grid):
     level = read(found[found["sparsity"] == 0.4])
     assert set(level["sparsity"]) == {0.2, 0.4}, "a job's items lie in one file"
     assert set(level["pattern"]) == {"global"}
+
+
+def test_items_of_another_seed_or_task_are_not_those_of_a_run(tmp_path):
+    grid = pd.concat([grid_rows(tmp_path, "global", seed=seed) for seed in (0, 1)], ignore_index=True)
+    grid = pd.concat([grid, of_task(grid, "sums")], ignore_index=True)
+    for row in grid.itertuples():
+        items = dict.fromkeys(tables.schema("items").names) | {name: getattr(row, name) for name in runs.KEY}
+        tables.write(pd.DataFrame([items | {"item": "i", "weight": 1.0}]), "items", row.items)
+        write_runs(grid.loc[[row.Index]], items_sha256=files.sha256_file(row.items))
+    read = runs.items(grid)
+    found = runs.collect(grid)
+    assert len(read(found)) == 4
+    for _, row in found.iterrows():
+        assert read(row.to_frame().T)[runs.KEY].to_numpy().tolist() == [row[runs.KEY].tolist()]
 
 
 BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -517,3 +582,19 @@ def test_rows_that_were_changed_afterwards_are_noticed(tmp_path, change):
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, tables.DIGEST: b""}), path)
     with pytest.raises(ValueError, match=r"its rows are not those that were written"):
         tables.read(path, "runs")
+
+
+@pytest.mark.parametrize("n", [0, 1, tables.PART, tables.PART + 1])
+def test_the_digest_of_rows_is_of_all_of_them_and_stays_what_it_is(n):
+    """Files carry it: what is hashed otherwise would refuse all that were written before."""
+    values, size = list(range(n)), 65536
+    written = [json.dumps({"a": values[start : start + size]}) for start in range(0, max(n, 1), size)]
+    expected = hashlib.sha256("".join(written).encode()).hexdigest()
+    assert tables.digest(pa.table({"a": pa.array(values, pa.int64())})) == expected
+
+
+@pytest.mark.parametrize("values", [[0, 1], [2.0, np.nan], [0.0, 1.0]])
+def test_numbers_are_no_truth_values(values, tmp_path):
+    frame = pd.DataFrame([dict.fromkeys(tables.schema("grid").names)] * 2).assign(named=values)
+    with pytest.raises(ValueError, match="column 'named': a yes or no expected"):
+        tables._column(frame, "grid", tables.schema("grid").field("named"))

@@ -10,6 +10,7 @@ from essential_sparsity import files
 from essential_sparsity.checkpoints import loading, verified
 
 CONTENT = b"a" * 5000
+RECENT_NS = verified.RECENT_NS
 
 
 @pytest.fixture
@@ -101,11 +102,30 @@ def test_a_damaged_record_is_as_if_it_was_not_there(read, weights, tmp_path, dam
     assert len(read) == (2 if damage == "folder" else 1)
 
 
-def test_a_folder_that_others_can_write_to_is_not_believed(read, weights, tmp_path):
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o707])
+def test_a_folder_that_others_can_write_to_is_not_believed(read, weights, tmp_path, mode):
+    """All of them, those of the group, or those outside it."""
     expected = verified.sha256_file(weights)
     told = json.loads(record(tmp_path).read_text())
     record(tmp_path).write_text(json.dumps(told | {"sha256": "0" * 64}))
-    (tmp_path / "cache").chmod(0o777)
+    (tmp_path / "cache").chmod(mode)
+    assert verified.sha256_file(weights) == expected
+
+
+def test_a_folder_of_another_user_is_not_believed(read, weights, tmp_path, monkeypatch):
+    expected = verified.sha256_file(weights)
+    told = json.loads(record(tmp_path).read_text())
+    record(tmp_path).write_text(json.dumps(told | {"sha256": "0" * 64}))
+    user = os.geteuid()
+    monkeypatch.setattr(verified.os, "geteuid", lambda: user + 1)
+    assert verified.sha256_file(weights) == expected
+
+
+@pytest.mark.parametrize("sha256", [None, 1, ["0" * 64]])
+def test_a_record_without_a_digest_is_as_if_it_was_not_there(read, weights, tmp_path, sha256):
+    expected = verified.sha256_file(weights)
+    told = json.loads(record(tmp_path).read_text())
+    record(tmp_path).write_text(json.dumps(told | {"sha256": sha256}))
     assert verified.sha256_file(weights) == expected
 
 
@@ -125,9 +145,15 @@ def test_a_node_that_does_not_say_when_it_was_started_keeps_nothing(read, weight
 
 def test_a_file_that_was_just_written_is_not_remembered(read, weights, tmp_path, monkeypatch):
     """It could change within the same tick of the file system's clock."""
-    monkeypatch.setattr(verified, "RECENT_NS", 2 * 10**9)
+    monkeypatch.setattr(verified, "RECENT_NS", 10**12)
+    os.utime(weights, (0, 0))  # which does not say when it was
     verified.sha256_file(weights)
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_two_seconds_are_recent():
+    """File systems whose clock ticks that seldom are in use."""
+    assert RECENT_NS == 2 * 10**9
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(read, weights, tmp_path, monkeypatch):

@@ -143,7 +143,7 @@ def test_what_is_not_made_anew_does_not_pass_for_what_is_asked(study, change, lo
     assert len(named(study)) == lost
     assert len(table(study, "runs")) == 15 - lost
     reasons = table(study, "missing_runs")["reason"]
-    assert reasons.str.contains("is of something else than the configuration asks for now").any()
+    assert reasons.str.contains("is of another source than there is now").any()
     assert study.planned(*SKIP) == {}
     study.run()
     assert table(study, "missing_runs").empty

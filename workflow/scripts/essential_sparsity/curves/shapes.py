@@ -11,6 +11,7 @@ from scipy.optimize import least_squares as minimise
 
 EXPONENTS = np.geomspace(1, 64, 121)  # of the power law
 ROUNDING = 1e-4  # of a curve's range: smaller deviations are rounding, not a better fit
+ALIKE = 1e-9  # of the squares of a curve's range: of hinges that differ by less, the first is taken, whatever rounding says
 
 
 def linear(design: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -43,9 +44,10 @@ def hinge(
     x = np.asarray(x, float)
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     best = [np.full(y.shape[:-1], fill) for fill in (np.nan, np.nan, np.nan, np.inf)]
+    slack = ALIKE * weights.sum() * np.ptp(y, axis=-1) ** 2
 
     def keep(valid: np.ndarray, *found: np.ndarray) -> None:
-        better = valid & (found[-1] < best[-1])
+        better = valid & (found[-1] < best[-1] - slack)
         for target, value in zip(best, found, strict=True):
             target[better] = np.broadcast_to(value, better.shape)[better]
 

@@ -1,5 +1,6 @@
 """What a run found and cost, as plain text for a terminal."""
 
+import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,16 @@ import pandas as pd
 from essential_sparsity.curves.intervals import coarse, of_one_seed, seeds
 from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
-WIDTH = 120
-SHORTEST = 8  # a name is cut no shorter than this
+WIDTH = 120  # of lines where the terminal is not wider
+# What gives way where the knees' lines are too long: columns, and the characters that are left of each. Names are cut in their middle, as
+# they often differ at their ends.
+SHRINK = (((10,), 24), ((0, 1), 16), ((10,), 14), ((0, 1), 8), ((10,), 8))
 ZEROS = 0.01  # share of the prunable weights that is zero before pruning and worth a word
 SHOWN = 3  # missing runs, and runs that disagree with their references, that are named
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
-    """The table `knees` as aligned lines of at most 120 characters; sparsities in per cent, a dash for none."""
+    """The table `knees` as aligned lines as wide as the terminal, or WIDTH; sparsities in per cent, a dash for none."""
     header = ["model", "task", "pattern", "metric", "dense", "essential", "between", "95 %", "kneedle", "hinge", "note"]
     rows = []
     for row in knees[knees["headline"]].sort_values(["model", "task", "pattern"]).to_dict("records"):
@@ -28,7 +31,7 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes(row))])
-    return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=((0, 1), (10,)))
+    return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=SHRINK)
 
 
 def notes(row: Mapping[str, Any]) -> list[str]:
@@ -156,19 +159,20 @@ def _percent(sparsity: float | None, decimals: int = 1) -> str:
 
 
 def _aligned(
-    header: list[str], rows: list[list[str]], left: set[int], shrink: Sequence[tuple[int, ...]] = ()
+    header: list[str], rows: list[list[str]], left: set[int], shrink: Sequence[tuple[tuple[int, ...], int]] = ()
 ) -> list[str]:
     """Columns two blanks apart; until the lines fit, those of `shrink` give way, group by group, the widest first."""
-    table = [header, *rows]
+    table, most = [header, *rows], max(WIDTH, shutil.get_terminal_size().columns)
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    for group in shrink:
-        while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[column] for column in group) > SHORTEST:
+    for group, shortest in shrink:
+        while sum(widths) + 2 * (len(widths) - 1) > most and max(widths[column] for column in group) > shortest:
             widths[max(group, key=lambda column: widths[column])] -= 1
     lines = []
     for row in table:
         cells = []
         for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            fitting = cell if len(cell) <= width else cell[: width - 1] + "…"
+            end = width // 2 if column in (0, 1) else 0
+            fitting = cell if len(cell) <= width else f"{cell[: width - 1 - end]}…{cell[len(cell) - end :]}"
             cells.append(fitting.ljust(width) if column in left else fitting.rjust(width))
         lines.append("  ".join(cells).rstrip())
     return lines

@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from essential_sparsity import errors, files, tables
-from essential_sparsity.study import configuration, deciding, estimate, grid, opening, study
+from essential_sparsity.study import configuration, deciding, estimate, grid, opening, records, study
 from essential_sparsity.tables import crate, missing, runs
 
+ANEW = "Run the study again: it makes what has changed."
 AGAIN = "Run the study again (or `make tables`, of what is there): it makes what has changed."
 
 
@@ -162,9 +163,7 @@ def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.D
 def _refuse_other_sources(asked: study.Study) -> None:
     """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
     if other := asked.of_other:
-        raise errors.UserError(
-            f"{files.some(other)}: of something else than the configuration asks for now, and so is what was made of it. {AGAIN}"
-        )
+        raise errors.UserError(f"{files.some(other)}: {records.CHANGED}; and so is what was made of it. {ANEW}")
 
 
 def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:
@@ -172,7 +171,7 @@ def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     for column in ("checkpoint", "dataset", "calibration", "ticket", "items"):
         for path in grid[column].dropna().unique():
             if not os.path.isfile(path):
-                raise errors.UserError(f"{path} is not there: runs of the tables were made of it, or with it. {AGAIN}")
+                raise errors.UserError(f"{path} is not there: runs of the tables were made of it, or with it. {ANEW}")
     joined = runs.beside(grid, found)
     joined = joined.assign(why=runs.differing(joined))
     other = {what for why in joined["why"].unique() for what in why.split(", ") if what}
@@ -180,7 +179,7 @@ def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:
         stale = joined[~joined["why"].isin(["", "code"])]
         raise errors.UserError(
             f"{stale['run'].nunique():,} runs of the tables were made of other {' and '.join(sorted(other - {'code'}))} than the configuration "
-            f"asks for now, such as {stale['run'].iloc[0]}. {AGAIN}"
+            f"asks for now, such as {stale['run'].iloc[0]}. {ANEW}"
         )
     return ["The code that evaluates has changed since some runs were computed."] if other else []
 

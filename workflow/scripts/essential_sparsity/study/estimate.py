@@ -15,7 +15,7 @@ from types import MappingProxyType
 import yaml
 
 from essential_sparsity import errors, files, logs
-from essential_sparsity.study import downloads, iterations, needs, refinement, resources
+from essential_sparsity.study import downloads, iterations, needs, records, refinement, resources
 from essential_sparsity.study.downloads import Stored
 from essential_sparsity.study.grid import STORE
 from essential_sparsity.study.study import Study
@@ -243,8 +243,14 @@ def lines(
         device = f"no GPU; threads a job: {requests.given['threads']}, each {label}"
     result = [f"Study {study.name}: {counts}", device]
     if again:
-        why = files.some(sorted(set(again.values())), 3)
-        result.append(f"{len(again):,} of the jobs that are left have run, and are computed anew: {why}")
+        known: dict[bool, list[str]] = {True: [], False: []}
+        for why in again.values():
+            known[records.CHANGED in why].append(why)
+        for changed, told in known.items():
+            does = "start again, and compute only what that has changed" if changed else "are computed anew"
+            if told:
+                why = files.some(sorted(set(told)), 3)
+                result.append(f"{len(told):,} of the jobs that are left have run, and {does}: {why}")
     if len(left) < len(found):
         result.append("finished: made of what is asked for now")
     result.append("")

@@ -158,10 +158,15 @@ def _column(frame: pd.DataFrame, name: str, field: pa.Field) -> pa.Array:
 
 
 def _array(values: pd.Series, kind: pa.DataType) -> pa.Array:
-    """Arrow's own conversion would turn "1" and True into 1 without a word."""
+    """Arrow's own conversion would turn "1" and True into 1, and 2 into True, without a word."""
     text = isinstance(values.dtype, pd.StringDtype) and values.notna().any()
     truth = pd.api.types.is_bool_dtype(values.dtype) and len(values)
-    if (text and kind != pa.string()) or (truth and kind not in (pa.string(), pa.bool_())):
+    number = pd.api.types.is_numeric_dtype(values.dtype) and not truth and values.notna().any()
+    if (
+        (text and kind != pa.string())
+        or (truth and kind not in (pa.string(), pa.bool_()))
+        or (number and kind == pa.bool_())
+    ):
         raise pa.ArrowTypeError(f"a column of type {values.dtype}")
     return pa.Array.from_pandas(values, type=kind, safe=True)
 
