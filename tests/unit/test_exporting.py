@@ -281,6 +281,28 @@ def test_what_the_card_says_of_loading_works(exports):
         assert isinstance(namespace["model"], transformers.PreTrainedModel)
 
 
+def test_what_the_card_says_of_images_gives_what_was_evaluated(exports, tmp_path):
+    """Its image processor, which crops, or is not there, would give others."""
+    run, made = exports[CASES[-1]]
+    namespace = {}
+    text = ModelCard.load(made.folder / "README.md").text
+    assert "AutoImageProcessor" not in text
+    code = block(text, "def pixel_values")
+    exec(code, namespace)
+    settings = json.loads(run.study.settings(run.row["task"]))
+    prepared = tasks.load(settings["kind"]).prepare(
+        loading.verified_folder(run.row["checkpoint"]), data(run.row["dataset"]), settings, 0
+    )
+    picture = tmp_path / "a.png"
+    picture.write_bytes(prepared.inputs.encoded[0].as_py())
+    batch = prepared.collate([prepared.inputs[0]])
+    torch.testing.assert_close(namespace["pixel_values"](picture), batch["pixel_values"], rtol=0, atol=1e-6)
+    for name in set(batch) - {"pixel_values", "labels"}:
+        assert f"{name}={batch[name]!r}" in code
+    assert "AutoTokenizer" not in text
+    assert "pixel_values" not in ModelCard.load(exports[CASES[0]][1].folder / "README.md").text
+
+
 def test_calibrated_runs_are_evaluated_once_more(exports):
     for (_, _, pattern, _), (run, made) in exports.items():
         again = re.search(

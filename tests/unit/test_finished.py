@@ -320,7 +320,11 @@ def test_an_evaluation_may_do_what_its_options_and_its_manifest_say(arguments):
     said = {"task": "words", "metrics": "f1,accuracy"}
     for allowed in (False, True):
         vars(arguments).update(allow_pickle=allowed, metrics=said["metrics"])
-        assert job.permissions(arguments) == said | {"allow_pickle": allowed, "allow_unused": (), "add_bos_token": False}
+        assert job.permissions(arguments) == said | {
+            "allow_pickle": allowed,
+            "allow_unused": (),
+            "add_bos_token": False,
+        }
     files.write_json(arguments.manifest, files.read_json(arguments.manifest) | {"allow_unused": ["head"]})
     assert job.permissions(arguments)["allow_unused"] == ("head",)
 

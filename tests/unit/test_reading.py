@@ -683,6 +683,22 @@ def test_images_that_are_none_are_named_when_they_are_fetched(fetch, content):
         fetch({"cat/1.png": png(), "dog/1.png": png(), "dog/2.png": content}, "imagefolder")
 
 
+def picture(kind, side=64):
+    """A picture of noise, several hundred bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_images_that_are_cut_short_are_named_when_they_are_fetched(fetch, kind):
+    """Their headers are whole; every job of a study would fail otherwise. What is appended to a picture is no part of it."""
+    whole, suffix = picture(kind), kind.lower()
+    with pytest.raises(SourceError, match=rf"mine: the image dog/2\.{suffix} cannot be decoded.*Save it again, or take it out"):
+        fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole[: len(whole) // 2]}, "imagefolder")
+    assert len(fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole + b"appended" * 99}, "imagefolder", "whole")) == 2
+
+
 PIXELS = "0,50,100,255"
 
 

@@ -86,7 +86,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     if "image" in frame:
         for item, encoded in zip(frame["item"], frame["image"], strict=True):
             if isinstance(encoded, bytes):
-                pictures.opened(encoded, f"{dataset}: the image {item}")
+                pictures.check(encoded, f"{dataset}: the image {item}")
     reports.check(dataset, report, name)
     write_frame(frame, work / "files" / "data.parquet")
     counts = frame["split"].value_counts() if "split" in frame else {"all": len(frame)}

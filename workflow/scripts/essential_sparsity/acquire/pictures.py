@@ -14,6 +14,8 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
 DEPTH = 24  # place of the byte of a PNG that says the bits of a grey value, or of a part of a colour
 PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow starts a program for it
+ENDS = {"GIF": b";", "JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what a whole file ends with
+LAST = 64  # bytes at the end of a file that hold it, where nothing is appended
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # formats of one picture, or of several frames or pages
 
 
@@ -36,6 +38,13 @@ def opened(encoded: bytes, name: str) -> Image.Image:
     return image
 
 
+def check(encoded: bytes, name: str) -> None:
+    """Refuse an image that has no one look, or is cut short: decoded are those alone that do not end as their format does. SourceError."""
+    image = opened(encoded, name)
+    if ENDS.get(image.format, b"") not in encoded[-LAST:]:
+        decoded(encoded, name)
+
+
 def decoded(encoded: bytes, name: str) -> Image.Image:
     """RGB, 8 bits: turned as its EXIF orientation says (as the Image feature of `datasets`), the largest grey value of its bits as
     white (in a TIFF that says so, as black), transparent parts on white. Raises SourceError."""
@@ -54,7 +63,7 @@ def decoded(encoded: bytes, name: str) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SourceError(f"{name} cannot be decoded ({error}).") from error
+        raise SourceError(f"{name} cannot be decoded ({error}). Save it again, or take it out.") from error
 
 
 def _deep(image: Image.Image) -> bool:

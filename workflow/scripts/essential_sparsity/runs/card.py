@@ -53,11 +53,13 @@ def write(
     options: Mapping[str, Any],
     again: float | None,
     train: bool = False,
+    pixels: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the card of a run's checkpoint.
 
     `manifest`: of the checkpoint that was pruned; `zeros`: prunable weights that are zero, pruned or not; `sizes`: bytes, as `exporting.Exported` has them; `commit`: of the workflow; `options`: of
-    the model's configuration when it was evaluated; `again`: the headline metric at the export; `train`: the weights are those after fine-tuning.
+    the model's configuration when it was evaluated; `again`: the headline metric at the export; `train`: the weights are those after fine-tuning;
+    `pixels`: how images were fed to it.
     """
     run, row = chosen.found.iloc[0], chosen.row
     settings, model = chosen.study.tasks[row["task"]], chosen.study.models[row["model"]]
@@ -90,7 +92,8 @@ def write(
         auto_class="AutoModel" if trained and not train else tasks.auto_class(settings),
         options="".join(f", {name}={value!r}" for name, value in sorted(options.items())),
         vision=model["type"] == "vision",
-        processor=any(entry["path"] == "preprocessor_config.json" for entry in manifest["files"]),
+        pixels=pixels,
+        own_processor=any(entry["path"].endswith("processor_config.json") for entry in manifest["files"]),
         metric=METRICS[chosen.metric],
         knee=_knee(chosen),
         seeds=sorted(map(int, chosen.curve["seed"].unique())),

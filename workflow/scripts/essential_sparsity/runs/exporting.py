@@ -52,7 +52,7 @@ class Pruned:
     `weights`: its prunable tensors; `masks`: True where pruned; both by names of the base model. `state`: digest of every stored tensor by
     name. `options`: of its configuration, beside those of the checkpoint. `again`: the headline metric, evaluated once more; None where it
     is not. `trained`: the whole model, after training, and `items`: what it says of each item; None where it is not trained.
-    `hardware`: what computed it here.
+    `hardware`: what computed it here. `pixels`: how images were fed to it (`_pixels`), None where none were.
     """
 
     level: Level
@@ -65,6 +65,7 @@ class Pruned:
     trained: transformers.PreTrainedModel | None = None
     items: pd.DataFrame | None = None
     hardware: str = ""
+    pixels: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,17 @@ def export(chosen: Chosen, commit: Mapping[str, Any], train: bool = False) -> Ex
         sizes = _sizes(folder, part, manifest)
         zeros = sum(int((tensor == 0).sum()) for tensor in pruned.weights.values())
         card.write(
-            part / CARD, chosen, manifest, pruned.level, zeros, sizes, commit, pruned.options, pruned.again, train
+            part / CARD,
+            chosen,
+            manifest,
+            pruned.level,
+            zeros,
+            sizes,
+            commit,
+            pruned.options,
+            pruned.again,
+            train,
+            pruned.pixels,
         )
         made = {name: chosen.found[name].iloc[0] for name in ("digest", "weights_sha256", "checkpoint_sha256")}
         record = {"key": _key(row), "sizes": sizes, "k": pruned.level.k, "n": pruned.level.n, "run": made, **commit}
@@ -203,7 +214,32 @@ def _prune(chosen: Chosen, folder: Path, manifest: Mapping[str, Any], train: boo
     weights = {weight.name: tensor for weight, tensor in loading.prunable_parameters(model)}
     options = {} if trained else dict(prepared.model_options)
     dtype, state = next(iter(weights.values())).dtype, _state(model, trained and not train)
-    return Pruned(level, weights, masks, dtype, state, options, again, model if train else None, items, hardware)
+    return Pruned(
+        level,
+        weights,
+        masks,
+        dtype,
+        state,
+        options,
+        again,
+        model if train else None,
+        items,
+        hardware,
+        _pixels(prepared),
+    )
+
+
+def _pixels(prepared: tasks.Prepared) -> dict[str, Any] | None:
+    """How images are fed to a model: `size` in pixels, `mean` and `std` of values in 0..1, `options` of its call, as code; None: no images."""
+    images = prepared.inputs
+    if not hasattr(images, "encoded"):
+        return None
+    batch = prepared.collate([images[0]])
+    options = "".join(f", {name}={value!r}" for name, value in sorted(batch.items()) if not torch.is_tensor(value))
+    said = {
+        name: [float(f"{value:.9g}") for value in getattr(images, name).ravel().tolist()] for name in ("mean", "std")
+    }
+    return {"size": images.size, **said, "options": options}
 
 
 def _data(manifest: str) -> Any:
