@@ -378,3 +378,7 @@ def test_a_curve_and_the_tolerance_start_at_the_dense_mean_of_their_own_seeds(st
     assert band == pytest.approx([0.86, 0.85]), "of one pattern's seeds"
     told = started.run("document.querySelector('.panel p.soft').textContent")
     assert "of the seeds of global, and so is its tolerance" in told
+    bands = started.run(f"{CHARTS}[0].data.filter((one) => one.fill === 'toself').flatMap((one) => [...one.y])")
+    low, high = started.run(f"{CHARTS}[0].layout.yaxis.range")
+    assert max(bands) > found["random"][0] - 0.001, "a seed is above all means"
+    assert low < min(bands) < max(bands) < high, "bands are drawn whole"

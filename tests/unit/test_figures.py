@@ -325,6 +325,23 @@ def test_a_logarithmic_axis_holds_the_dense_values_of_all_models():
     assert_readable(figure)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
+def test_bands_of_seeds_are_drawn_whole(metric):
+    """Also where the axis ends at the means otherwise: on a logarithm, and where it is cut below."""
+    fall = {"accuracy": lambda s: 0.8 - s / 10, "perplexity": lambda s: 20 + 30 * s}[metric]
+    far = {"random": curve_of(lambda s: 0.2)} if metric == "accuracy" else {}
+    runs = runs_of({"dense": {0.0: fall(0)}, "global": curve_of(fall), **far}, metric, seeds=2)
+    own = runs["pattern"] != "random"
+    apart = {"accuracy": 0.05, "perplexity": 6}[metric]
+    runs.loc[own, "value"] += np.where(runs.loc[own, "seed"] == 0, apart, -apart)
+    axes, unit = draw(runs).axes[0], 100 if metric == "accuracy" else 1
+    shown = unit * runs.loc[own, "value"]
+    low, high = axes.get_ylim()
+    assert high > shown.max()
+    assert metric == "accuracy" or low < shown.min()
+    assert ("axis is cut" in axes.get_xlabel()) == (metric == "accuracy")
+
+
 def test_a_random_pattern_does_not_flatten_the_rest():
     runs = runs_of({"dense": {0.0: 0.9}, "global": curve_of(lambda s: 0.9 - s / 10), "random": curve_of(lambda s: 0.2)})
     axes = draw(runs).axes[0]

@@ -93,7 +93,7 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
     ("options", "message"),
     [
         (["mine/nothing", "--task", "ws353"], "mine/nothing is no file or folder here"),
-        (["minilm", "--task", "ws353"], "config/models.tsv has the model 'minilm' already. Copy config/config.yaml"),
+        (["minilm", "--task", "ws353", "--name", "mine"], "is about a checkpoint that is no row yet: config/models.tsv has 'minilm' and says it"),
         (["mine/bert", "--task", "mnist-probe"], "Tasks for it: ws353"),
         (["mine/bert", "--task", "ws35"], "did you mean 'ws353'"),
         (["mine/bert", "--data", "mine/none.csv"], "mine/none.csv does not exist"),
@@ -207,6 +207,18 @@ def test_the_same_twice_adds_nothing_and_another_of_the_same_name_is_refused(pla
     assert asked("other-texts").curves == [("other", "texts")]
 
 
+@pytest.mark.parametrize("beside", [["--task", "ws353"], ["--data", "mine/texts.csv"]])
+def test_a_model_of_the_table_is_named_as_it_is(place, capsys, beside):
+    """The packaged model with data of one's own is a first thing to try."""
+    table({"text": WORDS, "label": MOODS})
+    before = (place / "config/models.tsv").read_text()
+    call("minilm", *beside)
+    assert "config/models.tsv has the model minilm\nminilm: of type encoder\n" in capsys.readouterr().out
+    assert (place / "config/models.tsv").read_text() == before
+    task = {"--task": "ws353", "--data": "texts"}[beside[0]]
+    assert {(job.model, job.task) for job in asked(f"minilm-{task}").jobs} == {("minilm", task)}
+
+
 def test_names_that_are_numbers_are_names(place):
     shutil.copytree("mine/bert", "2024")
     for _ in range(2):
@@ -239,6 +251,22 @@ def test_folders_of_images(place):
     task = asked("vit-pets").tasks["pets"]
     assert (task["kind"], task["protocol"], task["format"]) == ("image-classification", "finetune", "imagefolder")
     assert task["image_size"] == transformers.AutoConfig.from_pretrained("mine/vit").image_size
+
+
+def test_images_that_are_no_whole_number_of_patches_are_refused_before_anything_is_written(place):
+    """By what a run would refuse; it says which sizes are."""
+    tiny.save_vit(place / "mine/vit")
+    text = (place / "config/tasks.tsv").read_text()
+    header = text.splitlines()[0].split("\t")
+    row = next(line for line in text.splitlines() if line.startswith("mnist-probe\t")).split("\t")
+    row += [""] * (len(header) - len(row))
+    row[header.index("task")], row[header.index("image_size")] = "odd", "18"
+    (place / "config/tasks.tsv").write_text(text + "\t".join(row).rstrip("\t") + "\n")
+    with pytest.raises(
+        ValueError, match=r"image_size = 18 is not a multiple of the model's patch size 4\. Write 16 or 20 in the"
+    ):
+        call("mine/vit", "--task", "odd")
+    assert not (place / "config/vit-odd.yaml").exists()
 
 
 def test_sizes_that_a_configuration_says_are_offered_where_they_are_one_number():

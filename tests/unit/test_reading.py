@@ -694,7 +694,9 @@ def picture(kind, side=64):
 def test_images_that_are_cut_short_are_named_when_they_are_fetched(fetch, kind):
     """Their headers are whole; every job of a study would fail otherwise. What is appended to a picture is no part of it."""
     whole, suffix = picture(kind), kind.lower()
-    with pytest.raises(SourceError, match=rf"mine: the image dog/2\.{suffix} cannot be decoded.*Save it again, or take it out"):
+    with pytest.raises(
+        SourceError, match=rf"mine: the image dog/2\.{suffix} cannot be decoded.*Save it again, or take it out"
+    ):
         fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole[: len(whole) // 2]}, "imagefolder")
     assert len(fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole + b"appended" * 99}, "imagefolder", "whole")) == 2
 

@@ -1,7 +1,7 @@
 """Look at a checkpoint and at a task or data of one's own, and write the study that prunes the one on the other.
 
     make study MODEL=my-checkpoint DATA=my-reviews.csv
-    python workflow/scripts/new_study.py --model PATH_OR_HUB_ID (--task TASK | --data PATH) [--study NAME]
+    python workflow/scripts/new_study.py --model PATH_OR_HUB_ID_OR_ROW (--task TASK | --data PATH) [--study NAME]
 
 It says what it saw, adds a row to the models table and one to the tasks table, writes config/{study}.yaml, and says what
 to type next. What it cannot tell it asks for in words.
@@ -14,18 +14,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from essential_sparsity import cli, errors, tasks
 from essential_sparsity.acquire import looking
 from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.study import configuration, opening, proposal, tsv
 
 OF_DATA = ("task_name", "columns", "protocol")  # options that say something of data alone
+OF_MODEL = ("name", "type", "allow_pickle")  # options that a row of the models table says itself
+HEADS = {  # protocol -> what becomes of a head that the checkpoint has
+    "probe": "a logistic regression is fitted to its features; a head of its own is not used",
+    "knn": "the nearest neighbours of its features decide; a head of its own is not used",
+    "finetune": "a new head is trained with it; one of its own is not used",
+}
 ALONE = ("masked-lm", "perplexity")  # kinds that read texts and nothing beside them
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="PLACE", help="folder or file of weights, or hub id owner/name")
+    parser.add_argument(
+        "--model", metavar="PLACE", help="folder or file of weights, hub id owner/name, or a row of the models table"
+    )
     parser.add_argument(
         "--name", help="of the model in tables and figures (default: the part of its place that tells it)"
     )
@@ -44,25 +54,29 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     check(args)
     base = configuration.read_config("config/config.yaml")
-    if not Path(args.model).exists() and any(
-        row["model"] == args.model for row in tsv.read_table(base["models"], "models", "model")
-    ):
-        raise errors.UserError(
-            f"{base['models']} has the model {args.model!r} already. Copy config/config.yaml, give it a name under study, and name the model in "
-            f"its grid: models: [{args.model}]."
-        )
-    seen = looking.checkpoint(args.model, args.type, args.allow_pickle == "true")
-    model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
+    if (model := _row(args, base["models"])) is None:
+        seen = looking.checkpoint(args.model, args.type, args.allow_pickle == "true")
+        model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
+        rows = {"models": model}
+    else:
+        seen, rows = looking.Checkpoint(model, [f"{base['models']} has the model {model['model']}"], {}), {}
     print(*seen.said, f"{model['model']}: of type {model['type']}", sep="\n")
-    rows = {"models": model}
     if args.data:
         data = looking.data(args.data, args.columns)
         task = proposal.task_row(args.task_name or looking.name_of(args.data, "task-name"), data, seen, args.protocol)
         rows["tasks"] = task
         print(*data.said, f"{task['task']}: {task['kind']}, {task['protocol']}", sep="\n")
+        if task["protocol"] in HEADS:
+            print(f"  {HEADS[task['protocol']]}")
+        if task.get("image_size"):
+            print(
+                f"  images are resized whole to {task['image_size']} × {task['image_size']} pixels (column image_size)"
+            )
         if "n_train" in task and "n_eval" in task:
             rows_there = sum(data.n_rows.values())
             print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate, of {rows_there:,}")
+            if task["protocol"] != "finetune":
+                print("  (of those that may train a part, at most four fifths: each seed draws others)")
         if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
             how = looking.option("columns", "text=…,label=…")
             print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")
@@ -76,8 +90,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {looking.option('data')}."
             )
         proposal.suiting(task, model["type"], known)
-        if model["type"] != "vision" and (folder := here(seen)):
-            vocabulary.describe(folder)
+        if folder := here(seen):
+            _fitting(folder, model, task)
     name = args.study or f"{model['model']}-{task['task']}"
     opening.check_name(name, looking.option("study", name))
     path = Path("config") / f"{name}.yaml"
@@ -86,6 +100,26 @@ def main(argv: list[str] | None = None) -> None:
         f"\nWhat it takes: make estimate CONFIG={path} GPUS=0    (on processors; GPUS=8: on so many cards)\n"
         f"Now: make demo CONFIG={path}    (on a cluster: snakemake --profile slurm --configfile {path}, add -n to look first)"
     )
+
+
+def _row(args: argparse.Namespace, table: str) -> dict[str, Any] | None:
+    """The row of the models table that is named; None where something else is. UserError for options that it says itself."""
+    rows = {row["model"]: row for row in tsv.read_table(table, "models", "model")}
+    if Path(args.model).exists() or args.model not in rows:
+        return None
+    if given := [name for name in OF_MODEL if getattr(args, name) is not None]:
+        raise errors.UserError(
+            f"{looking.option(given[0].replace('_', '-'))} is about a checkpoint that is no row yet: {table} has {args.model!r} and says it."
+        )
+    return rows[args.model]
+
+
+def _fitting(folder: Path, model: Mapping[str, Any], task: Mapping[str, Any]) -> None:
+    """Refuse what runs of a task would refuse of a checkpoint that lies here, before they read data. UserError."""
+    if model["type"] != "vision":
+        vocabulary.describe(folder)
+    elif image_size := getattr(tasks.load(task["kind"]), "image_size", None):
+        image_size(AutoConfig.from_pretrained(folder, local_files_only=True), task)
 
 
 def check(args: argparse.Namespace) -> None:

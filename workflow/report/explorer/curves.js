@@ -37,21 +37,21 @@ const titleOf = (row) => ({
   model: `${LABELS.task(row.task)}, ${LABELS.pattern(row.pattern)}`,
   task: `${LABELS.model(row.model)}, ${LABELS.pattern(row.pattern)}`,
 })[state.by];
-const ranged = (metric, values, shaped, dense, differ) => { // `dense`: the largest, where they differ
+// `dense`: the largest, where they differ; `ends`: of the bands of seeds, which are drawn whole but where the axis is cut
+const ranged = (metric, values, shaped, dense, differ, ends) => {
   const unit = (value) => `${number(value)}${DATA.metrics[metric].percent ? " %" : ""}`;
-  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const [least, bottom, top] = [Math.min(...values), Math.min(...values, ...ends), Math.max(...values, ...ends)];
   if (DATA.metrics[metric].log) {
-    const cut = dense !== null && most > 10 * dense ? 10 * dense : null;
-    const top = (cut ?? most) * 1.07;
-    return { range: [Math.log10(least / 1.03), Math.log10(top)], note: cut ? `The vertical axis ends at 10 × ${differ ? "the largest dense value" : "dense"}; the highest value is ${unit(most)}.` : null };
+    const cut = dense !== null && top > 10 * dense ? 10 * dense : null;
+    return { range: [Math.log10(bottom / 1.03), Math.log10((cut ?? top) * 1.07)], note: cut ? `The vertical axis ends at 10 × ${differ ? "the largest dense value" : "dense"}; the highest value is ${unit(top)}.` : null };
   }
   const [low, high] = shaped.length ? [Math.min(...shaped), Math.max(...shaped)] : [0, 0];
   const cut = Math.min(low - 0.35 * (high - low), high - DATA.metrics[metric].shown);
   if (high > low && least < Math.min(cut, low - (high - low))) {
-    return { range: [cut, Math.max(most, high) + 0.08 * (high - cut)], note: `The vertical axis is cut; the lowest value is ${unit(least)}.` };
+    return { range: [cut, top + 0.08 * (high - cut)], note: `The vertical axis is cut; the lowest value is ${unit(least)}.` };
   }
-  const room = (most - least || Math.abs(most) || 1) * 0.06;
-  return { range: [least - room, most + room], note: null };
+  const room = (top - bottom || Math.abs(top) || 1) * 0.06;
+  return { range: [bottom - room, top + room], note: null };
 };
 // 1, 2, 5 of each decade; round steps on a short axis
 const logTicks = ([from, to]) => {
@@ -74,7 +74,8 @@ const curvePanel = (rows) => {
   const differ = known.some((row) => Math.abs(denseOf(row) - dense) > 1e-5 * Math.abs(dense));
   const all = rows.flatMap((row) => row.value).map((value) => times * value);
   const shaped = rows.filter((row) => !DATA.patterns[row.pattern].random).flatMap((row) => row.value).map((value) => times * value);
-  const { range, note } = ranged(metric, all, shaped, level === null ? null : times * Math.max(...known.map(denseOf)), differ);
+  const ends = rows.flatMap((row) => [...(row.low ?? []), ...(row.high ?? [])]).filter((value) => value !== null).map((value) => times * value);
+  const { range, note } = ranged(metric, all, shaped, level === null ? null : times * Math.max(...known.map(denseOf)), differ, ends);
   const last = 100 * Math.max(0.2, ...rows.flatMap((row) => row.sparsity));
   const knees = rows.map((row) => kneeOf.get(key(row.model, row.task, row.pattern, row.metric)));
   const name = (row) => LABELS[by](row[by]);

@@ -258,8 +258,9 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
     axes.set_ylabel(f"{metric.label} ({scale})" if scale else metric.label)
     told = ""
     values = _shown(means["quality"], metric)
+    ends = np.concatenate([values, *(_shown(means[end], metric) for end in ("low", "high"))])  # bands are drawn whole
     if metric.scale == "log":
-        low, high = values.min(), values.max()
+        low, high = ends.min(), ends.max()
         end = high
         starts = _shown(means.loc[means["sparsity"] == 0, "quality"], metric)
         if len(starts) and high > BLOW_UP * starts.max():
@@ -275,7 +276,7 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
         low, high = (shaped.min(), shaped.max()) if set(means.loc[chosen, "pattern"]) - {"dense"} else (0, 0)
         cut = min(low - 0.35 * (high - low), high - style.always_shown(metric))
         if high > low and values.min() < min(cut, low - (high - low)):
-            axes.set_ylim(cut, max(values.max(), high) + 0.08 * (high - cut))
+            axes.set_ylim(cut, ends.max() + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
         bottom, top = axes.get_ylim()
         axes.set_ylim((bottom - foot * top) / (1 - foot), top)

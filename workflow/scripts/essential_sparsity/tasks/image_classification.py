@@ -155,8 +155,10 @@ def image_size(config: Any, settings: Mapping[str, Any]) -> int:
         raise _no_square(config, settings, "image_size")
     size = int(wanted or own[0])
     if size % patch:
+        fitting = [str(number * patch) for number in (size // patch, size // patch + 1) if number]
         raise TaskError(
-            f"Task {settings.get('task')!r}: image_size = {size} is not a multiple of the model's patch size {patch}."
+            f"Task {settings.get('task')!r}: image_size = {size} is not a multiple of the model's patch size {patch}. Write "
+            f"{' or '.join(fitting)} in the column image_size, of a task of its own where other models have the one there is."
         )
     return size
 
