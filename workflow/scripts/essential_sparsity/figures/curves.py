@@ -84,7 +84,7 @@ def _nothing(what: str, gone: int) -> str:
 def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     """What the legend's numbers are; that they are one seed's, where one was run; how many runs are missing."""
     intervals = found["essential_sparsity_low"].notna() if len(found) else pd.Series(dtype=bool)
-    said = f"{subject} — essential sparsity ◇ "
+    said = f"{subject} — essential sparsity {diamond(found)}"
     said += "(95 % interval)" if intervals.any() or found.empty else "[between levels]"
     said += f"\n{shows}" if (shows := at_the_foot(found)) else ""
     known = found[intervals]
@@ -97,6 +97,12 @@ def _heading(subject: str, found: pd.DataFrame, gone: int) -> str:
     if gone:
         said += f"\n{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"
     return said
+
+
+def diamond(knees: pd.DataFrame) -> str:
+    """The mark of an essential sparsity, with a blank after it; empty where none of the curves has one."""
+    known = knees[knees["essential_sparsity"].notna()] if len(knees) else knees
+    return "" if all(coarse(row) for row in known.to_dict("records")) else "◇ "
 
 
 def at_the_foot(knees: pd.DataFrame) -> str:

@@ -57,7 +57,7 @@ def panels(
         told = [f"{gone} run{'s are' if gone > 1 else ' is'} missing (see missing_runs.parquet)"] if gone else []
         own = [(*curve, *panel) for curve in lines for panel in shown]
         drawn = knees[pd.MultiIndex.from_frame(knees[["model", "pattern", "task", "metric"]]).isin(own)]
-        told += [f"◇ essential sparsity; {foot}"] if (foot := curves.at_the_foot(drawn)) else []
+        told += [f"{curves.diamond(drawn)}essential sparsity; {foot}"] if (foot := curves.at_the_foot(drawn)) else []
         for axes, (task, metric) in zip(grid, shown, strict=False):
             told += _panel(
                 axes, means[(means["task"] == task) & (means["metric"] == metric)], knees, lines, looks, task, metric
