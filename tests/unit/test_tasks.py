@@ -453,6 +453,16 @@ def test_each_window_of_a_model_that_needs_it_begins_with_its_bos_token(framed):
         perplexity.prepare(framed, data, settings | {"windows": 1000}, 0)
 
 
+def test_a_bos_token_beyond_the_embedding_is_refused(framed):
+    """Also where all tokens of the text fit into a byte."""
+    loaded = transformers.AutoTokenizer.from_pretrained(framed)
+    loaded.add_tokens([f"more{i}" for i in range(300)])
+    loaded.add_special_tokens({"bos_token": "[BEGIN]"})
+    loaded.save_pretrained(framed)
+    with pytest.raises(tasks.TaskError, match=r"31\d|embedding"):
+        perplexity.prepare(framed, tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}, 0)
+
+
 def test_a_tokenizer_without_a_bos_token_cannot_give_it(llama):
     with pytest.raises(tasks.TaskError, match=r"says add_bos_token, but its tokenizer has no BOS token"):
         perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}, 0)

@@ -29,11 +29,8 @@ KIND = {
     "metrics": ["perplexity"],
     "cost": {"scored_at_once": 1, "language_logits": True},
 }
-LOOKED_AT, LONGEST, MUCH = (
-    4,
-    256,
-    0.5,
-)  # windows that are read both ways, tokens of each; nats a token: a perplexity 1.6 times as large
+LOOKED_AT, LONGEST = 4, 256  # windows that are read with and without a BOS token, and tokens of each
+MUCH = 0.5  # nats a token: a perplexity 1.6 times as large
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
@@ -69,7 +66,7 @@ def prepare(
     begin = _text.begin(tokenizer, settings)
     own = context - len(begin)
     ids = token_ids(tokenizer, data["text"], int(settings.get("windows") or 0) * own, cache, special=not begin)
-    _text.check_ids(folder, tokenizer, np.append(ids, begin).astype(ids.dtype), settings)
+    _text.check_ids(folder, tokenizer, np.concatenate([ids, np.array(begin, dtype=np.int64)]), settings)
     available = len(ids) // own
     windows = int(settings.get("windows") or available)
     if windows > available or available == 0:
@@ -97,9 +94,8 @@ def check(
     without it, where it is. `inputs`: the windows; `bos`: the tokenizer's, None: it has none. Raises TaskError.
     """
     rows = [row for row in inputs.ids if row[0] != bos]
-    size = (
-        min(len(rows[0]) - (not inputs.begin), LONGEST) if rows else 0
-    )  # tokens of text that a window holds both ways
+    # tokens of text that a window holds both ways
+    size = min(len(rows[0]) - (not inputs.begin), LONGEST) if rows else 0
     if bos is None or size < 2:
         return
     losses = []
@@ -134,8 +130,9 @@ def token_ids(
     def ids(some: pd.Series) -> np.ndarray:
         joined = [_text.SEPARATOR.join(some)]
         options = {} if special else {"add_special_tokens": False}
-        encode = lambda _, part: tokenizer(part, verbose=False, **options)  # noqa: E731
-        found = tokens.cached(tokenizer, cache, options, [joined], encode)
+        found = tokens.cached(
+            tokenizer, cache, options, [joined], lambda _, part: tokenizer(part, verbose=False, **options)
+        )
         return found.values("input_ids")
 
     if enough and len(found := ids(_beginning(texts, enough))) >= enough + ROOM:
