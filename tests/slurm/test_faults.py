@@ -23,7 +23,9 @@ ONE, TWO, THREE, FOUR = "global/0.300/seed0", "global/0.600/seed0", "random/0.30
 
 def computed(study, *victims: str, times: int = 1) -> bool:
     """Exactly these runs were computed to their end, each so often; taking results back is no computation."""
-    return {who: len(jobs) for who, jobs in study.noted("finished").items()} == {name(v): times for v in victims}
+    started, finished = study.noted("started"), study.noted("finished")
+    print(f"Jobs of the runs that were started: {started}; that were finished: {finished}.")
+    return {who: len(jobs) for who, jobs in finished.items()} == {name(v): times for v in victims}
 
 
 def attempts(study, victim: str) -> int:
