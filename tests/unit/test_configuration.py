@@ -54,6 +54,22 @@ def test_what_a_study_leaves_out_is_no_key_of_its_file(folder):
     assert configuration.read_config(SHIPPED, stopping, given={"missing_runs": "skip"})["missing_runs"] == "skip"
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("integer", "two", "key a: 'two' is a text; write a number, such as 3"),
+        (["integer", "null"], "two", "key a: 'two' is a text; write a number, such as 3"),
+        (["number", "null"], "0,5", "key a: '0,5' is a text; write a number, such as 0.5"),
+        (["boolean", "null"], "yes", "key a: 'yes' is not of type"),
+        (["string", "null"], 3, "key a: 3 is not of type"),
+    ],
+)
+def test_a_value_of_another_type_is_told_by_what_it_is(kind, given, said):
+    """Most columns of the tables are numbers or blank."""
+    with pytest.raises(configuration.ConfigError, match=said):
+        configuration.check({"a": given}, {"properties": {"a": {"type": kind}}}, "here")
+
+
 def test_the_shipped_file_alone_names_its_own():
     assert configuration.read_config(str(ROOT / SHIPPED))["study"] == "demo"
 

@@ -849,6 +849,16 @@ def test_the_card_links_to_a_source_on_the_hub_alone(source, exports, tmp_path):
     assert ("package mine 1.2 (pypi), SHA-256 " + "a" * 64 in found.text) == (source == "package")
 
 
+@pytest.mark.parametrize("bos", [False, True])
+def test_the_card_says_that_windows_began_with_a_bos_token(bos, exports, tmp_path):
+    """Whoever evaluates it without gets other numbers."""
+    run, made = exports[next(case for case in CASES if isinstance(exports[case][0].row["calibration"], str))]
+    manifest = files.read_json(run.row["checkpoint"]) | {"add_bos_token": bos}
+    commit = {"commit": None, "changed": None}
+    card.write(tmp_path / "README.md", run, manifest, exporting.Level(0.5, 1, 2), 1, made.sizes, commit, {}, None)
+    assert ("began with the tokenizer's BOS token" in (tmp_path / "README.md").read_text()) == bos
+
+
 @pytest.mark.parametrize(("essential", "above"), [(0.49, True), (0.5, False), (0.51, False)])
 def test_the_card_says_whether_the_checkpoint_is_above_the_essential_sparsity(essential, above, exports, tmp_path):
     run, made = exports[CASES[0]]

@@ -17,6 +17,7 @@ import find_ticket
 from essential_sparsity import files, tables
 from essential_sparsity.pruning import tickets
 from essential_sparsity.runs import finished, job
+from essential_sparsity.tables import provenance
 
 RUNS, ITEMS = b"PAR1 runs", b"PAR1 items"
 MADE = {
@@ -327,6 +328,14 @@ def test_an_evaluation_may_do_what_its_options_and_its_manifest_say(arguments):
         }
     files.write_json(arguments.manifest, files.read_json(arguments.manifest) | {"allow_unused": ["head"]})
     assert job.permissions(arguments)["allow_unused"] == ("head",)
+
+
+def test_runs_without_the_bos_token_are_not_taken_for_runs_with_it(arguments):
+    assert computing(arguments)
+    assert not computing(arguments)
+    files.write_json(arguments.manifest, files.read_json(arguments.manifest) | {"add_bos_token": True})
+    provenance.of_manifest.cache_clear()  # another job is another process
+    assert computing(arguments)
 
 
 # --- the programs

@@ -142,6 +142,12 @@ def test_a_missing_table(study):
             r"config/models\.tsv, line 2, column parameters: 'many' is a text; write a number, such as 0.5",
         ),
         (
+            "tasks.tsv",
+            "\t8e-6\t",
+            "\t8e-6x\t",
+            r"config/tasks\.tsv, line \d+, column learning_rate: '8e-6x' is a text; write a number, such as 0.5",
+        ),
+        (
             "models.tsv",
             "\tpackage\tminilm\t",
             "\tpackage\tminilmm\t",

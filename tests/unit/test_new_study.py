@@ -219,6 +219,43 @@ def test_a_model_of_the_table_is_named_as_it_is(place, capsys, beside):
     assert {(job.model, job.task) for job in asked(f"minilm-{task}").jobs} == {("minilm", task)}
 
 
+def of_table(place, name: str, **cells) -> None:
+    """A row of the models table whose checkpoint lies here."""
+    file = place / "config/models.tsv"
+    header = next(line for line in file.read_text().splitlines() if not line.startswith("#")).split("\t")
+    row = {
+        "model": name,
+        "label": name,
+        "source": "path",
+        "format": "transformers",
+        "parameters": "1e6",
+        "allow_pickle": "false",
+    }
+    line = "\t".join((row | cells).get(column, "") for column in header)
+    file.write_text(f"{file.read_text().rstrip()}\n{line}\n")
+
+
+def test_a_model_of_the_table_that_lies_here_is_given_what_it_takes(place):
+    tiny.save_vit(place / "mine/vit")
+    of_table(place, "small", type="vision", id="mine/vit")
+    for number in range(80):
+        for name in ("dark", "light"):
+            path = place / f"pictures/{name}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, number, 200 * (name == "light"))).save(path)
+    call("small", "--data", "pictures")
+    size = transformers.AutoConfig.from_pretrained("mine/vit").image_size
+    assert asked("small-pictures").tasks["pictures"]["image_size"] == size
+
+
+@pytest.mark.parametrize("beside", [["--task", "ws353"], ["--data", "mine/texts.csv"]])
+def test_a_model_of_the_table_that_is_gone_is_named(place, beside):
+    table({"text": WORDS, "label": MOODS})
+    of_table(place, "gone", type="encoder", id="mine/gone")
+    with pytest.raises(ValueError, match=r"has the model gone, but mine/gone is not there\. Correct the column id"):
+        call("gone", *beside)
+
+
 def test_names_that_are_numbers_are_names(place):
     shutil.copytree("mine/bert", "2024")
     for _ in range(2):

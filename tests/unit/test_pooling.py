@@ -74,12 +74,37 @@ def test_without_modules_it_is_the_mean(tmp_path):
         (["mean_tokens"], {"modules": [TRANSFORMER]}, "without a pooling"),
         (["mean_tokens"], {"modules": [TRANSFORMER, POOLING | {"path": "gone"}]}, "cannot be read with what it names"),
         (["mean_tokens"], {"modules": [1]}, "cannot be read with what it names"),
+        (["mean_tokens"], {"modules": [TRANSFORMER, POOLING | {"path": 1}]}, "cannot be read with what it names"),
+        (
+            ["mean_tokens"],
+            {"modules": [TRANSFORMER, POOLING | {"path": "../1_Pooling"}]},
+            "no folder such as 1_Pooling",
+        ),
+        (["mean_tokens"], {"modules": [TRANSFORMER, POOLING | {"path": ""}]}, "no folder such as 1_Pooling"),
         ([], {"pooling_mode": "weightedmean"}, "by weightedmean"),
     ],
 )
 def test_what_is_not_offered_is_refused_with_what_to_do(tmp_path, modes, options, told):
     with pytest.raises(TaskError, match=rf"modules\.json.*{told}.*a copy without modules\.json"):
         _pooling.pooling(sentence_model(tmp_path, *modes, **options))
+
+
+def test_a_pooling_that_is_no_mapping_is_refused(tmp_path):
+    (sentence_model(tmp_path, "mean_tokens") / "1_Pooling/config.json").write_text("[]")
+    with pytest.raises(TaskError, match="cannot be read with what it names"):
+        _pooling.pooling(tmp_path)
+
+
+def test_how_a_vector_is_made_is_told_by_files_that_decide_a_run_alone(tmp_path):
+    """What lies elsewhere is in no manifest: a change of it would go unseen."""
+    pooling = _pooling.PLACE.pattern
+    assert conversion.SIDE_FILES.pattern.endswith(rf"|{pooling}/config\.json")
+    folder = sentence_model(tmp_path / "a", "cls_token")
+    (folder / "1_Pooling").rename(tmp_path / "1_Pooling")
+    for place in (str(tmp_path / "1_Pooling"), "../1_Pooling"):
+        (folder / "modules.json").write_text(json.dumps([TRANSFORMER, POOLING | {"path": place}]))
+        with pytest.raises(TaskError, match="no folder such as 1_Pooling"):
+            _pooling.pooling(folder)
 
 
 def test_similarities_are_those_of_the_checkpoint_s_own_vectors(tmp_path):

@@ -56,6 +56,15 @@ def test_a_manifest_counts_by_the_files_that_it_lists(tmp_path):
     assert manifest(tmp_path, "five", files=ENTRIES[:1]) != before
 
 
+def test_a_manifest_counts_by_the_token_that_its_model_is_read_with(tmp_path):
+    """Else runs without it would pass for runs with it: they are not computed again where their digest is the same."""
+    before = manifest(tmp_path, "one")
+    assert manifest(tmp_path, "two", add_bos_token=False, allow_unused=["head"]) == before, (
+        "manifests of before say none"
+    )
+    assert manifest(tmp_path, "three", add_bos_token=True) != before
+
+
 def test_a_ticket_counts_by_the_digest_beside_it(tmp_path):
     (tmp_path / "ticket").write_bytes(b"a ticket")
     sha256 = files.sha256_file(tmp_path / "ticket")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from essential_sparsity.acquire import formats, splits
+from essential_sparsity.acquire import formats, frames, pictures, splits
 from essential_sparsity.acquire.sources import SourceError
 from essential_sparsity.tasks import _labels
 
@@ -501,6 +501,7 @@ LEGACY = json.dumps(
         {"README.md": classes({"features": [{"name": "label", "class_label": {"names": ["yes", "no"]}}]})},
         {"dataset_infos.json": LEGACY},
         {"dataset_infos.json": LEGACY.replace("yes", "maybe"), "README.md": classes(features(["yes", "no"]))},
+        {"dataset_infos.json": LEGACY, "README.md": of_configuration({"name": "text", "dtype": "string"})},
     ],
 )
 @pytest.mark.parametrize("cells", [["no", "yes"], ["1", "0"]])
@@ -534,6 +535,7 @@ def test_arrow_files_that_a_card_makes_other_parts_of_are_refused(fetch):
     ("said", "words"),
     [
         (classes(features({"0": "yes", "2": "no"})), "numbers the classes of the column 'label' 0, 2; expected are all"),
+        (classes(features({"0": "yes", "x": "no"})), "numbers the classes of the column 'label' 0, x; expected are all"),
         (
             classes(features(["yes", "no"], config_name="x"), {"config_name": "x", "data_files": "f.csv", **features(["no", "yes"])}),
             "has the classes yes, no, and that it has no, yes, of one configuration",
@@ -690,7 +692,7 @@ def picture(kind, side=64):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP"])
 def test_images_that_are_cut_short_are_named_when_they_are_fetched(fetch, kind):
     """Their headers are whole; every job of a study would fail otherwise. What is appended to a picture is no part of it."""
     whole, suffix = picture(kind), kind.lower()
@@ -699,6 +701,20 @@ def test_images_that_are_cut_short_are_named_when_they_are_fetched(fetch, kind):
     ):
         fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole[: len(whole) // 2]}, "imagefolder")
     assert len(fetch({"cat/1.png": png(), f"dog/2.{suffix}": whole + b"appended" * 99}, "imagefolder", "whole")) == 2
+
+
+def test_a_split_of_empty_whole_numbers_stands_beside_any_other():
+    """Of pandas' own type for them, the smallest is none."""
+    parts = {"train": pd.DataFrame({"a": ["x"]}), "test": pd.DataFrame({"a": pd.array([None], dtype="Int64")})}
+    assert frames.concatenated(parts)["a"].isna().tolist() == [False, True]
+
+
+def test_an_end_is_not_found_within_a_picture_that_is_cut_short():
+    """A GIF ends with a semicolon, which every fourth of its middles has in its last bytes."""
+    whole = picture("GIF")
+    for kept in range(len(whole) // 2, len(whole) // 2 + 300):
+        with pytest.raises(SourceError, match="cannot be decoded"):
+            pictures.check(whole[:kept], "x")
 
 
 PIXELS = "0,50,100,255"

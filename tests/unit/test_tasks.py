@@ -20,6 +20,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import tasks
+from essential_sparsity.acquire import splits
 from essential_sparsity.curves import bootstrap
 from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
@@ -463,6 +464,13 @@ def test_a_bos_token_beyond_the_embedding_is_refused(framed):
         perplexity.prepare(framed, tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}, 0)
 
 
+def test_the_documents_of_windows_with_a_bos_token_are_all_that_they_are_made_of(framed):
+    """Three windows hold 21 tokens of text: the BOS token that the tokenizer puts before it is none of them."""
+    data = pd.DataFrame({"item": [f"d{i}" for i in range(60)], "text": [" ".join(["good film"] * 5)] * 60})
+    prepared = perplexity.prepare(framed, data, tiny.PERPLEXITY | {"add_bos_token": True}, 0)
+    assert prepared.documents() == ["d0", "d1", "d2"]
+
+
 def test_a_tokenizer_without_a_bos_token_cannot_give_it(llama):
     with pytest.raises(tasks.TaskError, match=r"says add_bos_token, but its tokenizer has no BOS token"):
         perplexity.prepare(llama, tiny.reviews(), tiny.PERPLEXITY | {"add_bos_token": True}, 0)
@@ -502,6 +510,19 @@ def test_a_dense_model_that_reads_far_better_after_its_bos_token_is_refused():
         looked_at(best=0.2, worst=9.0, begin=[1])
 
 
+def test_a_bos_token_without_a_row_in_the_embedding_is_not_read(framed):
+    """One that the tokenizer adds by itself, and that the model was never given: the texts have none."""
+    loaded = transformers.AutoTokenizer.from_pretrained(framed)
+    loaded.add_special_tokens({"bos_token": "<begin>"})
+    loaded.save_pretrained(framed)
+    settings, model = tiny.PERPLEXITY, transformers.AutoModelForCausalLM.from_pretrained(framed)
+    assert loaded.bos_token_id >= model.get_input_embeddings().num_embeddings
+    prepared = perplexity.prepare(framed, tiny.reviews(), settings, 0)
+    prepared.check(model, settings, "cpu")
+    with pytest.raises(tasks.TaskError, match=r"with id .*, but the embedding of the model"):
+        perplexity.prepare(framed, tiny.reviews(), settings | {"add_bos_token": True}, 0)
+
+
 def test_other_models_are_read_both_ways_and_pass():
     """On the same tokens of text, each of which both ways predict."""
     seen = looked_at(best=5.0, worst=4.9)
@@ -517,11 +538,35 @@ def test_other_models_are_read_both_ways_and_pass():
     assert {len(row) for row in within} == {8, 9}, "with BOS a window has one token less of text"
 
 
+def test_chance_over_few_tokens_is_no_reason_to_refuse():
+    """Each way is the better one now and then, by far, of a model that reads no better with the one than with the other."""
+
+    class Chance(torch.nn.Module):
+        def forward(self, input_ids):
+            drawn = torch.Generator().manual_seed(int(input_ids.sum()))
+            return types.SimpleNamespace(logits=3 * torch.randn(*input_ids.shape, 100, generator=drawn))
+
+    rng = np.random.default_rng(0)
+    for width in (3, 4, 8, 16, 32):
+        for begin in ([], [1]):
+            for _ in range(4):
+                windows = perplexity.Windows(rng.integers(5, 100, (20, width)), begin)
+                perplexity.check(Chance(), {"task": "t"}, "cpu", windows, 1)
+
+
 def test_what_has_nothing_to_be_read_with_is_not_looked_at():
     assert looked_at(best=9.0, worst=0.2, bos=None) == []
     assert looked_at(best=9.0, worst=0.2, width=2) == []
     begun = (1, *range(10, 17))
     assert looked_at(best=9.0, worst=0.2, text=begun) == [], "the only window begins with it"
+
+
+@pytest.mark.parametrize(
+    ("there", "evaluated"), [(["train", "test", "unsupervised"], "test"), (["train", "unsupervised"], "unsupervised")]
+)
+def test_rows_of_imdb_without_labels_are_no_split_to_choose_from(there, evaluated):
+    assert tasks.UNLABELLED == splits.UNLABELLED
+    assert tasks.evaluated_split(pd.DataFrame({"split": there}), {"task": "t"}) == evaluated
 
 
 def test_training_rows_are_no_part_of_a_perplexity(llama):

@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> None:
         model = proposal.model_row(args.name or looking.name_of(args.model, "name"), seen)
         rows = {"models": model}
     else:
-        seen, rows = looking.Checkpoint(model, [f"{base['models']} has the model {model['model']}"], {}), {}
+        said = f"{base['models']} has the model {model['model']}"
+        seen, rows = looking.Checkpoint(model, [said], looking.most_of(model, f"{said}, but ")), {}
     print(*seen.said, f"{model['model']}: of type {model['type']}", sep="\n")
     if args.data:
         data = looking.data(args.data, args.columns)

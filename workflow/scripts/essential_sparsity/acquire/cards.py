@@ -160,13 +160,15 @@ def _classes(info: Mapping[str, Any], file: str) -> Iterator[tuple[str, list[str
         label = kind.get("class_label") if isinstance(kind, Mapping) else None
         said = label.get("names") if isinstance(label, Mapping) else None
         if isinstance(said, Mapping):
-            codes = sorted(said, key=int)
-            if list(map(int, codes)) != list(range(len(codes))):
+            expected = list(map(str, range(len(said))))
+            codes = {str(int(code)) if str(code).isdecimal() else str(code): name for code, name in said.items()}
+            codes = codes if len(codes) == len(said) else said
+            if set(codes) != set(expected):
                 raise SourceError(
-                    f"{file} numbers the classes of the column {feature.get('name')!r} {files.some(codes)}; expected are all numbers from 0 on. "
+                    f"{file} numbers the classes of the column {feature.get('name')!r} {files.some(list(codes))}; expected are all numbers from 0 on. "
                     "Correct it."
                 )
-            said = [said[code] for code in codes]
+            said = [codes[code] for code in expected]
         if said := _list(said):
             yield str(feature.get("name")), list(map(str, said))
 
@@ -185,7 +187,8 @@ def _infos(path: Path) -> Mapping[str, Any]:
             for column, feature in (features.items() if isinstance(features, Mapping) else ())
             if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel"
         ]
-        infos.append({"config_name": "default" if len(said) == 1 else config, "features": labels})
+        names = [config, "default"] if len(said) == 1 else [config]  # of one configuration a card may say either
+        infos += [{"config_name": name, "features": labels} for name in names]
     return {"dataset_info": infos}
 
 

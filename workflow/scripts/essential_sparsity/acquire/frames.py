@@ -44,7 +44,11 @@ def concatenated(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for column in (name for name in whole if not is_integer_dtype(whole[name])):
         parts = {name: frame[column] for name, frame in frames.items() if column in frame}
         for name, part in parts.items():
-            if is_integer_dtype(part) and len(part) and max(abs(int(part.min())), abs(int(part.max()))) > EXACT:
+            if (
+                is_integer_dtype(part)
+                and part.notna().any()
+                and max(abs(int(part.min())), abs(int(part.max()))) > EXACT
+            ):
                 raise _inexact(name, column, "beside files that lack some")
     return whole
 

@@ -171,6 +171,20 @@ def _on_hub(place: str, type_: str | None, allow_pickle: bool) -> Checkpoint:
     return Checkpoint(row, [said], _most(config))
 
 
+def most_of(row: Mapping[str, Any], told: str = "") -> dict[str, int]:
+    """`Checkpoint.most` of a row of the models table whose checkpoint lies here; nothing of one that is fetched. Raises SourceError."""
+    if row["source"] != "path":
+        return {}
+    place = Path(row["id"]).expanduser()
+    if not place.exists():
+        raise SourceError(f"{told}{place} is not there. Correct the column id.")
+    if row["format"] != "transformers":
+        return {}
+    from transformers import AutoConfig
+
+    return _most(_configuration(lambda: AutoConfig.from_pretrained(place, local_files_only=True), str(place)))
+
+
 def _most(config) -> dict[str, int]:
     sizes = {"positions": "max_position_embeddings", "image_size": "image_size"}
     found = {name: loading.numbers(config, key) for name, key in sizes.items()}

@@ -14,7 +14,7 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # grey values 0…65535
 DEPTH = 24  # place of the byte of a PNG that says the bits of a grey value, or of a part of a colour
 PLAIN = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # what `convert` shows in RGB
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow starts a program for it
-ENDS = {"GIF": b";", "JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what a whole file ends with
+ENDS = {"GIF": b"\0;", "JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what a whole file ends with
 LAST = 64  # bytes at the end of a file that hold it, where nothing is appended
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")  # formats of one picture, or of several frames or pages
 
@@ -39,9 +39,10 @@ def opened(encoded: bytes, name: str) -> Image.Image:
 
 
 def check(encoded: bytes, name: str) -> None:
-    """Refuse an image that has no one look, or is cut short: decoded are those alone that do not end as their format does. SourceError."""
-    image = opened(encoded, name)
-    if ENDS.get(image.format, b"") not in encoded[-LAST:]:
+    """Refuse an image that has no one look, or is cut short: decoded are those alone that do not end as their format does, and those
+    of formats without an end. SourceError."""
+    end = ENDS.get(opened(encoded, name).format)
+    if end is None or end not in encoded[-LAST:]:
         decoded(encoded, name)
 
 

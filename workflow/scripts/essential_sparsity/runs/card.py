@@ -92,6 +92,7 @@ def write(
         auto_class="AutoModel" if trained and not train else tasks.auto_class(settings),
         options="".join(f", {name}={value!r}" for name, value in sorted(options.items())),
         vision=model["type"] == "vision",
+        bos=bool(manifest.get("add_bos_token")) and (settings["kind"] == "perplexity" or pd.notna(row["calibration"])),
         pixels=pixels,
         own_processor=any(entry["path"].endswith("processor_config.json") for entry in manifest["files"]),
         metric=METRICS[chosen.metric],

@@ -104,8 +104,10 @@ def expectation(error) -> str:
         return f"{error.instance!r} was not expected here{described}"
     if error.validator == "type" and error.instance is None:
         return f"it is empty; give it a value of type {error.validator_value}, or leave the key out{described}"
-    if error.validator == "type" and isinstance(error.instance, str) and error.validator_value in EXAMPLES:
-        return f"{error.instance!r} is a text; write a number, such as {EXAMPLES[error.validator_value]}{described}"
+    if error.validator == "type" and isinstance(error.instance, str):
+        types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        if (known := [kind for kind in types if kind != "null"]) and known[0] in EXAMPLES and len(known) == 1:
+            return f"{error.instance!r} is a text; write a number, such as {EXAMPLES[known[0]]}{described}"
     if error.validator == "pattern":
         return f"{error.instance!r} does not match {error.validator_value}{described}"
     return f"{error.message}{described}"

@@ -32,8 +32,10 @@ def of_settings(settings: str) -> str:
 
 @cache
 def of_manifest(path: str | os.PathLike) -> str:
-    """SHA-256 of what a manifest lists: names, sizes and SHA-256 of all files of a checkpoint or data set."""
-    return files.sha256_text(json.dumps(files.read_json(path)["files"], sort_keys=True))
+    """SHA-256 of what a manifest lists: names, sizes and SHA-256 of all files of a checkpoint or data set; and that texts begin with BOS."""
+    said = files.read_json(path)
+    decisive = [said["files"], "add_bos_token"] if said.get("add_bos_token") else said["files"]
+    return files.sha256_text(json.dumps(decisive, sort_keys=True))
 
 
 def of_ticket(digest: str | os.PathLike) -> str:

@@ -33,6 +33,9 @@ from essential_sparsity.training import devices, memory
 # Architectures whose layers mix neighbouring tokens, or hash all of them, without a look at the mask of padding.
 SEE_PADDING = ("canine", "convbert", "funnel", "mobilebert", "nystromformer", "yoso")
 
+# What readers call the rows of IMDb without labels (`acquire.splits`): no split to evaluate where there is another.
+UNLABELLED = "unsupervised"
+
 
 class TaskError(errors.UserError):
     """A task row, or the data that it names, cannot be used as written."""
@@ -182,12 +185,13 @@ def evaluated_split(data: pd.DataFrame, settings: Mapping[str, Any]) -> str | No
             f"{place}eval_split = {wanted!r}, but the splits of data set {settings.get('dataset')!r} are: "
             f"{', '.join(there) or 'none'}. Write one to evaluate, or {HELD_OUT}."
         )
-    if wanted is None and len(others) > 1:
+    evaluable = [name for name in others if name != UNLABELLED] or others
+    if wanted is None and len(evaluable) > 1:
         raise TaskError(
-            f"{place}data set {settings.get('dataset')!r} has the splits {', '.join(others)} beside train. Write the one to "
+            f"{place}data set {settings.get('dataset')!r} has the splits {', '.join(evaluable)} beside train. Write the one to "
             "evaluate in the column eval_split."
         )
-    return wanted or next(iter(others), None)
+    return wanted or next(iter(evaluable), None)
 
 
 def parts(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:

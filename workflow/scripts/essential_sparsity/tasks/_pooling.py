@@ -4,6 +4,7 @@ Such a checkpoint lists its modules in modules.json, and how it pools in the fol
 what changes their length alone (a norm at the end, a mean over the root of the number of tokens) makes no difference.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from essential_sparsity import files
 from essential_sparsity.tasks import TaskError, _text
 
 Pool = Callable[[Any, dict[str, Any]], torch.Tensor]  # output of a model, batch -> (batch, width)
+# folders of modules whose configuration comes with a checkpoint, and decides a run (`conversion.SIDE_FILES`)
+PLACE = re.compile(r"\d+_[A-Za-z]+")
 LENGTH_ALONE = {"Normalize", "Dropout"}  # modules after the pooling that change no angle of what is evaluated
 OTHERWISE = "Fine-tune it (protocol finetune), or use a copy without modules.json, whose vectors are means of its last hidden states."
 
@@ -52,9 +55,11 @@ def pooling(folder: str | Path) -> Pool:
     try:
         modules = [(str(module["type"]).rpartition(".")[2], module["path"]) for module in files.read_json(listed)]
         places = [path for kind, path in modules if kind == "Pooling"]
+        if outside := [place for place in places if not PLACE.fullmatch(place)]:
+            raise ValueError(f"the pooling is said in {outside[0]!r}, which is no folder such as 1_Pooling")
         said = files.read_json(Path(folder) / places[0] / "config.json") if places else {}
         modes = _modes(said)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TaskError(
             f"{listed}, which says how the checkpoint makes one vector of a text, cannot be read with what it names ({error}). {OTHERWISE}"
         ) from error

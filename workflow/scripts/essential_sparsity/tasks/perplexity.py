@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from essential_sparsity import tasks
+from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.tasks import Outcome, Prepared, TaskError, _language, _text, tokens
 
 KIND = {
@@ -31,6 +32,7 @@ KIND = {
 }
 LOOKED_AT, LONGEST = 4, 256  # windows that are read with and without a BOS token, and tokens of each
 MUCH = 0.5  # nats a token: a perplexity 1.6 times as large
+SURE = 4  # standard errors of the mean over these tokens: of few, in short windows, much may be chance
 CHARACTERS, ROOM = 5, 100  # usual characters a token; tokens to the cut at which its effect has ended
 
 
@@ -74,6 +76,8 @@ def prepare(
             f"Task {settings.get('task')!r}: the {len(ids)} tokens of data set {settings.get('dataset')!r} fill "
             f"{available} windows of {own}, fewer than windows = {windows or 1}. Lower windows or context."
         )
+    bos, rows = tokenizer.bos_token_id, vocabulary.room(folder).rows
+    known = bos if bos is None or rows is None or bos < rows else None  # the model's, not the tokenizer's alone
     print(f"{windows:,} windows of {context} tokens, {available:,} in the text that was tokenised.", flush=True)
     inputs = Windows(ids[: windows * own].reshape(windows, own), begin)
     return Prepared(
@@ -81,8 +85,10 @@ def prepare(
         inputs=inputs,
         targets=np.full(windows, context - 1),
         collate=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
-        documents=lambda: data["item"].iloc[: texts_of(tokenizer, data["text"], windows * own)].tolist(),
-        check=functools.partial(check, inputs=inputs, bos=tokenizer.bos_token_id),
+        documents=lambda: (
+            data["item"].iloc[: texts_of(tokenizer, data["text"], windows * own, special=not begin)].tolist()
+        ),
+        check=functools.partial(check, inputs=inputs, bos=known),
     )
 
 
@@ -100,15 +106,18 @@ def check(
         return
     losses = []
     for begin in ([bos], []):
-        summed = 0.0
+        found = []
         for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int)):
             ids = torch.tensor([[*begin, *rows[place][:size].tolist()]], device=device)
             logits = model(input_ids=ids).logits[0, len(begin) : -1].float()
-            summed += float(torch.nn.functional.cross_entropy(logits, ids[0, len(begin) + 1 :].to(logits.device)))
-        losses.append(summed / min(len(rows), LOOKED_AT))
+            own = ids[0, len(begin) + 1 :].to(logits.device)
+            found.append(torch.nn.functional.cross_entropy(logits, own, reduction="none").cpu().double().numpy())
+        losses.append(np.concatenate(found))
     after, bare = losses
-    if (bare - after if not inputs.begin else after - bare) > MUCH:  # no number is not more
-        with_, without = (f"{np.exp(min(loss, 700)):.4g}" for loss in losses)
+    gain = after - bare if inputs.begin else bare - after  # no number is not more
+    error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
+    if gain.mean() > max(MUCH, SURE * error):
+        with_, without = (f"{np.exp(min(loss.mean(), 700)):.4g}" for loss in losses)
         advice = "leave its column add_bos_token blank" if inputs.begin else "write true in its column add_bos_token"
         raise TaskError(
             f"Task {settings.get('task')!r}: the dense model predicts the same tokens of {min(len(rows), LOOKED_AT)} windows with perplexity {with_} "
@@ -140,13 +149,14 @@ def token_ids(
     return ids(texts)
 
 
-def texts_of(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, count: int) -> int:
-    """How many of the texts, from the first on, the first `count` tokens of the joined ones are made of.
+def texts_of(tokenizer: PreTrainedTokenizerBase, texts: pd.Series, count: int, special: bool = True) -> int:
+    """How many of the texts, from the first on, the first `count` tokens of the joined ones (`token_ids`) are made of.
 
     Where the tokenizer does not say which characters a token stands for (one written in Python), rather more than too few.
     """
     for some in (_beginning(texts, count), texts):
-        found = tokenizer(_text.SEPARATOR.join(some), return_offsets_mapping=tokenizer.is_fast, verbose=False)
+        joined, places = _text.SEPARATOR.join(some), tokenizer.is_fast
+        found = tokenizer(joined, return_offsets_mapping=places, add_special_tokens=special, verbose=False)
         if len(found["input_ids"]) >= count + ROOM:
             break
     if not tokenizer.is_fast:
