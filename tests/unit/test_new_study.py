@@ -256,6 +256,21 @@ def test_a_model_of_the_table_that_is_gone_is_named(place, beside):
         call("gone", *beside)
 
 
+def test_the_row_says_what_an_estimate_would_take_for_ten_thousand_long_texts(place):
+    """Of 220 short pairs it said an hour in the place of a minute."""
+    pairs = {"text_a": WORDS, "text_b": WORDS[::-1], "score": [i / 9 for i in range(len(WORDS))]}
+    call("mine/bert", "--data", table(pairs, "mine/pairs.csv"))
+    task = asked("bert-pairs").tasks["pairs"]
+    assert (task["kind"], task["protocol"], task["passes"]) == ("text-similarity", "zero-shot", len(WORDS) // 3)
+    call(
+        "mine/bert",
+        "--data",
+        table({"text": ["good film", "dull plot"] * 45, "label": ["a", "b"] * 45}, "mine/short.csv"),
+    )
+    task = asked("bert-short").tasks["short"]
+    assert (task["mean_length"], task["passes"]) == (7, None), "nine characters; n_eval says how many"
+
+
 def test_names_that_are_numbers_are_names(place):
     shutil.copytree("mine/bert", "2024")
     for _ in range(2):

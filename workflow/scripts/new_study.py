@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
             print(
                 f"  images are resized whole to {task['image_size']} × {task['image_size']} pixels (column image_size)"
             )
+        if "windows" in task:
+            print(f"  {task['windows']:,} windows of {task['context']:,} tokens (columns windows, context)")
         if "n_train" in task and "n_eval" in task:
             rows_there = sum(data.n_rows.values())
             print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate, of {rows_there:,}")
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         known = tsv.read_table(base["tasks"], "tasks", "task")
         task = next((row for row in known if row["task"] == args.task), None)
         if task is None:
-            hint = configuration.hint(args.task, [row["task"] for row in known])
+            hint = configuration.hint(args.task, [row["task"] for row in known]) or "."
             raise errors.UserError(
                 f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {looking.option('data')}."
             )

@@ -304,7 +304,8 @@ def format_of(path: Path) -> str:
         known = ", ".join(suffix for name in general for suffix in readers.SUFFIXES[name])
         raise SourceError(
             f"{path} holds {'files of several formats: ' + ', '.join(found) if found else 'no file of a known format'} "
-            f"({files.some(names)}). Name one file, or a folder of one kind of file: {known}."
+            f"({files.some(names)}). Name one file, or a folder of one kind of file: {known}. Plain texts become data as a .jsonl, a line "
+            '{"text": "…"} for each.'
         )
     return found[0]
 

@@ -5,6 +5,7 @@ configuration that names both. Nothing is written before everything is known to 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,18 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 SEEDS = (0, 1, 2)
 LEVELS = {"from": 0.1, "to": 0.9, "step": 0.1}
 PROBE_LENGTH, WINDOW, WINDOWS = 128, 512, 40  # tokens of a text and of a window, windows
-CHARACTERS = 8  # to a token, at most: more than languages written in letters have
+CHARACTERS, FEWEST_CHARACTERS = 8, 2  # to a token, at most and at least in languages that are written in letters
 FINETUNE = {"epochs": 3, "learning_rate": "2e-5", "batch_size": 16, "levels_per_job": 1}
 CHEAP = {"levels_per_job": 9}
 
 
-WORDS = ("label", "note", "parameters")  # columns that decide no number: those of a row that is there stay
+WORDS = (
+    "label",
+    "note",
+    "parameters",
+    "mean_length",
+    "passes",
+)  # columns that decide no number: those of a row that is there stay
 ANOTHER = {  # table -> what to do where its row is another one
     "models": f"Give this one another name, {option('name')}",
     "tasks": f"Give this one another name, {option('task-name')}; or take that one as it is, {option('task')} in the place of DATA",
@@ -99,9 +106,22 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
             f"{seen.row['id']} has too few rows ({', '.join(f'{n} {split}' for split, n in seen.n_rows.items())}): at least "
             f"{FEWEST} to train and {FEWEST} to evaluate are needed to say anything."
         )
+    row |= _for_the_estimate(seen, row, evaluation, known.cost.passes)
     if evaluated := _evaluated(seen):
         row["eval_split"] = evaluated
     return row
+
+
+def _for_the_estimate(seen: Data, row: Mapping[str, Any], evaluation: int, passes: int | str) -> dict[str, int]:
+    """Columns that decide no number: how long texts are, and how many passes an evaluation takes that no other column tells."""
+    found = {}
+    texts = [column for column in ("text", "text_a", "text_b") if column in seen.frame]
+    if texts and "max_length" in row:
+        characters = sum(seen.frame[column].astype(str).str.len().mean() for column in texts)
+        found["mean_length"] = min(row["max_length"], math.ceil(characters / FEWEST_CHARACTERS) + 2 * len(texts))
+    if row["protocol"] == "zero-shot" and "windows" not in row:
+        found["passes"] = evaluation * (passes if isinstance(passes, int) else row[passes])
+    return found
 
 
 def _evaluated(seen: Data) -> str | None:
