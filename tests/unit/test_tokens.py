@@ -47,7 +47,8 @@ def tokenised(monkeypatch):
 
 def plain(prepared):
     """All that a Prepared holds of the texts."""
-    known = prepared.reference[1] if isinstance(prepared.reference, tuple) else None
+    parts = prepared.reference if isinstance(prepared.reference, tuple) else ()
+    known = next((part for part in parts if hasattr(part, "question")), None)
     places = [list(known.question), [part.tolist() for part in known.offsets]] if known else []
     return [list(prepared.inputs), list(prepared.train), prepared.items, prepared.targets.tolist(), places]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 TAIL = 1 << 16  # bytes of a log that are read
 FOUND = "Not computed again:"  # as runs/finished.py has it
+# of a file in the store, as estimate, export, publish and the table of missing runs say it
+CHANGED = "of another source than there is now: its row, or what that names, has changed"
 # where torch, which starts the processes of a training on several GPUs, begins to tell how they ended
 LAUNCHER = re.compile(r"^[EW]\d{4} .*torch/distributed/elastic/.*\] ", re.MULTILINE)
 WARNED = re.compile(r"\[rank\d+\]:\[W")  # what torch warns of while one of several processes ends

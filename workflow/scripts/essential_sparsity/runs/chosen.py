@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from essential_sparsity import errors, patterns, tables
+from essential_sparsity import errors, logs, patterns, tables
 from essential_sparsity.curves import metrics
 from essential_sparsity.curves.intervals import coarse
-from essential_sparsity.study import configuration, grid, opening, records, study
+from essential_sparsity.study import configuration, grid, opening, study
 from essential_sparsity.tables import runs
 
 ESSENTIAL = "essential"  # what is written for the largest measured level that is not above the essential sparsity
@@ -238,7 +238,7 @@ def _check(found: pd.DataFrame, row: dict[str, Any], of_other: Sequence[str], sa
             )
         if row[column] in of_other:
             raise errors.UserError(
-                f"{row[column]} is {records.CHANGED}, and so is the run. Run the study again first: "
+                f"{row[column]} is {logs.CHANGED}, and so is the run. Run the study again first: "
                 "it makes what has changed."
             )
     asked = pd.DataFrame([row]).astype(dict.fromkeys(("calibration", "ticket"), object))

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from essential_sparsity import errors, files, tables
-from essential_sparsity.study import configuration, deciding, estimate, grid, opening, records, study
+from essential_sparsity import errors, files, logs, tables
+from essential_sparsity.study import configuration, deciding, estimate, grid, opening, study
 from essential_sparsity.tables import crate, missing, runs
 
 ANEW = "Run the study again: it makes what has changed."
@@ -163,7 +163,7 @@ def _tabulated(name: str, rows: pd.DataFrame, found: pd.DataFrame, missing: pd.D
 def _refuse_other_sources(asked: study.Study) -> None:
     """Runs say of which manifests and tickets they are; these are of what the configuration asks for now."""
     if other := asked.of_other:
-        raise errors.UserError(f"{files.some(other)}: {records.CHANGED}; and so is what was made of it. {ANEW}")
+        raise errors.UserError(f"{files.some(other)}: {logs.CHANGED}; and so is what was made of it. {ANEW}")
 
 
 def _compared(grid: pd.DataFrame, found: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import yaml
 
 from essential_sparsity import errors, files, logs
-from essential_sparsity.study import downloads, iterations, needs, records, refinement, resources
+from essential_sparsity.study import downloads, iterations, needs, refinement, resources
 from essential_sparsity.study.downloads import Stored
 from essential_sparsity.study.grid import STORE
 from essential_sparsity.study.study import Study
@@ -245,7 +245,7 @@ def lines(
     if again:
         known: dict[bool, list[str]] = {True: [], False: []}
         for why in again.values():
-            known[records.CHANGED in why].append(why)
+            known[logs.CHANGED in why].append(why)
         for changed, told in known.items():
             does = "start again, and compute only what that has changed" if changed else "are computed anew"
             if told:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PLACES = (".snakemake/metadata", ".snakemake/incomplete")  # of finished jobs, and of those that were killed
 RUNS = f"{STORE}/runs/"
-CHANGED = "of another source than there is now: its row, or what that names, has changed"
 TYPED = 8  # files that a person is asked to delete by name
 LONGEST = 254  # characters of one name of a record, which is folders and a file where it is longer
 

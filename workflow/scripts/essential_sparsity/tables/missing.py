@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from essential_sparsity import files, tables
-from essential_sparsity.logs import FOUND, last_line
-from essential_sparsity.study import records
+from essential_sparsity.logs import CHANGED, FOUND, last_line
 from essential_sparsity.tables import runs
 
 LONGEST = 300  # characters of a reason
@@ -69,7 +68,7 @@ def _told(grid: pd.DataFrame, other: Collection[str] = ()) -> pd.Series:
     told = pd.Series(None, index=grid.index, dtype=object)
     for column in ("checkpoint", "dataset", "calibration", "ticket"):
         stale = told.isna() & grid[column].isin(list(other))
-        told[stale] = "The file " + grid.loc[stale, column] + f" is {records.CHANGED}."
+        told[stale] = "The file " + grid.loc[stale, column] + f" is {CHANGED}."
     there = cache(os.path.isfile)
     for column in ("run", "items", "checkpoint", "dataset", "calibration", "ticket"):
         gone = (
