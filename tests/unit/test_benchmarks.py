@@ -165,6 +165,9 @@ def test_ratings_of_a_split_that_is_not_used_are_not_looked_at(bert, protocol):
     assert sorted(prepared.items) == data["item"][10:25].tolist()
     with pytest.raises(tasks.TaskError, match="the ratings of the split 'test' are not published, or missing"):
         text_similarity.prepare(bert, data[:59], settings | {"eval_split": "test"}, 0)
+    data.loc[58, "target"] = 3.0
+    with pytest.raises(tasks.TaskError, match="33 of 44 rows have no rating, more than half"):
+        text_similarity.prepare(bert, data[:59], settings | {"eval_split": "test"}, 0)
 
 
 # --- metrics
