@@ -556,7 +556,10 @@ def test_a_summary_looks_for_zeros_in_the_spectra(made, monkeypatch, capsys):
         (of_another_tolerance, "the tolerance of pairs: another one now than these tables"),
         (with_references_that_were_changed, "what the file of references says: another one now than these tables"),
         (with_claims_that_were_changed, "what the file of claims says: another one now than these tables"),
-        (of_other_settings, "runs of these tables are of other settings than the tasks table has now (pairs)"),
+        (
+            of_other_settings,
+            "runs of these tables are of other settings than the configuration and its tables ask for now (pairs)",
+        ),
     ],
 )
 def test_a_summary_of_tables_that_were_read_otherwise_says_so(capsys, change, told):

@@ -5,13 +5,10 @@ import contextlib
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from essential_sparsity import cli, errors, files, tables
 from essential_sparsity.figures import summary
 from essential_sparsity.runs import settled
-from essential_sparsity.study import configuration, grid, opening, study
-from essential_sparsity.tables import runs
+from essential_sparsity.study import configuration, grid, opening
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             f"warning: {files.some(other)}: another one now than these tables were made with, which are of before. {settled.AGAIN}",
             file=sys.stderr,
         )
-    if (stale := _other_settings(asked, folder)) is not None:
+    if stale := settled.other_settings(asked):
         print(f"warning: {stale}", file=sys.stderr)
     print("Essential sparsity: share of the prunable weights that can go before the metric leaves its tolerance.")
     print(
@@ -80,20 +77,6 @@ def main(argv: list[str] | None = None) -> None:
     if (page := folder / "explorer.html").is_file():
         print(f"{'explorer':9}{page}")
     print(f"{'store':9}{grid.STORE} (runs, checkpoints and data, shared by all studies)")
-
-
-def _other_settings(asked: study.Study, folder: Path) -> str | None:
-    """That runs in the table of a study are of other settings than its tasks have now, in words; None where they are not."""
-    path = folder / "tables/runs.parquet"
-    if not path.is_file():
-        return None
-    known, now = tables.read(path, "runs"), pd.DataFrame(asked.rows())
-    both = known.drop_duplicates(runs.KEY).merge(now, on=runs.KEY, suffixes=("", "_asked"))
-    other = both[both["settings_sha256"] != both["settings_sha256_asked"]]
-    if other.empty:
-        return None
-    told = files.some(sorted(set(other["task"])))
-    return f"{len(other):,} runs of these tables are of other settings than the tasks table has now ({told}). {settled.ANEW}"
 
 
 if __name__ == "__main__":

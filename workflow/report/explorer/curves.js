@@ -37,8 +37,8 @@ const titleOf = (row) => ({
   model: `${LABELS.task(row.task)}, ${LABELS.pattern(row.pattern)}`,
   task: `${LABELS.model(row.model)}, ${LABELS.pattern(row.pattern)}`,
 })[state.by];
-// `dense`: the largest, where they differ; `ends`: of the bands of seeds, which are drawn whole but where the axis is cut
-const ranged = (metric, values, shaped, dense, differ, ends) => {
+// `dense`: the largest, where they differ; `ends`: of the bands of seeds, and of those in `shaped` the `lowest`, which are drawn whole
+const ranged = (metric, values, shaped, dense, differ, ends, lowest) => {
   const unit = (value) => `${number(value)}${DATA.metrics[metric].percent ? " %" : ""}`;
   const [least, bottom, top] = [Math.min(...values), Math.min(...values, ...ends), Math.max(...values, ...ends)];
   if (DATA.metrics[metric].log) {
@@ -46,7 +46,7 @@ const ranged = (metric, values, shaped, dense, differ, ends) => {
     return { range: [Math.log10(bottom / 1.03), Math.log10((cut ?? top) * 1.07)], note: cut ? `The vertical axis ends at 10 × ${differ ? "the largest dense value" : "dense"}; the highest value is ${unit(top)}.` : null };
   }
   const [low, high] = shaped.length ? [Math.min(...shaped), Math.max(...shaped)] : [0, 0];
-  const cut = Math.min(low - 0.35 * (high - low), high - DATA.metrics[metric].shown);
+  const cut = Math.min(low - 0.35 * (high - low), high - DATA.metrics[metric].shown, lowest);
   if (high > low && least < Math.min(cut, low - (high - low))) {
     return { range: [cut, top + 0.08 * (high - cut)], note: `The vertical axis is cut; the lowest value is ${unit(least)}.` };
   }
@@ -74,8 +74,10 @@ const curvePanel = (rows) => {
   const differ = known.some((row) => Math.abs(denseOf(row) - dense) > 1e-5 * Math.abs(dense));
   const all = rows.flatMap((row) => row.value).map((value) => times * value);
   const shaped = rows.filter((row) => !DATA.patterns[row.pattern].random).flatMap((row) => row.value).map((value) => times * value);
-  const ends = rows.flatMap((row) => [...(row.low ?? []), ...(row.high ?? [])]).filter((value) => value !== null).map((value) => times * value);
-  const { range, note } = ranged(metric, all, shaped, level === null ? null : times * Math.max(...known.map(denseOf)), differ, ends);
+  const bands = (some, ...sides) => some.flatMap((row) => sides.flatMap((side) => row[side] ?? [])).filter((value) => value !== null).map((value) => times * value);
+  const ends = bands(rows, "low", "high");
+  const lowest = Math.min(...bands(rows.filter((row) => !DATA.patterns[row.pattern].random), "low"));
+  const { range, note } = ranged(metric, all, shaped, level === null ? null : times * Math.max(...known.map(denseOf)), differ, ends, lowest);
   const last = 100 * Math.max(0.2, ...rows.flatMap((row) => row.sparsity));
   const knees = rows.map((row) => kneeOf.get(key(row.model, row.task, row.pattern, row.metric)));
   const name = (row) => LABELS[by](row[by]);

@@ -11,9 +11,8 @@ from scipy.optimize import least_squares as minimise
 
 EXPONENTS = np.geomspace(1, 64, 121)  # of the power law
 ROUNDING = 1e-4  # of a curve's range: smaller deviations are rounding, not a better fit
-ALIKE = (
-    1e-9  # of the squares of a curve's range: of hinges that differ by less, the first is taken, whatever rounding says
-)
+# Of the squares of a curve's range: of hinges that differ by less, the first is taken, whatever rounding says.
+ALIKE = 1e-9
 
 
 def linear(design: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

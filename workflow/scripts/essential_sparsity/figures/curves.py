@@ -280,7 +280,10 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
         chosen = [patterns.find(name).score != "random" for name in means["pattern"]]
         shaped = _shown(means.loc[chosen, "quality"], metric)
         low, high = (shaped.min(), shaped.max()) if set(means.loc[chosen, "pattern"]) - {"dense"} else (0, 0)
-        cut = min(low - 0.35 * (high - low), high - style.always_shown(metric))
+        bands = _shown(means.loc[chosen, "low"], metric).min(
+            initial=low
+        )  # of what shapes the axis they are drawn whole
+        cut = min(low - 0.35 * (high - low), high - style.always_shown(metric), bands)
         if high > low and values.min() < min(cut, low - (high - low)):
             axes.set_ylim(cut, ends.max() + 0.08 * (high - cut))
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"

@@ -80,7 +80,7 @@ def permissions(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of how its model is read, which its digest holds."""
+    """What a manifest says of how its model is read; `add_bos_token`, which decides numbers, is part of its digest (`provenance.of_manifest`)."""
     return {
         "allow_unused": tuple(manifest.get("allow_unused", ())),
         "add_bos_token": bool(manifest.get("add_bos_token")),

@@ -94,6 +94,20 @@ def other_readings(asked: study.Study, knees: pd.DataFrame) -> list[str]:
     )
 
 
+def other_settings(asked: study.Study) -> str | None:
+    """That runs in the table of a study are of other settings than are asked for now, in words; None where they are not, or there is no table."""
+    path = Path(asked.folder) / "tables/runs.parquet"
+    if not path.is_file():
+        return None
+    joined = runs.beside(pd.DataFrame(asked.rows()), tables.read(path, "runs").drop_duplicates(runs.KEY))
+    known = joined[joined["settings_sha256"].notna()]
+    other = known[known["settings_sha256"] != known["settings_sha256_asked"]]
+    if other.empty:
+        return None
+    told = files.some(sorted(set(other["task"])))
+    return f"{len(other):,} runs of these tables are of other settings than the configuration and its tables ask for now ({told}). {ANEW}"
+
+
 def outdated(asked: study.Study) -> dict[str, str]:
     """The jobs that have run and are computed anew, and why: evaluations by their path, others by the file that they make.
 
