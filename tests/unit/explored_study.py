@@ -38,7 +38,7 @@ def evaluated(key: dict, levels: tuple[float, ...], metric: str, n_items: int) -
     score = right * 1.0 if metric == "accuracy" else number + 0.5
     rows = filled("items") | {
         "score": score,
-        "item": [f"r{one:04d}" for one in number],
+        "item": [f"photographs/of-things/r{one:04d}" for one in number],
         "weight": 1.0,
         "sparsity": sparsity,
     }

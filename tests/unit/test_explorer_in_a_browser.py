@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import operator
 
 import browser
 import explored_study as study
@@ -150,8 +151,9 @@ def test_pairs_layers_and_items_equal_the_tables(shown, made):
         ]
     )
     marks = items[items["sparsity"] != study.NOT_ASKED].pivot_table(index="item", columns="sparsity", values="score")
+    last = operator.itemgetter(slice(-5, None))  # they are cut in their middle
     ids = shown.run(f"{CHARTS}[1].layout.yaxis.ticktext")
-    np.testing.assert_array_equal(shown.run(f"{CHARTS}[1].data[0].z"), marks.loc[ids])
+    np.testing.assert_array_equal(shown.run(f"{CHARTS}[1].data[0].z"), marks.rename(index=last).loc[[*map(last, ids)]])
 
 
 def test_filters_change_what_is_drawn(shown):
@@ -264,6 +266,14 @@ def test_a_label_that_is_markup_is_a_text_everywhere(shown):
     )
     text = shown.wait(f"{CHARTS}[0].querySelector('.hoverlayer .hovertext')?.textContent")
     assert text.startswith("Text <b>%{x}</b>"), "neither a tag of plotly's nor a place for a value"
+
+
+def test_long_names_are_told_apart_where_they_are_cut(shown):
+    shown.run("document.querySelector('nav a[data-view=items]').click()")
+    names = shown.wait(f"{CHARTS}[1]?.layout?.yaxis?.ticktext")
+    assert len(names) == len({*names}) > 3
+    assert {len(name) for name in names} == {22}
+    assert {name[:8] for name in names} == {"photogr…"}
 
 
 def test_the_keyboard_reaches_and_works_every_control(shown):

@@ -60,6 +60,26 @@ def test_a_way_of_pooling_may_be_one_name(tmp_path, name, like):
     assert vectors(tmp_path / "a") == vectors(sentence_model(tmp_path / "b", like))
 
 
+def test_texts_are_in_small_letters_where_the_checkpoint_says_so(tmp_path, capsys):
+    folder, texts = sentence_model(tmp_path, "mean_tokens"), ["A Cat", "ÄRGER"]
+    assert _pooling.as_read(folder, texts, 128) == texts
+    said = folder / "sentence_bert_config.json"
+    said.write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
+    assert _pooling.as_read(folder, texts, 128) == texts
+    assert not capsys.readouterr().out
+    said.write_text(json.dumps({"max_seq_length": 256, "do_lower_case": True}))
+    assert _pooling.as_read(folder, texts, 128) == ["a cat", "ärger"]
+    assert (
+        "cut at 128 tokens (column max_length of the task); the checkpoint by itself cuts them at 256"
+        in capsys.readouterr().out
+    )
+    said.write_text("[]")
+    with pytest.raises(TaskError, match="which says how the checkpoint reads texts"):
+        _pooling.as_read(folder, texts, 128)
+    (folder / "modules.json").unlink()
+    assert _pooling.as_read(folder, texts, 128) == texts
+
+
 def test_without_modules_it_is_the_mean(tmp_path):
     assert _pooling.pooling(tmp_path) is _text.mean_pooled
 
@@ -170,3 +190,13 @@ def test_a_kind_that_trains_looks_at_none_of_it(tmp_path):
         key: tiny.FINETUNE[key] for key in ("n_train", "n_eval", "batch_size", "learning_rate", "epochs")
     }
     assert tasks.load("text-similarity").prepare(folder, tiny.pairs(60), settings | {"protocol": "finetune"}, 0)
+
+
+def test_a_similarity_reads_texts_as_the_checkpoint_does(tmp_path, monkeypatch):
+    folder, data = sentence_model(tiny.save_bert(tmp_path), "mean_tokens"), tiny.pairs(20)
+    plain = tasks.load("text-similarity").prepare(folder, data, tiny.SIMILARITY, 0)
+    monkeypatch.setattr(_pooling, "as_read", lambda folder, texts, length: texts[::-1])
+    read = tasks.load("text-similarity").prepare(folder, data, tiny.SIMILARITY, 0)
+    assert [list(read.inputs[row]["input_ids"]) for row in range(40)] == [
+        list(plain.inputs[row]["input_ids"]) for row in reversed(range(40))
+    ]

@@ -50,7 +50,8 @@ const comparedName = (row) => (row.between === "pattern"
 const comparedIds = (row) => (row.between === "pattern"
   ? `${row.model_a}, ${row.task}: ${row.pattern_a} less ${row.pattern_b}`
   : `${row.pattern_a}, ${row.task}: ${row.model_a} less ${row.model_b}`);
-const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+// cut in its middle: names of items and matrices differ at their end
+const short = (text, most) => (text.length > most ? `${text.slice(0, Math.floor(most / 3))}…${text.slice(text.length - most + 1 + Math.floor(most / 3))}` : text);
 const forest = (rows) => {
   const points = (value) => number(100 * value, 3);
   const make = () => {

@@ -5,7 +5,7 @@ what changes their length alone (a norm at the end, a mean over the root of the 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,26 @@ def pooling(folder: str | Path) -> Pool:
         )
     _tell_prompt(Path(folder))
     return POOLS[modes[0]]
+
+
+def as_read(folder: str | Path, texts: Sequence[str], length: int) -> list[str]:
+    """Texts as such a checkpoint reads them: in small letters where it says so. What it cuts otherwise than at `length` tokens is told."""
+    said = sorted(Path(folder).glob("sentence_*_config.json"))  # named after the architecture by older versions
+    if not said or not (Path(folder) / "modules.json").is_file():
+        return list(texts)
+    try:
+        read = files.read_json(said[0])
+        small, own = read.get("do_lower_case", False), read.get("max_seq_length")
+    except (OSError, ValueError, AttributeError) as error:
+        raise TaskError(
+            f"{said[0]}, which says how the checkpoint reads texts, cannot be read ({error}). {OTHERWISE}"
+        ) from error
+    if own and own != length:
+        print(
+            f"{folder}: texts are cut at {length} tokens (column max_length of the task); the checkpoint by itself cuts them at {own}.",
+            flush=True,
+        )
+    return [text.lower() for text in texts] if small else list(texts)
 
 
 def _modes(said: dict[str, Any]) -> list[str]:

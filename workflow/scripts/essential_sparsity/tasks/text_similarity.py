@@ -62,7 +62,7 @@ def prepare(
     common = {"items": evaluation["item"].tolist(), "targets": ratings, "collate": _text.collator(tokenizer)}
     if settings["protocol"] == "zero-shot":
         texts = evaluation["text_a"].tolist() + evaluation["text_b"].tolist()
-        tokens = _text.encode(tokenizer, length, texts, cache=cache)
+        tokens = _text.encode(tokenizer, length, _pooling.as_read(folder, texts, length), cache=cache)
         _text.check_ids(folder, tokenizer, tokens.values("input_ids"), settings)
         rows = range(len(tokens))
         alike = _first_alike(tokens, rows), _pooling.pooling(folder)
