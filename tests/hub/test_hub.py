@@ -238,7 +238,8 @@ def test_a_data_set_of_the_hub_becomes_one_table(hub, environment, tmp_path):
     told = subprocess.run(
         [sys.executable, "-c", code, json.dumps(row)], env=environment, capture_output=True, text=True, check=False
     )
-    assert told.stdout.split() == [str(sum(len(data) for name, data in files.items() if name.startswith("sst2")))]
+    expected = sum(len(data) for name, data in files.items() if name.startswith(("sst2", "README")))
+    assert told.stdout.split() == [str(expected)]
     assert not list(tmp_path.rglob("*.parquet")), "nothing is downloaded"
     manifest = tmp_path / "key/manifest.json"
     done = fetch(environment, manifest, "dataset", id="team/glue:sst2", format="parquet", columns="text=sentence")
@@ -254,6 +255,28 @@ def test_a_data_set_of_the_hub_becomes_one_table(hub, environment, tmp_path):
     assert done.returncode == 1
     assert "no mnli in the repository" in done.stderr
     assert not manifest.exists()
+
+
+def test_the_card_of_a_repository_says_the_splits_of_a_folder_too(hub, environment, tmp_path):
+    files, configs = {}, []
+    for config, splits in {"all": ("auxiliary_train", "dev", "validation"), "law": ("dev", "test")}.items():
+        said = [{"split": split, "path": f"{config}/{split}-*"} for split in splits]
+        configs.append({"config_name": config, "data_files": said})
+        for split in splits:
+            frame = pd.DataFrame({"text": [f"{split} {index}" for index in range(3)], "label": [0, 1, 0]})
+            files[f"{config}/{split}-00000-of-00001.parquet"] = frame.to_parquet()
+    files["README.md"] = f"---\n{json.dumps({'configs': configs})}\n---\n".encode()
+    hub.add("datasets", "team/mmlu", files)
+    for folder, expected in (("all", ["auxiliary_train", "dev", "validation"]), ("law", ["test", "validation"])):
+        manifest = tmp_path / folder / "manifest.json"
+        done = fetch(environment, manifest, "dataset", id=f"team/mmlu:{folder}", format="parquet")
+        assert done.returncode == 0, done.stderr
+        record = json.loads(manifest.read_text())
+        assert sorted(record["n_rows"]) == expected
+        assert record["report"]["files_left_out"]["number"] == 0
+    done = fetch(environment, tmp_path / "whole/manifest.json", "dataset", id="team/mmlu", format="parquet")
+    assert done.returncode == 1
+    assert "are the configuration 'all'" in done.stderr
 
 
 def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, tmp_path):

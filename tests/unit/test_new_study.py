@@ -337,6 +337,23 @@ def test_a_split_that_is_there_is_evaluated(place):
     assert (task["n_train"], task["n_eval"], task["eval_split"]) == (48, 30, "test")
 
 
+def test_data_without_a_split_to_train_on_are_refused_until_their_card_says_one(place):
+    Path("mine/rounds").mkdir()
+    for split in ("train_r1", "train_r2", "dev_r1", "dev_r2"):
+        table({"text": WORDS[:40], "label": MOODS[:40]}, f"mine/rounds/{split}.csv")
+    said = {"dataset_info": {"splits": [{"name": name} for name in ("train_r1", "train_r2", "dev_r1", "dev_r2")]}}
+    Path("mine/rounds/README.md").write_text(f"---\n{json.dumps(said)}\n---\n")
+    with pytest.raises(ValueError, match=r"has the splits dev_r1, dev_r2, train_r1, train_r2, and none is train"):
+        call("mine/bert", "--data", "mine/rounds")
+    of_splits = [{"split": "train", "path": "train_*"}, {"split": "dev_r1", "path": "dev_r1*"}]
+    of_splits.append({"split": "dev_r2", "path": "dev_r2*"})
+    said = {"configs": [{"config_name": "default", "data_files": of_splits}]}
+    Path("mine/rounds/README.md").write_text(f"---\n{json.dumps(said)}\n---\n")
+    call("mine/bert", "--data", "mine/rounds")
+    task = asked("bert-rounds").tasks["rounds"]
+    assert (task["n_train"], task["n_eval"], task["eval_split"]) == (64, 40, "dev_r1")
+
+
 def test_a_split_with_the_fewest_rows_to_train_is_enough(place):
     Path("mine/news").mkdir(exist_ok=True)
     for split in ("train", "test"):

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from essential_sparsity import tasks
-from essential_sparsity.acquire import conversion, splits
+from essential_sparsity.acquire import conversion
 from essential_sparsity.runs import evaluation
 from essential_sparsity.tasks import TaskError, _pooling, _text
 
@@ -181,7 +181,6 @@ def test_what_is_read_of_a_pooling_is_what_a_manifest_lists():
     ):
         assert bool(_pooling.PLACE.fullmatch(place)) is listed
         assert bool(conversion.SIDE_FILES.fullmatch(f"{place}/config.json")) is listed
-    assert tasks.UNLABELLED == splits.UNLABELLED
 
 
 def test_a_kind_that_trains_looks_at_none_of_it(tmp_path):

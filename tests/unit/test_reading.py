@@ -156,8 +156,6 @@ SPARK = "part-{:05d}-{}f2a9c1e-77bb-4d0e-9a51-0c1d2e3f4a5b-c000.csv"  # one hash
         (("train/part-2019.csv", "train/part-2020.csv", "test/part-2020.csv"), {"train", "test"}),
         (("c4-train.00001-of-00002.csv", "c4-train.00002-of-00002.csv", "c4-test.00000-of-00001.csv"), {"train", "test"}),
         (("a1-train-0-of-1.csv", "a2-train-0-of-2.csv", "a2-train-1-of-2.csv", "test.csv"), {"train", "test"}),
-        (("train-00000-of-00001.csv", "test-00000-of-00001.csv", "unsupervised-00000-of-00001.csv"), {"train", "test", "unsupervised"}),  # IMDb
-        (("train/a.csv", "test/a.csv", "unsupervised/a.csv"), {"train", "test", "unsupervised"}),
         (("unsupervised/train.csv", "unsupervised/test.csv"), {"train", "test"}),
         (("unsupervised_train.csv", "unsupervised_test.csv"), {"train", "test"}),
         (("translated_train.csv", "dev_2k.csv", "test_2k.csv"), {"train", "validation", "test"}),  # PAWS-X
@@ -170,7 +168,7 @@ def test_splits_are_found_in_the_names(fetch, names, found):
     assert set(frame["split"]) == found
     assert sorted(frame["text"]) == sorted(names)
     for row in frame.itertuples():
-        assert splits.split_of(row.text) == row.split
+        assert splits.KNOWN.split_of(row.text) == row.split
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,14 @@ def test_splits_are_found_in_the_names(fetch, names, found):
         (("2019/a.csv", "2020/a.csv"), "would become one"),
         (("imdb_train.csv", "yelp_train.csv", "imdb_test.csv"), "differ by more than a number"),
         (("train.csv", "train_extra.csv"), "differ by more than a number"),
-        (("train.csv", "test.csv", "unlabelled.csv"), r"unlabelled\.csv: the name says no split"),
+        (
+            ("train.csv", "test.csv", "unlabelled.csv"),
+            r"unlabelled\.csv: the name says no split.*configs of a card \(README\.md\)",
+        ),
+        (("train.csv", "test.csv", "unsupervised.csv"), r"unsupervised\.csv: the name says no split"),
+        (("train/a.csv", "test/a.csv", "unsupervised/a.csv"), r"unsupervised/a\.csv: the name says no split"),
+        (("data/train_r1-00000-of-00001.csv", "data/notes.csv"), r"notes\.csv: the name says no split"),
+        (("x/a-00000-of-00001.csv", "x/b-00000-of-00001.csv"), "differ by more than a number"),
         (("train.csv", "unsupervised_train.csv"), "differ by more than a number"),
         (
             ("supervised_train.csv", "unsupervised_test.csv"),
@@ -379,24 +384,131 @@ def parts(**paths):
 
 
 @pytest.mark.parametrize(
-    ("names", "said", "words"),
+    ("names", "said", "found"),
     [
-        (["part1", "part2"], [parts(train="part1.csv", test="part2.csv")], "part1.csv is the split train, part2.csv is"),
-        (["2023", "2024"], [parts(train=["2023*"], test="**/2024.csv")], "2023.csv is the split train, 2024.csv is"),
-        (["train", "test"], [parts(train="test.csv", test="train.csv")], "which say otherwise"),
-        (["part1", "part2"], [{"config_name": n, "data_files": f"part{n}.csv"} for n in (1, 2)], "'1', and part2.csv another"),
-        (["part1", "part2"], [{"data_files": {"train": "./part1.csv", "test": "part2.csv"}}], "which say otherwise"),
-        (["part1", "part2"], [parts(train="part[1].csv", test="part[!13].csv")], "part1.csv is the split train, part2.csv is"),
-        (["x/a1", "x/a2"], [{"data_dir": "./x/", **parts(train="a1.csv", test="./a2.csv")}], "x/a1.csv is the split train, x/a2"),
-        (["part1", "part2"], [parts(train="part1.csv")], "configuration 'default', without part2.csv"),
-        (["part1", "part2"], [parts(train="part1.csv"), {"config_name": "b", "data_files": "b/*"}], "without part2.csv"),
+        (["part1", "part2"], parts(train="part1.csv", test="part2.csv"), {"train": ["part1"], "test": ["part2"]}),
+        (["2023", "2024"], parts(train=["2023*"], test="**/2024.csv"), {"train": ["2023"], "test": ["2024"]}),
+        (["x/y/1", "x/2", "3"], parts(extra="**/*.csv"), None),
+        (["part1", "part2"], {"data_files": {"train": "./part1.csv", "test": "part2.csv"}}, {"train": ["part1"], "test": ["part2"]}),
+        (["part1", "part2"], parts(train="part[1].csv", test="part[!13].csv"), {"train": ["part1"], "test": ["part2"]}),
+        (["x/a1", "x/a2"], {"data_dir": "./x/", **parts(train="a1.csv", test="./a2.csv")}, {"train": ["x/a1"], "test": ["x/a2"]}),
+        (["b", "a", "c"], parts(train=["b.csv", "a.csv"], test="c.csv"), {"train": ["b", "a"], "test": ["c"]}),
+        (["b", "a", "c"], parts(**{"clean.100": "[ab].csv", "dev": "c.csv"}), {"clean.100": ["a", "b"], "validation": ["c"]}),
+        (["b", "a", "c"], parts(dev="a.csv", validation="b.csv", test="c.csv"), {"dev": ["a"], "validation": ["b"], "test": ["c"]}),
+        (["x/train", "x/unsupervised", "raw/dump"], parts(train="x/t*", unsupervised="x/u*"), {"train": ["x/train"], "unsupervised": ["x/unsupervised"]}),
+        (
+            [f"text/{part}_r{i}-00000-of-00001" for part in ("dev", "train") for i in (1, 2)],
+            parts(**{f"{part}_r{i}": f"text/{part}_r{i}-*" for part in ("dev", "train") for i in (1, 2)}),
+            {f"{part}_r{i}": [f"text/{part}_r{i}-00000-of-00001"] for part in ("dev", "train") for i in (1, 2)},
+        ),  # ANLI
     ],
 )  # fmt: skip
-def test_a_card_that_makes_other_parts_of_the_files_is_refused(fetch, names, said, words):
-    files = {f"{name}.csv": "text,label\na,x\n" for name in names}
-    assert len(fetch(files, "csv", "without")) == 2
-    with pytest.raises(SourceError, match=f"README.md says .*{words}"):
+@pytest.mark.parametrize("form", ["csv", "arrow"])
+def test_splits_are_those_that_a_card_says(fetch, names, said, found, form):
+    def content(name):
+        return f"text,label\n{name},x\n" if form == "csv" else arrow(pd.DataFrame({"text": [name], "label": ["x"]}))
+
+    written = card({"config_name": "default", **said}).replace(".csv", f".{form}")
+    frame = fetch({**{f"{name}.{form}": content(name) for name in names}, "README.md": written}, form)
+    if found is None:
+        assert "split" not in frame
+        assert sorted(frame["text"]) == sorted(names)
+    else:
+        assert by_split(frame) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "words"),
+    [
+        (["train", "test"], [parts(train="test.csv", test="train.csv")], r"puts test\.csv into the split train, and its name says test"),
+        (["train", "test"], [{"data_files": "*.csv"}], r"puts test\.csv into the split train, and its name says test"),
+        (["part1", "part2"], [{"config_name": n, "data_files": f"part{n}.csv"} for n in (1, 2)], r"'1', and part2\.csv another"),
+        (["part1", "part2"], [parts(train="part1.csv"), {"config_name": "b", "data_files": "*"}], r"part2\.csv another one \('b'\)"),
+        (["a", "b"], [{"config_name": n, "data_files": [{"split": n, "path": "*"}]} for n in "xy"], "'x', and with other splits the configuration 'y'"),
+        (["part1", "part2"], [parts(train="part1.csv")], r"configuration 'default', without part2\.csv"),
+        (["part1", "part2"], [parts(train="part1.csv"), {"config_name": "b", "data_files": "b/*"}], r"without part2\.csv"),
+        (["part1", "part2"], [parts(train="*.csv", test="part2.csv")], r"names part2\.csv twice in the configuration 'default' \(test, train\)"),
+        (["part1", "part2"], [parts(train=["*.csv", "part1.csv"])], r"names part1\.csv twice in the configuration 'default' \(train\)"),
+        (["part1", "__x/a"], [parts(train="part1.csv", test="__x/*")], r"__x/a\.csv are of the split test, which are not read: hidden"),
+        (["part1", ".a"], [parts(train="part1.csv", test=".a.csv")], r"\.a\.csv are of the split test, which are not read: hidden"),
+        (["part1", "a.json"], [parts(train="part1.csv", test="a.json")], r"a\.json are of the split test, which are not read: no \.csv"),
+    ],
+)  # fmt: skip
+def test_a_card_that_does_not_say_one_data_set_of_the_files_is_refused(fetch, names, said, words):
+    files = {name if name.endswith("json") else f"{name}.csv": "text,label\na,x\n" for name in names}
+    with pytest.raises(SourceError, match=f"README.md .*{words}"):
         fetch({**files, "README.md": card(*said)}, "csv")
+
+
+def test_a_file_that_a_card_does_not_name_is_left_out_with_the_reason(tmp_path):
+    for name in ("x/train", "x/test", "raw/train"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / f"{name}.csv").write_text(f"text,label\n{name},x\n")
+    (tmp_path / "data/README.md").write_text(card(parts(train="x/train.csv", test="x/test.csv")))
+    manifest = formats.fetch_dataset(
+        "mine", {"source": "path", "id": str(tmp_path / "data"), "format": "csv"}, tmp_path
+    )
+    assert manifest["report"]["files"]["first"] == ["x/test.csv", "x/train.csv"]
+    assert ["raw/train.csv", "not named by README.md"] in manifest["report"]["files_left_out"]["first"]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"README.md": "---\n" + json.dumps({"dataset_info": {"splits": [{"name": "train_r1"}, {"name": "train"}, {"name": "unsupervised"}]}}) + "\n---\n"},
+        {"dataset_infos.json": json.dumps({"x": {"splits": {"train_r1": {}, "train": {}, "unsupervised": {}}}})},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["{}.csv", "plain_text/{}-00000-of-00001.csv", "my/reviews-{}.csv", "{}/a.csv"])
+def test_splits_that_a_data_set_names_are_found_in_the_names_of_files(fetch, beside, name):
+    splits_of = ("train_r1", "train", "unsupervised")
+    files = {name.format(split): f"text,label\n{split},x\n" for split in splits_of}
+    assert by_split(fetch({**files, **beside}, "csv")) == {split: [split] for split in splits_of}
+
+
+def test_a_split_that_a_data_set_names_by_another_word_is_the_same(fetch):
+    said = {"dataset_info": {"splits": [{"name": "train"}, {"name": "dev"}]}}
+    files = {f"{name}.csv": f"text,label\n{name},x\n" for name in ("train", "validation/dev")}
+    frame = fetch({**files, "README.md": f"---\n{json.dumps(said)}\n---\n"}, "csv", "one")
+    assert by_split(frame) == {"train": ["train"], "validation": ["validation/dev"]}
+
+
+def test_splits_are_found_in_the_names_that_push_to_hub_writes(fetch):
+    splits_of = ("train_r1", "train_r2", "dev", "my_test", "unsupervised")
+    files = {f"data/{split}-00000-of-00001.csv": f"text,label\n{split},x\n" for split in splits_of}
+    expected = {"validation" if split == "dev" else split: [split] for split in splits_of}
+    assert by_split(fetch(files, "csv")) == expected
+    beside = [f"text/{split}-00000-of-00001.csv" for split in ("train", "test", "unsupervised")]  # IMDb
+    frame = fetch({name: f"text,label\n{name},x\n" for name in beside}, "csv", "elsewhere")
+    assert by_split(frame) == dict(
+        zip(("test", "train", "unsupervised"), sorted([[name] for name in beside]), strict=True)
+    )
+    both = {f"data/{split}-00000-of-00001.csv": f"text,label\n{split},x\n" for split in ("dev", "validation")}
+    assert by_split(fetch(both, "csv", "both")) == {"dev": ["dev"], "validation": ["validation"]}
+
+
+@pytest.mark.parametrize(
+    "splits_of", [("train", "unsupervised"), ("train_r1", "train_r2"), ("en", "dev"), ("dev", "val")]
+)
+def test_splits_that_save_to_disk_wrote_are_those_of_its_record(fetch, tmp_path, splits_of):
+    import datasets
+
+    made = {split: datasets.Dataset.from_dict({"text": [split, "b"]}) for split in splits_of}
+    datasets.DatasetDict(made).save_to_disk(tmp_path / "data", num_shards=dict.fromkeys(made, 2))
+    found = by_split(fetch({}, "arrow"))
+    assert found == {"validation" if split == "dev" and "val" not in made else split: [split, "b"] for split in made}
+
+
+@pytest.mark.parametrize("line", ["sep=,", "SEP=;", '"sep=,"', "sep=,,,", "sep=\t"])
+def test_a_line_for_excel_is_no_header(fetch, line):
+    with pytest.raises(SourceError, match=r"f\.csv, line 1: .* tells Excel how cells are separated"):
+        fetch({"f.csv": f"\ufeff{line}\r\ntext,label\r\na,x\r\n"}, "csv")
+
+
+def test_a_column_of_two_words_for_one_split_keeps_both(fetch):
+    cells = ("dev", "Dev", "validation", "Train", "train")
+    frame = fetch({"f.csv": "text,split\n" + "".join(f"{cell} film,{cell}\n" for cell in cells)}, "csv")
+    assert frame["split"].tolist() == ["dev", "dev", "validation", "train", "train"]
 
 
 @pytest.mark.parametrize(
@@ -524,13 +636,6 @@ def test_classes_of_a_card_are_those_of_arrow_files(fetch):
     assert (found.tolist(), found.cat.categories.tolist()) == (["no", "yes"], ["yes", "no"])
 
 
-def test_arrow_files_that_a_card_makes_other_parts_of_are_refused(fetch):
-    files = {f"part{number}.arrow": arrow(pd.DataFrame({"text": ["a"], "label": ["x"]})) for number in (1, 2)}
-    files["README.md"] = card(parts(train="part1.arrow", test="part2.arrow"))
-    with pytest.raises(SourceError, match=r"part1\.arrow is the split train, part2\.arrow is"):
-        fetch(files, "arrow")
-
-
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -557,6 +662,9 @@ OF_SUFFIX = {".csv": "text,label\na,x\n", ".tsv": "text\tlabel\na\tx\n", ".json"
         ("f.csv", {"names": ["text", "label"]}),
         ("f.csv", {"sep": ";"}),
         ("f.csv", {"skiprows": 1}),
+        ("f.csv", {"encoding": "latin-1"}),
+        ("f.csv", {"encoding": "no-such"}),
+        ("f.csv", {"encoding": 8}),
         ("f.csv", {"quoting": 3}),
         ("f.csv", {"skip_blank_lines": False}),
         ("f.csv", {"data_dir": ".", "escapechar": "\\"}),
@@ -574,6 +682,8 @@ def test_a_card_by_which_a_file_is_read_otherwise_is_refused(fetch, file, option
     ("file", "option"),
     [
         ("f.csv", {"sep": ",", "header": 0, "encoding": "UTF-8", "names": None, "default": True}),
+        ("f.csv", {"encoding": "UTF_8"}),
+        ("f.json", {"encoding": "utf_8_sig"}),
         ("f.csv", {"data_files": "other.csv", "sep": ";"}),
         ("f.csv", {"data_dir": "other", "header": None}),
         ("f.tsv", {"sep": "\t", "quoting": 3, "header": "infer"}),
@@ -629,6 +739,7 @@ def test_a_renaming_that_renames_nothing_is_named(fetch, columns):
     "names",
     [
         ("train/n01/images/0.JPEG", "train/n02/images/0.JPEG", "val/images/0.JPEG"),
+        ("train/n01/0.JPEG", "train/n02/0.JPEG", "val/images/0.JPEG"),
         ("0.png", "1.png"),
         ("train/0.png", "test/0.png"),
         ("sunny/cat/0.png", "rainy/cat/0.png"),
@@ -639,6 +750,43 @@ def test_a_renaming_that_renames_nothing_is_named(fetch, columns):
 def test_images_that_do_not_lie_in_folders_of_labels_are_refused(fetch, names):
     with pytest.raises(SourceError, match=r"\{split\}/\{label\}/\{image\}"):
         fetch({name: png() for name in names}, "imagefolder")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test/images/0.JPEG", "train/n01/images/0.JPEG", "train/n02/images/0.JPEG", "val/images/0.JPEG"),
+        ("train/n01/0.JPEG", "train/n02/0.JPEG", "val/images/0.JPEG"),
+    ],
+)
+def test_what_is_to_be_done_with_tiny_imagenet_is_said(fetch, names):
+    with pytest.raises(SourceError, match=r"^\w.*\.JPEG lies in a folder images .*val_annotations\.txt"):
+        fetch({**{name: png(kind="JPEG") for name in names}, "val/val_annotations.txt": "x"}, "imagefolder")
+    labels = {f"{split}/{label}/0.png": png() for split in ("train", "val") for label in ("images", "drawings")}
+    assert set(fetch(labels, "imagefolder", "labels")["label"]) == {"images", "drawings"}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({"configs": [parts(train="a/**", extra="b/**", dev="c/x/*")]}, {"train": {"a"}, "extra": {"b"}, "validation": {"c"}}),
+        ({"dataset_info": {"splits": [{"name": name} for name in "abc"]}}, {name: {name} for name in "abc"}),
+    ],
+)  # fmt: skip
+def test_splits_of_images_are_those_that_a_card_says(fetch, said, found):
+    images = {
+        f"{part}/{label}/0.png": png() for part in "abc" for label in ("x", "train") if (part, label) != ("c", "train")
+    }
+    frame = fetch({**images, "README.md": f"---\n{json.dumps(said)}\n---\n"}, "imagefolder")
+    assert {split: {item[0] for item in items} for split, items in frame.groupby("split")["item"]} == found
+    assert frame["label"].tolist() == [item.split("/")[1] for item in frame["item"]]
+
+
+@pytest.mark.parametrize("names", [("a/x/0.png", "b/0.png"), ("a/0.png", "0.png")])
+def test_images_of_a_card_that_lie_in_no_folder_of_a_label_are_refused(fetch, names):
+    said = card(parts(train=names[0], extra=names[1]))
+    with pytest.raises(SourceError, match=r"0\.png lies in no folder of a label"):
+        fetch({**{name: png() for name in names}, "README.md": said}, "imagefolder")
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,7 @@ def test_what_was_worked_out_before_the_data_were_there_does_not_last():
         ({}, {"train": 100, "validation_matched": 20, "other": 30}, (100, 20)),
         ({"n_train": 50, "n_eval": 10}, {"train": 100, "validation_matched": 20}, (50, 10)),
         ({"eval_split": None}, {"train": 100, "test": 20}, (100, 20)),
+        ({"eval_split": None}, {"train": 100, "test": 20, "unsupervised": 50}, (100, 20)),
         ({"eval_split": "held-out", "held_out": 0.1}, {"train": 100, "test": 20}, (90, 10)),
         ({"eval_split": None, "n_eval": 40}, {"all": 100}, (60, 40)),
         ({"eval_split": None, "held_out": 0.2}, {"all": 100}, (80, 20)),

@@ -20,7 +20,6 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from essential_sparsity import tasks
-from essential_sparsity.acquire import splits
 from essential_sparsity.curves import bootstrap
 from essential_sparsity.curves.losses import LARGEST
 from essential_sparsity.curves.metrics import METRICS
@@ -562,10 +561,14 @@ def test_what_has_nothing_to_be_read_with_is_not_looked_at():
 
 
 @pytest.mark.parametrize(
-    ("there", "evaluated"), [(["train", "test", "unsupervised"], "test"), (["train", "unsupervised"], "unsupervised")]
+    ("there", "evaluated"),
+    [
+        (["train", "test", "unsupervised"], "test"),
+        (["auxiliary_train", "train", "validation"], "validation"),
+        (["train", "unsupervised"], "unsupervised"),
+    ],
 )
-def test_rows_of_imdb_without_labels_are_no_split_to_choose_from(there, evaluated):
-    assert tasks.UNLABELLED == splits.UNLABELLED
+def test_a_validation_or_test_is_evaluated_whatever_stands_beside_it(there, evaluated):
     assert tasks.evaluated_split(pd.DataFrame({"split": there}), {"task": "t"}) == evaluated
 
 

@@ -1,6 +1,6 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,15 +12,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from essential_sparsity import files
-from essential_sparsity.acquire import cards, listing, pictures, readers, reports, sources, splits
+from essential_sparsity.acquire import (
+    cards,
+    classes,
+    imagefolders,
+    listing,
+    options,
+    pictures,
+    readers,
+    reports,
+    saves,
+    shards,
+    sources,
+    splits,
+    stated,
+)
 from essential_sparsity.acquire.refusal import reading
 from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
+ABOUT_DATA = "about the data"
 PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
 BESIDE_TEXT = ("image", "question", "context")
 AT_ONCE = 1 << 17  # rows whose items are made at once
-OF_CARDS = ("parquet", "arrow", "csv", "json")  # formats of whose files a card can say the splits, and the classes
 OTHER_FORMS = {
     ".xlsx",
     ".xls",
@@ -57,27 +71,33 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     """
     name = settings["format"]
     left_out: dict[str, str] = {}
-    classes: dict[str, list[str]] = {}
-    fetched = sources.obtain(settings, work, partial(_chosen, settings, left_out), repo_type="dataset")
+    fetched = sources.obtain(settings, work, partial(_chosen, settings, left_out), "dataset", _beside(name))
     folder, names = fetched.folder, [file for file in fetched.names if file not in cards.BESIDE]
-    with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
-        if cards.CARD in fetched.names:
-            cards.check_card(folder, readers.unrecorded(names), readers.SUFFIXES[name])
-        if set(cards.BESIDE) & set(fetched.names):
-            classes = cards.classes(folder, names)
-        if name == "imagefolder" and settings["source"] == "path":
-            cards.check_images(folder, names, list(left_out))
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
-    if inside and all(file.startswith(f"{inside}/") for file in names):
-        folder, names = folder / inside, [file.removeprefix(f"{inside}/") for file in names]
+    inside = f"{inside}/" if inside and all(file.startswith(f"{inside}/") for file in names) else ""
+    ordered: dict[str, tuple[str, list[str]]] = {}
+    said: tuple[stated.Stated, ...] = ()
+    with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
+        if name in readers.SAYING:
+            data = saves.unrecorded(names)
+            options.check(folder, data)
+            said = (stated.of(folder, data, inside, _unread(left_out)),)
+        if name == "imagefolder" and settings["source"] == "path":
+            imagefolders.check_tables(folder, names, list(left_out))
+        if name in readers.SAYING and name != "imagefolder":
+            ordered = classes.said(folder, data)
+    folder, names = folder / inside, [file.removeprefix(inside) for file in names]
+    if said and said[0].left_out:
+        left_out |= dict.fromkeys(said[0].left_out, stated.UNNAMED)
+        names = [file for file in names if file not in left_out]
     with reading(
         f"{files.some(names)} of {dataset} cannot be read as {name}", "Correct the file, or the column format."
     ):
-        frame = readers.READERS[name](folder, names)
+        frame = readers.READERS[name](folder, names, *said)
     rows_left_out = frame.attrs.pop(readers.LEFT_OUT, {})
     if frame.empty:
         raise SourceError(f"{dataset} has no rows.")
-    frame = renamed(cards.classed(frame, classes), settings.get("columns"), dataset)
+    frame = renamed(classes.classed(frame, ordered), settings.get("columns"), dataset)
     check_plain(frame, dataset)
     if "split" in frame and name != "lm-eval":  # whose suites tell dev from validation
         frame = named_splits(frame, dataset)
@@ -108,7 +128,12 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
 
 def size(settings: dict[str, Any]) -> int | None:
     """Bytes of the files that a data set of a hub is fetched as, as the hub lists them; None of another source. Raises SourceError."""
-    return sources.size(settings, partial(_chosen, settings, {}), repo_type="dataset")
+    return sources.size(settings, partial(_chosen, settings, {}), "dataset", _beside(settings["format"]))
+
+
+def _beside(format_name: str) -> tuple[str, ...]:
+    """Files of the whole source that are seen wherever in it the data lie."""
+    return cards.BESIDE if format_name in readers.SAYING else ()
 
 
 def _chosen(settings: dict[str, Any], left_out: dict[str, str], names: list[str]) -> list[str]:
@@ -121,11 +146,20 @@ def _chosen(settings: dict[str, Any], left_out: dict[str, str], names: list[str]
         others |= dict.fromkeys(filter(readers.is_definition, found), "defines tasks: read from a local folder alone")
         found = [file for file in found if not readers.is_definition(file)]
     left_out.update(others)
-    recorded = any(PurePosixPath(file).name in readers.SAVED for file in found)
+    recorded = any(PurePosixPath(file).name in saves.RECORDS for file in found)
     if name != "imagefolder" and not recorded and not _is_one_file(settings, names):
-        splits.check_shards(found)
-        splits.check_parts(found)
-    return found + [file for file in cards.BESIDE if name in OF_CARDS and file in names]
+        shards.check_shards(found)
+        shards.check_parts(found)
+    return found
+
+
+def _unread(left_out: Mapping[str, str]) -> dict[str, str]:
+    """Of the files that are left out those that look like data, with the reason."""
+    return {
+        name: reason
+        for name, reason in left_out.items()
+        if reason != ABOUT_DATA and name.lower().endswith(DATA) and PurePosixPath(name).name not in imagefolders.TABLES
+    }
 
 
 def _is_one_file(settings: dict[str, Any], names: list[str]) -> bool:
@@ -144,12 +178,15 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
     suffixes = readers.SUFFIXES[format_name]
     found, records, left_out = [], [], {}
     for name in names:
-        if any(part.startswith(files.HIDDEN) or part == "__MACOSX" for part in PurePosixPath(name).parts):
-            left_out[name] = "hidden"
-        elif format_name == "arrow" and PurePosixPath(name).name in readers.SAVED:
+        path = PurePosixPath(name)
+        if any(part.startswith(files.HIDDEN) for part in path.parts) or any(
+            part.startswith("__") for part in path.parent.parts
+        ):
+            left_out[name] = stated.HIDDEN
+        elif format_name == "arrow" and PurePosixPath(name).name in saves.RECORDS:
             records.append(name)
         elif PurePosixPath(name).name in ABOUT:
-            left_out[name] = "about the data"
+            left_out[name] = ABOUT_DATA
         elif format_name == "arrow" and PurePosixPath(name).name.startswith("cache-"):
             left_out[name] = "a cache of the datasets library"
         elif name.lower().endswith(suffixes):
@@ -160,9 +197,12 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
         raise SourceError(
             f"There is no file {' or '.join(suffixes)} for the format {format_name} among {files.some(names)}."
         )
-    known = set().union(*(splits.splits_in(part) for name in found for part in PurePosixPath(name).parts))
+    known, places = splits.all_in(found), {PurePosixPath(name).parent for name in found}
     for name, reason in left_out.items():
-        if known and reason.startswith("no ") and name.lower().endswith(DATA) and (splits.splits_in(name) - known):
+        other = (
+            splits.KNOWN.splits_in(PurePosixPath(name).name) - known if PurePosixPath(name).parent in places else None
+        )
+        if known and other and reason.startswith("no ") and name.lower().endswith(DATA):
             raise SourceError(
                 f"{name} is not read as {format_name} ({reason}), but its name says a split that {files.some(found, 3)} has not. "
                 "Save it in the same form, or take it out of the folder."
@@ -182,7 +222,7 @@ def _refuse_vanished(found: list[str], left_out: list[str]) -> None:
         folders = {PurePosixPath(*name.parts[:depth]) for depth in depths if 0 < depth < len(name.parts)}
         if not folders & labels:
             for folder in folders:
-                if folder.parent in beside or splits.splits_in(folder.parts[0]):
+                if folder.parent in beside or splits.KNOWN.splits_in(folder.parts[0]):
                     lost.setdefault(folder, []).append(name)
     for folder, names in lost.items():
         suffixes = files.some(sorted({name.suffix or name.name for name in names}))
@@ -281,7 +321,11 @@ def named_splits(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
         raise SourceError(
             f"{dataset}: {missing.sum():,} rows have no value in the column split. Give each row its split."
         )
-    names = frame["split"].astype(str).map(lambda name: splits.SPLIT_OF.get(name.strip().lower(), name))
+    cells = frame["split"].astype(str)
+    words = {cell: cell.strip().lower() for cell in cells.unique()}
+    words = {cell: word if word in splits.SPLIT_OF else cell for cell, word in words.items()}
+    spelt = splits.spelt(set(words.values()))
+    names = cells.map({cell: spelt[word] for cell, word in words.items()})
     return frame.drop(columns="split") if (names == names.iloc[0]).all() else frame.assign(split=names)
 
 

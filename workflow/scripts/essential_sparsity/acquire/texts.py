@@ -28,6 +28,7 @@ LFS_POINTER = b"version https://git-lfs"
 SAVE_AS_UTF8 = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
 CELLS = 1 << 24  # of any table
 CELLS_OF_BYTE = 16  # of a table whose objects lack most keys
+NOTE = re.compile('"?sep=.?"?,*', re.I)  # which Excel reads and does not show
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writes a cell
 
 
@@ -58,6 +59,10 @@ def delimited(path: Path) -> pd.DataFrame:
     lines = list(_tabs(text) if tabs else _commas(text, path.name))
     if not lines:
         raise SourceError(f"{path.name} is empty; expected a header and rows, in the format csv.")
+    if NOTE.fullmatch(text[: text.find("\n")].strip()):
+        raise SourceError(
+            f"{path.name}, line 1: {lines[0][1][0]!r} tells Excel how cells are separated, and is no header. Take that line out."
+        )
     header, rows = _header(lines[0][1], path.name, tabs), lines[1:]
     for place, (line, cells) in enumerate(rows):
         if place and len(header) > 1 and [cell.strip().lstrip("\ufeff") for cell in cells] == header:

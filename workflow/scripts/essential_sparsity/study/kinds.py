@@ -18,7 +18,7 @@ Standard library only: every parse of the Snakefile and every run reads the decl
 import ast
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,7 @@ TRAINING = (
     "autocast",
     "gradient_checkpointing",
 )  # columns of the tasks table that the protocol finetune reads, of any kind
+EVALUATED = ("validation", "test")  # splits that are there to be evaluated, whatever else stands beside train
 HELD_OUT = "held-out"  # in the column eval_split: evaluate the training rows that `held_out` keeps from training
 # The assignment with the lines that belong to it: blank, indented, or closing. The rest of a module is not parsed.
 ASSIGNMENT = re.compile(r"^KIND\b[^\n]*(?:\n(?:[ \t\])}#][^\n]*)?(?=\n|\Z))*", re.MULTILINE)
@@ -47,6 +48,12 @@ ASSIGNMENT = re.compile(r"^KIND\b[^\n]*(?:\n(?:[ \t\])}#][^\n]*)?(?=\n|\Z))*", r
 
 class KindError(errors.UserError):
     """A declaration is wrong: the message names the file, the key, what was found and what was expected."""
+
+
+def evaluable(splits: Iterable[str]) -> list[str]:
+    """The splits of a data set, of which one is evaluated where no task says which: those of `EVALUATED`, or else all beside train."""
+    others = [split for split in splits if split not in ("train", "all")]
+    return [split for split in EVALUATED if split in others] or others
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def filled(task: Mapping[str, Any], data: Data | None) -> Mapping[str, Any]:
     """
     if data is None or task["context"] or task["suite"]:
         return task
-    others = [name for name in data.rows if name not in ("train", "all")]
+    others = kinds.evaluable(data.rows)
     kept = math.floor((task["held_out"] or 0) * data.training + 0.5)
     evaluated = task["eval_split"] or (others[0] if len(others) == 1 else None)
     items = task["n_eval"] or data.rows.get(

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from essential_sparsity import files
+from essential_sparsity.acquire import splits
 from essential_sparsity.acquire.looking import Checkpoint, Data, option
 from essential_sparsity.study import configuration, kinds, opening, tsv
 from essential_sparsity.study.configuration import ConfigError
@@ -96,6 +97,11 @@ def task_row(name: str, seen: Data, model: Checkpoint, protocol: str | None) -> 
     if chosen not in known.protocols:
         raise ConfigError(f"{kind} has no protocol {chosen!r}; it has {', '.join(known.protocols)}.")
     row |= {"kind": kind, "protocol": chosen} | offered | (FINETUNE if chosen == "finetune" else CHEAP)
+    if chosen != "zero-shot" and not {"train", "all"} & set(seen.n_rows):
+        raise ConfigError(
+            f"{seen.row['id']} has the splits {', '.join(seen.n_rows)}, and none is train, on which {kind} with protocol {chosen} trains. Say "
+            "in the configs of a card (README.md in its folder) which files are the split train."
+        )
     needed = {*known.columns, *known.protocols[chosen].columns}
     if chosen != "finetune":
         train = max(min(train, FEWEST), train * 4 // 5)  # each seed draws others, else all would be one computation
@@ -125,9 +131,14 @@ def _for_the_estimate(seen: Data, row: Mapping[str, Any], evaluation: int, passe
 
 
 def _evaluated(seen: Data) -> str | None:
-    """The split to evaluate, None without splits."""
-    others = [split for split in seen.n_rows if split not in ("train", "all")]
-    return next((split for split in ("validation", "test") if split in others), next(iter(others), None))
+    """The split to evaluate, None without splits: a validation, or else a test, by its name or a word in it; or the first."""
+    wanted = ("validation", "test")
+
+    def place(name: str) -> tuple[int, bool]:
+        words = {split.partition("_")[0] for split in splits.KNOWN.splits_in(name)}
+        return next((rank for rank, split in enumerate(wanted) if split in words), len(wanted)), name not in wanted
+
+    return min((split for split in seen.n_rows if split not in ("train", "all")), key=place, default=None)
 
 
 def _windows(seen: Data, context: int) -> int:

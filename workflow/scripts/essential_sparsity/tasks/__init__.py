@@ -27,14 +27,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from essential_sparsity import codefiles, errors, files
 from essential_sparsity.checkpoints import loading
-from essential_sparsity.study.kinds import HELD_OUT, declared
+from essential_sparsity.study.kinds import HELD_OUT, declared, evaluable
 from essential_sparsity.training import devices, memory
 
 # Architectures whose layers mix neighbouring tokens, or hash all of them, without a look at the mask of padding.
 SEE_PADDING = ("canine", "convbert", "funnel", "mobilebert", "nystromformer", "yoso")
-
-# What readers call the rows of IMDb without labels (`acquire.splits`): no split to evaluate where there is another.
-UNLABELLED = "unsupervised"
 
 
 class TaskError(errors.UserError):
@@ -172,7 +169,7 @@ def check_columns(data: pd.DataFrame, settings: Mapping[str, Any], *names: str) 
 
 
 def evaluated_split(data: pd.DataFrame, settings: Mapping[str, Any]) -> str | None:
-    """The split that is evaluated: `eval_split`, or where that is blank the only one beside train; None without splits.
+    """The split that is evaluated: `eval_split`, or where that is blank the only one to evaluate (`kinds.evaluable`); None without splits.
 
     Raises TaskError when there is no such split, or more than one: a test set may have no labels.
     """
@@ -185,13 +182,13 @@ def evaluated_split(data: pd.DataFrame, settings: Mapping[str, Any]) -> str | No
             f"{place}eval_split = {wanted!r}, but the splits of data set {settings.get('dataset')!r} are: "
             f"{', '.join(there) or 'none'}. Write one to evaluate, or {HELD_OUT}."
         )
-    evaluable = [name for name in others if name != UNLABELLED] or others
-    if wanted is None and len(evaluable) > 1:
+    found = sorted(evaluable(there))
+    if wanted is None and len(found) > 1:
         raise TaskError(
-            f"{place}data set {settings.get('dataset')!r} has the splits {', '.join(evaluable)} beside train. Write the one to "
+            f"{place}data set {settings.get('dataset')!r} has the splits {', '.join(found)} beside train. Write the one to "
             "evaluate in the column eval_split."
         )
-    return wanted or next(iter(evaluable), None)
+    return wanted or next(iter(found), None)
 
 
 def parts(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
