@@ -32,6 +32,8 @@ from essential_sparsity.study import (
 BASES = [] if workflow.modifier.skip_configfile else [configuration.BASE]
 
 try:
+    if workflow.is_main_process:
+        configuration.check_command(sys.argv[1:])
     STUDY = opening.read(
         configuration.settled(
             config,

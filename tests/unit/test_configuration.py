@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake import cli, utils
 
 from essential_sparsity.study import configuration, opening, tsv
 
@@ -163,8 +164,13 @@ def test_a_command_names_files_and_keys(folder):
 
 
 def test_values_of_a_command_are_read_as_yaml(folder):
-    found = configuration.of_command(["--config", "resources={threads: 3}", "study=x=y"])
-    assert (found["resources"]["threads"], found["study"]) == (3, "x=y")
+    keys = ["resources={threads: 3}", "study=x=y", "resources={gpu: 0}"]
+    found = configuration.of_command(["--config", *keys])
+    assert (found["resources"]["threads"], found["resources"]["gpu"], found["study"]) == (3, 0, "x=y")
+    given = cli.parse_config(keys)
+    merged = configuration.read_file(SHIPPED)
+    utils.update_config(merged, given)
+    assert configuration.settled(merged, [SHIPPED], given) == found
 
 
 def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
@@ -391,3 +397,87 @@ def test_messages_name_the_files_that_a_configuration_is_from(folder):
     assert configuration.named(str(folder / "mine.yaml"), "--config") == (
         "the configuration (config/config.yaml, mine.yaml, --config)"
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "value"),
+    [
+        ("resources={threads: 3, max_minutes: null}", "resources", {"threads": 3, "max_minutes": None}),
+        ("emergence={mask_sparsities: [0.5]}", "emergence", {"mask_sparsities": [0.5]}),
+        ("refine=null", "refine", None),
+        ("refine=", "refine", None),
+        ("refine=None", "refine", None),  # as Snakemake hands the one before on to jobs
+        ("refine={}", "refine", None),
+        (f"grid=[{json.dumps(block('a'))}]", "grid", [block("a")]),
+        ("study=0x", "study", "0x"),
+        ("study=007", "study", 7),  # refused: no text
+    ],
+)
+def test_keys_of_a_command_mean_what_they_mean_in_a_file(folder, typed, key, value):
+    """Snakemake makes texts of all that stands in brackets."""
+    given = cli.parse_config([typed])
+    merged = configuration.read_file(SHIPPED)
+    utils.update_config(merged, given)
+    found = configuration.settled(merged, [SHIPPED], given)[key]
+    assert ({name: found[name] for name in value} if isinstance(value, dict) else found) == value
+    if isinstance(value, str | dict | list):
+        assert configuration.of_command(["--config", typed])[key] == found
+
+
+def test_keys_of_a_workflow_that_uses_this_one_are_none_of_its_configuration(folder):
+    merged = configuration.read_file(SHIPPED)
+    assert configuration.settled(merged, [], {"samples": {"a": "1"}}) == merged
+
+
+def test_a_number_of_a_command_that_yaml_reads_otherwise_is_refused(folder):
+    for given in ({"resources": {"max_minutes": "24:00:00"}}, {"resources": {"max_minutes": "010"}}):
+        merged = configuration.read_file(SHIPPED)
+        utils.update_config(merged, given)
+        with pytest.raises(configuration.ConfigError, match=r"--config: .* is the number \d+ in YAML"):
+            configuration.settled(merged, [SHIPPED], given)
+    with pytest.raises(configuration.ConfigError, match=r"--config, key resources: (.|\n)* the number 86400 in YAML"):
+        configuration.of_command(["--config", "resources={max_minutes: 24:00:00}"])
+
+
+def test_files_are_merged_as_snakemake_merges_them(folder):
+    """Among themselves, then over the first: a null of one file is over where a later one says more."""
+    files = [
+        write(folder, "off.yaml", "study: a\nrefine: null\nfigures: {panels: null}\n"),
+        write(folder, "more.yaml", "study: b\nrefine: {width: 0.1}\nfigures: {panels: {nm: null}}\n"),
+    ]
+    over: dict = {}
+    for path in files:
+        utils.update_config(over, configuration.read_file(path))
+    merged = configuration.read_file(SHIPPED)
+    utils.update_config(merged, over)
+    found = configuration.read_config(SHIPPED, *files)
+    assert found == configuration.settled(merged, [SHIPPED, *files], {})
+    assert (found["refine"]["width"], found["refine"]["rounds"]) == (0.1, 4)
+    assert configuration.read_config(SHIPPED, files[0])["refine"] is None
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("--configfile a.yaml --configfile b.yaml", "--configfile stands there twice"),
+        ("--configfile=a.yaml --cores 1 --configfiles b.yaml", "--configfile stands there twice"),
+        ("--config a=1 --config b=2", "--config stands there twice"),
+        ("-C a=1 --config=b=2", "--config stands there twice"),
+        ("-Ca=1 -Cb=2", "--config stands there twice"),
+        ("--configfile a.yaml b.yaml --config a=1 b=2 -- --config --configfile --config", None),
+    ],
+)
+def test_options_of_which_snakemake_would_read_the_last_alone_are_refused(command, told):
+    if told is None:
+        configuration.check_command(command.split())
+        return
+    with pytest.raises(configuration.ConfigError, match=rf"{told}.*the last one alone\. Write all behind one"):
+        configuration.check_command(command.split())
+
+
+@pytest.mark.parametrize("name", ["store", "Store", "STORE", ".hidden", "a/b", "", "a\n"])
+def test_a_study_lies_in_a_folder_of_its_own(name):
+    """Some file systems do not tell `Store` from `store`, which a person may be told to delete."""
+    with pytest.raises(configuration.ConfigError, match=r"study: .* names a folder of results/"):
+        opening.check_name(name, "here")
+    opening.check_name("storehouse", "here")

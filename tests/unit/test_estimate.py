@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import estimate as program
 from essential_sparsity import files
@@ -224,6 +225,12 @@ def test_gpus_at_once_come_from_the_profile_or_as_asked():
 
     assert at_once(None)[0] == 16
     assert at_once(8, gpu=2)[0] == 8
+    profile = yaml.safe_load(Path(estimate.PROFILE).read_text())
+    Path("slurm").unlink()
+    Path("slurm").mkdir()
+    Path(estimate.PROFILE).write_text(yaml.safe_dump(profile | {"jobs": 3}))
+    assert at_once(None)[0] == 3, "no more jobs at once than the profile allows"
+    assert at_once(None, gpu=2, preset="emergence-text")[0] == 6, "of two GPUs at most"
     assert at_once(1, gpu=2) == (1, "1 GPU"), "two are of a pre-training, and there is none"
     assert at_once(1, gpu=2, preset="emergence-text") == (2, "2 GPUs"), "a pre-training holds two"
     assert "cores" in at_once(8, gpu=0)[1]
@@ -308,3 +315,194 @@ def test_what_cannot_be_run_is_told():
     parts = estimate.lines(read("language", gpu_class="a100-40"))
     assert "* batches go through in parts that fit the card" in parts
     assert not [line for line in parts if line.startswith(("error", "warning"))]
+
+
+def test_a_benchmark_is_minutes_of_a_level_and_the_median_of_several_counts():
+    folder = Path(grid.STORE, "benchmarks/prune_eval/m/t/global")
+    for name, seconds in (("0.100+0.200", 120), ("0.300", 240), ("0.400+0.500+0.600", 1800)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "seed0.tsv").write_text(BENCHMARK.format(seconds))
+    assert sorted(estimate.benchmarked(folder.rglob("*.tsv"))) == [(2, 2), (4, 1), (30, 3)]
+    assert estimate.per_level([folder]) == 4
+    assert estimate.per_level([folder], ["m/t/global/0.300/seed0"]) == 5.5, "of the other two"
+    assert estimate.per_level([folder / "0.700"]) is None
+    (folder / "0.300/seed0.tsv").write_text("no benchmark\n")
+    assert estimate.per_level([folder]) == 5.5
+
+
+def test_calibrated_patterns_and_tickets_are_measured_of_their_own_jobs():
+    asked = read("calibrated")
+    costly = next(job for job in asked.jobs if resources.calibrated(job.pattern))
+    finish(asked, costly, seconds=600.0 * len(costly.levels))
+
+    def measured(asked: study.Study) -> set[tuple[str, str, str]]:
+        found = estimate.jobs(asked, resources.read(asked))
+        return {(job.model, job.task, job.pattern) for job in found if job.source == estimate.MEASURED}
+
+    assert measured(asked) == {(costly.model, costly.task, costly.pattern)}
+    asked = read("lottery")
+    model, task, seed, level = asked.tickets[0]
+    path = Path(grid.STORE, f"benchmarks/find_ticket/{model}/{task}/seed{seed}/{level}.tsv")
+    path.parent.mkdir(parents=True)
+    path.write_text(BENCHMARK.format(420))
+    assert measured(asked) == {(model, task, estimate.ITERATIONS)}
+    found = estimate.jobs(asked, resources.read(asked))
+    assert {job.minutes for job in found if job.source == estimate.MEASURED} == {7}
+
+
+def test_what_is_trained_here_is_left_until_it_is_there_and_as_it_is_asked_for():
+    asked = read("emergence-text")
+    name = asked.pretrained[0]
+
+    def job(again=None) -> estimate.Job:
+        found = estimate.jobs(asked, resources.read(asked), again)
+        return next(job for job in found if (job.model, job.task) == (name, estimate.PRETRAINING))
+
+    assert (job().left, job().source) == (True, estimate.WORKED_OUT)
+    made = f"{grid.STORE}/pretraining/{name}/manifest.json"
+    Path(made).parent.mkdir(parents=True)
+    Path(made).write_text("{}")
+    benchmark = Path(grid.STORE, f"benchmarks/pretrain/{name}.tsv")
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text(BENCHMARK.format(3600))
+    assert (job().left, job().source, job().minutes) == (False, estimate.MEASURED, 60)
+    assert (job({made: "of others"}).left, job({made: "of others"}).source) == (True, estimate.WORKED_OUT)
+    ticketed = read("lottery")
+    place = f"{grid.STORE}/tickets/{records.iterations.path(ticketed.tickets[0])}"
+    Path(place).parent.mkdir(parents=True)
+    Path(f"{place}.safetensors").touch()
+
+    def left(again=None) -> int:
+        found = estimate.jobs(ticketed, resources.read(ticketed), again)
+        return sum(job.left for job in found if job.pattern == estimate.ITERATIONS)
+
+    assert left() == len(ticketed.tickets) - 1
+    assert left({f"{place}.sha256": "of others"}) == len(ticketed.tickets)
+
+
+def test_gpu_hours_are_those_of_all_cards_of_a_job_and_wall_time_waits_for_pre_trainings():
+    asked = read("emergence-bookcorpus", gpu=2)
+    jobs = estimate.jobs(asked, resources.read(asked))
+    made = {job.model: job.minutes for job in jobs if job.task == estimate.PRETRAINING}
+    runs = [job for job in jobs if job.task != estimate.PRETRAINING]
+    cards = 2 * sum(made.values()) + sum(job.minutes for job in runs)
+    assert {job.gpus for job in runs} == {1}
+    text = "\n".join(estimate.lines(asked))
+    assert f"GPU hours: {cards / 60:,.0f}, {cards / 60:,.0f} of them left" in text
+    assert "1 to 2 GPUs a job: " in text
+    assert estimate.wall_minutes(asked, jobs, 2) == pytest.approx(cards / 2)
+    chains = [
+        made[asked.models[first.model]["id"]]
+        + first.minutes
+        + max(
+            job.minutes
+            for job in runs
+            if (job.model, job.task, job.seed) == (first.model, first.task, first.seed) and job != first
+        )
+        for first in runs
+        if first.pattern == "dense"
+    ]
+    assert estimate.wall_minutes(asked, jobs, 10_000) == pytest.approx(max(chains))
+    assert estimate.wall_minutes(asked, [job for job in jobs if job not in runs], 10_000) == max(made.values())
+    assert estimate.wall_minutes(asked, [], 1) == 0
+
+
+def test_seeds_wait_for_nothing_of_one_another():
+    asked = read("lottery")
+    jobs = estimate.jobs(asked, resources.read(asked))
+    seeds = {job.seed for job in jobs}
+    assert len(seeds) > 1
+    longest = [estimate.wall_minutes(asked, [job for job in jobs if job.seed == seed], 10_000) for seed in seeds]
+    assert estimate.wall_minutes(asked, jobs, 10_000) == max(longest)
+
+
+def test_what_is_written_counts_bits_of_tickets_and_all_checkpoints_of_a_pre_training():
+    def sizes(asked: study.Study) -> dict:
+        requests = resources.read(asked)
+        return {part.what: part for part in estimate.written(asked, requests, estimate.jobs(asked, requests), 1)}
+
+    asked = read("lottery")
+    (model,) = {ticket[0] for ticket in asked.tickets}
+    tickets = sizes(asked)["tickets"]
+    assert tickets.size == pytest.approx(len(asked.tickets) * asked.models[model]["parameters"] / 8)
+    asked = read("emergence-text")
+    asked.pretrainings["wiki-bert-100"] |= {
+        "layers": 2,
+        "width": 10,
+        "vocabulary": 50,
+        "steps": 100,
+        "checkpoint_every": 25,
+    }
+    made = sizes(asked)["checkpoints of wiki-bert-100"]
+    assert (made.number, made.size) == (5, (12 * 2 * 100 + 50 * 10) * (5 * 4 + 2 * 12)), "0, 25, 50, 75, 100"
+
+
+def test_lines_say_what_holds_of_a_study_and_no_more():
+    def text(preset="config", **given) -> str:
+        return "\n".join(estimate.lines(read(preset, **given)))
+
+    assert "1 GPU a job: " in text("language")
+    assert "make refine" not in text("paper-small"), "refine: null"
+    fits = "whether models fit the card was not checked"
+    assert fits in text("language")
+    assert fits not in text("language", gpu_class="a100-80")
+    assert fits not in text("language", gpu=0)
+    lacking = "weights of {} checkpoint{} are read and counted"
+    assert lacking.format(4, "s") in text() or lacking.format(3, "s") in text()
+    for name in read().named_models:
+        path = Path(grid.STORE, f"spectra/{name}.parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert "are read and counted" not in text()
+    many = read(gpu=0, threads=100_000)
+    requests = resources.read(many)
+    assert estimate.at_once(requests, estimate.jobs(many, requests), None)[0] == 1, "more threads than cores"
+
+
+def test_of_what_has_no_known_size_the_sum_is_at_least_the_others():
+    stored = [downloads.Stored("a", 1, None, 0), downloads.Stored("b", 2, 2_000_000_000, 20_000_000)]
+    lines = estimate.by_size("to fetch", [*stored, downloads.Stored("c", 1, None, 1), downloads.Stored("d", 1, 0, 0)])
+    cells = [line.split() for line in lines[:-1]]
+    assert cells[1:] == [
+        ["a", "1", "–", "0"], ["b", "2", "2.00", "0.02"], ["c", "1", "–", "<", "0.01"], ["d", "1", "0", "0"],
+        ["in", "all", "2.00+", "0.02"],
+    ]  # fmt: skip
+    assert lines[-1] == "–: its size is known when it has been fetched"
+    assert len(estimate.by_size("to fetch", [stored[1]])) == 3
+
+
+def test_tickets_are_no_curves_that_are_refined():
+    asked = read("lottery")
+    asked.given["refine"] = {"width": 0.05, "levels": 2, "protocols": ["finetune"]}
+    jobs = estimate.jobs(asked, resources.read(asked))
+    curves = {(job.model, job.task, job.pattern) for job in asked.jobs if job.pattern not in ("dense", "lth")}
+    assert estimate.refined(asked, jobs)[:2] == (len(curves), 2 * len(curves))
+
+
+def test_a_job_that_is_stored_counts_with_all_levels_that_it_walked():
+    job = next(job for job in read().jobs if job.curve == ("minilm", "ws353", "layerwise", 0))
+    finish(read(), job)
+    config = configuration.read_config("config/config.yaml")
+    config["grid"] = [block | {"sparsities": [0.5]} for block in config["grid"] if block["patterns"] == ["layerwise"]]
+    asked = opening.unlocked(config)
+    (found,) = (job for job in estimate.jobs(asked, resources.read(asked)) if job.pattern == "layerwise")
+    assert (found.left, found.levels) == (False, 9)
+
+
+@pytest.mark.parametrize(("preset", "unit", "per"), [("emergence-text", "minutes", 1), ("language", "hours", 60)])
+def test_times_are_in_the_unit_that_the_header_says_and_levels_are_summed(preset, unit, per):
+    asked = read(preset)
+    jobs = estimate.jobs(asked, resources.read(asked))
+    finish(asked, asked.jobs[0])
+    lines = [line.split() for line in estimate.lines(asked)]
+    left = sum(job.minutes for job in jobs) - jobs[0].minutes
+    header = next(row for row in lines if row[:2] == ["model", "task"])
+    assert header[2:6] == ["jobs", "left", unit, "left"]
+    whole = next(row for row in lines if row[:2] == ["in", "all"])
+    times = [estimate.hours(minutes / per) for minutes in (left + jobs[0].minutes, left)]
+    assert whole[2:] == [f"{len(jobs):,}", f"{len(jobs) - 1:,}", *times]
+    for pattern in {job.pattern for job in jobs if job.pattern}:
+        some = [job for job in jobs if job.pattern == pattern]
+        row = next(row for row in lines if row[:1] == [pattern])
+        assert row[1:3] == [f"{sum(job.levels for job in some):,}", f"{len(some):,}"]
+        assert row[4] == estimate.hours(sum(job.minutes for job in some) / per)

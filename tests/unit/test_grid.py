@@ -64,12 +64,20 @@ def test_the_shipped_configuration_is_good(study):
         (block(sparsities=[0.5, 1.0]), r"grid\[0\]\.sparsities: 1\.0 is outside \[0, 1\)"),
         (block(sparsities=[-0.1]), r"-0\.1 is outside \[0, 1\)"),
         (block(sparsities=[0.1234]), r"0\.1234 has more than three decimals"),
+        (block(sparsities=[0.1237]), r"0\.1237 has more than three decimals; round it to 0\.124"),
+        (block(patterns=["nm4"], sparsities=[0.7]), r"so it has no sparsity 0\.700"),
         (block(sparsities=[0.5, 0.5]), r"0\.500 stands there twice"),
         (
             block(patterns=["nm4"], sparsities=[0.6]),
             r"nm4 prunes whole weights of every 4, so it has no sparsity 0\.600; it has 0\.250, 0\.500, 0\.750",
         ),
         (block(patterns=["nm3"]), r"it has none of three decimals"),
+        (
+            block(patterns=["nm16"], sparsities=[0.3]),
+            r"no sparsity 0\.300; it has 0\.125, 0\.250, 0\.375, 0\.500, 0\.625",
+        ),
+        (block(patterns=["nm5"], sparsities=[0.3]), r"no sparsity 0\.300; it has 0\.200, 0\.400, 0\.600, 0\.800\."),
+        (block(patterns=["global", "dense"]), r"grid\[0\]\.patterns: 'dense' is added to every curve by itself"),
         (block(seeds=[2**32]), r"seeds\[0\]: 4294967296 is greater than the maximum"),
         (block(patterns=["nm1"]), r"a group has at least 2 inputs"),
         (
@@ -282,6 +290,8 @@ def test_a_range_of_sparsities_includes_its_end():
         configuration.ConfigError, match=r"do not reach 0\.35, the last level; write to: 0\.3, or the levels"
     ):
         grid.sparsities({"sparsities": {"from": 0.1, "to": 0.35, "step": 0.1}}, "grid[0]")
+    with pytest.raises(configuration.ConfigError, match=r"do not reach 0\.38, the last level; write to: 0\.3, or"):
+        grid.sparsities({"sparsities": {"from": 0.1, "to": 0.38, "step": 0.1}}, "grid[0]")
 
 
 def test_ten_thousand_runs_expand_in_moments():
@@ -362,6 +372,17 @@ def test_a_column_is_read_from_one_of_the_source():
     row = {"source": "path", "revision": None, "columns": "text=a,label=b,text=c"}
     with pytest.raises(configuration.ConfigError, match=r"tasks.tsv, 'x', column columns: 'text' stands there twice"):
         tsv.check_source("tasks.tsv, 'x'", row, {})
+
+
+def test_models_of_a_task_are_those_that_a_pattern_prunes():
+    blocks = [
+        block(models=["b", "a"], tasks=["t", "s"], patterns=["lth", "global"]),
+        block(models=["c"], tasks=["t"]),
+    ]
+    jobs = grid.expand(blocks, {"t": 1, "s": 1})
+    assert list(grid.models_of(jobs[::-1], "lth").items()) == [("s", ["a", "b"]), ("t", ["a", "b"])]
+    assert grid.models_of(jobs, "global") == {"s": ["a", "b"], "t": ["a", "b", "c"]}
+    assert grid.models_of(jobs, "random") == {}
 
 
 def test_minus_nothing_is_nothing():

@@ -23,6 +23,8 @@ def jobs(**changes):
             config(sparsities=[0.25]),
             r"c, grid\[0\]: pattern lth prunes 0\.1 .* no sparsity 0\.250; .* 0\.200 and 0\.300",
         ),
+        (config(sparsities=[0.28]), r"no sparsity 0\.280; next to it are 0\.200 and 0\.300"),
+        (config(share=0.0628), r"c, lottery\.share: 0\.0628 has more than three decimals; round it to 0\.063"),
         (config(share=0.15, sparsities=[0.4]), r"no sparsity 0\.400; next to it are 0\.300 and 0\.450"),
         (config(share=0.0625, sparsities=[0.5]), r"c, lottery\.share: 0\.0625 has more than three decimals"),
         (config(tasks=["fine", "probed"]), r"pattern lth needs a task that is fine-tuned, but 'probed' has .* probe"),

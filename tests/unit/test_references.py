@@ -45,6 +45,13 @@ def test_rows_by_model_and_task(tmp_path):
         ("0.002", "0", r"line 2, column tolerance: 0.0 is less than or equal to the minimum"),
         ("0.729", "72.9 %", r"line 2, column value: '72.9 %' is a text; write a number"),
         ("0.002", "5", r"column tolerance: 5, but the scale of spearman ends at 1; one point of it is 0\.01"),
+        ("0.729", "72.9", r"spearman, column value: 72\.9, but a value of spearman is at most 1; no per cent"),
+        ("0.729", "-1.1", r"column value: -1\.1, but a value of spearman"),
+        (
+            "ws353\tspearman\t0.729",
+            "wiki-mlm\tpseudo_perplexity\t0",
+            r"value: 0, but a value of pseudo_perplexity is above 0",
+        ),
         ("plain transformers", "", r"line 2, column source"),
         (ROW, ROW + ROW, r"minilm ws353 spearman: stands there twice"),
     ],

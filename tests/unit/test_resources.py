@@ -309,6 +309,14 @@ def test_numbers_that_a_row_leaves_blank_are_those_of_the_data():
     assert fetched(blank, "glue-mnli", MATCHED).fitting("mnli", jobs) == asked().fitting("mnli", jobs)
 
 
+def test_what_was_worked_out_before_the_words_of_a_model_were_known_does_not_last():
+    known = {}
+    requests = dataclasses.replace(asked("vicuna"), words=known.get, known={})
+    before = requests.run("vicuna-7b", "wikitext2", 1).gpu_mb
+    known["vicuna-7b"] = 256_000
+    assert requests.run("vicuna-7b", "wikitext2", 1).gpu_mb > before
+
+
 def test_what_was_worked_out_before_the_data_were_there_does_not_last():
     there = {}
     small = asked("emergence-text", gpu=0)
@@ -424,3 +432,160 @@ def test_what_data_alone_make_is_a_warning_for_they_may_be_those_of_before():
     (problem,) = large.problems(jobs)
     assert "vit-base on cifar10 needs about 1" in problem.message
     assert not problem.fatal
+
+
+def test_the_time_that_a_site_gives_holds_the_start_of_a_job_too():
+    def of(limit: int, levels: int = 3) -> resources.Problem | None:
+        return problem(
+            changed(asked("vicuna", max_minutes=limit), "mmlu", minutes_per_level=100), "vicuna-7b", "mmlu", levels
+        )
+
+    assert of(310) is None
+    assert "Lower levels_per_job of the task to 2;" in of(309).message, "three take 300 minutes, and the start 10"
+    assert "Lower levels_per_job of the task to 1;" in of(209).message
+    assert "mmlu: 3 levels a job take about 5 hours, but resources.max_minutes allows 5 hours" in of(309).message
+    assert "a level takes about 100 minutes, but resources.max_minutes allows 109 minutes" in of(109, 1).message
+    assert of(110, 1) is None
+
+
+def test_the_largest_job_of_a_curve_counts_and_each_calibrated_pattern_is_told_for_itself():
+    requests = asked("vicuna", max_minutes=60)
+
+    def told(*jobs: tuple[str, int]) -> list[str]:
+        made = [Job("vicuna-7b", "wikitext2", name, ("0.500",) * levels, 0, ()) for name, levels in jobs]
+        return [found.message.split(":")[0] for found in requests.problems(made)]
+
+    assert told(("global", 2), ("layerwise", 1)) == told(("global", 1), ("layerwise", 2)) == ["vicuna-7b on wikitext2"]
+    assert told(("global", 1), ("wanda", 1), ("sparsegpt", 1)) == ["vicuna-7b on wikitext2, sparsegpt"]
+    both = [f"vicuna-7b on wikitext2, {name}" for name in ("sparsegpt", "wanda")]
+    assert told(("global", 1), ("wanda", 2), ("sparsegpt", 1)) == both
+    assert told(("global", 2), ("wanda", 2), ("sparsegpt", 1)) == ["vicuna-7b on wikitext2"], "the rest follows from it"
+
+
+def test_what_has_run_is_nobodys_problem(tmp_path, monkeypatch):
+    config = configuration.read_config("config/config.yaml", "config/vicuna.yaml")
+    study = opening.unlocked(config | {"resources": config["resources"] | {"gpu_class": "t4"}})
+    requests = resources.read(study)
+    monkeypatch.chdir(tmp_path)
+    assert len(resources.problems(study, requests)) == 2
+    for job in study.jobs:
+        for folder in ("runs", "items"):
+            path = tmp_path / f"results/store/{folder}/{job.path}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if job.task == "mmlu":
+                path.touch()
+    (left,) = resources.problems(study, requests)
+    assert "vicuna-7b on wikitext2" in left.message
+
+
+def test_a_pre_training_that_is_there_is_nobodys_problem(tmp_path, monkeypatch):
+    config = configuration.read_config("config/config.yaml", "config/emergence-bookcorpus.yaml")
+    study = opening.unlocked(config | {"resources": config["resources"] | {"gpu_class": "v100-16"}})
+    requests = resources.read(study)
+    monkeypatch.chdir(tmp_path)
+    before = [found.message for found in resources.problems(study, requests)]
+    assert len(before) == len(study.pretrained)
+    made = tmp_path / f"results/store/pretraining/{study.pretrained[0]}/manifest.json"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert [found.message for found in resources.problems(study, requests)] == before[1:]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"),
+    [
+        (1.2, "1 minute"),
+        (0, "0 minutes"),
+        (119, "119 minutes"),
+        (120, "2 hours"),
+        (4_319, "72 hours"),
+        (4_320, "3 days"),
+    ],
+)
+def test_times_are_told_in_what_reads_best(minutes, told):
+    assert resources.duration(minutes) == told
+
+
+@pytest.mark.parametrize(("megabytes", "told"), [(9_949, "9.9"), (9_950, "10"), (1_500, "1.5"), (1_234_567, "1,235")])
+def test_gigabytes_are_of_a_thousand_megabytes(megabytes, told):
+    assert resources.gigabytes(megabytes) == told
+
+
+def test_requests_are_a_quarter_of_memory_and_all_of_the_time_more_and_grow_with_attempts():
+    requests = asked()
+    need = needs.Need(minutes=100, told=False, host_mb=1_000)
+    assert [requests.mem_mb(need, attempt) for attempt in (1, 2)] == [1_900, 3_800], "1.25 x 1000 MB, 600 of Snakemake"
+    assert [requests.minutes(need, attempt) for attempt in (1, 2)] == [210, 420]
+    assert requests.minutes(dataclasses.replace(need, told=True)) == 110
+    capped = asked(max_mem_mb=2_000, max_minutes=300)
+    assert [capped.mem_mb(need, attempt) for attempt in (1, 2)] == [1_900, 2_000]
+    assert [capped.minutes(need, attempt) for attempt in (1, 2)] == [210, 300]
+
+
+def test_knees_are_fitted_of_the_levels_that_are_asked_for():
+    requests = changed(asked(), "mnli", n_eval=1_000)
+    jobs = [
+        Job("bert-base", "mnli", "global", ("0.100", "0.200", "0.300"), 0, ("0.100", "0.200")),
+        Job("bert-base", "mnli", "random", ("0.100",), 0, ("0.100",)),
+    ]
+    need = requests.fitting("mnli", jobs)
+    assert need.minutes == pytest.approx(resources.START_MINUTES + needs.FITTED * 3 * 1_000)
+    assert need.host_mb == pytest.approx(needs.FITTING_MB + 2 * (needs.RESAMPLES_MB + needs.ITEM_MB * 1_000))
+
+
+def test_memory_that_a_site_gives_holds_what_starts_a_job_too():
+    need = asked().run("opt-1.3b", "mnli", 1)
+    assert problem(asked(max_mem_mb=round(need.host_mb) + resources.SNAKEMAKE_MB + 1), "opt-1.3b", "mnli") is None
+    found = problem(asked(max_mem_mb=round(need.host_mb) + resources.SNAKEMAKE_MB - 1), "opt-1.3b", "mnli")
+    assert not found.fatal
+    assert "of memory, but resources.max_mem_mb allows" in found.message
+
+
+def test_cores_and_cards_share_the_work():
+    def calibrating(threads: int) -> float:
+        requests = asked("calibrated", gpu=0, threads=threads)
+        runs = (requests.run("smollm2", "wiki-ppl", 2, pattern).minutes for pattern in ("wanda", ""))
+        return next(runs) - next(runs)
+
+    assert calibrating(1) == pytest.approx(4 * calibrating(4))
+    start = needs.START_SECONDS / 60
+    for one, four in (({"gpu": 1}, {"gpu": 4}), ({"gpu": 0}, {"gpu": 0, "threads": 4})):
+        times = [
+            asked("emergence-bookcorpus", **given).pretraining("bookcorpus-bert-100").minutes for given in (one, four)
+        ]
+        assert times[0] - start == pytest.approx(4 * (times[1] - start))
+
+
+def test_the_table_of_requests_says_the_cards_of_a_pre_training():
+    rows = resources.table(asked("emergence-text", gpu=2), [], ["wiki-bert-100"])
+    (row,) = (dict(zip(resources.HEADER, row, strict=True)) for row in rows)
+    assert (row["job"], row["model"], row["gpus"]) == ("pretrain", "wiki-bert-100", "2")
+
+
+def test_owl_walks_once_more_and_the_dense_model_is_measured_once():
+    requests = asked("vicuna", gpu_class="a100-80")
+    start = requests.run("vicuna-7b", "wikitext2", 1).minutes
+
+    def walks(pattern: str, levels: int) -> float:
+        return requests.run("vicuna-7b", "wikitext2", levels, pattern).minutes - levels * start
+
+    one = walks("wanda-onepass", 1)
+    assert walks("wanda-onepass", 3) == pytest.approx(one)
+    assert [walks("wanda", levels) / one for levels in (1, 3)] == pytest.approx([1, 3])
+    assert [walks("owl-wanda", levels) / one for levels in (1, 3)] == pytest.approx([2, 4])
+
+
+@pytest.mark.parametrize(("task", "kept"), [("wiki-mlm", 2 * needs.SMOKE_ITEMS), ("wiki-ppl", 1)])
+def test_logits_of_the_first_items_are_held_twice_of_batches_of_several(task, kept):
+    requests = asked("config")
+    row, model = requests.tasks[task], requests.models["smollm2"]
+    few, many = (needs.held_mb({**model, "words": words}, row) for words in (10_000, 60_000))
+    assert many - few == pytest.approx(kept * needs.tokens(row) * 50_000 * needs.SMOKE_BYTES / 1e6)
+
+
+def test_a_small_model_on_a_card_waits_for_its_kernels_longer_where_it_trains():
+    requests = changed(asked(gpu_class="h100"), "mnli", n_train=32_000, epochs=1, n_eval=3_200)
+    model, row = requests.models["bert-base"] | {"parameters": 1e4}, requests.tasks["mnli"]
+    layers = needs.depth(model) / needs.width(model)
+    steps = 32_000 / row["batch_size"] * needs.LAUNCH[True] + 3_200 / 32 * needs.LAUNCH[False]
+    assert needs.seconds(model, row, requests.device, True, 1) == pytest.approx(layers * steps, rel=0.01)

@@ -40,6 +40,12 @@ def test_a_plain_row_stands_for_itself():
     ("change", "told"),
     [
         ({"values": "0:40"}, "'0:40' is neither a number"),
+        ({"values": "0:50:20"}, r"steps of 20 from 0 do not reach 50, the last value; write 0:40:20"),
+        ({"values": "５０"}, "'５０' is neither a number"),
+        ({"values": "5:５０:5"}, "'5:５０:5' is neither a number"),
+        ({"values": "５=x"}, "'５=x' is neither a number"),
+        ({"id": "maker/{seed}-step_{step}k"}, r"column id: .* has a place for something else than {step}"),
+        ({"revision": "{steps}"}, r"column revision: .* has a place for something else than {step}"),
         ({"values": "20,20"}, "20 stands there twice"),
         ({"values": None}, "values is blank"),
         ({"axis": None}, "axis: blank"),
@@ -126,6 +132,8 @@ def test_lines_with_neighbours_and_the_sparsities_of_their_masks():
         configuration.ConfigError, match=r"emergence.mask_sparsities: 0.3333 has more than three decimals; .* 0\.333"
     ):
         series.mask_levels({"emergence": {"mask_sparsities": [0.3333]}})
+    with pytest.raises(configuration.ConfigError, match=r"0\.3337 has more than three decimals; round it to 0\.334"):
+        series.mask_levels({"emergence": {"mask_sparsities": [0.3337]}})
     with pytest.raises(configuration.ConfigError, match=r"mask_sparsities: 0\.300 stands there twice"):
         series.mask_levels({"emergence": {"mask_sparsities": [0.3, 0.1 + 0.2]}})
 
@@ -159,12 +167,43 @@ IMAGES = {"objective": "masked-autoencoding", "image_size": 28, "patch_size": 7,
         ({"checkpoint_every": 30}, "does not divide steps"),
         ({"image_size": 28}, "column image_size: 28, but the objective masked-lm does not read it"),
         (IMAGES | {"mask_rate": 0.5}, "column mask_rate: 0.5, but the objective masked-autoencoding does not read it"),
+        (IMAGES | {"mask_rate": None, "image_size": 29}, "column patch_size: 7 does not divide image_size"),
         ({"warmup_steps": 100}, "column warmup_steps: 100 of 100 steps, so that learning_rate is never reached"),
     ],
 )
 def test_what_a_pretraining_lacks_is_named(change, told):
     with pytest.raises(configuration.ConfigError, match=told):
         series.check_pretraining("pretraining.tsv, 'p'", PRETRAINING | change, {"t": {"dataset": "d"}})
+
+
+def test_pretrainings_that_lack_nothing_are_taken():
+    for row in (PRETRAINING, PRETRAINING | IMAGES | {"mask_rate": None}, PRETRAINING | {"warmup_steps": 99}):
+        series.check_pretraining("pretraining.tsv, 'p'", row, {"t": {"dataset": "d"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"value": "0"}, None),
+        ({"value": "100"}, None),
+        ({"value": "110"}, "no checkpoint at step 110; .* up to 100"),
+        ({"value": "0.5k"}, "no checkpoint at step 0.5k"),
+        ({"value": None}, "axis = step, values = 0:100:…"),
+        ({"axis": "epoch"}, "axis = step, values = 0:100:…"),
+    ],
+)
+def test_a_checkpoint_that_is_made_here_is_one_of_its_steps(change, told):
+    member = {"source": "pretraining", "id": "p", "axis": "step", "value": "10"} | change
+    if told is None:
+        series.check_member("models.tsv, 'm'", member, {"p": PRETRAINING})
+        return
+    with pytest.raises(configuration.ConfigError, match=told):
+        series.check_member("models.tsv, 'm'", member, {"p": PRETRAINING})
+
+
+def test_units_of_values_are_decimal():
+    rows = series.members_of(ROW | {"values": "1,0.5k,1k,2M,3B"}, "models.tsv")
+    assert [row["position"] for row in rows] == [1, 500, 1_000, 2_000_000, 3_000_000_000]
 
 
 def test_a_step_without_checkpoint_is_refused():
@@ -209,3 +248,64 @@ def test_presets_that_need_no_lock_are_pinned_to_commits():
 def test_values_that_select_nothing_or_one_place_twice_are_refused(values, message):
     with pytest.raises(configuration.ConfigError, match=rf"models.tsv, column values: .*{message}"):
         series.values_of(values, "models.tsv")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        (
+            "pretraining",
+            "\t128\t2\t4096",
+            "\t128\t3\t4096",
+            r"pretraining\.tsv, 'wiki-bert-100', column heads: 3 heads do",
+        ),
+        (
+            "models",
+            "\t0:750:25\t",
+            "\t0:750:30\t",
+            r"models\.tsv, 'wiki-bert-100', column values: .* no checkpoint at step 30",
+        ),
+        (
+            "models",
+            "\nsmollm2\t",
+            "\nwiki-bert-100-50\t",
+            "column values: 'wiki-bert-100-50' stands in the table already",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_series_is_told_when_its_tables_are_read(tmp_path, file, old, new, told):
+    text = Path(f"config/{file}.tsv").read_text()
+    assert old in text
+    (tmp_path / f"{file}.tsv").write_text(text.replace(old, new, 1))
+    with pytest.raises(configuration.ConfigError, match=told):
+        series.read(shipped() | {file: str(tmp_path / f"{file}.tsv")})
+
+
+def test_a_checkpoint_of_a_studied_series_has_a_group():
+    row = {"series": "s", "group": None, "axis": None, "position": None}
+    config = {"models": "models.tsv", "emergence": {"series": ["s"]}}
+    with pytest.raises(
+        configuration.ConfigError, match=r"models\.tsv, 'a', column group: blank, but it is of the series 's'"
+    ):
+        series.studied(config, {"a": row})
+    assert series.studied({**config, "emergence": {"series": []}}, {"a": row}) == []
+
+
+def test_checkpoints_that_are_made_here_are_sorted_whatever_asks_for_them():
+    models = {name: {"source": "pretraining", "id": name[0]} for name in ("b-1", "a-2", "a-1")}
+    models["c"] = {"source": "hub", "id": "c"}
+    assert list(series.made_here(models, reversed([*models])).items()) == [("a", ["a-1", "a-2"]), ("b", ["b-1"])]
+
+
+def test_the_last_checkpoint_of_a_group_is_the_one_of_the_greatest_place():
+    members = [
+        {"series": name, "group": group, "model": f"{group}-{place:g}", "position": place}
+        for name, group, place in (
+            ("s", "b", 9.0),
+            ("s", "b", 10.0),
+            ("s", "b", 1.0),
+            ("s", "a", 2.0),
+            ("t", "c", 99.0),
+        )
+    ]
+    assert series.last_of(members, "s") == [("a", "a-2"), ("b", "b-10")]

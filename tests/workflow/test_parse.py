@@ -59,7 +59,16 @@ def test_a_mistake_stops_the_parse_with_one_message(workspace, file, old, new, m
 
 def test_values_on_the_command_line_are_checked_too(workspace):
     output = workspace.snakemake("--dry-run", "--config", "figures={layers_sparsity: 2}", check=False)
-    assert "figures.layers_sparsity: '2' is a text; write a number" in output
+    assert "figures.layers_sparsity: 2 is greater than or equal to the maximum" in output
+    assert "Job stats" in workspace.snakemake("--dry-run", "--config", "figures={layers_sparsity: 0.2}", "refine=null")
+
+
+@pytest.mark.parametrize("option", [("--configfile", "config/nm.yaml"), ("--config", "missing_runs=skip")])
+def test_an_option_that_stands_there_twice_is_refused(workspace, option):
+    output = workspace.snakemake("--dry-run", *option, *option, check=False)
+    assert f"{option[0]} stands there twice, and Snakemake reads the last one alone" in output
+    assert "Job stats" not in output
+    assert "Traceback" not in output
 
 
 def test_the_preset_of_lottery_tickets_is_a_chain_of_rounds(workspace):

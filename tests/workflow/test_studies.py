@@ -128,10 +128,10 @@ def test_a_study_cannot_have_the_name_of_the_store(study):
 
 
 def test_a_dense_run_that_disagrees_stops_the_sparse_ones_and_finished_runs_stay(study):
-    study.refer(5, 0.1)
+    study.refer(-0.9, 0.1)
     assert study.planned() == {"check_references": 1, "write_explorer": 1, "write_provenance": 1}, "finished runs stay"
     output = study.snakemake("--quiet", "rules", "host", "reason", check=False)
-    assert "but 5 ± 0.1 was expected (published)" in output
+    assert "but -0.9 ± 0.1 was expected (published)" in output
     grid(0, seeds=[0, 1, 3])(study)
     output = study.snakemake("--quiet", "rules", "host", "reason", "--keep-going", check=False)
     assert not list((study.folder / RUNS / "long").glob("*/*/seed3.parquet"))
@@ -146,7 +146,7 @@ def test_a_dense_run_that_disagrees_stops_the_sparse_ones_and_finished_runs_stay
 
 def test_a_sparse_run_that_disagrees_is_told_and_stops_nothing(study):
     header = "model\ttask\tpattern\tsparsity\tmetric\tvalue\ttolerance\tsource\n"
-    row = "one\tlong\tglobal\t0.3\taccuracy\t5\t0.1\tpublished\n"
+    row = "one\tlong\tglobal\t0.3\taccuracy\t-0.9\t0.1\tpublished\n"
     (study.folder / "config/references.tsv").write_text(header + row)
     assert study.planned() == {"check_references": 1, "write_explorer": 1, "write_provenance": 1}, "finished runs stay"
     assert "one long seed 0 pruned by global to 0.300: accuracy is" in study.run()

@@ -4,6 +4,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 """
 
 import argparse
+import copy
 import math
 import os
 import re
@@ -31,6 +32,8 @@ OCTAL = re.compile(r"[-+]?0[0-7]+")
 KEYS = re.compile(
     r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
 )  # snakemake's option for keys, with what is written to it without a space
+FILES = re.compile(r"--configfiles?(=.*)?", re.DOTALL)  # and for files
+UNTYPED = ("int", "float", "bool", "null")  # what a text is in YAML that has no quotation marks
 
 
 class ConfigError(errors.UserError):
@@ -178,6 +181,8 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     switches a key off, as null does, until a later file or the command line says more. The last file must name its study: its tables would
     overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
     """
+    merged = _with_typed(merged, given)
+    given = _typed(given)
     read = [read_file(path) for path in paths]
     for path, found in zip(paths, read, strict=True):
         if found.get("missing_runs") == "skip":
@@ -206,6 +211,36 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
         merged = _without(merged, place)
         said = _without(said, place) if _says(said, place) else said
     return with_parts(merged, said)
+
+
+def _with_typed(merged: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with what is `given` in it as `_typed` reads it; the keys of another workflow, which uses this one, are not in it."""
+    found = {**merged}
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
+            found[key] = _with_typed(found[key], value)
+        elif key in found and found[key] == value:
+            found[key] = _typed(value)
+    return found
+
+
+def _typed(value: Any) -> Any:
+    """What a file would say with these words: to Snakemake all is text that stands in brackets behind `--config`, and so is null,
+    which it hands on to jobs as None. ConfigError."""
+    if isinstance(value, Mapping):
+        return {key: _typed(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_typed(part) for part in value]
+    if not isinstance(value, str) or value == "None":
+        return None if value == "None" else value
+    reader = OnceLoader("")
+    tag = reader.resolve(yaml.ScalarNode, value, (True, False))
+    if tag.rpartition(":")[2] not in UNTYPED:
+        return value
+    try:
+        return reader.construct_object(yaml.ScalarNode(tag, value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config: {error.problem}.") from None
 
 
 def _leaves(found: Mapping[str, Any], above: Place = ()) -> Iterator[Place]:
@@ -292,14 +327,15 @@ def _of_part() -> dict:
 
 
 def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
-    """One configuration from files, later ones replacing keys of earlier ones as `--configfile` does. ConfigError.
+    """One configuration from files, the later ones replacing keys of the first one as `--configfile` does. ConfigError.
 
     `given`: keys that replace those of all files, as `--config` does.
     """
-    merged: dict = {}
-    for path in paths:
-        _update(merged, read_file(path))
-    _update(merged, given or {})
+    merged, *others = map(read_file, paths)
+    over: dict = {}  # a null of one file hides nothing of the first one from a later file: that one says more
+    for found in (*others, given or {}):
+        _update(over, copy.deepcopy(found))
+    _update(merged, over)
     merged = settled(merged, paths, given or {})
     check_config(merged, " and ".join(map(str, paths)))
     return merged
@@ -312,7 +348,12 @@ def of_command(command: Sequence[str]) -> dict:
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
     parser.add_argument("--config", "-C", nargs="*", default=[])
     named, _ = parser.parse_known_args(list(command))
-    given = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in named.config)}
+    given: dict = {}
+    for key, _, value in (entry.partition("=") for entry in named.config):
+        try:
+            _update(given, {key: yaml.load(value, OnceLoader)})
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--config, key {key}: {value} cannot be read ({error}).") from None
     return read_config(BASE, *named.configfile, given=given)
 
 
@@ -328,6 +369,20 @@ def with_key(command: Sequence[str], entry: str) -> list[str]:
         if said := KEYS.fullmatch(found[place]):
             return [*found[:place], *filter(None, said.groups()), entry, *found[place + 1 :]]
     return [*found[:end], "--config", entry, *found[end:]]
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Refuse a command that names files or keys twice: Snakemake reads the last of the options alone. ConfigError."""
+    words = list(command)
+    words = words[: words.index("--")] if "--" in words else words
+    for option, form, example in (
+        ("--configfile", FILES, "--configfile one.yaml two.yaml"),
+        ("--config", KEYS, "--config study=mine missing_runs=skip"),
+    ):
+        if sum(form.fullmatch(word) is not None for word in words) > 1:
+            raise ConfigError(
+                f"{option} stands there twice, and Snakemake reads the last one alone. Write all behind one: {example}."
+            )
 
 
 def _update(merged: dict, found: Mapping[str, Any]) -> None:

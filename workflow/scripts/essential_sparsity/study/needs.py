@@ -251,7 +251,6 @@ def of_run(
     """
     stored, trains, gpu = stored_mb(model), task["protocol"] == "finetune", cards > 0
     host = START_MB + held_mb(model, task, data) + stored * STORED_COPIES
-    here = model["parameters"] * BYTES["float32" if trains else model["dtype"] or "float32"] / 1e6
     whole, least = (memory(model, task, batch, gpu) for batch in (None, None if task["suite"] else 1))
     told = task["minutes_per_level"] is not None
     if told:
@@ -261,7 +260,7 @@ def of_run(
         minutes = (START_SECONDS + stored * 1e6 / READ + levels * each) / 60
     if not gpu:
         return Need(minutes, told, host + whole + (stored if trains and levels > 1 else 0))
-    held = CONTEXT_MB + (0 if trains else here / cards)  # fine-tuning counts its weights itself
+    held = CONTEXT_MB + (0 if trains else stored / cards)  # fine-tuning counts its weights itself
     return Need(minutes, told, host + DRIVER_MB, held + whole, held + least)
 
 

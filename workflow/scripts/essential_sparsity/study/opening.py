@@ -75,7 +75,7 @@ def unlocked(config: dict[str, Any], where: str = "the configuration", looking: 
 
 def check_name(name: str, where: str) -> None:
     """Refuse a study's name that is no folder of its own. ConfigError."""
-    if not NAME.fullmatch(name) or name == os.path.basename(grid.STORE):
+    if not NAME.fullmatch(name) or name.lower() == os.path.basename(grid.STORE):  # as some file systems compare names
         raise ConfigError(
             f"{where}, study: {name!r} names a folder of {grid.RESULTS}/: letters, digits, '.', '_' and '-', and not "
             f"{os.path.basename(grid.STORE)!r}, which holds what all studies share."

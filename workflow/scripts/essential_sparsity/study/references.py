@@ -51,6 +51,11 @@ def read(config: dict, models: dict, tasks: dict) -> Expected:
                 f"{where}, column tolerance: {row['tolerance']:g}, but the scale of {metric.name} ends at {WHOLE * metric.epsilon:g}; one point of it "
                 f"is {metric.epsilon:g}."
             )
+        if (metric.scale == "log" and row["value"] <= 0) or (
+            metric.scale == "identity" and abs(row["value"]) > WHOLE * metric.epsilon
+        ):
+            expected = "is above 0" if metric.scale == "log" else f"is at most {WHOLE * metric.epsilon:g}; no per cent"
+            raise ConfigError(f"{where}, column value: {row['value']:g}, but a value of {metric.name} {expected}.")
         check_pruned(where, row)
         rows = found.setdefault((row["model"], row["task"]), [])
         if any(_run(row) == _run(other) and row["metric"] == other["metric"] for other in rows):

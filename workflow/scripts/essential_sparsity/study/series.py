@@ -12,12 +12,12 @@ from essential_sparsity.study.configuration import ConfigError, hint
 from essential_sparsity.study.grid import level
 from essential_sparsity.study.tsv import read_table, read_tables
 
-RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)")
-NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)")
+RANGE = re.compile(r"(\d+):(\d+):([1-9]\d*)", re.ASCII)
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMB]?)", re.ASCII)
 AMOUNT = re.compile(  # thousands may be parted; a number that goes on otherwise is none
     r"(\d{1,3}(?:[,_ \u00a0\u202f]\d{3})+|\d+)(\.\d+)?(e\d+)?(?:[ \u00a0\u202f]?(k|K|M|B|thousand|million|billion))?(?![\w.,])"
 )
-NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)")
+NAMED = re.compile(r"(\d+(?:\.\d+)?[kMB]?)=([A-Za-z0-9._-]+)", re.ASCII)
 FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "K": 1e3, "thousand": 1e3, "million": 1e6, "billion": 1e9}
 
 
@@ -75,6 +75,11 @@ def members_of(row: Mapping, where: str) -> list[dict]:
     rows = []
     for value, text in values_of(row["values"], where):
         filled = {c: row[c] and row[c].replace(place, text) for c in ("id", "revision")}
+        for column, filled_in in filled.items():
+            if "{" in (filled_in or ""):
+                raise ConfigError(
+                    f"{where}, column {column}: {row[column]!r} has a place for something else than {place}, the axis of its values."
+                )
         number, unit = NUMBER.fullmatch(value).groups()
         rows.append(
             {
@@ -97,6 +102,11 @@ def values_of(text: str, where: str) -> list[tuple[str, str]]:
             start, stop, step = map(int, match.groups())
             if stop < start:
                 raise ConfigError(f"{where}, column values: {part!r} runs backwards; write {stop}:{start}:{step}.")
+            if beyond := (stop - start) % step:
+                raise ConfigError(
+                    f"{where}, column values: steps of {step} from {start} do not reach {stop}, the last value; write "
+                    f"{start}:{stop - beyond}:{step}, and others after a comma."
+                )
             found += [(str(value), str(value)) for value in range(start, stop + 1, step)]
         elif NUMBER.fullmatch(part):
             found.append((part, part))
