@@ -116,6 +116,18 @@ def test_statistics_of_classes_are_counted_from_predictions(metric, reference, c
     assert METRICS[metric].item_column == "prediction"
 
 
+def test_a_predicted_class_that_no_target_has_counts():
+    """As that of a model that collapsed to it, or of a prediction that is none of the labels."""
+    targets = RNG.integers(0, 2, N).astype(float)
+    predictions = RNG.choice([-1.0, 0.0, 1.0, 2.0], (LEVELS, 2, N))
+
+    def value(run, drawn):
+        return matthews_corrcoef(targets[drawn], run[drawn])
+
+    found = resampled("matthews", predictions, value, targets=targets, replicates=10)
+    assert np.allclose(found, by_hand(value, predictions, 10), atol=1e-6)
+
+
 def test_a_run_that_is_missing_stays_missing_and_changes_no_other():
     scores = some_scores(2, binary=True)
     whole = bootstrap.moves(METRICS["accuracy"], scores, TARGETS, np.ones(N), "t", 20)
@@ -293,6 +305,15 @@ def test_a_run_has_its_own_draws_and_curves_share_those_of_dense():
     assert abs(np.corrcoef(first[1][:, 2, 1], other[1][:, 1, 0])[0, 1]) < 0.5
     assert not np.array_equal(first[0], other[0])
     assert np.array_equal(first[1], bootstrap.seed_draws(key, [0, 0.1, 0.2], [0, 1], 50)[1])
+
+
+def test_what_a_seed_does_is_drawn_anew_for_each_model_and_each_level():
+    """Else two models would be compared as if their seeds did the same to both."""
+    key = {"task": "t", "model": "m", "pattern": "a"}
+    spread, noise = bootstrap.seed_draws(key, [0, 0.32, 0.34], [0], 50)
+    other_spread, other_noise = bootstrap.seed_draws(key | {"model": "n"}, [0, 0.32, 0.34], [0], 50)
+    assert len({draws.tobytes() for found in (noise, other_noise) for draws in found[:, :, 0].T.copy()}) == 6
+    assert not np.array_equal(spread, other_spread)
 
 
 def test_two_curves_of_a_task_are_resampled_together():

@@ -15,7 +15,7 @@ from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from essential_sparsity import codefiles, tables
-from essential_sparsity.curves import claims, knees, training_evidence
+from essential_sparsity.curves import claims, evidence, knees, training_evidence
 from essential_sparsity.curves import pieces as pieces_of
 from essential_sparsity.curves.evidence import CURVE, ONE_SEED, both_ways
 from essential_sparsity.curves.knees import NOTHING_TO_LOSE
@@ -1364,6 +1364,51 @@ def test_the_shape_of_one_seed_of_what_is_drawn_is_neither_for_nor_against():
             assert (row["verdict"], piece["note"]) == (UNDECIDED, f"it is {word}; {ONE_SEED}")
     curve = knee(shape="smooth", evidence_hinge=0.05, seeds=1, protocol="zero-shot")
     assert judged(claim, {"knees": rows_of("knees", curve)})[0]["verdict"] == NOT_SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("more", "freedom", "limited"),
+    [
+        ({"protocol": "probe", "seed_freedom": 0}, 1, ONE_SEED),
+        ({"protocol": "probe", "seed_freedom": 1}, 1, None),
+        ({"protocol": "probe", "seed_freedom": 3}, 3, None),
+        ({"protocol": "zero-shot", "pattern": "random", "seed_freedom": 3}, 3, None),
+        ({"protocol": "zero-shot", "seed_freedom": 0}, math.inf, None),
+        ({"protocol": "zero-shot", "seed_freedom": 1}, math.inf, None),
+    ],
+)
+def test_an_interval_has_the_freedom_of_its_seeds_where_these_draw_anything(more, freedom, limited):
+    row = rows_of("knees", knee(hinge=0.4, hinge_low=0.3, hinge_high=0.5, **more)).iloc[0].to_dict()
+    piece = evidence._of_curve(row, "hinge", lambda _: None)
+    assert (piece.freedom, piece.limited) == (freedom, limited)
+
+
+def test_a_pair_has_the_freedom_of_the_curve_that_has_less():
+    rows = [{"model": "m", "task": task, "pattern": "global"} for task in "ab"]
+    pieces = [Piece(task, at, at - 0.1, at + 0.1, freedom=free) for task, at, free in (("a", 0.5, 5), ("b", 0.3, 1))]
+    (pair,) = evidence._paired(list(zip(rows, pieces, strict=True)), "task")
+    assert (pair.freedom, pair.estimate) == (1, pytest.approx(0.2))
+
+
+@pytest.mark.parametrize("flat", ["global", "random"])
+def test_curves_that_are_flat_past_their_knee_open_the_interval_where_their_models_are_less_sharp(flat):
+    """Their ratio is 0, which has no logarithm: of the others alone the mean is too large."""
+    ratios = {"global": (8.0, 10.0), "random": (2.0, 3.0)}
+    curves = [knee(f"{name}{r}", pattern=name, slope_ratio=r) for name, some in ratios.items() for r in some]
+    curves.append(knee("flat", pattern=flat, slope_ratio=0.0, slope_before=-0.1, slope_after=0.0))
+    rows = rows_of("knees", *curves).to_dict("records")
+    (piece,) = evidence._grouped(rows, "slope_ratio", {}, "pattern", ["global"], ["random"])
+    assert piece.estimate == pytest.approx(math.log(80 / 6) / 2)
+    assert math.isinf(piece.low) == (flat == "global")
+    assert math.isinf(piece.high) == (flat == "random")
+
+
+def test_of_two_groups_with_as_much_data_neither_has_more():
+    names = [("few", "many"), ("few", "as few"), ("few", "unknown")]
+    rows = [{"group_a": a, "group_b": b, "difference": 0.1, "low": 0.0, "high": 0.2} for a, b in names]
+    known = Known({}, {"few": 1.0, "as few": 1.0, "many": 2.0, "unknown": math.nan}.get)
+    found = evidence._readable("contrasts", {"contrasts": pd.DataFrame(rows)}, known)
+    assert found.loc[found["more_data"], ["group_a", "group_b"]].to_numpy().tolist() == [["many", "few"]]
 
 
 def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():

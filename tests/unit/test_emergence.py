@@ -81,6 +81,17 @@ def test_kurtosis_of_normal_weights_is_three():
     assert found["a", "below 0.01 std"] == pytest.approx(0.00798, rel=0.1)
 
 
+def test_weights_of_one_bin_are_spread_evenly_over_it():
+    """Moments of the uniform distribution from the lower end of the bin to its upper one."""
+    low, high = (1 + 35 / 128) / 128, (1 + 36 / 128) / 128
+    w = torch.full((40, 30), low)
+    frame = spectrum.build([(PrunableWeight("a", 0, "a", "mlp", (40, 30), 1), w)])
+    found = measures.measures(frame).set_index(["tensor", "measure"])["value"]["a"]
+    moment = {power: (high ** (power + 1) - low ** (power + 1)) / (power + 1) / (high - low) for power in (2, 4)}
+    assert found["std"] == pytest.approx(np.sqrt(moment[2]), rel=1e-9)
+    assert found["kurtosis"] == pytest.approx(moment[4] / moment[2] ** 2, rel=1e-9)
+
+
 X = np.arange(0, 3050, 50)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import curve_fit
 
 from essential_sparsity import tables
 from essential_sparsity.curves import bootstrap, comparisons, intervals, knees, quality, readings, shapes, single
@@ -246,6 +247,13 @@ def test_missing_dense_runs_count_where_the_pattern_has_their_seed():
     assert found["n_missing"].to_dict() == {"global": 0, "random": 1}
 
 
+def test_a_curve_that_lacks_one_pruned_run_is_read():
+    runs = runs_of(FALLING)
+    row = only(runs.drop(index=3), asked=runs.assign(metrics="accuracy"))
+    assert (row["n_missing"], row["reason"]) == (1, None)
+    assert row["essential_sparsity"] == pytest.approx(0.4 + 0.1 * 0.01 / 0.05)
+
+
 def test_a_task_has_its_own_tolerance():
     curve = 0.9 - 0.5 * LEVELS
     runs = pd.concat([runs_of(curve, task="a"), runs_of(curve, task="b")])
@@ -256,6 +264,17 @@ def test_a_task_has_its_own_tolerance():
     assert back["n_exits"].tolist() == [1]
     with pytest.raises(ValueError, match="tolerance of the task 'a' is 0"):
         knees.table(runs, epsilon={"a": 0})
+
+
+def test_a_metric_that_dense_runs_alone_have_has_no_row():
+    runs = pd.concat([runs_of(FALLING), runs_of([0.7], metric="f1")])
+    assert knees.table(runs)[0]["metric"].tolist() == ["accuracy"]
+
+
+def test_undefined_runs_and_those_without_a_dense_run_are_counted_apart():
+    other = runs_of(FALLING, seed=1).iloc[1:].assign(value=lambda rows: rows["value"].where(rows["sparsity"] != 0.2))
+    row = only(pd.concat([runs_of(FALLING), other]))
+    assert (row["n_undefined"], row["n_unpaired"]) == (1, 8)
 
 
 def test_what_cannot_be_read_is_refused():
@@ -519,6 +538,74 @@ def test_a_reading_that_some_replicates_lack_has_no_interval():
         assert ("hinge_low" in row) is known
 
 
+@pytest.mark.parametrize(("lacking", "known"), [(0, True), (5, True), (6, False)])
+def test_up_to_one_replicate_in_twenty_may_lack_a_reading(lacking, known):
+    """The interval is that of the others, which agree."""
+    bent = 0.9 - 0.02 * LEVELS - 0.1 * np.maximum(LEVELS - 0.5, 0)
+    curve = drawn_around(bent, 0)
+    curve.replicates = np.array([0.9 - 0.02 * LEVELS] * lacking + [bent] * (100 - lacking))
+    row = knees._others(curve)
+    ends = [row.get(f"hinge_{end}") for end in ("low", "high")]
+    assert ends == ([pytest.approx(0.5, abs=1e-4)] * 2 if known else [None, None])
+
+
+def test_a_curve_that_rises_and_then_falls_has_no_ratio_of_slopes():
+    row = only(runs_of(0.5 + 0.1 * LEVELS - np.maximum(LEVELS - 0.5, 0)))
+    assert row["slope_before"] == pytest.approx(0.1)
+    assert row["slope_after"] == pytest.approx(-0.9)
+    assert row["slope_ratio"] is None
+
+
+def test_a_slow_rise_shows_between_levels_that_are_no_neighbours():
+    """Of 28 pairs of levels none but distant ones differ by more than 3.1 standard errors."""
+    curve = drawn_around([0.9, *(0.8 + 0.01 * np.arange(8))], 0.01 / math.sqrt(2))
+    curve.found = {"essential_sparsity": 0.05}
+    assert knees._flags(curve)["non_monotone"]
+    assert not knees._rises(curve, list(itertools.pairwise(range(1, 9))))
+
+
+def test_a_curve_that_leaves_at_its_first_level_is_within_there():
+    values = [0.75, 0.5, 0.25, 0.125]  # exact in binary
+    row = only(runs_of(values), epsilon={"t": 0.25})
+    assert (row["essential_sparsity"], row["below_tolerance_at_first_level"]) == (LEVELS[1], False)
+    assert only(runs_of(values), epsilon={"t": 0.24})["below_tolerance_at_first_level"]
+
+
+def test_the_evidence_for_shapes_is_that_of_plain_fits():
+    """Akaike's weights from least squares of NumPy and SciPy: a line has two parameters, a power law three, a hinge four."""
+    draw, levels = np.random.default_rng(0), np.arange(1, 21) / 20 - 0.05
+    means = 0.9 - 0.35 * levels**2.2 + 0.01 * draw.normal(size=20)
+    row, n = only(runs_of(means, levels=levels)), len(levels)
+    line = ((np.polyval(np.polyfit(levels, means, 1), levels) - means) ** 2).sum()
+    fitted, _ = curve_fit(lambda x, a, b, p: a - b * x**p, levels, means, p0=[0.9, 0.3, 2])
+    power = ((fitted[0] - fitted[1] * levels ** fitted[2] - means) ** 2).sum()
+    hinges = (np.column_stack([np.ones(n), levels, np.maximum(levels - at, 0)]) for at in np.linspace(0.05, 0.9, 851))
+    hinge = min(np.linalg.lstsq(design, means, rcond=None)[1][0] for design in hinges)
+
+    def corrected(squares, parameters):  # Hurvich and Tsai 1989, with the variance as a parameter
+        k = parameters + 1
+        return n * math.log(squares / n) + 2 * k * n / (n - k - 1)
+
+    expected = {"linear": corrected(line, 2), "power": corrected(power, 3), "hinge": corrected(hinge, 4)}
+    for one, other in itertools.combinations(expected, 2):
+        ratio = math.log(row[f"evidence_{one}"] / row[f"evidence_{other}"])
+        assert ratio == pytest.approx((expected[other] - expected[one]) / 2, abs=0.2)
+
+
+def test_shapes_are_weighed_where_the_correction_for_few_levels_is_finite():
+    """Four parameters and a variance: of six levels the denominator n − k − 1 is 0."""
+    few, enough = only(runs_of(FALLING[:6])), only(runs_of(FALLING[:7]))
+    assert few["evidence_hinge"] is None
+    assert enough["evidence_hinge"] is not None
+
+
+@pytest.mark.parametrize(("evidence", "shape"), [(0.91, "hinge"), (0.89, None), (0.11, None), (0.09, "smooth")])
+def test_a_shape_is_named_from_nine_tenths_of_the_evidence(evidence, shape, monkeypatch):
+    weights = {"linear": 0, "power": 0, "logistic": 1 - evidence, "hinge": evidence}
+    monkeypatch.setattr(shapes, "akaike_weights", lambda _: weights)
+    assert only(runs_of(FALLING))["shape"] == shape
+
+
 def test_a_ratio_of_slopes_is_open_upwards_where_some_first_lines_do_not_fall():
     falling = [0.9, 0.899, 0.898, 0.897, 0.7, 0.5]
     row = knees._sharpness(drawn_around(falling, 1e-5))
@@ -656,6 +743,25 @@ def test_a_curve_is_resampled_with_its_own_tolerance_and_the_draws_of_its_runs(m
     assert (n_items, epsilon) == (20, 0.05)
     for found, expected in zip(draws, bootstrap.seed_draws(key, LEVELS, [3, 5], 6), strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_runs_stand_by_their_seeds_whatever_numbers_these_have():
+    """Seeds 3 and 5 are 0 and 1 but for their names: resampled items move their runs alike."""
+    moved = []
+    for seeds in ((0, 1), (3, 5)):
+        runs, items = items_of(("global", FALLING, "m"), n=20, seeds=seeds, spread=0.1)
+        curve = single.curve_of(
+            {"model": "m", "task": "t", "pattern": "global", "metric": "accuracy"}, quality.with_quality(runs)
+        )
+        moved.append(single.moves(curve, runs, items(runs), 6)[0])
+    assert np.array_equal(*moved)
+    assert not np.array_equal(moved[0][..., 0], moved[0][..., 1])
+
+
+@pytest.mark.parametrize(("freedom", "one"), [(0, True), (1, False)])
+def test_an_interval_is_of_one_seed_where_no_other_is_at_the_levels_that_decide(freedom, one):
+    knee = {"seed_freedom": freedom, "essential_sparsity_low": 0.1, "pattern": "random", "protocol": "zero-shot"}
+    assert intervals.of_one_seed(knee) is one
 
 
 def test_the_bracket_above_the_last_level_is_open():
@@ -1001,7 +1107,8 @@ def test_comparisons_fit_their_schema(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choices", "level", "guesses"), [(4, 0.22, True), (4, 0.5, False), (2, 0.47, True), (2, 0.62, False)]
+    ("choices", "level", "guesses"),
+    [(4, 0.22, True), (4, 0.245, True), (4, 0.5, False), (2, 0.47, True), (2, 0.62, False)],
 )
 def test_without_accuracy_above_chance_the_right_answers_of_the_items_say_what_guessing_gives(choices, level, guesses):
     """As of suites of lm-eval, and of tasks whose metrics leave it out; it would "not drop" at any sparsity."""
@@ -1014,6 +1121,16 @@ def test_without_accuracy_above_chance_the_right_answers_of_the_items_say_what_g
     told = (rows["reason"].iloc[0] or "").startswith("the dense model guesses: above chance its accuracy is ")
     assert told is guesses
     assert rows["essential_sparsity_low"].isna().all() if guesses else rows["essential_sparsity_low"].notna().all()
+
+
+def test_an_accuracy_above_chance_of_the_runs_is_what_says_whether_they_guess():
+    """Of three labels the items show two, of which 50 % is guessing; of three it is not."""
+    runs, read = items_of(("global", [0.5] * 8, "m"), n=2000)
+    above = runs.assign(metric=ABOVE_CHANCE, value=(runs["value"] - 1 / 3) / (2 / 3))
+    rows = knees.table(
+        pd.concat([runs, above]), lambda chosen: read(chosen).assign(target=lambda frame: frame["item"].astype(int) % 2)
+    )[0]
+    assert rows["no_drop"].tolist() == [True, True]
 
 
 def test_what_guessing_gives_in_a_group_of_the_items_is_of_its_own_right_answers():

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
 from essential_sparsity import patterns
 from essential_sparsity.checkpoints.prunable import PrunableWeight
-from essential_sparsity.pruning import groups, masks, parallel, spectrum, thresholds
+from essential_sparsity.pruning import allocation, groups, masks, parallel, spectrum, thresholds
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 UNSTRUCTURED = ["global", "layerwise", "random", "erk", "erk-random"]
@@ -304,6 +305,45 @@ def test_erk_gives_small_matrices_more_and_caps_at_dense():
     density = [1 - r for r in rates]
     raw = [(a + b) / (a * b) for a, b in shapes]
     assert density[0] / density[1] == pytest.approx(raw[0] / raw[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("sparsity", [0.02, 0.1, 0.3, 0.5, 0.8, 0.97])
+def test_erk_densities_are_those_of_one_factor(sparsity):
+    """The density of each matrix is min(1, c (a + b) / (a b)), with the c that keeps as many weights as are asked for."""
+    shapes = [(64, 64), (64, 256), (4, 4), (5, 30), (300, 20)]
+    sizes = np.array([a * b for a, b in shapes])
+    raw = np.array([(a + b) / (a * b) for a, b in shapes])
+    k = round(sparsity * sizes.sum())
+    factor = brentq(lambda c: (np.minimum(1, c * raw) * sizes).sum() - (sizes.sum() - k), 0, 1e4, xtol=1e-12)
+    exact = (1 - np.minimum(1, factor * raw)) * sizes
+    assert np.abs(np.array(masks.erk_counts(shapes, k)) - exact).max() <= 1
+
+
+def test_the_last_weights_of_matrices_of_one_shape_go_to_the_first():
+    assert masks.erk_counts([(4, 4)] * 3, 7) == [3, 2, 2]
+    assert masks.erk_counts([(4, 4)] * 3, 8) == [3, 3, 2]
+
+
+def test_outputs_lose_the_same_number_of_weights_each():
+    """A quarter of ten inputs is three, half being rounded up: 18 of a matrix whose quarter were 15."""
+    assert allocation.rows_count((6, 10), 1, 0.25) == 18
+    assert allocation.rows_count((10, 6), 0, 0.25) == 18
+    assert allocation.rows_count((2, 6, 10), 2, 0.25) == 36
+
+
+def test_groups_lose_whole_weights():
+    """29 of 50 are 28.999999999999996 in floating point; a level that is a thousandth off is another."""
+    assert allocation.nm_pruned(patterns.find("nm50"), 0.58) == 29
+    for wrong in (0.501, 0.499):
+        with pytest.raises(ValueError, match=f"nm8 prunes whole weights of every 8: sparsity {wrong}"):
+            allocation.nm_pruned(patterns.find("nm8"), wrong)
+
+
+def test_weights_past_the_last_whole_group_of_each_output_are_its_tail():
+    """Of seven inputs three, in each of ten rows; where all matrices are narrower than a group, the widest is named."""
+    assert allocation.nm_tail(patterns.find("nm4"), [(70, 7), (24, 8), (300, 3)]) == 30 + 0 + 300
+    with pytest.raises(ValueError, match="the widest matrix of this model has 7"):
+        allocation.nm_tail(patterns.find("nm8"), [(70, 7), (9, 3)])
 
 
 @given(k=st.integers(0, 1456))

@@ -72,6 +72,7 @@ def test_one_point_less_is_inside_whatever_the_value_and_a_ten_thousandth_more_i
         dense, edge = right / 600, (right - 6) / 600
         assert readings.first_outside([dense, edge, edge], ONES[:3], 0.01) == 3
         assert readings.last_compliant([0, 0.1, 0.2], [dense, edge, edge], 0.01) == 0.2
+        assert np.isnan(readings.essential_sparsity([0, 0.1, 0.2], [dense, edge, edge], ONES[:3], 0.01))
         below = edge - 5e-5
         assert readings.first_outside([dense, below, below], ONES[:3], 0.01) == 1
         assert readings.last_compliant([0, 0.1, 0.2], [dense, below, below], 0.01) == 0
@@ -140,6 +141,13 @@ def test_the_essential_sparsity_lies_in_its_gap(values, epsilon):
         assert levels[first - 1] - 1e-9 <= found <= levels[first] + 1e-9
 
 
+def test_the_essential_sparsity_lies_in_its_gap_where_levels_hug_the_tolerance():
+    """The second level is below it by less than rounding counts for, the third by a little more."""
+    levels, means = [0, 0.1, 0.2], [0.5, 0.49 - 0.9e-9, 0.49 - 1.2e-9]
+    assert readings.first_outside(means, ONES[:3], 0.01) == 2
+    assert 0.1 <= readings.essential_sparsity(levels, means, ONES[:3], 0.01) <= 0.2
+
+
 # kneedle
 
 
@@ -179,10 +187,34 @@ def test_kneedle_neither_warns_nor_fails(means):
         assert np.isnan(found)
 
 
+@pytest.mark.parametrize("at", [3, 4, 5, 6])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_kneedle_finds_the_edge_of_a_cliff_though_the_broken_model_is_flat(at, uneven):
+    """As far above its chord as nowhere else, with both ends of the grid on it."""
+    levels = np.array([0, 0.1, 0.2, 0.3, 0.32, 0.34, 0.4, 0.5, 0.7, 0.9]) if uneven else LEVELS
+    assert readings.kneedle(levels, np.where(levels <= levels[at], 0.9, 0.5)) == levels[at]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kneedle_of_a_fall_to_guessing_is_its_upper_bend(seed):
+    """An accuracy that stays at one half once the model is broken, with noise of a tenth of a point."""
+    draw, levels = np.random.default_rng(seed), np.arange(20) / 20
+    means = 0.9 - 0.4 / (1 + np.exp(-(levels - 0.6) / 0.03)) + 0.001 * draw.normal(size=20)
+    above = (means - means.min()) / np.ptp(means) + levels / levels[-1] - 1
+    assert readings.kneedle(levels, means) == levels[above.argmax()]
+    assert 0.5 <= levels[above.argmax()] < 0.6
+
+
 def test_a_bump_below_the_chord_is_no_bend():
     levels = np.arange(5) / 4
     assert not readings._bends(levels, np.array([1, 0.2, 0.3, 0, 0]), 0.5)
     assert readings._bends(levels, np.array([1, 0.8, 0.9, 0, 0]), 0.5)
+    assert not readings._bends(levels, np.array([1, 0.8, 0.9, 0, 0]), 0.25), "the next level stands higher"
+
+
+def test_kneedle_of_what_falls_by_rounding_alone_is_none():
+    assert np.isnan(readings.kneedle(LEVELS, 0.9 - 1e-12 * np.maximum(LEVELS - 0.5, 0)))
+    assert readings.kneedle(LEVELS, 0.9 - 1e-6 * np.maximum(LEVELS - 0.5, 0)) == pytest.approx(0.5)
 
 
 # hinge
@@ -220,6 +252,7 @@ def test_hinge_of_what_falls_by_rounding_alone_is_none():
 
 def test_hinge_of_three_levels_is_none():
     assert np.isnan(readings.hinge([0, 0.1, 0.2], [1, 1, 0], [1, 1, 1]))
+    assert readings.hinge([0, 0.1, 0.2, 0.3], [1, 1, 0.5, 0], [1, 1, 1, 1]) == pytest.approx(0.1)
 
 
 def test_hinge_obeys_weights():

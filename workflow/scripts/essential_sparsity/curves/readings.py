@@ -97,8 +97,8 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
     """The level of largest bend above the chord of the curve; NaN where the curve is flat or does not bend down.
 
     Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack" (the `kneed` package, sensitivity 1). Knows no tolerance.
-    An end of the grid, which `kneed` names where it finds no bend, is none: the knee stands above the chord, and no lower
-    than its two neighbours.
+    The first that `kneed` finds, from the last level on, which stands above the chord and no lower than its two neighbours:
+    an end of the grid, which it names first where the curve is flat there, as that of a broken model is, is no knee.
     """
     means, levels = np.asarray(means, float), np.asarray(levels, float)
     rows = means.reshape(-1, means.shape[-1])
@@ -107,8 +107,8 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
         warnings.simplefilter("ignore")  # kneed warns where it finds nothing; that is an answer here
         for i, row in enumerate(rows):
             if len(levels) >= MIN_LEVELS and np.ptp(row) >= SLACK:
-                knee = KneeLocator(levels, row, curve="concave", direction="decreasing").knee
-                found[i] = knee if knee is not None and _bends(levels, row, knee) else np.nan
+                knees = KneeLocator(levels, row, curve="concave", direction="decreasing", online=True).all_knees
+                found[i] = next((knee for knee in knees if _bends(levels, row, knee)), np.nan)
     return found.reshape(means.shape[:-1])
 
 
