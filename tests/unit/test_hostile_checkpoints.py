@@ -63,6 +63,16 @@ def both(*changes):
     return lambda folder: [change(folder) for change in changes]
 
 
+def within(prefix):
+    """All tensors under names with this beginning."""
+
+    def change(folder):
+        path = folder / "model.safetensors"
+        save_file({prefix + name: tensor for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+
+    return change
+
+
 DEEP = b"[" * 200_000
 NESTED = b'{"a":' * 2_000 + b"1" + b"}" * 2_000
 CODE = f"import os\nos.system('touch {RAN}')\nclass Own: pass\n".encode()
@@ -100,6 +110,10 @@ CONFIGURATIONS = {
         ),
         "config.json: transformers_weights is 'other.safetensors'",
     ),
+    "outputs without names": ("bert", configured(return_dict=False), "config.json says return_dict = false"),
+    "outputs without names, for a trace": ("bert", configured(torchscript=True), "config.json says torchscript = true"),
+    "weights in the wrapper of a compiled model": ("bert", within("_orig_mod."), r"begin with '_orig_mod\.' \(.* in the wrapper"),
+    "weights in two wrappers": ("bert", within("module._orig_mod."), r"begin with 'module\._orig_mod\.'"),
     "a configuration with code of its own": (
         "bert",
         both(configured(model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModel": "own.Own"}), written("own.py", CODE)),

@@ -37,6 +37,8 @@ UNSEEN = {
     "a page": "a\x0cb",
     "a mark that turns the text around": "a\u202eb",
     "an isolate": "a\u2066b",
+    "a blank without width": "a\u200bb",
+    "a byte-order mark inside": "a\ufeffb",
     "a line break of Unicode": "a\u2028b",
 }
 HEADER = "model\tlabel\ttype\tsource\tid\trevision\tformat\tparameters\tallow_pickle\tnote\n"
@@ -95,7 +97,7 @@ def test_a_character_that_nobody_sees(tmp_path, name, column):
         tsv.read_table(str(tmp_path / "models.tsv"), "models", "model")
 
 
-@pytest.mark.parametrize("cell", ["../../etc", "-rf", "a b", "a;b", "$(x)", "a\u200bb", "ä"])
+@pytest.mark.parametrize("cell", ["../../etc", "-rf", "a b", "a;b", "$(x)", "a\u200cb", "ä"])
 def test_an_id_is_a_plain_name(tmp_path, cell):
     """Refused where paths, wildcards and options are made of it"""
     (tmp_path / "models.tsv").write_text(f"{HEADER}{cell}\tM\tencoder\tpath\tx\t\ttransformers\t1e6\tfalse\t\n")

@@ -233,6 +233,23 @@ def test_a_dense_model_that_guesses_has_nothing_to_lose(corrected, guesses):
         assert reason.startswith(f"the dense model guesses: its {metric} is") is guesses
 
 
+@pytest.mark.parametrize("metric", ["token_f1", "exact_match", "answer_accuracy", "f1", "masked_accuracy", "accuracy"])
+def test_a_dense_model_that_fails_has_nothing_to_lose(metric):
+    """No value is further below it than the tolerance, so it would stay within it at every sparsity."""
+    row = only(runs_of([0.008, 0.004, 0.0, 0.002, 0.0], metric=metric))
+    assert (
+        row["reason"]
+        == f"the dense model fails: its {metric} is 0.008, within the tolerance of 0; it has nothing to lose"
+    )
+    assert row["essential_sparsity"] is None
+    assert row["bracket_low"] is None
+    assert not row["no_drop"]
+    assert only(runs_of([0.02, 0.02, 0.0, 0.0, 0.0], metric=metric))["essential_sparsity"] == pytest.approx(0.15)
+    assert only(runs_of([0.02, 0.02, 0.0, 0.0], metric=metric), epsilon={"t": 0.03})["reason"].startswith(
+        "the dense model fails"
+    )
+
+
 def test_whether_a_dense_model_guesses_is_said_of_its_mean_over_seeds():
     runs = [runs_of([dense, *[0.0] * 5], metric="matthews", seed=seed) for seed, dense in enumerate((0.03, -0.02))]
     assert only(pd.concat(runs))["reason"].startswith("the dense model guesses: its matthews is 0.005")

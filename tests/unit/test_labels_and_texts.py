@@ -24,19 +24,40 @@ def test_one_label_is_nothing_to_tell_apart(labels):
 
 
 @pytest.mark.parametrize(
-    "labels", [["good", "bad", "good "], [" bad", "good", "bad\t"], pd.Categorical(["a", "b", "a "])]
+    "labels",
+    [
+        ["good", "bad", "good "],
+        [" bad", "good", "bad\t"],
+        pd.Categorical(["a", "b", "a "]),
+        ["caf\u00e9", "bar", "cafe\u0301"],
+        ["good", "bad", "\u200bgood"],
+        ["good", "bad", "\ufeffbad"],
+        ["not good", "good", "not\u00a0good"],
+    ],
 )
-def test_labels_that_differ_in_blanks_alone_are_refused(labels):
-    with pytest.raises(tasks.TaskError, match=r"'tiny' has labels that differ in blanks around them alone \('"):
+def test_labels_that_look_alike_are_refused(labels):
+    with pytest.raises(tasks.TaskError, match=r"'tiny' has labels that look alike \('"):
         _labels.labelled(pd.DataFrame({"label": labels}), tiny.PROBE)
-    _labels.labelled(pd.DataFrame({"label": ["good ", " bad"]}), tiny.PROBE)
+    _labels.labelled(pd.DataFrame({"label": ["good ", " bad", "Bad", "\U0001f600"]}), tiny.PROBE)
+
+
+def test_labels_of_two_splits_that_look_alike_are_shown_by_what_differs():
+    """As where the folders of one split were made on a Mac."""
+    with pytest.raises(tasks.TaskError, match=r"look alike \('cafe\\u0301', 'caf\\xe9'\)"):
+        labelled(["caf\u00e9", "bar"], ["cafe\u0301", "bar"])
+
+
+def test_a_label_that_nobody_sees_is_none(capsys):
+    rows, labels = _labels.labelled(pd.DataFrame({"label": ["a", "b", "\u200b", "\ufeff "]}), tiny.PROBE)
+    assert labels == ["a", "b"]
+    assert len(rows) == 2
+    assert "2 of 4 rows have no label" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("train", "test"),
     [
         (["good", "bad"], ["Good", "Bad"]),
-        (["good", "bad"], ["good ", "bad"]),
         ([0, 1], [1, 2]),
         (["0", "1"], ["0", "1", "1.0"]),
         (["a", "b"], ["a", "b", "c"]),
@@ -300,3 +321,22 @@ def test_texts_that_are_all_cut_are_refused(models, kind, length):
     data[column] = data[column] + " film film film"
     with pytest.raises(tasks.TaskError, match=rf"All \d+ texts are longer than max_length = {length} tokens"):
         tasks.load(settings["kind"]).prepare(models[model], data, settings | {"max_length": length}, 0)
+
+
+@pytest.mark.parametrize("kind", ["text-similarity", "question-answering"])
+def test_items_that_train_as_well_are_said(models, kind, capsys):
+    data, settings = tiny.pairs(30), tiny.FINETUNE | {"kind": kind, "n_train": 15, "n_eval": 15}
+    if kind == "question-answering":
+        context = [f"good bad {word} film" for word in np.random.default_rng(0).choice(tiny.WORDS, 30)]
+        data = pd.DataFrame({"item": data["item"], "question": data["item"], "context": context})
+        data["answers"] = [{"text": ["bad"], "answer_start": [5]}] * 30
+        settings |= {"max_length": 24}
+    else:
+        data["text_a"] = [f"good {place}" for place in range(30)]
+    tasks.load(kind).prepare(models["bert"], data, settings, 0)
+    assert "have the content of a training row" not in capsys.readouterr().out
+    again = pd.concat([data[:15], data[:15].assign(item=[f"again{place}" for place in range(15)])], ignore_index=True)
+    tasks.load(kind).prepare(models["bert"], again, settings, 0)
+    found = capsys.readouterr().out
+    evaluated = set(tasks.split(again, settings, 0)[1]["item"].str.removeprefix("again"))
+    assert " of 15 evaluated rows have the content of a training row." in found, evaluated

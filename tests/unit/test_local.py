@@ -119,6 +119,19 @@ def test_what_a_link_leads_to_is_content(place, tmp_path):
     assert place.digest(through) == before
 
 
+def test_a_link_to_a_folder_that_is_there_already_is_content(place):
+    """It brings rows, such as a split; one to a folder above is walked no second time."""
+    (place.folder / "deep/label").mkdir()
+    (place.folder / "deep/label/c.tsv").write_text("three")
+    place.age()
+    before = place.digest()
+    (place.folder / "validation").symlink_to("deep")
+    assert place.digest() != before
+    assert [name for name, _ in local.listing(place.folder)] == files.names_under(place.folder)
+    (place.folder / "deep/label/up").symlink_to("..")
+    assert [name for name, _ in local.listing(place.folder)] == files.names_under(place.folder)
+
+
 def test_a_single_file_is_its_content(place, tmp_path):
     before = place.digest(place.folder / "a.tsv")
     assert place.digest(shutil.copy(place.folder / "a.tsv", tmp_path / "other-name.tsv")) == before

@@ -153,6 +153,18 @@ def test_a_prompt_of_its_own_is_told(tmp_path, capsys):
     assert "without the prompt 'query' that the checkpoint puts before each by itself" in capsys.readouterr().out
 
 
+def test_another_similarity_of_its_own_is_told(tmp_path, capsys):
+    sentence_model(tmp_path, "mean_tokens")
+    said = tmp_path / "config_sentence_transformers.json"
+    for plain in ({}, {"similarity_fn_name": None}, {"similarity_fn_name": "cosine"}, []):
+        said.write_text(json.dumps(plain))
+        _pooling.pooling(tmp_path)
+        assert capsys.readouterr().out == ""
+    said.write_text(json.dumps({"similarity_fn_name": "dot"}))
+    _pooling.pooling(tmp_path)
+    assert "trained for another similarity (dot)" in capsys.readouterr().out
+
+
 def test_the_files_that_say_it_come_with_the_checkpoint():
     names = [
         "config.json",

@@ -1007,6 +1007,12 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
         ("f.tsv", 'text\tlabel\n"say ""hi"""\tx\n', r"quoted as in a \.csv"),
         ("f.tsv", '"text"\t"label"\na\tx\n', r"quoted as in a \.csv"),
         ("f.csv", "text,text\na,b\n", "'text' stands twice"),
+        ("f.csv", 'text, label\n"a", "x"\n"b", "y"\n', r"column 'label' are quoted behind a blank \( \"x\"\)"),
+        (
+            "f.jsonl",
+            '{"text": "a"}\n{"text": "b \\ud83d"}\n',
+            r"line 2: the column 'text' holds half a character \('\\ud83d'",
+        ),
         ("f.csv", "text,label\na,x\ntext,label\nb,y\n", r"line 3: the header \(text, label\) stands there once more"),
         ("f.tsv", "text\tlabel\r\na\tx\r\n\ufefftext\tlabel\r\nb\ty\r\n", "line 3: the header"),
         ("f.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
@@ -1024,6 +1030,32 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
 def test_text_that_would_have_to_be_guessed_is_refused(fetch, file, content, words):
     with pytest.raises(SourceError, match=words):
         fetch({file: content}, "json" if "json" in file else "csv")
+
+
+def test_quotes_behind_a_blank_in_some_cells_are_text(fetch):
+    frame = fetch({"f.csv": 'text,label\n" ""hi"" he said",x\n ,y\n" ""hi""",x\nb,y\n'}, "csv")
+    assert frame["text"].tolist() == [' "hi" he said', " ", ' "hi"', "b"]
+
+
+def test_a_line_without_three_cells_is_no_pair_of_words(fetch):
+    with pytest.raises(SourceError, match=r"f\.tsv, pair 2 \('dog wolf 3'\): expected three cells between tabs"):
+        fetch({"f.tsv": "# rated\ncat\tdog\t7\ndog wolf 3\n"}, "word-pairs")
+
+
+def test_short_floats_are_labels_like_others(fetch):
+    rows = pa.table({"text": ["a", "b"], "label": pa.array(np.array([1, 2], np.float16))})
+    file = io.BytesIO()
+    pq.write_table(rows, file)
+    frame = fetch({"f.parquet": file.getvalue()}, "parquet")
+    assert frame.groupby("label").size().to_dict() == {1.0: 1, 2.0: 1}
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.duration("s")])
+def test_dates_are_no_ratings(fetch, kind):
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text_a": ["a", "b"], "text_b": ["c", "d"], "target": pa.array([1, 2], kind)}), file)
+    with pytest.raises(SourceError, match=r"the column 'target' holds (datetime64|timedelta64).*expected ratings"):
+        fetch({"f.parquet": file.getvalue()}, "parquet")
 
 
 def stream(*texts):

@@ -8,7 +8,7 @@ from PIL import Image
 
 import fetch_dataset
 from essential_sparsity import files
-from essential_sparsity.acquire import formats, reports
+from essential_sparsity.acquire import formats, frames, reports
 from essential_sparsity.acquire.sources import SourceError
 
 
@@ -38,6 +38,19 @@ def test_a_column_that_says_splits_under_another_name_is_told(tmp_path, column):
         tmp_path / "data/f.csv", index=False
     )
     assert fetched(tmp_path, "csv")["warnings"] == []
+
+
+def test_labels_that_differ_in_capitals_alone_are_told(tmp_path):
+    write(tmp_path, train=[("a", "Cat"), ("b", "cat"), ("c", "dog"), ("d", "caf\u00e9"), ("e", "cafe\u0301")])
+    (warning,) = fetched(tmp_path, "csv")["warnings"]
+    assert warning.endswith(r"are several: 'Cat', 'cat', 'caf\xe9', 'cafe\u0301'")
+
+
+def test_texts_of_signs_that_nobody_sees_are_empty(tmp_path):
+    texts = ["\u200b", "\ufeff ", "\u00a0", "\u200bx", "\u2003", "x", "\U0001f600", "\u3000"]
+    write(tmp_path, train=[(text, "xy"[place % 2]) for place, text in enumerate(texts)])
+    assert fetched(tmp_path, "csv")["splits"]["all"]["empty"] == {"text": 5}
+    assert [frames.unseen(text) for text in texts] == [True, True, True, False, True, False, False, True]
 
 
 def test_the_report_counts_what_stands_in_the_files(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shutil
 import types
 from itertools import chain, pairwise
@@ -498,6 +499,18 @@ def looked_at(best, worst, begin=(), bos=1, text=tuple(range(10, 50)), width=8):
     return model.seen
 
 
+@pytest.mark.parametrize(("begin", "bos"), [((), 1), ((1,), 1), ((), None)])
+def test_a_dense_model_that_is_worse_than_guessing_is_said(begin, bos, capsys):
+    """As one whose tokenizer is another's, of as many tokens."""
+    looked_at(2.0, 2.0, begin, bos)
+    assert capsys.readouterr().out == ""
+    looked_at(-2.0, -2.0, begin, bos)
+    assert re.search(
+        r"'t': the dense model predicts the tokens of 4 windows with perplexity \S+, worse than guessing among its 50 tokens",
+        capsys.readouterr().out,
+    )
+
+
 def test_a_dense_model_that_reads_far_better_after_its_bos_token_is_refused():
     """As Gemma: without it before each window its perplexities are in the hundreds, of any text, pruned or not."""
     with pytest.raises(
@@ -554,7 +567,7 @@ def test_chance_over_few_tokens_is_no_reason_to_refuse():
 
 
 def test_what_has_nothing_to_be_read_with_is_not_looked_at():
-    assert looked_at(best=9.0, worst=0.2, bos=None) == []
+    assert len(looked_at(best=9.0, worst=0.2, bos=None)) == 4, "one way alone"
     assert looked_at(best=9.0, worst=0.2, width=2) == []
     begun = (1, *range(10, 17))
     assert looked_at(best=9.0, worst=0.2, text=begun) == [], "the only window begins with it"

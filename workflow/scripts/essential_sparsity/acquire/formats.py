@@ -268,6 +268,11 @@ def check_plain(frame: pd.DataFrame, dataset: str) -> None:
 
     Beside a text, an image, a question and a context are what no task reads: addresses of images, lists of passages.
     """
+    if "target" in frame and frame["target"].dtype.kind in "mM":
+        raise SourceError(
+            f"{dataset}: the column 'target' holds {frame['target'].dtype}, as dates and durations are; expected ratings, a number a row. Name the "
+            "column of the ratings in the column columns (target=score)."
+        )
     unread = BESIDE_TEXT if {"text", "text_a"} & set(frame) else ()
     for column in (name for name in PLAIN if name in frame and name not in unread):
         if column != "image" and not isinstance(frame[column].dtype, pd.CategoricalDtype | np.dtypes.ObjectDType):

@@ -1,6 +1,7 @@
 """Frames of several files or splits as one: columns of one kind each, the order of categories kept."""
 
 import re
+import unicodedata
 from collections.abc import Collection
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -90,7 +91,23 @@ def _in_one_order(column: str, parts: dict[str, list]) -> list:
 
 def blank(labels: pd.Series) -> pd.Series:
     """Which labels are texts without a character that is seen."""
-    return labels.astype(object).map(lambda label: isinstance(label, str) and not label.strip()).astype(bool)
+    return labels.astype(object).map(lambda label: isinstance(label, str) and unseen(label)).astype(bool)
+
+
+def unseen(text: str) -> bool:
+    """Whether a text has no character that is seen: blanks, and signs of control or layout (a zero-width space, a byte-order mark)."""
+    return all(_is_unseen(character) for character in text)
+
+
+def as_seen(text: str) -> str:
+    """A text without the signs that nobody sees, blanks as one space each, and none around it; accents in one form (NFC)."""
+    kept = (" " if character.isspace() else character for character in text)
+    shown = "".join(character for character in kept if character == " " or not _is_unseen(character))
+    return unicodedata.normalize("NFC", " ".join(shown.split()))
+
+
+def _is_unseen(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
 
 
 def ordered(labels: Collection) -> list:

@@ -61,6 +61,12 @@ def word_pairs(folder: Path, names: list[str]) -> pd.DataFrame:
     """Lines of word, word, human similarity; `#` starts a comment. A pair can stand twice: the item is its place."""
     text = texts.text_of(folder / _only(names, "word-pairs"))
     rows = [line.removesuffix("\r").split("\t") for line in text.split("\n") if line.strip() and line[0] != "#"]
+    for number, row in enumerate(rows, 1):
+        if len(row) < 3:
+            raise SourceError(
+                f"{names[0]}, pair {number} ({files.some(row)[:60]!r}): expected three cells between tabs, two words and a rating, as the format "
+                "word-pairs has them."
+            )
     pairs = [(f"{index:04d}", row[0], row[1], float(row[2])) for index, row in enumerate(rows)]
     return pd.DataFrame(pairs, columns=["item", "text_a", "text_b", "target"])
 
@@ -173,6 +179,8 @@ def plain(table: pa.Table, name: str) -> pd.DataFrame:
             field.type, pa.ExtensionType
         ):  # arrays of the `datasets` library, which pandas joins to no others
             table = table.set_column(place, field.name, table[place].cast(field.type.storage_type))
+        elif pa.types.is_float16(field.type):  # of which pandas makes no index, as of labels
+            table = table.set_column(place, field.name, table[place].cast(pa.float32()))
     check_exact(table, name)
     frame = table.to_pandas(ignore_metadata=True)
     for field in table.schema:

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from essential_sparsity import files
 from essential_sparsity.acquire import splits
 from essential_sparsity.acquire.archives import SourceError
-from essential_sparsity.acquire.frames import blank
+from essential_sparsity.acquire.frames import as_seen, blank
 
 CONTENT = ("text", "text_a", "text_b", "question", "context", "image", "document")  # what a model is given of a row
+SEEN = r"[^\s\p{Z}\p{Cc}\p{Cf}]"  # a character of a text that is not empty, as `frames.unseen` says it
 MOST = 50  # labels, or names of files, that are listed; more are counted
 
 
@@ -84,7 +87,8 @@ def _split(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _empty(texts: pd.Series) -> int:
-    return int(((texts == "") | texts.str.isspace()).sum())
+    seen = pc.match_substring_regex(pa.array(texts.dropna(), pa.large_string()), SEEN)
+    return len(seen) - (pc.sum(seen).as_py() or 0)
 
 
 def _listed(names: Sequence[Any]) -> dict[str, Any]:
@@ -113,6 +117,13 @@ def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
         found = frame["label"][frame["label"].notna()]
         if len(found) > 1 and (found == found.iloc[0]).all():
             told.append(f"all rows have the one label {found.iloc[0]!r}: no classification can use them")
+        seen: dict[str, list[str]] = {}
+        for label in map(str, found.unique()):
+            seen.setdefault(as_seen(label).casefold(), []).append(label)
+        if twins := [label for alike in seen.values() if len(alike) > 1 for label in alike]:
+            told.append(
+                f"labels that differ in capitals, blanks, unseen signs or accents alone are several: {files.some([ascii(label) for label in twins])}"
+            )
         if "split" in frame and "train" in set(frame["split"]):
             known = set(found[frame["split"] == "train"])
             for name in report["splits"]:

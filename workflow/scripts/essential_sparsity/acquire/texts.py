@@ -29,6 +29,8 @@ SAVE_AS_UTF8 = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
 CELLS = 1 << 24  # of any table
 CELLS_OF_BYTE = 16  # of a table whose objects lack most keys
 NOTE = re.compile('"?sep=.?"?,*', re.I)  # which Excel reads and does not show
+HALF = re.compile("[\ud800-\udfff]")
+BEHIND_BLANK = re.compile(r'[ \t]+".*"[ \t]*', re.DOTALL)  # which a CSV takes as text, quotes included
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writes a cell
 
 
@@ -81,7 +83,14 @@ def delimited(path: Path) -> pd.DataFrame:
             )
     if tabs:
         _refuse_quoting(lines, path.name)
-    columns = zip(*(cells for _, cells in rows), strict=True) if rows else [()] * len(header)
+    columns = list(zip(*(cells for _, cells in rows), strict=True)) if rows else [()] * len(header)
+    for column, cells in zip(header, columns, strict=True):
+        written = [cell for cell in cells if cell.strip()]
+        if not tabs and written and all(map(BEHIND_BLANK.fullmatch, written)):
+            raise SourceError(
+                f"{path.name}: the cells of the column {column!r} are quoted behind a blank ({written[0][:40]}), so their quotes would be part of "
+                "the text, and their commas would not. Take the blanks after the commas out."
+            )
     return pd.DataFrame({name: list(cells) for name, cells in zip(header, columns, strict=True)})
 
 
@@ -161,6 +170,12 @@ def records(path: Path) -> pd.DataFrame:
             if len(kinds) > 1 and set(kinds) != {"int", "float"}:
                 raise pa.ArrowInvalid("one column has one kind")
             columns[name] = pa.array(values)
+        except UnicodeEncodeError as error:
+            place = next(place for place, row in rows if HALF.search(str(row.get(name))))
+            raise SourceError(
+                f"{path.name}, {place}: the column {name!r} holds half a character ({error.object[error.start]!a}, of a pair of UTF-16), as where "
+                "a text was cut within an emoji. Write the whole character, or take it out."
+            ) from error
         except (pa.ArrowException, OverflowError) as error:
             rarest = min(kinds, key=kinds.get)
             place = next(

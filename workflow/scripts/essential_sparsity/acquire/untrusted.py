@@ -23,6 +23,7 @@ MEASURED = re.compile(r"size|length|dim|width|theta|channels|vocab")  # of those
 LABELS = ("label2id", "id2label")  # whose keys and values are a data set's
 MANY = 10_000  # parts that a model of few tensors may have
 MOST = 100_000  # more of one thing than any model has: some have 16,384 experts
+WRAPPED = re.compile(r"(_orig_mod\.|module\.|base_model\.model\.)+")  # what wrappers put before the names of tensors
 INDEX = ".index.json"
 WEIGHTS = (".safetensors", ".bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -70,13 +71,24 @@ def check_model(folder: Path, names: list[str]) -> int:
             _check_index(folder / name, names)
         if name in CONFIGURATIONS:
             json_object(folder / name)
-    tensors = sum(_tensors(folder / name) for name in names)
+    stored = [key for name in names for key in _tensors(folder / name)]
+    tensors = len(stored)
     check_counts(folder / "config.json", config, tensors)
+    _check_names(folder, stored)
     weights = [name for ending in ((INDEX,), WEIGHTS) for name in names if name.endswith(ending)]
     if (other := config.get("transformers_weights")) is not None and other not in weights[:1]:
         raise SourceError(
             f"{folder / 'config.json'}: transformers_weights is {_short(other)}, so transformers would load that file, but {files.some(weights[:1])} "
             "is what is counted and ranked. Take the key out, or keep in the folder what it names, under the usual name."
+        )
+    if off := [
+        f"{key} = {str(value).lower()}"
+        for key, value in (("return_dict", False), ("torchscript", True))
+        if config.get(key) is value
+    ]:
+        raise SourceError(
+            f"{folder / 'config.json'} says {' and '.join(off)}, so the model would give its outputs without their names, which are read here. Take "
+            "the key out."
         )
     for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
         if not isinstance(value := config.get(key, ""), str | dict | None) or "/" in str(value):
@@ -169,16 +181,27 @@ def _check_index(path: Path, names: list[str]) -> None:
         )
 
 
-def _tensors(path: Path) -> int:
-    """How many tensors a file of weights holds; 0 of another file."""
+def _check_names(folder: Path, stored: list[str]) -> None:
+    """Refuse a checkpoint all of whose tensors are named as inside of a wrapper. SourceError."""
+    found = WRAPPED.match(stored[0]) if stored else None
+    if found and all(key.startswith(found[0]) for key in stored):
+        raise SourceError(
+            f"{folder}: the names of all tensors begin with {found[0]!r} ({files.some(stored, 2)}), as where a model was saved in the wrapper that it "
+            "was trained in (torch.compile, DistributedDataParallel, peft). Save the model inside of it, with save_pretrained, or take that out of "
+            "the names."
+        )
+
+
+def _tensors(path: Path) -> list[str]:
+    """The names of the tensors that a file of weights holds; none of another file."""
     import torch
     from safetensors import safe_open
 
     if path.suffix == ".safetensors":
         with reading(f"{path} is cut short or corrupt"), safe_open(path, framework="np") as handle:
-            return len(handle.keys())
+            return list(handle.keys())
     if path.suffix != ".bin":
-        return 0
+        return []
     try:
         with reading(f"{path} cannot be read as plain weights"):
             state = torch.load(path, map_location="meta", weights_only=True)
@@ -194,7 +217,7 @@ def _tensors(path: Path) -> int:
         raise SourceError(
             f"{path} cannot be read as plain weights: it holds {_short(state)}, no table of tensors. {FETCH_AGAIN}"
         )
-    return len(state)
+    return list(map(str, state))
 
 
 def _short(value: object) -> str:

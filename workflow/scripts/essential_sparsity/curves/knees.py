@@ -30,7 +30,7 @@ READ: dict[
 }
 KNEEDLE_REPLICATES = 2000  # it reads one curve at a time, and a level of the grid each time
 SHAPES = {"linear": 2, "power": 3, "logistic": 4, "hinge": 4}  # parameters of each
-NOTHING_TO_LOSE = "it has nothing to lose"  # why nothing is read: the dense model collapsed, or guesses
+NOTHING_TO_LOSE = "it has nothing to lose"  # why nothing is read: the dense model collapsed, guesses, or fails
 CONVINCING = 0.9  # evidence from which a shape is named
 RUN = ["model", "task", "pattern", "sparsity", "seed"]
 
@@ -176,6 +176,11 @@ def _readable(curve: Curve) -> str | None:
         return f"the dense model collapsed: {NOTHING_TO_LOSE} ({curve.ruined}). Leave that seed or checkpoint out of the grid"
     if curve.guessing:
         return f"the dense model guesses: {curve.guessing}; {NOTHING_TO_LOSE}"
+    metric, dense = curve.metric, curve.means[0]
+    if (
+        metric.scale == "identity" and metric.above_chance != metric.name and dense <= curve.epsilon
+    ):  # 0 is the least of it
+        return f"the dense model fails: its {metric.name} is {dense:.3f}, within the tolerance of 0; {NOTHING_TO_LOSE}"
     if len(curve.levels) < MIN_LEVELS:
         counted = (
             f"{len(curve.levels)} level{'s' if len(curve.levels) > 1 else ''} with a defined metric, dense included"

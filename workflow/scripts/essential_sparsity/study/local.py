@@ -49,13 +49,14 @@ def listing(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
         return [("", _seen(path.stat()))]
     if not path.is_dir():
         raise ConfigError(f"{path} does not exist. Correct the column id: it is relative to the repository's root.")
-    found, walked = [], set()
+    found = []
     for folder, names, there in os.walk(path, followlinks=True):
-        walked.add(os.path.realpath(folder))  # a link to a folder above would be walked for ever
+        here = os.path.realpath(folder)
         names[:] = [
             name
-            for name in names
-            if not name.startswith(files.HIDDEN) and os.path.realpath(os.path.join(folder, name)) not in walked
+            for name in names  # a link to a folder above would be walked for ever
+            if not name.startswith(files.HIDDEN)
+            and not f"{here}/".startswith(f"{os.path.realpath(os.path.join(folder, name))}/")
         ]
         for name in there:
             file = Path(folder, name)

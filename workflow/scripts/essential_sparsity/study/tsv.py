@@ -16,7 +16,7 @@ SOURCE = ("source", "id", "revision", "format", "columns")  # of a data set: whe
 WHOLE = 100  # default tolerances: the whole of a scale such as an accuracy's
 QUOTED = re.compile(r'"(?:[^"]|"")*(?:,|"")(?:[^"]|"")*"')  # as a spreadsheet writes a cell with a comma or a quote
 REPOSITORY = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?(:.+)?", re.ASCII)  # {step}: of a series
-UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u200b\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 def parse_cell(text: str, types: list[str]) -> Any:
@@ -84,7 +84,7 @@ def read_table(path: str, schema_name: str, key: str | None) -> list[dict]:
         if unseen := [place for place, cell in enumerate(cells) if UNSEEN.search(cell.strip())]:
             raise ConfigError(
                 f"{path}, line {number}, column {header[unseen[0]]}: {cells[unseen[0]][:60]!a} holds a character that nobody sees: one that "
-                "controls a terminal, or turns the text after it around. Type the cell anew."
+                "controls a terminal, has no width, or turns the text after it around. Type the cell anew."
             )
         row = dict.fromkeys(properties)
         row |= {column: parse_cell(cell, types[column]) for column, cell in zip(header, cells, strict=True)}

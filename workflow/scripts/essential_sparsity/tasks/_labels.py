@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from essential_sparsity import files, tasks
-from essential_sparsity.acquire.frames import blank, ordered
+from essential_sparsity.acquire.frames import as_seen, blank, ordered
 from essential_sparsity.curves.chance import chance_level
-from essential_sparsity.tasks import Outcome, Prepared, TaskError
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _shared
 
 # One value for all tasks and sparsities, chosen on rows that are never evaluated: weaker regularisation overfits 384
 # features of 1,400 reviews, stronger loses digits.
@@ -28,7 +28,7 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
 
     The order of the labels is that of the data set (its class names; a categorical column), else sorted, whole numbers by
     value. Rows without a label (null, or a blank text) are counted in the log. Raises TaskError, showing the labels, where
-    they cannot be learned or scored: a split without any, one label only, one with and without blanks around it, labels evaluated that no training row has, more
+    they cannot be learned or scored: a split without any, one label only, labels that look alike, labels evaluated that no training row has, more
     than half of the rows without one.
     """
     place = f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r}"
@@ -64,6 +64,12 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
             f"{place} has one label only ({_counts(data['label'])}): there is nothing to tell apart. Correct the data, or the "
             "column that is read as label."
         )
+    spelt = Counter(as_seen(str(label)) for label in labels)
+    if twins := [label for label in labels if spelt[as_seen(str(label))] > 1]:
+        raise TaskError(
+            f"{place} has labels that look alike ({files.some([ascii(label) for label in twins])}) and would count as several: they differ in "
+            "blanks, in signs that nobody sees, or in how an accent is written. Write each label in one way."
+        )
     if name in of_split and "train" in of_split and name != "train":
         unknown = [label for label in labels if label in set(of_split[name]) - set(of_split["train"])]
         if unknown:
@@ -72,12 +78,6 @@ def labelled(data: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[pd.DataFr
                 f"Labels of train: {_counts(of_split['train'])}; of {name}: {_counts(of_split[name])}. Write them the same way "
                 "in both, or choose another split in the column eval_split."
             )
-    spelt = Counter(str(label).strip() for label in labels)
-    if twins := [label for label in labels if spelt[str(label).strip()] > 1]:
-        raise TaskError(
-            f"{place} has labels that differ in blanks around them alone ({files.some([repr(label) for label in twins])}), and would count as "
-            "several. Write each label in one way."
-        )
     target = data["label"].map({label: index for index, label in enumerate(labels)}).astype(np.int64)
     return data.assign(target=target), labels
 
@@ -125,10 +125,7 @@ def check_drawn(
             f"{rows} evaluated rows have labels that none of the {len(train)} training rows drawn has: {names}.",
             flush=True,
         )
-    trained, evaluated = (list(zip(*(rows[column] for column in content), strict=True)) for rows in (train, evaluation))
-    known = set(trained)
-    if shared := sum(row in known for row in evaluated):
-        print(f"{shared:,} of {len(evaluation):,} evaluated rows have the content of a training row.", flush=True)
+    _shared.tell(train, evaluation, *content)
 
 
 def head_options(labels: list) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def pooling(folder: str | Path) -> Pool:
             f"{listed}: the checkpoint makes one vector of a text {told}, which is not offered here; with any other vector its similarities would "
             f"not be its own. {OTHERWISE}"
         )
-    _tell_prompt(Path(folder))
+    _tell_otherwise(Path(folder))
     return POOLS[modes[0]]
 
 
@@ -101,16 +101,28 @@ def _modes(said: dict[str, Any]) -> list[str]:
     return [name.removeprefix("pooling_mode_") for name, on in said.items() if name.startswith("pooling_mode_") and on]
 
 
-def _tell_prompt(folder: Path) -> None:
-    try:
-        prompt = files.read_json(folder / "config_sentence_transformers.json").get("default_prompt_name")
-    except (OSError, ValueError, AttributeError):
-        return
-    if prompt:
+def _tell_otherwise(folder: Path) -> None:
+    """Print what the checkpoint does by itself and is not done here."""
+    own = _said(folder / "config_sentence_transformers.json")
+    if prompt := own.get("default_prompt_name"):
         print(
             f"{folder}: texts are embedded as they stand, without the prompt {prompt!r} that the checkpoint puts before each by itself.",
             flush=True,
         )
+    if (own.get("similarity_fn_name") or "cosine") != "cosine":
+        print(
+            f"{folder}: texts are compared by the cosine of their vectors, but the checkpoint was trained for another similarity "
+            f"({own['similarity_fn_name']}): its published correlations may be others.",
+            flush=True,
+        )
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        return dict(files.read_json(path))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _at(output: Any, places: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import files, tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _expressions, _text, _tree, tokens
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _expressions, _shared, _text, _tree, tokens
 from essential_sparsity.tasks._expressions import Token, Vocabulary
 from essential_sparsity.tasks.tokens import Rows, Tokens
 
@@ -49,6 +49,7 @@ def prepare(
     data = data.reset_index(drop=True)
     train, evaluation = tasks.split(data, settings, seed)
     _text.check(pd.concat([train, evaluation]), settings, "Question")
+    _shared.tell(train, evaluation, "Question", "Numbers")
     used = train.index.union(evaluation.index)
     data = data.loc[used].reset_index(drop=True)
     trained, evaluated = used.get_indexer(train.index), used.get_indexer(evaluation.index)

@@ -97,15 +97,15 @@ def check(
     model: torch.nn.Module, settings: Mapping[str, Any], device: torch.device | str, inputs: Windows, bos: int | None
 ) -> None:
     """Refuse a dense model that predicts the same tokens far better with its BOS token before a window, where that is not there, or
-    without it, where it is. `inputs`: the windows; `bos`: the tokenizer's, None: it has none. Raises TaskError.
+    without it, where it is; say in the log that it is worse than guessing. `inputs`: the windows; `bos`: the tokenizer's, None: it has none. Raises TaskError.
     """
     rows = [row for row in inputs.ids if row[0] != bos]
     # tokens of text that a window holds both ways
     size = min(len(rows[0]) - (not inputs.begin), LONGEST) if rows else 0
-    if bos is None or size < 2:
+    if size < 2:
         return
     losses = []
-    for begin in ([bos], []):
+    for begin in ([bos], []) if bos is not None else ([],):
         found = []
         for place in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int)):
             ids = torch.tensor([[*begin, *rows[place][:size].tolist()]], device=device)
@@ -113,6 +113,16 @@ def check(
             own = ids[0, len(begin) + 1 :].to(logits.device)
             found.append(torch.nn.functional.cross_entropy(logits, own, reduction="none").cpu().double().numpy())
         losses.append(np.concatenate(found))
+    mean = losses[0 if inputs.begin else -1].mean()
+    if mean > np.log(logits.shape[-1]):
+        print(
+            f"warning: Task {settings.get('task')!r}: the dense model predicts the tokens of {min(len(rows), LOOKED_AT)} windows with perplexity "
+            f"{np.exp(min(mean, 700)):.4g}, worse than guessing among its {logits.shape[-1]:,} tokens: it is not trained, its weights are damaged, or "
+            "its tokenizer is another model's. There is no quality that pruning could cost it.",
+            flush=True,
+        )
+    if bos is None:
+        return
     after, bare = losses
     gain = after - bare if inputs.begin else bare - after  # no number is not more
     error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf

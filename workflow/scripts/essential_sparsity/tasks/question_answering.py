@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _text, tokens
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _shared, _text, tokens
 from essential_sparsity.tasks.tokens import Rows, Tokens
 
 KIND = {
@@ -67,6 +67,7 @@ def prepare(
     _text.check(pd.concat([train, evaluation]), settings, "context")
     check_answers(evaluation, settings, placed=False)
     check_answers(train, settings, placed=True)
+    _shared.tell(train, evaluation, "question", "context")
     answers = [list(map(str, row["text"])) for row in evaluation["answers"]]
     tokenizer = _text.with_places(folder, settings)
     length = _text.max_length(folder, settings, tokenizer)

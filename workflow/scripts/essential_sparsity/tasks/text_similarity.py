@@ -16,7 +16,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from essential_sparsity import tasks
-from essential_sparsity.tasks import Outcome, Prepared, TaskError, _pooling, _text
+from essential_sparsity.tasks import Outcome, Prepared, TaskError, _pooling, _shared, _text
 from essential_sparsity.tasks.tokens import Rows, Tokens
 
 KIND = {
@@ -48,6 +48,7 @@ def prepare(
     used = pd.concat([train, evaluation])
     if settings["protocol"] == "finetune":
         _text.check(used, settings, "text_a", "text_b")
+        _shared.tell(train, evaluation, "text_a", "text_b")
     else:
         for column in ("text_a", "text_b"):  # each is embedded alone
             _text.check(used, settings, column)
