@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from essential_sparsity.pruning.walking import walk
 PATTERNS = ("passes", "rowwise", "wanda", "wanda-nm4", "sparsegpt", "sparsegpt-nm4")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--width", type=int, default=4096)
@@ -36,10 +37,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--patterns", nargs="+", default=PATTERNS, help="also `passes`, and `rowwise` of magnitude")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else f"processor, {torch.get_num_threads()} threads"
-    model = built(args, device)
     ids = torch.randint(0, 1000, (args.sequences, args.length), generator=torch.Generator().manual_seed(0))
     size = max(1, 4096 // args.length)
     batches = [{"input_ids": ids[at : at + size]} for at in range(0, len(ids), size)]
@@ -49,19 +49,22 @@ def main() -> None:
     )
     print(f"{'':16}{'s':>8}{'s a block':>11}{'device MB':>11}{'host MB':>9}")
 
-    def passes() -> None:
-        walk(model, batches, device, lambda seen: [None for _ in seen.outputs()])
+    for label in args.patterns:
+        model = built(args, device)  # dense again: of a pruned one half of all scores are equal
+        seconds, on_device, on_host = measured(partial(work, label, model, data, device), device)
+        del model
+        print(f"{label:16}{seconds:8.1f}{seconds / args.layers:11.2f}{on_device:11.0f}{on_host:9.0f}", flush=True)
 
-    def magnitude() -> None:
+
+def work(label: str, model: transformers.PreTrainedModel, data: calibrated.Calibration, device: str) -> None:
+    """What is timed."""
+    if label == "passes":
+        walk(model, data.batches, device, lambda seen: [None for _ in seen.outputs()])
+    elif label == "rowwise":
         masks.plan("rowwise", prunable.prunable_parameters(model.to(device)), [0.5], 0).prune_(0.5)
         model.to("cpu")
-
-    for label in args.patterns:
-        work: Callable[[], object] = {"passes": passes, "rowwise": magnitude}.get(
-            label, lambda label=label: calibrated.Plan(label, model, data, 0, device).prune_(0.5)
-        )
-        seconds, on_device, on_host = measured(work, device)
-        print(f"{label:16}{seconds:8.1f}{seconds / args.layers:11.2f}{on_device:11.0f}{on_host:9.0f}", flush=True)
+    else:
+        calibrated.Plan(label, model, data, 0, device).prune_(0.5)
 
 
 def built(args: argparse.Namespace, device: str) -> transformers.PreTrainedModel:

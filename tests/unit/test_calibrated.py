@@ -42,6 +42,10 @@ def layer(rows=6, inputs=10, tokens=64, seed=0):
     return torch.randn(rows, inputs, generator=draw), values, values.T @ values * 2 / tokens
 
 
+def solved(weights, hessian, count, hashes, name, group=None, **options):
+    return sparsegpt.prune(weights, sparsegpt.factors(hessian, name), count, hashes, group, **options)
+
+
 # --- masks of the smallest scores
 
 
@@ -111,7 +115,7 @@ def test_the_update_is_the_exact_solution_of_each_step(group, monkeypatch):
     monkeypatch.setattr(sparsegpt, "DAMPING", 0.0)
     weights, values, hessian = layer(inputs=12)
     count = 30 if group is None else group // 2
-    found = sparsegpt.prune(weights, hessian.double().float(), count, of_width(12), "w", group)
+    found = solved(weights, hessian.double().float(), count, of_width(12), "w", group)
     expected = exact(weights, values, found.mask)
     assert torch.allclose(found.rows.double(), expected, atol=2e-3, rtol=1e-3)
     assert (found.rows[found.mask] == 0).all()
@@ -158,7 +162,7 @@ def published(weights, hessian, sparsity, group=None, pruned=None, block=128):
 @pytest.mark.parametrize(("inputs", "sparsity"), [(40, 0.5), (256, 0.5), (160, 0.3)])
 def test_unstructured_as_the_paper_s_algorithm_written_another_way(inputs, sparsity):
     weights, _, hessian = layer(rows=10, inputs=inputs, tokens=4 * inputs)
-    found = sparsegpt.prune(weights, hessian, level_count(sparsity, weights.numel()), of_width(inputs), "w")
+    found = solved(weights, hessian, level_count(sparsity, weights.numel()), of_width(inputs), "w")
     expected, gone = published(weights, hessian, sparsity)
     assert (found.mask == gone).float().mean() > 0.995  # float32 beside float64: a near tie may fall otherwise
     if torch.equal(found.mask, gone):
@@ -170,7 +174,7 @@ def test_unstructured_as_the_paper_s_algorithm_written_another_way(inputs, spars
 def test_groups_as_the_paper_s_algorithm_written_another_way(group, pruned, inputs):
     """Also groups that blocks of 128 columns are no multiple of."""
     weights, _, hessian = layer(rows=8, inputs=inputs, tokens=5 * inputs)
-    found = sparsegpt.prune(weights, hessian, pruned, of_width(inputs), "w", group)
+    found = solved(weights, hessian, pruned, of_width(inputs), "w", group)
     expected, gone = published(weights, hessian, 0.5, group, pruned)
     assert (found.mask == gone).float().mean() > 0.99
     assert (found.mask.view(8, -1, group).sum(-1) == pruned).all()
@@ -180,7 +184,7 @@ def test_groups_as_the_paper_s_algorithm_written_another_way(group, pruned, inpu
 
 def test_identity_hessian_is_magnitude_of_each_block():
     weights, _, _ = layer(rows=9, inputs=300)
-    found = sparsegpt.prune(weights, torch.eye(300), level_count(0.4, 2700), of_width(300), "w", update=False)
+    found = solved(weights, torch.eye(300), level_count(0.4, 2700), of_width(300), "w", update=False)
     for start in (0, 128, 256):
         part, mask = weights[:, start : start + 128].abs(), found.mask[:, start : start + 128]
         assert part[mask].max() < part[~mask].min()
@@ -199,8 +203,8 @@ def test_the_loss_is_lower_than_without_updates_and_than_magnitude():
     def loss(rows):
         return float(((rows - weights) @ values.T).square().sum())
 
-    updated = sparsegpt.prune(weights, hessian, count, of_width(48), "w")
-    masked = sparsegpt.prune(weights, hessian, count, of_width(48), "w", update=False)
+    updated = solved(weights, hessian, count, of_width(48), "w")
+    masked = solved(weights, hessian, count, of_width(48), "w", update=False)
     of_norms = smallest.of_rows(wanda.scores(weights, values.norm(dim=0)), 24, of_width(48))
     magnitude = smallest.of_rows(weights.abs(), 24, of_width(48))
     assert (
@@ -215,21 +219,21 @@ def test_the_loss_is_lower_than_without_updates_and_than_magnitude():
 def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
     weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
     count = 2 if group else 128
-    one = sparsegpt.prune(weights, hessian, count, of_width(32), "w", group)
+    one = solved(weights, hessian, count, of_width(32), "w", group)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
-    other = sparsegpt.prune(weights[order], hessian, count, of_width(32), "w", group)
+    other = solved(weights[order], hessian, count, of_width(32), "w", group)
     assert torch.equal(other.mask, one.mask[order])
     assert torch.allclose(other.rows, one.rows[order], atol=1e-5)
-    scaled = sparsegpt.prune(weights, 16 * hessian, count, of_width(32), "w", group)
+    scaled = solved(weights, 16 * hessian, count, of_width(32), "w", group)
     assert torch.equal(scaled.mask, one.mask)
     assert torch.allclose(scaled.rows, one.rows, atol=1e-5)
     dead = hessian.clone()
     dead[:, 5] = dead[5] = 0
-    found = sparsegpt.prune(weights, dead, count, of_width(32), "w", group)
+    found = solved(weights, dead, count, of_width(32), "w", group)
     assert found.mask[:, 5].all(), "an input that is always zero goes first"
-    quiet = sparsegpt.prune(weights, 1e-6 * dead, count, of_width(32), "w", group)
+    quiet = solved(weights, 1e-6 * dead, count, of_width(32), "w", group)
     assert quiet.mask[:, 5].all(), "also where the others are small"
-    few = sparsegpt.prune(weights, dead, 3, of_width(32), "w")
+    few = solved(weights, dead, 3, of_width(32), "w")
     assert int(few.mask.sum()) == 3 == int((few.rows == 0).sum()), "and no more than were asked for"
 
 
@@ -240,9 +244,9 @@ def test_dead_inputs_change_nothing_for_the_others(scale):
     dead, living = [3, 17, 31], [i for i in range(32) if i not in (3, 17, 31)]
     hessian[:, dead] = hessian[dead] = 0
     given = scale * hessian
-    found = sparsegpt.prune(weights, given, 3 * 8 + 100, of_width(32), "w")
+    found = solved(weights, given, 3 * 8 + 100, of_width(32), "w")
     assert torch.equal(given, scale * hessian), "what is given is left as it is"
-    alone = sparsegpt.prune(weights[:, living], hessian[living][:, living], 100, of_width(29), "w")
+    alone = solved(weights[:, living], hessian[living][:, living], 100, of_width(29), "w")
     assert found.mask[:, dead].all()
     assert torch.equal(found.mask[:, living], alone.mask)
     assert torch.allclose(found.rows[:, living], alone.rows, atol=1e-4)
@@ -252,15 +256,15 @@ def test_the_damping_is_raised_until_there_are_factors_and_told():
     weights, values, _ = layer(rows=4, inputs=24, tokens=3)
     hessian = (values.T @ values).clone()
     hessian[0, 0] = -0.05 * hessian.diagonal().mean()  # rounding, grossly
-    found = sparsegpt.prune(weights, hessian, 48, of_width(24), "w")
+    found = solved(weights, hessian, 48, of_width(24), "w")
     assert found.damping in (pytest.approx(0.1), pytest.approx(1.0))
     with pytest.raises(ValueError, match=r"layer\.7\.weight: the Hessian of its inputs has no Cholesky factor"):
-        sparsegpt.prune(weights, torch.full((24, 24), float("nan")), 48, of_width(24), "layer.7.weight")
+        solved(weights, torch.full((24, 24), float("nan")), 48, of_width(24), "layer.7.weight")
 
 
 def test_where_all_inputs_are_zero_the_order_of_ties_decides():
     weights, _, hessian = layer(rows=4, inputs=24)
-    found = sparsegpt.prune(weights, torch.zeros_like(hessian), 40, of_width(24), "w")
+    found = solved(weights, torch.zeros_like(hessian), 40, of_width(24), "w")
     assert int(found.mask.sum()) == 40
     assert torch.equal(found.rows[~found.mask], weights[~found.mask])
 
@@ -295,8 +299,8 @@ def test_wanda_s_mask_is_that_of_magnitude_times_norm_found_another_way():
 @pytest.mark.parametrize("size", [300.0, 1e-4])
 def test_norms_of_sixteen_bits_neither_overflow_nor_vanish(size):
     norms, values = wanda.Norms(3, torch.device("cpu")), torch.full((50, 3), size, dtype=torch.float16)
-    norms.add(values)
-    norms.add(values)
+    norms.add(norms.piece(values), 50)
+    norms.add(norms.piece(values), 50)
     assert norms.tokens == 100
     assert torch.allclose(norms.found(), 10 * values[0].float())
 
@@ -304,9 +308,9 @@ def test_norms_of_sixteen_bits_neither_overflow_nor_vanish(size):
 def test_norms_of_many_tokens_lose_none():
     """In float32 a small square added to a large sum is nothing."""
     norms = wanda.Norms(1, torch.device("cpu"))
-    norms.add(torch.full((1, 1), 2.0**13))
+    norms.add(norms.piece(torch.full((1, 1), 2.0**13)), 1)
     for _ in range(16):
-        norms.add(torch.ones(1, 1))
+        norms.add(norms.piece(torch.ones(1, 1)), 1)
     assert norms.squares.item() == 2**26 + 16
 
 
@@ -329,7 +333,7 @@ def test_sparsegpt_s_first_block_is_pruned_with_the_hessians_of_its_own_inputs()
     for name, values in seen.items():
         weights, every = linear[name].weight.detach(), torch.cat(values)
         count = level_count(0.5, weights.numel())
-        found = sparsegpt.prune(weights, every.T @ every, count, of_width(weights.shape[1]), name)
+        found = solved(weights, every.T @ every, count, of_width(weights.shape[1]), name)
         assert torch.equal(own[f"{name}.weight"] == 0, found.mask), name
         assert torch.allclose(own[f"{name}.weight"], found.rows, atol=1e-3), name
 
@@ -354,21 +358,97 @@ def test_how_many_sequences_go_through_at_once_decides_nothing(pattern):
             torch.testing.assert_close(tensor, found[0][3][weight], atol=2e-3, rtol=1e-3, msg=weight.name)
 
 
+def alike(names, inputs=6):
+    """Matrices of one width, and empty statistics of them."""
+    described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, inputs), 1) for name in names]
+    return list(matrices((weight, torch.zeros(2, inputs)) for weight in described))
+
+
 def test_a_product_is_shared_by_what_has_the_same_inputs_alone():
-    described = [prunable.PrunableWeight(name, 0, name, "mlp", (2, 6), 1) for name in "abcd"]
-    own = list(matrices((weight, torch.zeros(2, 6)) for weight in described))
+    own = alike("abcd")
     statistics = Statistics(own, torch.device("cpu"), hessians=True)
     values, other = torch.randn(2, 5, 6)
     expected = [values.T @ values, values.T @ values, other.T @ other, 4 * other.T @ other]
     statistics.add(own[0], values)
-    product = statistics.product
+    product = statistics.piece
     statistics.add(own[1], values[:])
-    assert statistics.product is product
+    assert statistics.piece is product
     statistics.add(own[2], other)
     statistics.add(own[3], other.mul_(2))  # in its place in memory
     assert statistics.tokens() == dict.fromkeys("abcd", 5)
     for matrix, hessian in zip(own, expected, strict=True):
-        assert torch.allclose(statistics.hessian(matrix), hessian * 2 / 5, atol=1e-5), matrix.name
+        upper, _ = sparsegpt.factor(hessian * 2 / 5, matrix.name)
+        assert torch.allclose(statistics.factors(matrix).upper, upper, rtol=1e-3), matrix.name
+
+
+@pytest.mark.parametrize("kind", [sparsegpt.Hessian, wanda.Norms])
+def test_what_is_shared_comes_apart_where_inputs_do(kind):
+    """Whoever saw what: the statistics of each matrix are those of its own inputs, to the bit."""
+    own, draw = alike("abcde"), torch.Generator().manual_seed(2)
+    statistics = Statistics(own, torch.device("cpu"), hessians=kind is sparsegpt.Hessian)
+    every, expected = torch.randn(7, 4, 6, generator=draw), {name: kind(6, torch.device("cpu")) for name in "abcde"}
+    for values, names in zip(every, ("abc", "abc", "ab", "abd", "c", "aa", "abcd"), strict=True):
+        for name in names:
+            statistics.add(own["abcde".index(name)], values)
+            expected[name].add(kind.piece(values), len(values))
+    tokens = statistics.tokens()
+    assert tokens == {"a": 28, "b": 20, "c": 16, "d": 8, "e": 0}
+    for name, found in expected.items():
+        assert tokens[name] == found.tokens
+        assert torch.equal(statistics.of[name].kept.found(), found.found()), name
+
+
+@pytest.mark.parametrize(("name", "once"), [("llama", 4), ("gpt2", 4)])
+def test_a_hessian_is_factored_once_for_all_that_have_it(name, once, monkeypatch):
+    """Of seven matrices queries, keys and values have one, gates and what they open another."""
+    factor, factored = sparsegpt.factor, []
+    monkeypatch.setattr(sparsegpt, "factor", lambda hessian, name: (factored.append(name), factor(hessian, name))[1])
+    model, _, _ = pruned(name, "sparsegpt")
+    assert len(factored) == once * len(dict(prunable.blocks(model.base_model)))
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "sparsegpt", "wanda-onepass"])
+def test_what_nothing_asks_for_is_not_computed(pattern, monkeypatch):
+    """The last product of a block, of all batches but the first; and the same masks."""
+    linear, multiplied = torch.nn.Linear.forward, []
+
+    def counted(self, values):
+        found = linear(self, values)
+        multiplied.append(self.out_features)
+        return found
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", counted)
+    model, _, plan = pruned("llama", pattern)
+    first = model.base_model.layers[0]
+    batches, blocks = len(plan.calibration.batches), len(model.base_model.layers)
+    last = 1 if pattern == "wanda-onepass" else 0  # the pass over the last block goes on to the end of the model
+    whole = len(linear_of(first)) * (batches * (2 * blocks - 1 + last) + 1 - last)
+    assert len(multiplied) == whole - blocks * (batches - 1)
+
+
+def linear_of(block):
+    return [part for part in block.modules() if isinstance(part, torch.nn.Linear)]
+
+
+def test_batches_of_other_shapes_and_experts_run_to_the_end():
+    for name, shapes, ends in (("llama", (2, 2, 1), 2), ("llama", (2, 2, 2), 1), ("mixtral", (2, 2, 2), 3)):
+        model, ended = model_of(name), []
+        batches = [{"input_ids": torch.randint(3, 50, (size, 7))} for size in shapes]
+        plan = calibrated.Plan("wanda", model, calibrated.Calibration("tiny", batches, 6, 42, 0, "0"), 0)
+        watch = plan._watch
+
+        def watched(seen, own, take, watch=watch, ended=ended):
+            def output(batch, original=seen.output):
+                original(batch)
+                ended.append(batch)
+
+            object.__setattr__(seen, "output", output)
+            watch(seen, own, take)
+            object.__delattr__(seen, "output")
+
+        plan._watch = watched
+        plan.prune_(0.5)
+        assert len(ended) == ends * len(model.base_model.layers), name
 
 
 def test_shares_of_column_blocks_add_up_for_any_count():

@@ -9,10 +9,10 @@ import torch
 import transformers as hf
 from test_prunable_zoo import ZOO, build
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from essential_sparsity.checkpoints import prunable
-from essential_sparsity.pruning import walking
+from essential_sparsity.pruning import moving, walking
 from essential_sparsity.pruning.inputs import Watching
 from essential_sparsity.pruning.matrices import matrices
 from essential_sparsity.pruning.walking import walk
@@ -98,8 +98,8 @@ class OnCard(torch.Tensor):
 
 @pytest.fixture
 def card(monkeypatch):
-    """A GPU as `walk` sees one: blocks give what is on it. How often something was brought back to the host."""
-    original, back = walking.Visit.outputs, []
+    """A GPU as `walk` sees one: blocks give what is on it. What was brought back to the host, and what of it to the GPU."""
+    original, back, there = walking.Visit.outputs, [], []
 
     def on_host(value):
         return tree_map(lambda part: part.held if type(part) is OnCard else part, value)
@@ -107,7 +107,18 @@ def card(monkeypatch):
     def moved(value, device):
         if device.type == "cpu":
             back.append(1)
+        else:
+            there.extend(
+                part for part in tree_leaves(value) if type(part) is torch.Tensor and not hasattr(part, "there")
+            )
         return on_host(value)
+
+    def brought(part, device):
+        if type(part) is torch.Tensor:
+            there.append(part)
+        found = on_host(part).view_as(part)
+        found.there = True
+        return found
 
     def on_card(part):
         if not isinstance(part, torch.Tensor):
@@ -120,12 +131,13 @@ def card(monkeypatch):
         for answer in original(self):
             yield tree_map(on_card, answer)
 
-    monkeypatch.setattr(walking, "_moved", moved)
+    monkeypatch.setattr(moving, "moved", moved)
+    monkeypatch.setattr(moving, "there", brought)
+    monkeypatch.setattr(moving, "Away", lambda *_: types.SimpleNamespace(leave=lambda: None, back=lambda: None))
     monkeypatch.setattr(walking.Visit, "outputs", outputs)
     monkeypatch.setattr(walking, "_elsewhere", lambda value: type(value) is OnCard)
     monkeypatch.setattr(walking, "_room", lambda *_: True)
-    monkeypatch.setattr(nn.Module, "to", lambda self, *_: self)
-    return types.SimpleNamespace(back=back, on_host=on_host)
+    return types.SimpleNamespace(back=back, there=there, on_host=on_host)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -146,6 +158,36 @@ def test_what_blocks_hand_over_stays_on_a_gpu_where_the_model_computes_nothing_i
             assert torch.equal(one, other)
     if name == "llama":  # the first batch of each block, and all at the last, before the norm
         assert len(card.back) == len(found) - 1 + len(batches)
+        # once: what the first block is given, places of tokens and two tables of their angles; later all is there
+        assert len(card.there) == 4 * len(batches)
+
+
+@pytest.mark.parametrize("change", [None, "anew", "in its place"])
+def test_what_all_blocks_are_given_is_moved_again_where_it_changed(card, change):
+    model = model_of("llama")
+    batches = batches_of(model)
+
+    def run(self, input_ids=None, **kwargs):
+        hidden, angles = self.embed_tokens(input_ids), self.rotary_emb(torch.zeros(1), torch.arange(7)[None])
+        for layer in self.layers:
+            hidden = layer(hidden, position_embeddings=angles)
+            if change == "anew":
+                angles = tuple(table * 0.5 for table in angles)
+            elif change:
+                angles[1].mul_(0.5)
+        return hidden
+
+    model.base_model.forward = run.__get__(model.base_model)
+    expected, found = recorded(model, batches), {}
+
+    def visit(seen):
+        found.setdefault(seen.path, []).extend(hidden(card.on_host(output)) for output in seen.outputs())
+
+    walk(model, batches, "cuda", visit, once=False)
+    for path, outputs in expected.items():
+        assert all(torch.equal(one, other) for one, other in zip(found[path], outputs, strict=True))
+    once = 3 * len(batches)  # what the first block is given, and two tables
+    assert len(card.there) > once if change else len(card.there) == once
 
 
 def test_what_stayed_comes_back_where_the_model_needs_it_later(card):

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from essential_sparsity import errors, files, markers, patterns
 from essential_sparsity.checkpoints import loading, prunable
 from essential_sparsity.pruning import smallest, sparsegpt, wanda
 from essential_sparsity.pruning.allocation import nm_pruned, nm_tail, rows_count
-from essential_sparsity.pruning.inputs import Watching
+from essential_sparsity.pruning.inputs import Enough, Watching
 from essential_sparsity.pruning.masks import Level
 from essential_sparsity.pruning.matrices import Matrix, matrices
 from essential_sparsity.pruning.spectrum import check, level_count
@@ -160,18 +161,18 @@ class Plan:
 
     def _measure(self) -> None:
         """One pass over the dense model: the norms of all inputs, or with OWL each block's share of outliers."""
-        found: dict[str, wanda.Norms] = {}
+        found = {path: Statistics(own, self.device, hessians=False) for path, own in self.own.items()}
 
         def visit(seen: Visit) -> None:
-            own = self.own.get(seen.path, ())
-            for matrix in own:
-                found.setdefault(matrix.name, wanda.Norms(matrix.inputs, self.device))
-            self._watch(seen, own, lambda matrix, values: found[matrix.name].add(values))
+            if own := self.own.get(seen.path):
+                self._watch(seen, own, found[seen.path].add)
+                found[seen.path].settle()
 
         walk(self.model, self.calibration.batches, self.device, visit, once=False)
-        norms = {name: part.found().cpu() for name, part in found.items()}
-        tokens = {name: part.tokens for name, part in found.items()}
-        for own in self.own.values():
+        norms, tokens = {}, {}
+        for path, own in self.own.items():
+            tokens |= found[path].tokens()
+            norms |= {matrix.name: found[path].norms(matrix).cpu() for matrix in own}
             self.unseen += self._checked(own, tokens)
             if self.pattern.allocation == "owl":
                 scored = [self._scores(matrix, self._norms(matrix, norms)) for matrix in own]
@@ -184,11 +185,20 @@ class Plan:
         return torch.ones(matrix.inputs) if matrix.name in self.unseen else norms[matrix.name]
 
     def _watch(self, seen: Visit, own: Sequence[Matrix], take: Callable[[Matrix, torch.Tensor], None]) -> None:
-        """Run a block on all batches and hand over what its matrices are multiplied with."""
+        """Run a block on all batches and hand over what its matrices are multiplied with.
+
+        Batches of the first one's shapes stop at its last product, since nothing asks here for what the block makes of that; but
+        for experts, which have as many products as tokens choose them.
+        """
+        routed, products = any(prunable.EXPERTS.search(matrix.weight.role) for matrix in own), None
         with Watching(own, take) as watching:
-            outputs = seen.outputs()
-            for watching.sequences in seen.sizes:
-                next(outputs)
+            for batch, watching.sequences in enumerate(seen.sizes):
+                alike = batch and not routed and seen.shapes(batch) == seen.shapes(0)
+                watching.count, watching.enough = 0, products if alike else None
+                with suppress(Enough):
+                    seen.output(batch)
+                if not batch:
+                    products = watching.count
 
     def _checked(self, own: Sequence[Matrix], tokens: Mapping[str, int]) -> list[str]:
         """The experts that saw nothing. Raises CheckpointError for a matrix that must have seen every token, and where no
@@ -241,7 +251,7 @@ class Plan:
         count = self._count(matrix, sparsity)
         group = self.pattern.group
         per_unit = nm_pruned(self.pattern, sparsity) if group else count
-        found = sparsegpt.prune(matrix.rows(), statistics.hessian(matrix), per_unit, hashes, matrix.name, group)
+        found = sparsegpt.prune(matrix.rows(), statistics.factors(matrix), per_unit, hashes, group)
         matrix.rows().copy_(found.rows)
         if not bool(matrix.rows().isfinite().all()):
             raise errors.UserError(

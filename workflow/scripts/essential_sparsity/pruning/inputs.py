@@ -25,6 +25,10 @@ STACKED = (torch.bmm, torch.Tensor.bmm)  # of a batch of inputs, each with a mat
 NAMES = {torch.nn.functional.linear: ("input", "weight"), torch.addmm: ("mat1", "mat2")}
 
 
+class Enough(BaseException):  # no `except Exception` of a model keeps it
+    """Ends a forward pass of which nothing is left to see."""
+
+
 class Watching(TorchFunctionMode):
     """Inside it, each product with one of the `matrices` calls `seen(matrix, inputs)`, inputs as (tokens, inputs).
 
@@ -32,12 +36,16 @@ class Watching(TorchFunctionMode):
     once for each: else how often they do would depend on how many go through at once. Where all experts of a stack are multiplied at
     once (Llama 4), each has a row for every token, all zeros for those that do not come to it: these are no inputs of it. Nothing is
     seen of a product where a token has other rows for all experts: which of them it comes to is not told there.
+
+    `count`: how many were seen since it was set; when there are `enough`, Enough is raised before the product is computed.
     """
+
+    enough: int | None = None
 
     def __init__(self, matrices: Sequence[Matrix], seen: Callable[[Matrix, torch.Tensor], None]):
         super().__init__()
         self.known = {matrix.tensor().data_ptr(): matrix for matrix in matrices}
-        self.seen, self.sequences = seen, 1
+        self.seen, self.sequences, self.count = seen, 1, 0
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
@@ -55,7 +63,7 @@ class Watching(TorchFunctionMode):
                 found = values.detach()
                 if values.ndim == 3 and len(values) == 1 < self.sequences:
                     found = found.expand(self.sequences, -1, -1)
-                self.seen(matrix, found.reshape(-1, matrix.inputs))
+                self._take(matrix, found.reshape(-1, matrix.inputs))
         if function in STACKED:
             values, stack = (
                 args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(("input", "mat2"))
@@ -68,8 +76,14 @@ class Watching(TorchFunctionMode):
             ):
                 matrix = self.known.get(weight.data_ptr())
                 if matrix and weight.numel() == matrix.tensor().numel() and found.shape[-1] == matrix.inputs:
-                    self.seen(matrix, found[there])
+                    self._take(matrix, found[there])
         return function(*args, **kwargs)
+
+    def _take(self, matrix: Matrix, values: torch.Tensor) -> None:
+        self.seen(matrix, values)
+        self.count += 1
+        if self.count == self.enough:
+            raise Enough
 
     def _is_matrix(self, values: Any) -> bool:
         """Whether it is one of the matrices, (outputs, inputs), which then stands before inputs in columns (the steps of Mamba)."""

@@ -28,14 +28,28 @@ class Hessian:
         self.sum = torch.zeros(inputs, inputs, dtype=torch.float32, device=device)
         self.tokens = 0
 
-    def add(self, values: torch.Tensor, product: torch.Tensor) -> None:
-        """Take in (tokens, inputs), whose `product` xᵀx is float32 (inputs, inputs)."""
-        self.sum += product
-        self.tokens += len(values)
+    @staticmethod
+    def piece(values: torch.Tensor) -> torch.Tensor:
+        """What `add` takes of (tokens, inputs): xᵀx, float32 (inputs, inputs)."""
+        wide = values.float()
+        return wide.T @ wide
+
+    def add(self, piece: torch.Tensor, tokens: int) -> None:
+        self.sum += piece
+        self.tokens += tokens
 
     def found(self) -> torch.Tensor:
         """float32 (inputs, inputs)."""
         return self.sum * (2 / max(self.tokens, 1))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """`upper`: of a Hessian's inverse, as `factor` has it; which inputs are `dead` (never but zero); the damping that was needed."""
+
+    upper: torch.Tensor
+    dead: torch.Tensor
+    damping: float
 
 
 @dataclass(frozen=True)
@@ -70,25 +84,31 @@ def factor(hessian: torch.Tensor, name: str) -> tuple[torch.Tensor, float]:
 
 
 @torch.no_grad()
+def factors(hessian: torch.Tensor, name: str) -> Factors:
+    """Those of a Hessian, which stays as it is. Raises UserError naming the matrix, as `factor` does."""
+    hessian = hessian.clone()
+    dead = hessian.diagonal() == 0
+    hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
+    upper, damping = factor(hessian, name)
+    return Factors(upper, dead, damping)
+
+
+@torch.no_grad()
 def prune(
     rows: torch.Tensor,
-    hessian: torch.Tensor,
+    found: Factors,
     count: int,
     hashes: Callable[[torch.Tensor, int, int], torch.Tensor],
-    name: str,
     group: int | None = None,
     update: bool = True,
 ) -> Pruned:
-    """Prune a matrix (outputs, inputs) with the Hessian of its inputs.
+    """Prune a matrix (outputs, inputs) with the factors of its inputs' Hessian.
 
     `count`: pruned weights of the matrix, or with `group` of each group of so many inputs; those past the last whole group
     stay, but are updated. `hashes(rows, start, end)`: the tie hashes of some rows in these columns. `update` = False: the mask
     alone, the weights that are left stay as they were.
     """
-    hessian = hessian.clone()
-    dead = hessian.diagonal() == 0
-    hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
-    upper, damping = factor(hessian, name)
+    upper, dead = found.upper, found.dead
     left, inputs = rows.float().clone(), rows.shape[1]
     mask, zero = torch.zeros(left.shape, dtype=torch.bool, device=left.device), left.new_zeros(())
     step = BLOCK if group is None else max(1, BLOCK // group) * group
@@ -98,15 +118,19 @@ def prune(
         errors_ = torch.zeros_like(part)
 
         def scored(first: int, last: int, part=part, square=square, start=start) -> torch.Tensor:
-            found = (part[:, first:last] / square.diagonal()[first:last]).square()
-            return found.masked_fill_(dead[start + first : start + last], 0)
+            scores = (part[:, first:last] / square.diagonal()[first:last]).square()
+            return scores.masked_fill_(dead[start + first : start + last], 0)
 
         if group is None:
             done = _share(count, start, inputs)
             mask[:, start:end] = smallest.of_all(
                 scored(0, end - start), _share(count, end, inputs) - done, partial(hashes, start=start, end=end)
             )
-        for i in range(end - start):
+        columns = zip(  # views made at once: each that is made by itself takes as long as a launch
+            part.unbind(1), mask[:, start:end].unbind(1), errors_.unbind(1), square.unbind(0), square.diagonal().unbind(),
+            strict=True,
+        )  # fmt: skip
+        for i, (column, gone, error, row, own) in enumerate(columns):
             if group is not None and i % group == 0 and start + i + group <= inputs:
                 first, last = start + i, start + i + group
                 there = partial(hashes, start=first, end=last)
@@ -114,12 +138,12 @@ def prune(
             if not update:
                 continue
             # four kernels a column: a GPU waits for their launches, not for what they compute
-            error = torch.div(torch.where(mask[:, start + i], part[:, i], zero), square[i, i], out=errors_[:, i])
-            part[:, i:] -= torch.outer(error, square[i, i:])  # not by addr_, which rounds as the layout has it
+            torch.div(torch.where(gone, column, zero), own, out=error)
+            part[:, i:].sub_(torch.outer(error, row[i:]))  # not by addr_, which rounds as the layout has it
         left[:, start:end] = part
         if update:
             left[:, end:] -= errors_ @ upper[start:end, end:]
-    return Pruned(left.masked_fill_(mask, 0), mask, damping)
+    return Pruned(left.masked_fill_(mask, 0), mask, found.damping)
 
 
 def _share(count: int, end: int, inputs: int) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from essential_sparsity.checkpoints.prunable import CheckpointError, blocks
+from essential_sparsity.pruning import moving
 
 ROOM = 3  # times what all batches hand over has to be free on the device for it to stay there
 
@@ -39,8 +40,16 @@ class Visit:
 
     def outputs(self) -> Iterator[Any]:
         """The block's output for each batch in turn, with the weights that it has now; on the device."""
-        for args, kwargs in self._calls:
-            yield self._forward(*_moved(args, self._device), **_moved(kwargs, self._device))
+        return map(self.output, range(len(self._calls)))
+
+    def output(self, batch: int) -> Any:
+        """That of one batch."""
+        args, kwargs = self._calls[batch]
+        return self._forward(*moving.moved(args, self._device), **moving.moved(kwargs, self._device))
+
+    def shapes(self, batch: int) -> list[torch.Size]:
+        """Of all tensors that a batch brings."""
+        return [part.shape for part in tree_leaves(self._calls[batch]) if isinstance(part, torch.Tensor)]
 
 
 class _Computed(TorchDispatchMode):
@@ -51,7 +60,7 @@ class _Computed(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.any, given = True, (args, kwargs or {})
         if any(map(_elsewhere, tree_leaves(given))):  # a model that comes back to what an earlier block gave
-            given = _moved(given, torch.device("cpu"))
+            given = moving.moved(given, torch.device("cpu"))
         return func(*given[0], **given[1])
 
 
@@ -62,9 +71,10 @@ def _elsewhere(value: Any) -> bool:
 class _Batch(threading.Thread):
     """One batch's way through the model: runs until it comes to a block or to its end, then waits to be told more."""
 
-    def __init__(self, model: torch.nn.Module, inputs: Mapping[str, Any]):
+    def __init__(self, model: torch.nn.Module, inputs: Mapping[str, Any], device: torch.device):
         super().__init__(daemon=True)
         self.model, self.inputs, self.threads = model, inputs, torch.get_num_threads()
+        self.carried = moving.Carried(device)
         self.waits, self.goes = threading.Semaphore(0), threading.Semaphore(0)
         self.at: str | None = None
         self.call: tuple[tuple, dict] = ((), {})
@@ -135,7 +145,7 @@ def walk(
     found = dict(blocks(base))
     passed = dict.fromkeys(found, 0)
     given = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
-    threads = [_Batch(whole(model), {**given, **_as_stored(batch, base.dtype)}) for batch in batches]
+    threads = [_Batch(whole(model), {**given, **_as_stored(batch, base.dtype)}, device) for batch in batches]
     sizes = [len(next(iter(batch.values()))) for batch in batches]
     here: dict[int, _Batch] = {}  # identifier of a thread -> its batch
     originals = {path: block.forward for path, block in found.items()}
@@ -158,9 +168,13 @@ def walk(
             block = found[path]
             if once and passed[path]:
                 raise _shared(model, path)
-            block.to(device)
+            away = moving.Away(block, device)
+            if _room(threads[0].call, len(threads), device, largest):
+                for thread in threads:
+                    thread.call = thread.carried.moved(thread.call)
             seen = Visit(path, sizes, [thread.call for thread in threads], originals[path], device)
             visit(seen)
+            away.leave()
             passed[path] += 1
             last = once and all(passed.values())
             going = threads[:1] if last else threads  # one is enough to see that no block comes again
@@ -169,11 +183,15 @@ def walk(
                 answer = next(outputs)
                 if thread is going[0]:
                     room = _room(answer, len(going), device, largest)
-                    stays = not thread.go(_moved(answer, torch.device("cpu"))) and room
+                    on_host = moving.moved(answer, torch.device("cpu"))
+                    if room:
+                        thread.carried.know(on_host, answer)
+                    stays = not thread.go(on_host) and room
+                    del on_host
                 else:
-                    thread.go(answer if stays else _moved(answer, torch.device("cpu")))
+                    thread.go(answer if stays else moving.moved(answer, torch.device("cpu")))
                 del answer
-            block.to("cpu")
+            away.back()
             if last and threads[0].at is not None:
                 raise _shared(model, threads[0].at)
             if last:
@@ -224,8 +242,3 @@ def _place(model: PreTrainedModel, threads: Sequence[_Batch]) -> str | None:
 def _as_stored(batch: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Pixels in the model's own type: not all models turn them into it themselves."""
     return {name: value.to(dtype) if name == "pixel_values" else value for name, value in batch.items()}
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Tensors inside lists, tuples and dictionaries on a device; anything else as it is."""
-    return tree_map(lambda part: part.to(device) if isinstance(part, torch.Tensor) else part, value)

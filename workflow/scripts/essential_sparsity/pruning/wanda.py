@@ -17,10 +17,14 @@ class Norms:
         self.squares = torch.zeros(inputs, dtype=torch.float64, device=device)
         self.tokens = 0
 
-    def add(self, values: torch.Tensor) -> None:
-        """Take in (tokens, inputs)."""
-        self.squares += values.float().square().sum(dim=0, dtype=torch.float64)
-        self.tokens += len(values)
+    @staticmethod
+    def piece(values: torch.Tensor) -> torch.Tensor:
+        """What `add` takes of (tokens, inputs)."""
+        return values.float().square().sum(dim=0, dtype=torch.float64)
+
+    def add(self, piece: torch.Tensor, tokens: int) -> None:
+        self.squares += piece
+        self.tokens += tokens
 
     def found(self) -> torch.Tensor:
         """float32 (inputs,)."""
