@@ -63,6 +63,8 @@ def test_what_a_study_leaves_out_is_no_key_of_its_file(folder):
         (["number", "null"], "0,5", "key a: '0,5' is a text; write a number, such as 0.5"),
         (["boolean", "null"], "yes", "key a: 'yes' is not of type"),
         (["string", "null"], 3, "key a: 3 is not of type"),
+        ("array", 3, r"key a: 3 is no list; write \[3\]"),
+        ("array", "global", r"key a: 'global' is no list; write \[global\]"),
     ],
 )
 def test_a_value_of_another_type_is_told_by_what_it_is(kind, given, said):
@@ -126,6 +128,20 @@ def test_settled_leaves_what_it_is_given(folder):
     assert configuration.settled(merged, [off], {}) == {"study": "b", "refine": None}
     assert merged["refine"] == {"width": 0.02}
     assert configuration.settled(merged, [], {}) == merged
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("epsilon", r"it is a column of tasks\.tsv: say it there\."),
+        ("add_bos_token", r"it is a column of models\.tsv: say it there\."),
+        ("task", "did you mean 'tasks'"),
+    ],
+)
+def test_a_column_of_a_table_that_is_written_as_a_key_is_named(folder, key, told):
+    mine = write(folder, "mine.yaml", f"study: a\n{key}: x\n")
+    with pytest.raises(configuration.ConfigError, match=f"unknown key '{key}'; {told}"):
+        configuration.read_config(SHIPPED, mine)
 
 
 @pytest.mark.parametrize(

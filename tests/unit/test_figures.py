@@ -325,6 +325,15 @@ def test_a_logarithmic_axis_holds_the_dense_values_of_all_models():
     assert_readable(figure)
 
 
+def test_a_curve_of_one_level_beyond_the_axis_is_named():
+    """It has no line that leaves the axis, so that nothing would show which one it is."""
+    levels = {"dense": {0.0: 5.0}, "global": {0.9: 6.0}, "random": {0.9: 900.0}, "erk": {0.5: 6.0, 0.9: 900.0}}
+    figure = draw(runs_of(levels, "perplexity"))
+    assert figure.axes[0].get_xlabel().endswith("highest value: 900\nbeyond it: random")
+    assert_readable(figure)
+    assert "beyond" not in draw(runs_of(levels | {"random": {0.9: 9.0}}, "perplexity")).axes[0].get_xlabel()
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
 def test_bands_of_seeds_are_drawn_whole(metric):
     """Also where the axis ends at the means otherwise: on a logarithm, and where it is cut below."""
@@ -479,11 +488,27 @@ def test_names_that_differ_at_their_end_differ_in_the_summary(monkeypatch):
         task="classes-of-my-own-shapes-under-a-linear-probe", reason="a long reason " * 9
     )
     both = pd.concat([table.assign(model=f"my-own-checkpoint-of-shapes-{name}") for name in ("crop", "dino")])
-    lines = summary.knee_lines(both)[1:]
-    assert {line.split()[0] for line in lines} == {"my-own-…pes-crop", "my-own-…pes-dino"}
+    *lines, told = summary.knee_lines(both)[1:]
+    assert {line.split()[0] for line in lines} == {"my-ow…-crop", "my-ow…-dino"}
+    assert told == summary.CUT
     assert max(map(len, lines)) <= summary.WIDTH
     monkeypatch.setenv("COLUMNS", "400")
     assert {line.split()[0] for line in summary.knee_lines(both)[1:]} == set(both["model"])
+
+
+def test_names_give_way_before_the_note_that_says_one_seed(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = {
+        "model": "my-checkpoint",
+        "task": "topics-of-mine",
+        "pattern": "owl-sparsegpt",
+        "reason": "no drop: it stays",
+    }
+    one = knees.table(CASES["plain"])[0].assign(**names)
+    monkeypatch.setattr(summary, "of_one_seed", lambda row: True)
+    lines = summary.knee_lines(one)
+    assert all(line.endswith("no drop, one seed") for line in lines[1:]), "no line says that notes are cut"
+    assert max(map(len, lines)) <= summary.WIDTH
 
 
 def test_the_summary_names_models_that_are_sparse_before_pruning():

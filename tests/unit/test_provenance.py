@@ -1,10 +1,12 @@
 """What decided a run: each part of it changes its digest, and nothing else does."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from essential_sparsity import files, tables
+from essential_sparsity.study import records
 from essential_sparsity.tables import provenance
 
 KEY = {"model": "m", "task": "t", "pattern": "global", "seed": 0, "sparsity": "0.500"}
@@ -76,3 +78,11 @@ def test_a_ticket_counts_by_the_digest_beside_it(tmp_path):
 
 def test_settings_count_as_they_are_given():
     assert provenance.of_settings('{"n_eval": 5}') != provenance.of_settings('{"n_eval": 6}')
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"), [(["a"], "results/s/a is there"), (["a", "b"], "results/s/a (and 1 more) is")]
+)
+def test_files_without_a_record_are_counted_where_they_are_several(lost, told):
+    study = SimpleNamespace(folder="results/s", skipping=False)
+    assert records.advice(study, [f"results/s/{name}" for name in lost]).startswith(told)

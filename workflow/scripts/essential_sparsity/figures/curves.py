@@ -289,7 +289,17 @@ def axes_of_curve(axes: Axes, means: pd.DataFrame, metric: Metric, foot: float) 
             told = f"\nvertical axis is cut; lowest value: {values.min():.3g}{' %' if metric.name in PERCENT else ''}"
         bottom, top = axes.get_ylim()
         axes.set_ylim((bottom - foot * top) / (1 - foot), top)
-    axes.set_xlabel(axes.get_xlabel() + told)
+    axes.set_xlabel(axes.get_xlabel() + told + _out_of_view(means, metric, *axes.get_ylim()))
+
+
+def _out_of_view(means: pd.DataFrame, metric: Metric, low: float, high: float) -> str:
+    """A line that names the curves of one level, which have a point and no line, whose point is beyond the axis."""
+    curves = means[means["sparsity"] > 0].groupby(["model", "pattern"], sort=False).filter(lambda rows: len(rows) == 1)
+    values = _shown(curves["quality"], metric)
+    beyond = curves[(values < low) | (values > high)]
+    several = len(set(means["model"])) > 1
+    names = beyond["model"] if several else [patterns.find(name).label for name in beyond["pattern"]]
+    return "\n" + textwrap.fill(f"beyond it: {', '.join(names)}", 48) if len(beyond) else ""
 
 
 def _shown(quality: pd.Series, metric: Metric) -> np.ndarray:

@@ -14,14 +14,18 @@ from essential_sparsity.curves.verdicts import NOT_TESTABLE
 
 WIDTH = 120  # of lines where the terminal is not wider
 # What gives way where the knees' lines are too long: columns, and the characters that are left of each. Names are cut in their middle, as
-# they often differ at their ends.
-SHRINK = (((10,), 24), ((0, 1), 16), ((10,), 14), ((0, 1), 8), ((10,), 8))
+# they often differ at their ends; notes at their end, where *one seed* stands, so they come last.
+SHRINK = (((10,), 24), ((0, 1), 10), ((10,), 14), ((0, 1), 8), ((10,), 8))
+CUT = "Notes are cut, at …: COLUMNS=200 before the command gives longer lines."
 ZEROS = 0.01  # share of the prunable weights that is zero before pruning and worth a word
 SHOWN = 3  # missing runs, and runs that disagree with their references, that are named
 
 
 def knee_lines(knees: pd.DataFrame) -> list[str]:
-    """The table `knees` as aligned lines as wide as the terminal, or WIDTH; sparsities in per cent, a dash for none."""
+    """The table `knees` as aligned lines as wide as the terminal, or WIDTH; sparsities in per cent, a dash for none.
+
+    Where a note is cut, a last line says so.
+    """
     header = ["model", "task", "pattern", "metric", "dense", "essential", "between", "95 %", "kneedle", "hinge", "note"]
     rows = []
     for row in knees[knees["headline"]].sort_values(["model", "task", "pattern"]).to_dict("records"):
@@ -31,7 +35,8 @@ def knee_lines(knees: pd.DataFrame) -> list[str]:
         dense = "–" if pd.isna(row["dense"]) else f"{row['dense']:.4g}"
         names = [row[name] for name in ("model", "task", "pattern", "metric")]
         rows.append([*names, dense, *percents, ", ".join(notes(row))])
-    return _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=SHRINK)
+    lines = _aligned(header, rows, left={0, 1, 2, 3, 10}, shrink=SHRINK)
+    return lines + ([CUT] if any(line.endswith("…") for line in lines) else [])
 
 
 def notes(row: Mapping[str, Any]) -> list[str]:

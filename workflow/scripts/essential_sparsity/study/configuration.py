@@ -22,6 +22,7 @@ from essential_sparsity import codefiles, errors
 
 BASE = "config/config.yaml"  # what every configuration extends
 SCHEMAS = Path(__file__).parents[3] / "schemas"
+TABLES = ("tasks", "models", "calibrations", "pretraining")  # whose columns may be meant by an unknown key
 WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
     "integer", lambda _, value: type(value) is int
 )  # 0.0 names another path
@@ -77,6 +78,12 @@ def hint(value: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def column(key: str, known: Iterable[str]) -> str:
+    """`; it is a column of …` where a table has one of this name, and no key differs from it by its plural alone."""
+    found = [f"{name}.tsv" for name in TABLES if key in load_schema(name)["properties"]]
+    return f"; it is a column of {' and '.join(found)}: say it there." if found and f"{key}s" not in known else ""
+
+
 def named(*sources: str) -> str:
     """A configuration in a message, by what its keys are from: files that replace those of the base, in their order."""
     return f"the configuration ({', '.join([BASE, *map(os.path.relpath, sources)])})"
@@ -96,7 +103,8 @@ def expectation(error) -> str:
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(set(error.instance) - set(known))
-        return f"unknown key {unknown[0]!r}{hint(unknown[0], known)} Known keys: {', '.join(known)}."
+        meant = column(unknown[0], known) or hint(unknown[0], known) or "."
+        return f"unknown key {unknown[0]!r}{meant} Known keys: {', '.join(known)}."
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"the key {missing[0]!r} is missing."
@@ -111,6 +119,8 @@ def expectation(error) -> str:
         types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
         if (known := [kind for kind in types if kind != "null"]) and known[0] in EXAMPLES and len(known) == 1:
             return f"{error.instance!r} is a text; write a number, such as {EXAMPLES[known[0]]}{described}"
+    if error.validator == "type" and error.validator_value == "array" and isinstance(error.instance, str | int | float):
+        return f"{error.instance!r} is no list; write [{error.instance}]{described}"
     if error.validator == "pattern":
         return f"{error.instance!r} does not match {error.validator_value}{described}"
     return f"{error.message}{described}"

@@ -194,7 +194,8 @@ def advice(study: "Study", lost: Sequence[str]) -> str:
     """What to do about files without a record: those in the folder of the study, and those of the store."""
     own = [path for path in lost if path.startswith(f"{study.folder}/")]
     shared = [path for path in lost if path not in own]
-    told = f"{lost[0]} (and {len(lost) - 1} more) is there, but Snakemake's record of what it was made from is not "
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    told = f"{lost[0]}{more} is there, but Snakemake's record of what it was made from is not "
     told += "(.snakemake/metadata: lost, not copied along, or the study was renamed), so changes would go unseen. Copy "
     told += ".snakemake from where the results were made, or have them made anew; runs in results/store stay, and are looked "
     told += "at and computed again only where they are of something else:"
