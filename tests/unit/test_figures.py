@@ -1,5 +1,6 @@
 """Figures and the summary: they say what the tables say, and nothing is cut off or too small."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -780,6 +781,23 @@ def test_labels_are_drawn_as_they_stand(name, label, tmp_path):
     texts = [text for text in figure.findobj(Text) if label in text.get_text()]
     assert texts
     assert not any(text.get_parse_math() for text in texts)
+
+
+def test_signs_that_the_font_lacks_are_drawn_by_one_that_has_them(tmp_path, recwarn):
+    """STIX, which comes with matplotlib too, stands for a font of another script."""
+    assert style.families(["No such font", "STIXGeneral"]) == ["DejaVu Sans", "STIXGeneral"]
+    assert style.RC["font.family"][0] == "DejaVu Sans"
+    sign = "\u2a1f"  # in STIX alone
+    written = []
+    for name, fallbacks in (("lacks", []), ("has", ["STIXGeneral"])):
+        with mpl.rc_context():
+            with mpl.rc_context(style.RC | {"font.family": style.families(fallbacks)}):
+                figure = style.Figure(figsize=(1, 1))
+                figure.text(0, 0, f"A {sign}", fontfamily=style.families(fallbacks))
+            style.save(figure, tmp_path / f"{name}.svg")
+        written.append("STIX" in (tmp_path / f"{name}.svg").read_text())
+    assert written == [False, True]
+    assert [str(one.message)[:13] for one in recwarn] == ["Glyph 10783 ("]
 
 
 def test_every_figure_function_is_drawn_with_labels():

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
+from matplotlib import font_manager, ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,8 +54,36 @@ PERCENT = {
 WIDEST_TITLE = 54  # characters of a column at 8 pt
 HANDLE, BETWEEN, EDGE = 7, 5, 4.8  # mm of a legend at 7 pt: before an entry, from one column to the next, and around it
 LINE = 4  # mm of its lines, in figures over a page
-ENTRY = FontProperties(size=7)
+FONT = "DejaVu Sans"  # comes with matplotlib
+FALLBACKS = (  # for signs that it has not, where one of these is installed: Chinese, Japanese, Korean; other scripts
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Noto Sans KR",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Droid Sans Fallback",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+)
+
+
+def families(fallbacks: Sequence[str] = FALLBACKS) -> list[str]:
+    """The fonts of figures: each sign is drawn by the first that has it."""
+    return [FONT, *(name for name in fallbacks if name in font_manager.get_font_names())]
+
+
 RC = {
+    "font.family": families(),
     "font.size": 7,
     "axes.titlesize": 8,
     "axes.linewidth": 0.6,
@@ -70,6 +98,7 @@ RC = {
     "svg.hashsalt": "essential-sparsity",  # ids in the file, else random
     "svg.fonttype": "path",
 }
+ENTRY = FontProperties(family=RC["font.family"], size=7)
 
 
 def looks(names: list[str]) -> dict[str, tuple[str, str]]:
