@@ -48,12 +48,17 @@ onstart:
     guard_interpreter()
     warn_of_triggers()
     heads.starts()
+    stopping.listen(signal.SIGTERM)  # Snakemake has its own answer now
+    stopping.quieten(logger)
     # the name that the SLURM plugin gives its jobs
     if run := getattr(workflow.scheduler._executor, "run_uuid", None):
         heads.submits(HEAD, run)
 
 
 onerror:
+    if number := stopping.noted():
+        print(stopping.farewell(number), file=sys.stderr)
+        raise SystemExit(128 + number)
     if not SKIPPING:
         print(
             f"Jobs failed: their logs lie in {STORE}/logs and {OUT}/logs, by rule. The same command tries them again. `make tables`, "

@@ -18,6 +18,12 @@ ASKED = [
     f"{OUT}/ro-crate-metadata.json",
 ]
 
+if workflow.is_main_process:
+    belong = {*ASKED, *RUN_FILES, *ITEM_FILES, *MANIFESTS}
+    belong.update(*map(records.measured, STUDY.used_models))
+    if wrong := places.in_the_way(belong):
+        raise WorkflowError(wrong)
+
 # It stays where it was, and looks as if it were of the study that there is.
 if workflow.is_main_process and (left := records.left(OUT, ASKED)):
     print(f"warning: {records.leftovers(OUT, left)}", file=sys.stderr)

@@ -1,11 +1,13 @@
 # The study that the configuration asks for, the wildcards' values, and the code that each rule depends on.
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 from snakemake import jobs
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.enums import RerunTrigger
 from snakemake.settings.types import SharedFSUsage
 
@@ -22,10 +24,12 @@ from essential_sparsity.study import (
     iterations,
     opening,
     panels,
+    places,
     records,
     refinement,
     resources,
     series,
+    stopping,
 )
 
 # Of a module, the workflow that uses it says what its configuration is.
@@ -116,6 +120,7 @@ if workflow.is_main_process and "--touch" not in sys.argv:
 HEAD = None
 if workflow.is_main_process and not heads.idle(sys.argv[1:]):
     HEAD = heads.announce()
+    stopping.listen(signal.SIGINT)
     attempts.limit(HEAD.path, jobs.Job, jobs.GroupJob)
 
 # Without conda or containers, jobs compute with the interpreter that runs Snakemake: on nodes whatever PATH says, here also where

@@ -3,7 +3,7 @@
 `install(folder, python)` puts a `python` on a PATH folder that calls this file for those programs and `python` itself for
 the others. The last digits of a run's value are drawn from the digest of all that decides it, an image or table from what was read: so two
 studies have the same results when, and only when, they were made of the same. Code and arguments are the real ones.
-A job fails while the file BROKEN names a part of the path of a file that it would write.
+A job fails while the file BROKEN names a part of the path of a file that it would write, and waits while HELD does.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BROKEN = "broken.txt"
+BROKEN, HELD = "broken.txt", "held.txt"
 VERSIONS = {"torch": "stand-in", "transformers": "stand-in", "device": "cpu"}
 OUTPUTS = {  # program -> the options that name what it writes
     "fetch_model": ["--manifest"],
@@ -180,10 +181,19 @@ def judge(given: dict[str, list[str]], digest: str) -> None:
     tables.write(pd.DataFrame([]), "evidence", given["--evidence"][0])
 
 
+def named(file: str, outputs: list[str]) -> bool:
+    """Whether a file names a part of one of these paths."""
+    parts = Path(file).read_text().split() if os.path.isfile(file) else []
+    return any(part in path for part in parts for path in outputs)
+
+
 def fail(outputs: list[str]) -> None:
-    """End as a program does that meets a wrong input, for the files that BROKEN names."""
-    broken = Path(BROKEN).read_text().split() if os.path.isfile(BROKEN) else []
-    if any(part in path for part in broken for path in outputs):
+    """End as a program does that meets a wrong input, for the files that BROKEN names; wait for those that HELD names."""
+    if named(HELD, outputs):
+        print("held", flush=True)
+    while named(HELD, outputs):
+        time.sleep(0.05)
+    if named(BROKEN, outputs):
         print("reading the data", flush=True)
         raise ValueError(f"{outputs[0]} cannot be made.")
 

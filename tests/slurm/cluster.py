@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from workspace import Workspace
@@ -153,6 +154,7 @@ class Head:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # run.sh has pytest ignore it
             )
 
     @property
@@ -173,6 +175,13 @@ class Head:
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def written_down(jobs: list[str]) -> bool:
+    """Whether the controller has saved that these jobs run: killed before, it knows nothing of it when it is started again."""
+    started = call("squeue", "-h", "-j", ",".join(jobs), "-o", "%S").split()
+    saved = (STATE / "controller/job_state").stat().st_mtime
+    return saved > max(datetime.fromisoformat(when).timestamp() for when in started) + 1
 
 
 def name(victim: str) -> str:

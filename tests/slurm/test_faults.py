@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import HERE, QUICK, RUN_ALONE, call, daemon, evaluations, name, records, request, wait_until
+from cluster import HERE, QUICK, RUN_ALONE, call, daemon, evaluations, name, records, request, wait_until, written_down
 
 pytestmark = pytest.mark.slurm
 
@@ -104,11 +104,16 @@ def test_a_damaged_result_is_named_and_only_it_is_computed_again(study, expected
 
 @pytest.mark.thorough
 def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
-    """Node daemon, controller and accounting, all at once and for longer than the plugin's five attempts to ask."""
+    """Node daemon, controller and accounting, all at once and for longer than the plugin's five attempts to ask.
+
+    Not in the seconds that a controller takes to write down what it has started: it starts that again itself, or holds it.
+    """
     study.forget(ONE, TWO, THREE)
     gates = [study.fate(victim, "wait") for victim in (ONE, TWO)]
     head = study.start(*QUICK)
     wait_until(running(study, ONE, TWO), 180, "both jobs have started")
+    jobs = [study.noted("started")[name(victim)][0] for victim in (ONE, TWO)]
+    wait_until(lambda: written_down(jobs), 60, "the controller has saved that both run")
     down = [daemon(which) for which in ("slurmd-gpunode1", "slurmctld", "slurmdbd")]
     for pid in down:
         os.kill(pid, signal.SIGKILL)
@@ -119,6 +124,38 @@ def test_daemons_killed_and_started_again_while_jobs_run(study, expected):
     assert head.wait() == 0, head.output[-6000:]
     assert computed(study, ONE, TWO, THREE)
     assert attempts(study, ONE) == attempts(study, TWO) == 1, "running jobs survive their daemons"
+    assert len(evaluations(head.run)) == 3, "the head has submitted none of them again"
+    assert study.results() == expected
+
+
+@pytest.mark.thorough
+def test_stopped_by_hand(study, expected):
+    """Ctrl-C cancels what it has in the queue; a request to end waits for that. Both say that they were stopped and what is left there."""
+    study.forget(ONE, TWO, THREE)
+    gates = [study.fate(victim, "wait") for victim in (ONE, TWO, THREE)]
+    head = study.start(*QUICK, program=RUN_ALONE)
+    wait_until(lambda: len(study.noted("started")) == 2, 180, "two jobs have started")
+    os.killpg(head.process.pid, signal.SIGINT)
+    assert head.wait(120) == 130, head.output[-6000:]
+    assert head.output.count("Stopped by Ctrl-C") == 1
+    assert "It has left no job in SLURM's queue." in head.output
+    assert "obs failed" not in head.output
+    assert study.queue() == []
+
+    head = study.start(*QUICK, program=RUN_ALONE)
+    wait_until(lambda: len(study.queue("RUNNING")) == 2, 180, "two jobs run again")
+    head.process.terminate()
+    wait_until(lambda: "no more jobs are started" in head.output, 30, "it says that it waits")
+    assert len(study.queue()) == 3
+    for gate in gates:
+        gate.unlink()
+    assert head.wait() == 143, head.output[-6000:]
+    assert "Stopped by a request to end" in head.output
+    assert "It has left no job in SLURM's queue." in head.output
+    assert computed(study, ONE, TWO, THREE)
+
+    study.on_slurm()
+    assert computed(study, ONE, TWO, THREE)
     assert study.results() == expected
 
 

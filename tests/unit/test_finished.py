@@ -285,6 +285,20 @@ def test_items_of_another_attempt_are_not_taken_for_those_of_the_run(arguments):
     assert set(tables.read(arguments.items, "items")["weight"]) == {1.0}
 
 
+def test_items_that_a_second_copy_of_the_job_puts_in_their_place_are_not_those_of_the_run(arguments, monkeypatch):
+    """Its run would else stand beside items that another machine has rounded otherwise."""
+    replace = Path.replace
+
+    def overtaken(own: Path, place: Path) -> None:
+        replace(own, place)
+        if place == arguments.items:
+            place.write_bytes(b"rounded otherwise")
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    assert computing(arguments)
+    assert files.sha256_file(arguments.items) not in set(tables.read(arguments.runs, "runs")["items_sha256"])
+
+
 def test_a_file_of_runs_is_whole_with_its_levels_and_no_others(arguments):
     computing(arguments)
     made, whole = job.made_of(arguments, VERSIONS), tables.read(arguments.runs, "runs")

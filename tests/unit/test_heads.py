@@ -1,10 +1,13 @@
 """What a restart clears and what it leaves alone: heads of this machine and of others, jobs of others in the same folder."""
 
+import errno
 import json
 import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import psutil
 import pytest
 
 import run_alone
+from essential_sparsity import cli, files
 from essential_sparsity.errors import UserError
 from essential_sparsity.study import heads
 
@@ -297,3 +301,45 @@ def test_the_programs_of_rules_are_jobs_and_those_that_a_person_calls_are_none()
     for path in ROOT.glob("workflow/scripts/*.py"):
         is_job = bool(run_alone.JOB.fullmatch(f"workflow/scripts/{path.name}"))
         assert is_job == (f'program("{path.stem}")' in rules), path.name
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+)
+def test_where_nothing_can_be_written_nothing_is_started(folder, monkeypatch, capsys, number, told):
+    """Snakemake says so by the tracebacks of its log and of its lock."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(SystemExit):
+        cli.run(run_alone.roomy)
+    assert f": .snakemake: {told}. " in capsys.readouterr().err
+    assert not list(folder.path.rglob("tmp*"))
+
+
+def test_what_was_half_written_goes_with_the_dead_and_nothing_else(folder, monkeypatch):
+    monkeypatch.setattr(run_alone, "GRACE", 0.5)
+    folder.head(run="")
+    place = folder.path / "results/mine/tables"
+    with pytest.raises(KeyboardInterrupt), files.atomic(place / "knees.parquet") as temporary:
+        raise KeyboardInterrupt
+    assert not list(place.iterdir())
+    stale, fresh = temporary, place / ".runs.abcd_123.tmp"
+    kept = [place / name for name in ("knees.parquet", ".hidden", ".nfs0001", "a.tmp", ".x.tmp.parquet")]
+    for path in (stale, *kept):
+        path.write_text("")
+        os.utime(path, (0, 0))
+    written = threading.Thread(target=lambda: [(fresh.write_text("x"), time.sleep(0.1)) for _ in range(25)])
+    written.start()
+    time.sleep(0.2)
+    run_alone.clear()
+    assert written.is_alive()
+    assert fresh.exists(), "somebody is at it"
+    written.join()
+    assert sorted(place.iterdir()) == sorted([*kept, fresh])
+    folder.head(run="")
+    run_alone.clear()
+    assert sorted(place.iterdir()) == sorted(kept), "written to its end by nobody"

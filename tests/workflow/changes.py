@@ -81,6 +81,10 @@ class Study(Workspace):
         """From now on jobs fail that would write a file with one of these parts in its path."""
         stand_in.write(self.folder / stand_in.BROKEN, " ".join(parts))
 
+    def hold(self, *parts: str) -> None:
+        """The same for jobs that wait, until this is called again."""
+        stand_in.write(self.folder / stand_in.HELD, " ".join(parts))
+
     def results(self) -> dict[str, pd.DataFrame | str]:
         """The tables of the study, costs aside."""
         found = {}

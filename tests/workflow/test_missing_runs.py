@@ -1,14 +1,12 @@
 """Runs that fail or are lost keep no other one from the tables: they are counted, named, and tried again."""
 
 import json
-import signal
 import sys
 
 import pytest
 from changes import CHANGES, FILES, RUNS, Study, edit, grid, same
 from workspace import STORE
 
-import run_alone
 from essential_sparsity import files, tables
 from essential_sparsity.study import configuration, deciding, opening
 
@@ -97,6 +95,20 @@ def test_a_failed_and_a_lost_run_are_named_and_the_others_tabulated(fresh):
     assert table(study, "missing_runs").empty
     assert study.planned() == {}
     assert not table(study, "knees")["n_missing"].any()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(study):
+    """Snakemake takes it for the file, so no call would ever compute the run."""
+    name = f"{RUNS}/short/random/0.400/seed0.parquet"
+    place = study.folder / name
+    place.unlink()
+    place.mkdir()
+    for arguments in ((), SKIP):
+        told = study.snakemake("--dry-run", *arguments, check=False)
+        assert f"{name} is a folder, but a file belongs there" in told
+        assert "Traceback" not in told
+    place.rmdir()
+    assert study.planned()["prune_eval"] == 1
 
 
 def test_a_run_that_fails_anew_is_missing_and_not_what_it_was_before(study):
@@ -289,22 +301,6 @@ def test_checkpoints_of_a_series_that_were_not_measured_are_left_out(workspace):
 
 
 # --- the program around Snakemake
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("sys.exit(0)", (0, False)),
-        ("sys.exit(1)", (1, False)),
-        ("os.kill(os.getpid(), signal.SIGKILL)", (137, False)),
-        ("os.kill(os.getppid(), signal.SIGINT); time.sleep(0.3); sys.exit(1)", (1, True)),
-        ("os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)", (143, True)),
-    ],
-)
-def test_a_command_is_watched_to_its_end_and_a_stop_is_noticed(code, expected):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert run_alone.watched([sys.executable, "-c", f"import os, signal, sys, time; {code}"]) == expected
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_a_mistake_in_the_configuration_makes_no_second_call(study):

@@ -6,12 +6,10 @@ Each round is one ordinary run of the command given: killed, it is taken up agai
 curves that have all of theirs are refined all the same, and the call ends with the status of the command.
 """
 
-import contextlib
-import subprocess
 import sys
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, grid, refinement
+from essential_sparsity.study import configuration, grid, refinement, stopping
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,15 +53,13 @@ def _call(command: list[str]) -> tuple[int, int]:
 
 
 def _ended(command: list[str]) -> int:
-    """The status with which the command ended. Stopped with it (Ctrl-C), this program waits for it, and so do its callers."""
-    with subprocess.Popen(command) as running:
-        try:
-            return running.wait()
-        except KeyboardInterrupt:
-            while running.poll() is None:
-                with contextlib.suppress(KeyboardInterrupt):
-                    running.wait()
-            sys.exit("Stopped. The same command goes on where it was.")
+    """The status with which the command ended. Stopped with it (Ctrl-C), this program waits for it, and ends too."""
+    code, asked = stopping.watched(command)
+    if number := stopping.stopped(code) or asked:
+        if code not in stopping.TOLD:
+            print("Stopped. The same command goes on where it was.", file=sys.stderr)
+        sys.exit(128 + number)
+    return code
 
 
 if __name__ == "__main__":

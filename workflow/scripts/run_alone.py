@@ -10,11 +10,11 @@ which clears what it left. Where jobs fail, the tables and figures of what is th
 (`missing_runs: skip`); the exit status is that of the run.
 """
 
+import contextlib
 import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,16 +25,18 @@ from pathlib import Path
 import psutil
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, grid, heads
+from essential_sparsity.study import configuration, grid, heads, stopping
 
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
+HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+)?")  # what `files.atomic` was writing when it was killed
 # the programs of rules, not those that a person calls
 JOB = re.compile(
     r"workflow/scripts/(?!(estimate|export_checkpoint|lock|new_study|print_\w+|publish_study|refine|report|run_alone|write_dictionary)\.py)\w+\.py"
 )
 DEAD = "--dead"
 PATIENCE = 300  # seconds that SLURM has for ending jobs
+ROOM = 1 << 20  # bytes without which Snakemake cannot even keep its log
 GRACE = 5  # seconds that the system has for ending what was killed with its run
 
 
@@ -148,10 +150,33 @@ def clear(known_dead: str | None = None) -> None:
             raise errors.UserError(unknown())
         # as `snakemake --unlock` does, which would first read config/config.yaml, whatever was run
         shutil.rmtree(LOCKS)
+    if dead and not unclear:
+        sweep()
     for head in dead:
         head.path.unlink(missing_ok=True)
     if unclear:
         raise errors.UserError(refusal(unclear[0]))
+
+
+def sweep() -> None:
+    """Remove the half-written files of killed jobs; not what somebody is writing at this moment, with `make export` for instance."""
+    half = [
+        path
+        for root in (Path(grid.STORE).parent, heads.FOLDER)
+        for path in root.rglob(".*")
+        if HALF.fullmatch(path.name)
+    ]
+    deadline = time.monotonic() + 2 * GRACE
+    while half:
+        left = []
+        for path in half:
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                if time.time() - path.stat().st_mtime > GRACE:
+                    path.unlink()
+                else:
+                    left.append(path)
+        half = left if time.monotonic() < deadline else []
+        time.sleep(0.5 if half else 0)
 
 
 def refusal(head: heads.Head) -> str:
@@ -177,6 +202,17 @@ def unknown() -> str:
     return told
 
 
+def roomy() -> None:
+    """OSError where nothing can be written: Snakemake would end with tracebacks of its own, of its log and its lock."""
+    for folder in (LOCKS.parent, Path(grid.STORE)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            try:
+                Path(file.name).write_bytes(bytes(ROOM))
+            except OSError as error:
+                raise OSError(error.errno, str(error), str(folder)) from error
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     snakemake = [sys.executable, "-m", "snakemake"]
@@ -189,6 +225,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     idle = heads.idle(arguments)
     if not idle:
+        roomy()
         clear()
     config = configuration.of_command(arguments)
     if idle or config.get("missing_runs") == "skip":
@@ -196,36 +233,28 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         mark = Path(place) / "started"
         os.environ[heads.STARTED] = str(mark)
-        failed, stopped = watched([*snakemake, *arguments])
-        started = mark.exists()
-        del os.environ[heads.STARTED]
-    # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
-    if failed == 1 and started and not stopped and "--" not in arguments:
-        tabulate([*snakemake, *configuration.with_key(arguments, "missing_runs=skip")], grid.folder(config["study"]))
+        failed = ended([*snakemake, *arguments])
+        # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
+        if failed == 1 and mark.exists() and "--" not in arguments:
+            skipping = configuration.with_key(arguments, "missing_runs=skip")
+            tabulate([*snakemake, *skipping], grid.folder(config["study"]))
     sys.exit(failed)
 
 
-def watched(command: list[str]) -> tuple[int, bool]:
-    """Exit status of a command as a shell gives it, and whether somebody stopped it.
-
-    Ctrl-C reaches the command itself, which ends in its own time; a request to end is handed on.
-    """
-    told = []
-    process = subprocess.Popen(command)
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, _: told.append(number)),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: (told.append(number), process.terminate())),
-    }
-    code = process.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    return code if code >= 0 else 128 - code, bool(told)
+def ended(command: list[str]) -> int:
+    """Exit status of a command as a shell gives it. Where somebody stops it, this program ends too, and says so if the command has not."""
+    code, asked = stopping.watched(command)
+    if number := stopping.stopped(code) or (asked if code else 0):
+        if code not in stopping.TOLD:
+            print(stopping.farewell(number), file=sys.stderr)
+        sys.exit(128 + number)
+    return code if code >= 0 else 128 - code
 
 
 def tabulate(command: list[str], folder: str) -> None:
     """Make the tables of what is there, and say what failed, where its log is, and what to type."""
     print("\nRuns failed. Making the tables and figures of what is there:", flush=True)
-    whole = not subprocess.run(command).returncode
+    whole = not ended(command)
     print(flush=True)
     if whole:
         subprocess.run([sys.executable, PRINT, folder])

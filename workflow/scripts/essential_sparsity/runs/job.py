@@ -51,8 +51,12 @@ def run(
     done = finished.Finished.of_job(args.work, identity(args, made), outputs) if args.work else None
     if not (done and (done.there(lambda: whole(args, made)) or done.take_back())):
         runs, items = evaluate(made)
-        tables.write(items, "items", args.items)
-        tables.write(runs.assign(items_sha256=files.sha256_file(args.items)), "runs", args.runs)
+        with files.atomic(
+            args.items
+        ) as own:  # read before it is in its place, where a second copy of this job may put another
+            tables.write(items, "items", own)
+            digest = files.sha256_file(own)
+        tables.write(runs.assign(items_sha256=digest), "runs", args.runs)
         if done:
             done.keep()
     check(args, args.runs)

@@ -134,17 +134,20 @@ def _read(path: Path) -> Head | None:
     )
 
 
+def left(run: str) -> list[str] | None:
+    """Ids of the jobs that SLURM has in its queue of a run; None where it does not say. What it is ending is not counted."""
+    command = ["squeue", f"--name={run}", "--states=PENDING,RUNNING,SUSPENDED", "--noheader", "--format=%A"]
+    try:
+        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, timeout=PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.split()
+
+
 def _end(head: Head) -> None:
     """Remove a head's record, unless SLURM has jobs of it that nobody cancelled (Ctrl-C twice), or does not say."""
-    if (told := _read(head.path)) and told.run:
-        command = ["squeue", f"--name={told.run}", "--states=PENDING,RUNNING,SUSPENDED", "--noheader", "--format=%A"]
-        try:
-            left = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=PATIENCE).stdout
-        except (OSError, subprocess.SubprocessError):
-            return
-        if left.strip():
-            return
-    head.path.unlink(missing_ok=True)
+    if not ((told := _read(head.path)) and told.run and left(told.run) != []):
+        head.path.unlink(missing_ok=True)
 
 
 def _hidden(pid: int) -> bool:
