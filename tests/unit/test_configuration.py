@@ -442,7 +442,12 @@ def test_keys_of_a_command_mean_what_they_mean_in_a_file(folder, typed, key, val
 
 def test_keys_of_a_workflow_that_uses_this_one_are_none_of_its_configuration(folder):
     merged = configuration.read_file(SHIPPED)
-    assert configuration.settled(merged, [], {"samples": {"a": "1"}}) == merged
+    for foreign in ({"a": "1"}, {"off": {}}, "010", ["010", "12:30"]):
+        assert configuration.settled(merged, [], {"samples": foreign}) == merged
+    path = write(folder, "using.yaml", "samples: {off: {}}\nstudy: a\n")
+    assert configuration.settled(merged, [path], {}) == merged
+    path = write(folder, "nested.yaml", yaml.safe_dump({"pruning": merged, "samples": {"off": {}}}))
+    assert configuration.settled(merged, [path], {}) == merged, "of which this one is given a part"
 
 
 def test_a_number_of_a_command_that_yaml_reads_otherwise_is_refused(folder):

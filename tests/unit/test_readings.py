@@ -205,6 +205,15 @@ def test_kneedle_of_a_fall_to_guessing_is_its_upper_bend(seed):
     assert 0.5 <= levels[above.argmax()] < 0.6
 
 
+@pytest.mark.parametrize(("bump", "size"), [(7, 0.09), (8, 0.06)])
+def test_kneedle_of_a_fall_is_no_bump_of_the_broken_model(bump, size):
+    """Noise of a model that guesses stands above the chord too, near the end of the grid, but not as high as the bend."""
+    means = np.array([0.8, 0.8, 0.79, 0.76, 0.6, 0.55, 0.55, 0.5, 0.5, 0.5])
+    means[bump] += size
+    assert readings.kneedle(LEVELS, means) == LEVELS[3]
+    assert readings._bends(LEVELS, means, LEVELS[bump])
+
+
 def test_a_bump_below_the_chord_is_no_bend():
     levels = np.arange(5) / 4
     assert not readings._bends(levels, np.array([1, 0.2, 0.3, 0, 0]), 0.5)

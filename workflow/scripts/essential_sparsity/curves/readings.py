@@ -97,8 +97,8 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
     """The level of largest bend above the chord of the curve; NaN where the curve is flat or does not bend down.
 
     Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack" (the `kneed` package, sensitivity 1). Knows no tolerance.
-    The first that `kneed` finds, from the last level on, which stands above the chord and no lower than its two neighbours:
-    an end of the grid, which it names first where the curve is flat there, as that of a broken model is, is no knee.
+    Of all that `kneed` finds the one that stands highest above the chord, and no lower than its two neighbours: an end of the grid,
+    which it names first where the curve is flat there, as that of a broken model is, is no knee; nor a bump of noise past the fall.
     """
     means, levels = np.asarray(means, float), np.asarray(levels, float)
     rows = means.reshape(-1, means.shape[-1])
@@ -108,13 +108,19 @@ def kneedle(levels: Sequence[float], means: np.ndarray) -> np.ndarray:
         for i, row in enumerate(rows):
             if len(levels) >= MIN_LEVELS and np.ptp(row) >= SLACK:
                 knees = KneeLocator(levels, row, curve="concave", direction="decreasing", online=True).all_knees
-                found[i] = next((knee for knee in knees if _bends(levels, row, knee)), np.nan)
+                above = dict(zip(levels, _above(levels, row), strict=True))
+                found[i] = max((knee for knee in knees if _bends(levels, row, knee)), key=above.get, default=np.nan)
     return found.reshape(means.shape[:-1])
+
+
+def _above(levels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """How far a curve stands above its chord, in shares of its range; the chord falls by all of it from the first level to the last."""
+    return (means - means.min()) / np.ptp(means) + (levels - levels[0]) / np.ptp(levels) - 1
 
 
 def _bends(levels: np.ndarray, means: np.ndarray, knee: float) -> bool:
     """Does the curve stand above its chord at this inner level, and at neither neighbour higher above it?"""
-    above = (means - means.min()) / np.ptp(means) + (levels - levels[0]) / np.ptp(levels) - 1
+    above = _above(levels, means)
     i = int(np.searchsorted(levels, knee))
     return 0 < i < len(levels) - 1 and above[i] > SLACK and above[i] >= max(above[i - 1], above[i + 1]) - SLACK
 

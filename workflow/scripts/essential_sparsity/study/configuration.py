@@ -187,13 +187,16 @@ def read_file(path: str | os.PathLike) -> dict:
 def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str, Any]) -> dict:
     """The configuration as Snakemake merges it, with what merging cannot say.
 
-    `paths`: the files that it is merged of, later ones first in rank; `given`: keys from the command line. An empty mapping
-    switches a key off, as null does, until a later file or the command line says more. The last file must name its study: its tables would
-    overwrite those of another one. What the files of `parts` ask for is added. Raises ConfigError.
+    `paths`: the files that it is merged of, later ones first in rank; `given`: keys from the command line. Of either, what is not in
+    `merged` is of another workflow, which uses this one. An empty mapping switches a key off, as null does, until a later file or the
+    command line says more. The last file must name its study: its tables would overwrite those of another one. What the files of `parts`
+    ask for is added. Raises ConfigError.
     """
+    given = _shared_keys(given, merged)
     merged = _with_typed(merged, given)
     given = _typed(given)
-    read = [read_file(path) for path in paths]
+    whole = [read_file(path) for path in paths]
+    read = [_shared_keys(found, merged) for found in whole]
     for path, found in zip(paths, read, strict=True):
         if found.get("missing_runs") == "skip":
             raise ConfigError(
@@ -205,7 +208,7 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
         off = {place for place in off if not _says(found, place)} | {
             place for place in _leaves(found) if _at(found, place) == {}
         }
-    if paths and "study" not in {**read[-1], **given}:
+    if paths and "study" not in {**read[-1], **given} and (read[-1] or not whole[-1]):
         last = Path(paths[-1])
         raise ConfigError(
             f"{last}: the key 'study' is missing. Give the study a name of its own, for instance `study: "
@@ -223,8 +226,13 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     return with_parts(merged, said)
 
 
+def _shared_keys(found: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `found` that are in a configuration."""
+    return {key: value for key, value in found.items() if key in merged}
+
+
 def _with_typed(merged: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with what is `given` in it as `_typed` reads it; the keys of another workflow, which uses this one, are not in it."""
+    """A configuration with what is `given` in it as `_typed` reads it."""
     found = {**merged}
     for key, value in given.items():
         if isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
