@@ -75,7 +75,7 @@ def pooling(folder: str | Path) -> Pool:
 
 
 def as_read(folder: str | Path, texts: Sequence[str], length: int) -> list[str]:
-    """Texts as such a checkpoint reads them: in small letters where it says so. What it cuts otherwise than at `length` tokens is told."""
+    """Texts as such a checkpoint reads them: in small letters where it says so. That it would read less of them than `length` tokens is told."""
     said = sorted(Path(folder).glob("sentence_*_config.json"))  # named after the architecture by older versions
     if not said or not (Path(folder) / "modules.json").is_file():
         return list(texts)
@@ -86,9 +86,9 @@ def as_read(folder: str | Path, texts: Sequence[str], length: int) -> list[str]:
         raise TaskError(
             f"{said[0]}, which says how the checkpoint reads texts, cannot be read ({error}). {OTHERWISE}"
         ) from error
-    if own and own != length:
+    if own and own < length:
         print(
-            f"{folder}: texts are cut at {length} tokens (column max_length of the task); the checkpoint by itself cuts them at {own}.",
+            f"{folder}: texts are read up to {length} tokens (column max_length of the task); the checkpoint by itself cuts them at {own}.",
             flush=True,
         )
     return [text.lower() for text in texts] if small else list(texts)
