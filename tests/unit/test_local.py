@@ -1,5 +1,6 @@
 """What users edit outside of the workflow counts by its content, looked at once a parse and remembered in between."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from essential_sparsity import files
+from essential_sparsity.errors import UserError
 from essential_sparsity.study import configuration, local
 
 
@@ -130,6 +132,32 @@ def test_a_link_to_a_folder_that_is_there_already_is_content(place):
     assert [name for name, _ in local.listing(place.folder)] == files.names_under(place.folder)
     (place.folder / "deep/label/up").symlink_to("..")
     assert [name for name, _ in local.listing(place.folder)] == files.names_under(place.folder)
+
+
+def test_links_that_lead_to_each_other_are_walked_once(place):
+    (place.folder / "other").mkdir()
+    (place.folder / "deep/there").symlink_to("../other")
+    (place.folder / "other/back").symlink_to("../deep")
+    found = ["a.tsv", "deep/b.tsv", "other/back/b.tsv"]
+    assert [name for name, _ in local.listing(place.folder)] == files.names_under(place.folder) == found
+
+
+def test_a_folder_that_cannot_be_read_is_named(place, monkeypatch):
+    """Its rows would be missing, and nothing said; what is hidden is no data."""
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name in ("deep", ".trash"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    (place.folder / ".trash").mkdir()
+    for listed in (local.listing, files.names_under):
+        with pytest.raises(UserError, match=r"/deep cannot be read \(Permission denied\)"):
+            listed(place.folder)
+    (place.folder / "deep").rename(place.folder / "shallow")
+    assert files.names_under(place.folder) == ["a.tsv", "shallow/b.tsv"]
 
 
 def test_a_single_file_is_its_content(place, tmp_path):

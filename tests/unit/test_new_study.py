@@ -71,6 +71,28 @@ def test_a_folder_and_a_table_of_two_columns_become_a_study(place, capsys):
 
 
 @pytest.mark.parametrize(
+    ("form", "names", "beside"),
+    [
+        ("json", ["train.jsonl", "test.jsonl"], [".ipynb_checkpoints/train-checkpoint.csv", "__MACOSX/train.csv"]),
+        ("csv", ["train.csv"], ["checkpoints/checkpoint-5/config.json", "checkpoints/checkpoint-5/model.safetensors"]),
+        ("csv", ["train.csv"], ["checkpoint-5/config.json", "checkpoint-5/pytorch_model.bin", "dataset_infos.json"]),
+        ("imagefolder", ["train/a/1.png", "train/b/1.png"], ["train/metadata.csv"]),
+        ("csv", ["metadata.csv"], ["notes.txt"]),
+        (
+            "arrow",
+            ["train/data-00000-of-00001.arrow"],
+            ["dataset_dict.json", "train/state.json", "train/dataset_info.json"],
+        ),
+    ],
+)
+def test_the_format_of_a_folder_is_that_of_its_data(tmp_path, form, names, beside):
+    for name in [*names, *beside]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert looking.format_of(tmp_path) == form
+
+
+@pytest.mark.parametrize(
     ("columns", "kind", "renamed"),
     [
         ({"what was said": WORDS, "mood": MOODS}, "text-classification", "text=what was said,label=mood"),

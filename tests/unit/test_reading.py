@@ -547,6 +547,15 @@ def test_classes_of_a_card_are_those_of_the_data_in_its_order(fetch, cells, form
     assert found.cat.categories.tolist() == ["yes", "no"]
 
 
+def test_a_file_that_an_id_names_is_its_content_and_no_card_beside_it(fetch):
+    """What decides the rows counts in their digest, and that of a file is of its content alone."""
+    files = {"f.csv": "text,label\na,0\nb,1\n", "README.md": classes(features(["yes", "no"]))}
+    assert fetch(files, "csv")["label"].tolist() == ["yes", "no"]
+    found = fetch({}, "csv", "data/f.csv")["label"]
+    assert found.tolist() == ["0", "1"]
+    assert not isinstance(found.dtype, pd.CategoricalDtype)
+
+
 @pytest.mark.parametrize(
     ("names", "cells", "words"),
     [
@@ -825,6 +834,42 @@ def test_a_split_whose_images_are_all_left_out_is_named(fetch):
     assert len(fetch(read | {"notes/cat/1.txt": "x"}, "imagefolder", "whole")) == 4
     with pytest.raises(SourceError, match=r"folder val/cat is read as an image \(\.heic\)"):
         fetch(read | {"val/cat/1.heic": "x"}, "imagefolder")
+
+
+@pytest.mark.parametrize(
+    "named", ["{label}/train_1.png {label}/test_1.png", "{label}/{label}-val.png {label}/{label}-train.png"]
+)
+def test_images_whose_own_names_say_splits_are_no_one_table(fetch, named):
+    names = [name.format(label=label) for label in ("cat", "dog") for name in named.split()]
+    with pytest.raises(SourceError, match=r"the names of these images say the splits .*train"):
+        fetch({name: png() for name in names}, "imagefolder")
+
+
+def test_a_label_or_a_number_in_the_names_of_images_is_no_split(fetch):
+    names = [f"{label}/{label}_{number}.png" for label in ("train", "bus") for number in (1, 2)]
+    assert fetch({name: png() for name in names}, "imagefolder")["item"].tolist() == sorted(names)
+    names = [f"{label}/test_{number}.png" for label in ("cat", "dog") for number in (1, 2)]
+    assert len(fetch({name: png() for name in names}, "imagefolder", "other")) == 4
+
+
+CHECKPOINT = {
+    f"{name}/{file}": "{}"
+    for name in ("checkpoints/checkpoint-5", "checkpoint-6")
+    for file in ("config.json", "model.safetensors")
+}
+
+
+def test_checkpoints_beside_data_are_none(fetch):
+    text = '{"text": "a", "label": "x"}'
+    for files, form in (
+        ({"train.jsonl": text, "test.jsonl": text}, "json"),
+        ({"cat/1.png": png(), "dog/1.png": png()}, "imagefolder"),
+    ):
+        assert len(fetch(files | CHECKPOINT, form, form)) == 2
+    with pytest.raises(SourceError, match=r"runs/t\.jsonl is left out: beside weights"):
+        fetch({"runs/t.jsonl": text, "runs/a/model.pt": ""}, "json", "in runs")
+    with pytest.raises(SourceError, match=r"config\.json: the name says no split"):
+        fetch({"train.jsonl": text, "test.jsonl": text, "runs/config.json": "{}"}, "json", "without weights")
 
 
 @pytest.mark.parametrize("content", [b"no image", b"", png(kind="TIFF")[:20]])

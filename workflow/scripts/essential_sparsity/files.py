@@ -94,10 +94,26 @@ def rng(seed: int, purpose: str, name: str = ""):
 
 def names_under(folder: Path) -> list[str]:
     """The files below a folder, in linked folders too; a link that leads nowhere is a name as well, and fails when read."""
-    found = []
-    for place, folders, there in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)
-        above = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
-        folders[:] = [name for name in folders if not f"{here}/".startswith(f"{above[name]}/")]  # else for ever
-        found += [Path(place, name).relative_to(folder).as_posix() for name in there]
-    return sorted(found)
+    return sorted(
+        Path(place, name).relative_to(folder).as_posix() for place, _, there in walk(folder) for name in there
+    )
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` from the top, into linked folders too, but into none that the way there lies in: it would go on for ever.
+    Raises UserError for a folder that cannot be read, but for hidden ones."""
+
+    def refuse(error: OSError) -> None:
+        if not any(part.startswith(HIDDEN) for part in Path(error.filename).relative_to(folder).parts):
+            raise errors.UserError(
+                f"The folder {error.filename} cannot be read ({error.strerror}), so its files would be missing. Make it readable, or take "
+                "it out."
+            ) from error
+
+    ways = {os.fspath(folder): [os.path.realpath(folder)]}
+    for place, folders, there in os.walk(folder, onerror=refuse, followlinks=True):
+        way = ways.pop(place)
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if not any(f"{passed}/".startswith(f"{real[name]}/") for passed in way)]
+        yield place, folders, there
+        ways |= {os.path.join(place, name): [*way, real[name]] for name in folders}

@@ -1,6 +1,7 @@
 """Data of any source as one table: `data.parquet`, first column `item`, with its manifest."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +33,9 @@ from essential_sparsity.acquire.sources import SourceError
 
 ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # describe data, are none
 ABOUT_DATA = "about the data"
+OF_MODEL = "beside weights, in a folder of checkpoints"
+CHECKPOINTS = re.compile(r"(checkpoint|ckpt|model|weight|output|run)s?([-_]?\d+)?", re.I)  # a folder that holds
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
 PLAIN = (*reports.CONTENT, "label", "target", "item", "split")  # columns that hold one value a row
 BESIDE_TEXT = ("image", "question", "context")
 AT_ONCE = 1 << 17  # rows whose items are made at once
@@ -77,14 +81,15 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     inside = f"{inside}/" if inside and all(file.startswith(f"{inside}/") for file in names) else ""
     ordered: dict[str, tuple[str, list[str]]] = {}
     said: tuple[stated.Stated, ...] = ()
+    saying = name in readers.SAYING and not _is_local_file(settings)  # whose content counts, no card beside it
     with reading(f"{files.some(list(left_out))}, beside the data of {dataset}, cannot be read"):
-        if name in readers.SAYING:
+        if saying:
             data = saves.unrecorded(names)
             options.check(folder, data)
             said = (stated.of(folder, data, inside, _unread(left_out)),)
         if name == "imagefolder" and settings["source"] == "path":
             imagefolders.check_tables(folder, names, list(left_out))
-        if name in readers.SAYING and name != "imagefolder":
+        if saying and name != "imagefolder":
             ordered = classes.said(folder, data)
     folder, names = folder / inside, [file.removeprefix(inside) for file in names]
     if said and said[0].left_out:
@@ -164,9 +169,29 @@ def _unread(left_out: Mapping[str, str]) -> dict[str, str]:
 
 def _is_one_file(settings: dict[str, Any], names: list[str]) -> bool:
     """Whether the column id names a file, and so perhaps one shard of several, as it is meant."""
-    if settings["source"] == "path":
-        return Path(settings["id"]).expanduser().is_file()
-    return settings["source"] == "hub" and settings["id"].partition(":")[2] in names
+    return _is_local_file(settings) or (settings["source"] == "hub" and settings["id"].partition(":")[2] in names)
+
+
+def _is_local_file(settings: dict[str, Any]) -> bool:
+    return settings["source"] == "path" and Path(settings["id"]).expanduser().is_file()
+
+
+def beside_data(names: Iterable[str]) -> dict[str, str]:
+    """Of a source's file names those that are no data in any format, with the reason: hidden, about the data, of a model."""
+    paths = {name: PurePosixPath(name) for name in names}
+    weights = [path for path in paths.values() if path.suffix.lower() in WEIGHTS]
+    of_models = {folder for path in weights for folder in path.parents if CHECKPOINTS.fullmatch(folder.name)}
+    found = {}
+    for name, path in paths.items():
+        if any(part.startswith(files.HIDDEN) for part in path.parts) or any(
+            part.startswith("__") for part in path.parent.parts
+        ):
+            found[name] = stated.HIDDEN
+        elif path.name in ABOUT:
+            found[name] = ABOUT_DATA
+        elif of_models.intersection(path.parents):
+            found[name] = OF_MODEL
+    return found
 
 
 def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str, str]]:
@@ -176,17 +201,12 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
     Raises SourceError when there are none, and for a file that is left out although its name says a split of its own.
     """
     suffixes = readers.SUFFIXES[format_name]
-    found, records, left_out = [], [], {}
+    found, records, left_out, beside = [], [], {}, beside_data(names)
     for name in names:
-        path = PurePosixPath(name)
-        if any(part.startswith(files.HIDDEN) for part in path.parts) or any(
-            part.startswith("__") for part in path.parent.parts
-        ):
-            left_out[name] = stated.HIDDEN
-        elif format_name == "arrow" and PurePosixPath(name).name in saves.RECORDS:
+        if format_name == "arrow" and beside.get(name) == ABOUT_DATA and PurePosixPath(name).name in saves.RECORDS:
             records.append(name)
-        elif PurePosixPath(name).name in ABOUT:
-            left_out[name] = ABOUT_DATA
+        elif name in beside:
+            left_out[name] = beside[name]
         elif format_name == "arrow" and PurePosixPath(name).name.startswith("cache-"):
             left_out[name] = "a cache of the datasets library"
         elif name.lower().endswith(suffixes):
@@ -194,8 +214,14 @@ def data_files(names: list[str], format_name: str) -> tuple[list[str], dict[str,
         else:
             left_out[name] = f"no {' or '.join(suffixes)}"
     if not found:
+        lost = next((name for name in left_out if name.lower().endswith(suffixes)), None)
         raise SourceError(
             f"There is no file {' or '.join(suffixes)} for the format {format_name} among {files.some(names)}."
+            + (
+                f" {lost} is left out: {left_out[lost]}. Name its folder in the column id, or rename it."
+                if lost
+                else ""
+            )
         )
     known, places = splits.all_in(found), {PurePosixPath(name).parent for name in found}
     for name, reason in left_out.items():

@@ -86,7 +86,19 @@ def _rows(names: Sequence[str], vocabulary: splits.Vocabulary) -> list[tuple[str
             f"{without[0][0]} lies in no folder of a label, as {{split}}/{{label}}/{{image}} has them. Move the images so, or name another "
             "folder in the column id."
         )
+    _refuse_splits_in_files([name for name, _ in without], vocabulary)
     return rows
+
+
+def _refuse_splits_in_files(names: Sequence[str], vocabulary: splits.Vocabulary) -> None:
+    """Refuse images without splits all of whose own names say one (`cat/train_1.png`): they would be one table. Raises SourceError."""
+    said = {name: vocabulary.splits_in(PurePosixPath(name).stem) for name in names}
+    found = sorted(set().union(*said.values()))
+    if len(found) > 1 and all(said.values()):
+        raise SourceError(
+            f"{files.some(names, 3)}: the names of these images say the splits {files.some(found)}, which are read of folders. Move the images "
+            f"so that they lie as {{split}}/{{label}}/{{image}}, or {splits.SAY_IT}."
+        )
 
 
 def _refuse_apart(frame: pd.DataFrame) -> None:

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from essential_sparsity import files
-from essential_sparsity.acquire import conversion, formats, hub, readers, reports, untrusted
+from essential_sparsity.acquire import conversion, formats, hub, imagefolders, readers, reports, untrusted
 from essential_sparsity.acquire.refusal import SourceError, reading
 from essential_sparsity.checkpoints import loading, stored
 
@@ -296,9 +296,12 @@ def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def format_of(path: Path) -> str:
     """The format of a file or folder, by the suffixes of its files. Raises SourceError where there are none or several."""
-    names = [path.name] if path.is_file() else [p.name for p in path.rglob("*") if p.is_file()]
-    names = [name for name in names if not name.startswith(files.HIDDEN) and name not in formats.ABOUT]
-    general = ("parquet", "csv", "json", "imagefolder")
+    names = [path.name] if path.is_file() else files.names_under(path)
+    beside = formats.beside_data(names)
+    names = [name for name in names if name not in beside]
+    general = ("parquet", "arrow", "csv", "json", "imagefolder")
+    if any(name.lower().endswith(imagefolders.SUFFIXES) for name in names):  # which a table may describe
+        names = [name for name in names if PurePosixPath(name).name not in imagefolders.TABLES]
     found = [name for name in general if any(file.lower().endswith(readers.SUFFIXES[name]) for file in names)]
     if len(found) != 1:
         known = ", ".join(suffix for name in general for suffix in readers.SUFFIXES[name])

@@ -5,7 +5,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -26,7 +26,7 @@ class Stated:
 
     placed: Mapping[str, Sequence[str]] | None = None
     vocabulary: splits.Vocabulary = splits.KNOWN
-    left_out: Sequence[str] = field(default=())
+    left_out: Sequence[str] = ()
 
     def grouped(self, names: Sequence[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
         """Split -> names of its files in their order; `all` where nothing speaks of a split. Raises SourceError for guesses."""

@@ -50,14 +50,8 @@ def listing(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
     if not path.is_dir():
         raise ConfigError(f"{path} does not exist. Correct the column id: it is relative to the repository's root.")
     found = []
-    for folder, names, there in os.walk(path, followlinks=True):
-        here = os.path.realpath(folder)
-        names[:] = [
-            name
-            for name in names  # a link to a folder above would be walked for ever
-            if not name.startswith(files.HIDDEN)
-            and not f"{here}/".startswith(f"{os.path.realpath(os.path.join(folder, name))}/")
-        ]
+    for folder, names, there in files.walk(path):
+        names[:] = [name for name in names if not name.startswith(files.HIDDEN)]
         for name in there:
             file = Path(folder, name)
             if not name.startswith(files.HIDDEN) and file.is_file():
