@@ -140,7 +140,7 @@ def test_stopped_by_hand(study, expected):
     assert head.output.count("Stopped by Ctrl-C") == 1
     assert "It has left no job in SLURM's queue." in head.output
     assert "obs failed" not in head.output
-    assert study.queue() == []
+    wait_until(lambda: study.queue() == [], 60, "SLURM has ended what was cancelled")
 
     head = study.start(*QUICK, program=RUN_ALONE)
     wait_until(lambda: len(study.queue("RUNNING")) == 2, 180, "two jobs run again")
