@@ -16,6 +16,7 @@ from essential_sparsity import codefiles, files, patterns
 from essential_sparsity.study import (
     attempts,
     claims,
+    commands,
     configuration,
     deciding,
     environment,
@@ -37,7 +38,7 @@ BASES = [] if workflow.modifier.skip_configfile else [configuration.BASE]
 
 try:
     if workflow.is_main_process:
-        configuration.check_command(sys.argv[1:])
+        commands.check(sys.argv[1:])
     STUDY = opening.read(
         configuration.settled(
             config,

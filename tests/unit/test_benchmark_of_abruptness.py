@@ -1,15 +1,10 @@
 """benchmarks/abruptness.py simulates what it says, and every kind of its cases runs."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmark_programs import loaded
 
-PATH = Path(__file__).parents[2] / "benchmarks/abruptness.py"
-SPEC = importlib.util.spec_from_file_location("benchmark_of_abruptness", PATH)
-benchmark = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(benchmark)
+benchmark = loaded("abruptness")
 
 
 @pytest.mark.parametrize("n", benchmark.LENGTHS)

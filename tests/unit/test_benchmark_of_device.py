@@ -1,26 +1,14 @@
 """The script for a machine with a card runs here in small, and says what is wrong."""
 
 import argparse
-import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from benchmark_programs import loaded
 
 from essential_sparsity.pruning import groups, masks, thresholds
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def loaded(name):
-    """A module of benchmarks/, some of whose names are those of programs."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_of_{name}", BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 with pytest.MonkeyPatch.context() as patch:
     for beside in ("masks", "device_jobs"):  # what it finds beside it as a program

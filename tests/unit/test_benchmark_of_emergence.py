@@ -1,17 +1,15 @@
 """The sweep of small pre-trainings, in small: a case is the shipped row with other columns, and its series is read as a study's is."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_models as tiny
+from benchmark_programs import loaded
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("emergence", ROOT / "benchmarks/emergence.py")
-emergence = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(emergence)
+emergence = loaded("emergence")
 SMALL = {"steps": 30, "checkpoint_every": 10, "layers": 1, "width": 16, "heads": 2, "vocabulary": 120, "batch_size": 4}
 
 

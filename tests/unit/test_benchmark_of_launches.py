@@ -1,21 +1,10 @@
 """What a card is asked for is counted on a processor: nothing waits within a pass, a column is four kernels."""
 
 import argparse
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def loaded(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_of_{name}", BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from benchmark_programs import loaded
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setitem(sys.modules, "calibrated", loaded("calibrated"))

@@ -1,18 +1,14 @@
 """What pruning costs the layers, by the script that prints it for a real model."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_models as tiny
 import torch
 import transformers
+from benchmark_programs import loaded
 
-SPEC = importlib.util.spec_from_file_location("losses", Path(__file__).parents[2] / "benchmarks/losses.py")
-losses = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(losses)
+losses = loaded("losses")
 
 
 @pytest.fixture(scope="module")

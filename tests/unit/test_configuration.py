@@ -8,7 +8,7 @@ import pytest
 import yaml
 from snakemake import cli, utils
 
-from essential_sparsity.study import configuration, opening, tsv
+from essential_sparsity.study import commands, configuration, opening, tsv
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,23 +165,25 @@ def test_a_file_that_is_not_there_is_named():
 def test_a_command_names_files_and_keys(folder):
     mine = write(folder, "mine.yaml", "study: a\ndense_check: warn\n")
     for option in ("--configfile", "--configfiles"):
-        found = configuration.of_command(["snakemake", "--cores", "2", option, mine, "--dry-run"])
+        found = commands.configured(["snakemake", "--cores", "2", option, mine, "--dry-run"])
         assert found == configuration.read_config(SHIPPED, mine)
-    found = configuration.of_command(["--configfile", mine, "--config", "dense_check=stop", "study=b", "--cores", "2"])
+    found = commands.configured(["--configfile", mine, "--config", "dense_check=stop", "study=b", "--cores", "2"])
     assert (found["dense_check"], found["study"]) == ("stop", "b")
-    assert configuration.of_command(["-C", "study=c"])["study"] == "c"
-    assert configuration.of_command([]) == configuration.read_config(SHIPPED)
+    assert commands.configured(["-C", "study=c"])["study"] == "c"
+    assert commands.configured([]) == configuration.read_config(SHIPPED)
     last = write(folder, "last.yaml", "study: last\n")
-    assert configuration.of_command(["--configfile", mine, last])["study"] == "last"
-    twice = configuration.of_command(["--configfile", mine, "--configfile", last])
-    assert twice == configuration.of_command(["--configfile", last]), "Snakemake reads the last alone"
-    again = configuration.of_command(["--config", "study=c", "dense_check=warn", "--config=study=d"])
-    assert again == configuration.of_command(["-Cstudy=d"]), "and the last keys alone"
+    assert commands.configured(["--configfile", mine, last])["study"] == "last"
+    for twice in (
+        ["--configfile", mine, "--configfile", last],
+        ["--config", "study=c", "dense_check=warn", "-Cstudy=d"],
+    ):
+        with pytest.raises(configuration.ConfigError, match="stands there twice"):
+            commands.configured(twice)
 
 
 def test_values_of_a_command_are_read_as_yaml(folder):
     keys = ["resources={threads: 3}", "study=x=y", "resources={gpu: 0}"]
-    found = configuration.of_command(["--config", *keys])
+    found = commands.configured(["--config", *keys])
     assert (found["resources"]["threads"], found["resources"]["gpu"], found["study"]) == (3, 0, "x=y")
     given = cli.parse_config(keys)
     merged = configuration.read_file(SHIPPED)
@@ -201,14 +203,14 @@ def test_a_gpu_that_is_required_has_to_be_asked_for(folder):
         ("snakemake --cores 2", "snakemake --cores 2 --config a=1"),
         ("snakemake --quiet rules -- x.json", "snakemake --quiet rules --config a=1 -- x.json"),
         ("snakemake --config b=2 c=3 -n", "snakemake --config a=1 b=2 c=3 -n"),
-        ("snakemake -C b=2 --config c=3 -- --config", "snakemake -C b=2 --config a=1 c=3 -- --config"),
+        ("snakemake -C b=2 -- --config", "snakemake -C a=1 b=2 -- --config"),
         ("snakemake --config=b=2 --cores 1", "snakemake --config b=2 a=1 --cores 1"),
         ("snakemake -Cb=2 --configfile=x", "snakemake -C b=2 a=1 --configfile=x"),
     ],
 )
 def test_a_key_is_put_beside_those_that_a_command_has(command, expected):
-    """Snakemake reads the last `--config` alone, and what stands after `--` are targets."""
-    assert configuration.with_key(command.split(), "a=1") == expected.split()
+    """Of two `--config` Snakemake reads one, and what stands after `--` are targets."""
+    assert commands.with_key(command.split(), "a=1") == expected.split()
 
 
 @pytest.mark.parametrize("cell", ['a "quoted" word', '"opened', '"a word" and more'])
@@ -437,7 +439,7 @@ def test_keys_of_a_command_mean_what_they_mean_in_a_file(folder, typed, key, val
     found = configuration.settled(merged, [SHIPPED], given)[key]
     assert ({name: found[name] for name in value} if isinstance(value, dict) else found) == value
     if isinstance(value, str | dict | list):
-        assert configuration.of_command(["--config", typed])[key] == found
+        assert commands.configured(["--config", typed])[key] == found
 
 
 def test_keys_of_a_workflow_that_uses_this_one_are_none_of_its_configuration(folder):
@@ -457,7 +459,7 @@ def test_a_number_of_a_command_that_yaml_reads_otherwise_is_refused(folder):
         with pytest.raises(configuration.ConfigError, match=r"--config: .* is the number \d+ in YAML"):
             configuration.settled(merged, [SHIPPED], given)
     with pytest.raises(configuration.ConfigError, match=r"--config, key resources: (.|\n)* the number 86400 in YAML"):
-        configuration.of_command(["--config", "resources={max_minutes: 24:00:00}"])
+        commands.configured(["--config", "resources={max_minutes: 24:00:00}"])
 
 
 def test_files_are_merged_as_snakemake_merges_them(folder):
@@ -490,10 +492,10 @@ def test_files_are_merged_as_snakemake_merges_them(folder):
 )
 def test_options_of_which_snakemake_would_read_the_last_alone_are_refused(command, told):
     if told is None:
-        configuration.check_command(command.split())
+        commands.check(command.split())
         return
     with pytest.raises(configuration.ConfigError, match=rf"{told}.*the last one alone\. Write all behind one"):
-        configuration.check_command(command.split())
+        commands.check(command.split())
 
 
 @pytest.mark.parametrize("name", ["store", "Store", "STORE", ".hidden", "a/b", "", "a\n"])

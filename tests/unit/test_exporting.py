@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import math
 import re
@@ -18,6 +17,7 @@ import small_study
 import tiny_models as tiny
 import torch
 import transformers
+from benchmark_programs import loaded
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -908,9 +908,7 @@ def test_what_a_card_says_of_speed_was_measured():
 
 def test_a_level_trained_for_other_epochs_is_printed_beside_that_of_the_study(place, config, capsys, monkeypatch):
     """benchmarks/epochs.py, at the epochs of the row and at others."""
-    spec = importlib.util.spec_from_file_location("epochs", ROOT / "benchmarks/epochs.py")
-    epochs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(epochs)
+    epochs = loaded("epochs")
     asked = ["--config", small_study.CONFIG, "--model", "bert", "--task", "moods", "--epochs", "1", "3"]
     epochs.main([*asked, "--pattern", "global", "--sparsity", "0.5"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "epochs in batches" in line]

@@ -1058,6 +1058,11 @@ def test_what_pandas_writes_as_csv_is_read_back(fetch, text):
             '{"text": "a"}\n{"text": "b \\ud83d"}\n',
             r"line 2: the column 'text' holds half a character \('\\ud83d'",
         ),
+        (
+            "f.jsonl",
+            '{"text": ["a"]}\n{"text": ["b", "c \\ud83d"]}\n',
+            r"line 2: the column 'text' holds half a character \('\\ud83d'",
+        ),
         ("f.csv", "text,label\na,x\ntext,label\nb,y\n", r"line 3: the header \(text, label\) stands there once more"),
         ("f.tsv", "text\tlabel\r\na\tx\r\n\ufefftext\tlabel\r\nb\ty\r\n", "line 3: the header"),
         ("f.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),

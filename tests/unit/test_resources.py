@@ -1,11 +1,11 @@
 """What jobs ask for: near what was measured, near what is known of published runs, never more than the site gives."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from benchmark_programs import loaded
 
 from essential_sparsity import patterns
 from essential_sparsity.study import configuration, needs, opening, resources
@@ -13,9 +13,7 @@ from essential_sparsity.study.configuration import ConfigError
 from essential_sparsity.study.grid import Job
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("benchmark_of_resources", ROOT / "benchmarks/resources.py")
-benchmark = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(benchmark)
+benchmark = loaded("resources")
 MEASURED = benchmark.read(ROOT / "tests/unit/measured.tsv")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from essential_sparsity import cli, errors, tasks
-from essential_sparsity.acquire import looking
+from essential_sparsity.acquire import looking, refusal
 from essential_sparsity.checkpoints import vocabulary
 from essential_sparsity.study import configuration, opening, proposal, tsv
 
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
             if task["protocol"] != "finetune":
                 print("  (of those that may train a part, at most four fifths: each seed draws others)")
         if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
-            how = looking.option("columns", "text=…,label=…")
+            how = refusal.option("columns", "text=…,label=…")
             print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")
         rehearse(seen, data, task)
     else:
@@ -90,13 +90,13 @@ def main(argv: list[str] | None = None) -> None:
         if task is None:
             hint = configuration.hint(args.task, [row["task"] for row in known]) or "."
             raise errors.UserError(
-                f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {looking.option('data')}."
+                f"{base['tasks']} has no task {args.task!r}{hint} Data of your own: {refusal.option('data')}."
             )
         proposal.suiting(task, model["type"], known)
         if folder := here(seen):
             _fitting(folder, model, task)
     name = args.study or f"{model['model']}-{task['task']}"
-    opening.check_name(name, looking.option("study", name))
+    opening.check_name(name, refusal.option("study", name))
     path = Path("config") / f"{name}.yaml"
     print(*proposal.write(proposal.study_file(name, model["model"], task), rows, path), sep="\n")
     print(
@@ -112,7 +112,7 @@ def _row(args: argparse.Namespace, table: str) -> dict[str, Any] | None:
         return None
     if given := [name for name in OF_MODEL if getattr(args, name) is not None]:
         raise errors.UserError(
-            f"{looking.option(given[0].replace('_', '-'))} is about a checkpoint that is no row yet: {table} has {args.model!r} and says it."
+            f"{refusal.option(given[0].replace('_', '-'))} is about a checkpoint that is no row yet: {table} has {args.model!r} and says it."
         )
     return rows[args.model]
 
@@ -129,19 +129,19 @@ def check(args: argparse.Namespace) -> None:
     """Refuse options that are missing, blank, or say nothing beside the others. UserError."""
     given = {name: value for name, value in vars(args).items() if value is not None}
     if blank := next((name for name, value in given.items() if not value.strip()), None):
-        raise errors.UserError(f"{looking.option(blank.replace('_', '-'), '')} is blank.")
+        raise errors.UserError(f"{refusal.option(blank.replace('_', '-'), '')} is blank.")
     if "model" not in given:
         raise errors.UserError(
-            f"Name a checkpoint: {looking.option('model')}, a folder, a GGUF file or owner/name of the hub."
+            f"Name a checkpoint: {refusal.option('model')}, a folder, a GGUF file or owner/name of the hub."
         )
     if ("task" in given) == ("data" in given):
-        task, data = looking.option("task"), looking.option("data")
+        task, data = refusal.option("task"), refusal.option("data")
         raise errors.UserError(
             f"Name one thing to evaluate: {task}, a row of the tasks table, or {data}, a file or folder."
         )
     if "task" in given and (idle := [name for name in OF_DATA if name in given]):
         raise errors.UserError(
-            f"{looking.option(idle[0].replace('_', '-'))} is about data of your own: with {looking.option('task')} the row of the "
+            f"{refusal.option(idle[0].replace('_', '-'))} is about data of your own: with {refusal.option('task')} the row of the "
             "tasks table says it."
         )
     for name in {"name", "task_name"} & given.keys():

@@ -9,7 +9,7 @@ curves that have all of theirs are refined all the same, and the call ends with 
 import sys
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, grid, refinement, stopping
+from essential_sparsity.study import commands, grid, refinement, stopping
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         raise errors.UserError(
             "Say how to run the workflow: python workflow/scripts/refine.py snakemake --profile slurm"
         )
-    config = configuration.of_command(command)
+    config = commands.configured(command)
     if config.get("missing_runs") == "skip":
         raise errors.UserError(
             "With `missing_runs: skip` nothing is computed, so no level can be added: refine without it."
@@ -49,7 +49,7 @@ def _run(command: list[str], asked: str) -> None:
 def _call(command: list[str]) -> tuple[int, int]:
     """Status of the command, and where that is not 0, of making what it asks for from the runs that are there."""
     failed = _ended(command)
-    return failed, failed and _ended(configuration.with_key(command, "missing_runs=skip"))
+    return failed, failed and _ended(commands.with_key(command, "missing_runs=skip"))
 
 
 def _ended(command: list[str]) -> int:

@@ -8,12 +8,12 @@ import sys
 
 from essential_sparsity import cli, errors
 from essential_sparsity.runs import settled
-from essential_sparsity.study import configuration, grid
+from essential_sparsity.study import commands, grid
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    config = configuration.of_command(arguments)
+    config = commands.configured(arguments)
     report = f"{grid.folder(config['study'])}/report.html"
     if settled.of_before(config):
         print(

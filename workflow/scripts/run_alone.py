@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from essential_sparsity import cli, errors, files
-from essential_sparsity.study import configuration, grid, heads, stopping
+from essential_sparsity.study import commands, grid, heads, stopping
 
 PRINT = Path(__file__).with_name("print_missing.py")
 LOCKS = Path(".snakemake/locks")
@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     if not idle:
         roomy()
         clear()
-    config = configuration.of_command(arguments)
+    config = commands.configured(arguments)
     if idle or config.get("missing_runs") == "skip":
         os.execv(sys.executable, [*snakemake, *arguments])
     with tempfile.TemporaryDirectory() as place:
@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> None:
         failed = ended([*snakemake, *arguments])
         # 1: Snakemake itself said so, and has given the folder free. Whoever named targets wants these alone
         if failed == 1 and mark.exists() and "--" not in arguments:
-            skipping = configuration.with_key(arguments, "missing_runs=skip")
+            skipping = commands.with_key(arguments, "missing_runs=skip")
             tabulate([*snakemake, *skipping], grid.folder(config["study"]))
     sys.exit(failed)
 

@@ -12,6 +12,11 @@ class SourceError(errors.UserError):
     """A model or data set cannot be had as configured; the message says what to do."""
 
 
+def option(name: str, value: str = "…") -> str:
+    """How an option is given, to make and to the program."""
+    return f"{name.upper().replace('-', '_')}={value} (without make: --{name})"
+
+
 @contextlib.contextmanager
 def reading(problem: str, then: str = FETCH_AGAIN) -> Iterator[None]:
     """Tell what a library raises inside as SourceError: the `problem`, which names the file; why; and `then` what to do."""

@@ -171,7 +171,7 @@ def records(path: Path) -> pd.DataFrame:
                 raise pa.ArrowInvalid("one column has one kind")
             columns[name] = pa.array(values)
         except UnicodeEncodeError as error:
-            place = next(place for place, row in rows if HALF.search(str(row.get(name))))
+            place = next(place for place, row in rows if HALF.search(json.dumps(row.get(name), ensure_ascii=False)))
             raise SourceError(
                 f"{path.name}, {place}: the column {name!r} holds half a character ({error.object[error.start]!a}, of a pair of UTF-16), as where "
                 "a text was cut within an emoji. Write the whole character, or take it out."

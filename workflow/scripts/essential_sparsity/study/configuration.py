@@ -3,7 +3,6 @@
 Standard library, PyYAML and jsonschema only: every parse of the Snakefile imports this module.
 """
 
-import argparse
 import copy
 import math
 import os
@@ -30,10 +29,6 @@ Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 Place = tuple[str, ...]  # keys, each inside the one before
 EXAMPLES = {"number": "0.5", "integer": "3"}
 OCTAL = re.compile(r"[-+]?0[0-7]+")
-KEYS = re.compile(
-    r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
-)  # snakemake's option for keys, with what is written to it without a space
-FILES = re.compile(r"--configfiles?(=.*)?", re.DOTALL)  # and for files
 UNTYPED = ("int", "float", "bool", "null")  # what a text is in YAML that has no quotation marks
 
 
@@ -219,7 +214,7 @@ def settled(merged: dict, paths: Sequence[str | os.PathLike], given: Mapping[str
     ]  # the base says nothing more
     said: dict = {}
     for found in (*own, given):
-        _update(said, found)
+        update(said, found)
     for place in off:
         merged = _without(merged, place)
         said = _without(said, place) if _says(said, place) else said
@@ -352,60 +347,17 @@ def read_config(*paths: str, given: Mapping[str, Any] | None = None) -> dict:
     merged, *others = map(read_file, paths)
     over: dict = {}  # a null of one file hides nothing of the first one from a later file: that one says more
     for found in (*others, given or {}):
-        _update(over, copy.deepcopy(found))
-    _update(merged, over)
+        update(over, copy.deepcopy(found))
+    update(merged, over)
     merged = settled(merged, paths, given or {})
     check_config(merged, " and ".join(map(str, paths)))
     return merged
 
 
-def of_command(command: Sequence[str]) -> dict:
-    """The configuration that a snakemake command names by `--configfile` and `--config`: where one stands there twice, by the last, as
-    Snakemake reads it. ConfigError."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
-    parser.add_argument("--config", "-C", nargs="*", default=[])
-    named, _ = parser.parse_known_args(list(command))
-    given: dict = {}
-    for key, _, value in (entry.partition("=") for entry in named.config):
-        try:
-            _update(given, {key: yaml.load(value, OnceLoader)})
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--config, key {key}: {value} cannot be read ({error}).") from None
-    return read_config(BASE, *named.configfile, given=given)
-
-
-def with_key(command: Sequence[str], entry: str) -> list[str]:
-    """A snakemake command with one more `key=value` for its configuration.
-
-    Snakemake reads the last `--config` alone, so the entry is put beside those that are there; targets after `--` stay
-    at the end.
-    """
-    found = list(command)
-    end = found.index("--") if "--" in found else len(found)
-    for place in reversed(range(end)):
-        if said := KEYS.fullmatch(found[place]):
-            return [*found[:place], *filter(None, said.groups()), entry, *found[place + 1 :]]
-    return [*found[:end], "--config", entry, *found[end:]]
-
-
-def check_command(command: Sequence[str]) -> None:
-    """Refuse a command that names files or keys twice: Snakemake reads the last of the options alone. ConfigError."""
-    words = list(command)
-    words = words[: words.index("--")] if "--" in words else words
-    for option, form, example in (
-        ("--configfile", FILES, "--configfile one.yaml two.yaml"),
-        ("--config", KEYS, "--config study=mine missing_runs=skip"),
-    ):
-        if sum(form.fullmatch(word) is not None for word in words) > 1:
-            raise ConfigError(
-                f"{option} stands there twice, and Snakemake reads the last one alone. Write all behind one: {example}."
-            )
-
-
-def _update(merged: dict, found: Mapping[str, Any]) -> None:
+def update(merged: dict, found: Mapping[str, Any]) -> None:
+    """Put the keys of `found` into a configuration, as Snakemake merges files."""
     for key, value in found.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            _update(merged[key], value)
+            update(merged[key], value)
         else:
             merged[key] = value

@@ -15,7 +15,8 @@ import yaml
 
 from essential_sparsity import files
 from essential_sparsity.acquire import splits
-from essential_sparsity.acquire.looking import Checkpoint, Data, option
+from essential_sparsity.acquire.looking import Checkpoint, Data
+from essential_sparsity.acquire.refusal import option
 from essential_sparsity.study import configuration, kinds, opening, tsv
 from essential_sparsity.study.configuration import ConfigError
 
