@@ -1,7 +1,7 @@
 """A Python that has loaded what is slow to load, and forks a child for each program: it starts in milliseconds, not in seconds.
 
 `Warm(folder)` starts such a process and puts a `python` into `folder`, for the front of a PATH: it runs scripts and `-m snakemake` in a
-child of that process, with its own arguments, folder, environment and files, and ends as the child does; all else (`-c`, other
+child of that process, with its own arguments, folder, environment and files, deaf to Ctrl-C where it is, and ends as the child does; all else (`-c`, other
 modules) by the real interpreter. What is loaded are installed packages; the repository's own code each child reads anew. A signal to
 that `python` goes to the child; when it is killed, so is the child. Memory and time of the child are not those of a descendant: what
 measures jobs needs the real interpreter, and so does what changes at import with the environment (`HF_HUB_OFFLINE`).
@@ -57,7 +57,8 @@ link = socket.socket(socket.AF_UNIX)
 link.connect({address!r})
 mask = os.umask(0)
 os.umask(mask)
-asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), mask, os.getpgrp()]).encode()
+deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), mask, os.getpgrp(), deaf]).encode()
 socket.send_fds(link, [len(asked).to_bytes(4, "big")], [0, 1, 2])
 link.sendall(asked)
 answers = link.makefile()
@@ -143,7 +144,8 @@ def _end(child: int, link: socket.socket, pidfd: int, *, ended: bool, events: se
 
 def _become(asked: list, files: list[int]) -> None:
     """This process, a child, is now what was asked for, and ends with it."""
-    arguments, folder, environment, mask, group = asked
+    arguments, folder, environment, mask, group, deaf = asked
+    signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
