@@ -90,6 +90,7 @@ def kinds_alike(quick, rates):
         for at, (name, (save, data, settings)) in enumerate(cases.items()):
             folder = save(Path(place, str(at)))
             trained = settings["protocol"] == "finetune"
+            without_dropout(folder)
             for pattern in ["dense", *(["global"] if trained else MASKED)]:
                 level = 0.0 if pattern == "dense" else 0.5
                 found = [evaluated(folder, data, settings, pattern, level, device) for device in ("cpu", DEVICE)]
@@ -120,6 +121,11 @@ def calibrated_alike(quick, rates):
                 yield compared(f"{name}, {pattern}", found, NEARLY)
 
 
+def without_dropout(folder):
+    """Dropout draws from the generator of the device: a training on a card and one on a processor would be two seeds."""
+    edit(Path(folder, "config.json"), lambda found: found.update({name: 0.0 for name in found if "dropout" in name}))
+
+
 def evaluated(folder, data, settings, pattern, level, device, calibration=None):
     """One level of a pattern, without what a job prints."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -139,6 +145,7 @@ def tickets_alike():
     """An iteration of a lottery ticket: the share of masked weights that are the same."""
     with tempfile.TemporaryDirectory() as place:
         folder = tiny.save_bert(Path(place))
+        without_dropout(folder)
         found = [
             lottery.ticket(folder, tiny.reviews(), tiny.FINETUNE, {}, 0.5, 0, device)[0] for device in ("cpu", DEVICE)
         ]
@@ -359,14 +366,19 @@ def job(name, quick, folder):
     }
 
 
-def expected(name, quick, parameters):
-    """What such a job is expected to take, of the row of devices.tsv that this card's name holds."""
+def name_of_card():
+    """The card's name; None: a processor computes."""
+    return torch.cuda.get_device_name() if DEVICE == "cuda" else None
+
+
+def expected(name, quick, parameters, card):
+    """What such a job is expected to take, of the row of devices.tsv that this card's name holds; None: a processor."""
     _, kind, dtype, task, pattern, levels = JOBS[name]
     task, row = ROW | shrunk(task, quick), shrunk(SEQUENCES, quick)
     rows = {row["device"]: row for row in tsv.read_table(str(ROOT / "config/devices.tsv"), "devices", "device")}
-    named = torch.cuda.get_device_name().lower().replace(" ", "-") if DEVICE == "cuda" else ""
-    chosen = next((found for found in rows if found.split("-")[0] in named), "any") if named else resources.PROCESSOR
-    device, gpu = needs.Device.of_row(rows[chosen]), DEVICE == "cuda"
+    named, gpu = (card or "").lower().replace(" ", "-"), card is not None
+    chosen = next((found for found in rows if found.split("-")[0] in named), "any") if gpu else resources.PROCESSOR
+    device = needs.Device.of_row(rows[chosen])
     model = {"parameters": parameters, "type": kind, "dtype": dtype}
     need = needs.of_run(model, task, len(levels), device, int(gpu), 4)
     if patterns.find(pattern).needs == "calibration":
@@ -386,7 +398,10 @@ def jobs(quick, rates):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{name}: {done.stderr[-1500:]}")
-            took, need = json.loads(done.stdout.splitlines()[-1]), expected(name, quick, parameters[save])
+            took, need = (
+                json.loads(done.stdout.splitlines()[-1]),
+                expected(name, quick, parameters[save], name_of_card()),
+            )
             yield f"{name}: time", took["seconds"], "s; peer: expected", need.minutes * 60, True
             yield f"{name}: memory of the card", took["gpu_mb"], "MB; peer: expected", need.gpu_mb, True
             yield f"{name}: memory of the machine", took["host_mb"], "MB; peer: expected", need.host_mb, True

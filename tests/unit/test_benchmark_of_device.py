@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from benchmark_programs import loaded
@@ -14,6 +15,7 @@ with pytest.MonkeyPatch.context() as patch:
     for beside in ("masks", "device_jobs"):  # what it finds beside it as a program
         patch.setitem(sys.modules, beside, loaded(beside))
     device = loaded("device")
+WEIGHTS = {"bert": 109_482_240, "vit": 86_389_248, "llama": 1_345_423_360}  # of the models of whole jobs
 
 
 def test_calibrated_pruning_is_timed_at_any_width():
@@ -45,6 +47,22 @@ def test_all_parts_run_and_are_right(tmp_path, capsys):
     told = (tmp_path / "device.md").read_text()
     assert "all equal the processor's, bit for bit" in told
     assert "Kinds of tasks, dense and pruned (46 cases): scores as the processor's, the largest difference 0" in told
+
+
+def test_whole_jobs_are_expected_as_the_documentation_says_and_within_a_factor_of_two_of_what_a_card_took():
+    table = Path("docs/gpu.md").read_text().split("| MB of the machine |")[1].split("\n\n")[0]
+    rows = [[cell.strip().replace(",", "") for cell in line.split(" | ")] for line in table.splitlines()[2:]]
+    names = {name.replace(",", ""): name for name in device.device_jobs.JOBS}
+    assert [row[0].removeprefix("| ") for row in rows] == list(names)
+    for name, row in zip(names.values(), rows, strict=True):
+        need = device.device_jobs.expected(
+            name, False, WEIGHTS[device.device_jobs.JOBS[name][0].__name__], "NVIDIA H200"
+        )
+        took, seconds, on_card, gpu_mb, on_host, host_mb = (float(cell.removesuffix(" |")) for cell in row[1:])
+        assert (seconds, gpu_mb, host_mb) == (round(60 * need.minutes), round(need.gpu_mb), round(need.host_mb))
+        assert took / 2 < seconds < 2 * took
+        assert 0.85 * on_card < gpu_mb < 2.5 * on_card
+        assert on_host < host_mb < 2.5 * on_host
 
 
 def test_masks_that_differ_are_told_and_fail(tmp_path, monkeypatch):

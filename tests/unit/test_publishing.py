@@ -589,7 +589,7 @@ def test_other_code_and_mixed_versions_are_told(place, made, monkeypatch):
     assert settled._mixed(frame) == ["Several versions of libraries or types of device computed m on t."]
     assert settled._mixed(frame.assign(torch="1")) == []
     assert settled._mixed(frame.assign(torch="1", hardware=["b", "a"])) == [
-        "Different hardware, which rounds otherwise, computed m on t (a, b)."
+        "Different hardware, which rounds otherwise and may draw other dropout, computed m on t (a, b)."
     ]
     monkeypatch.setattr(settled, "_mixed", lambda found: [f"{len(found)} rows are mixed"])
     assert f"{made.rows['runs']} rows are mixed" in settled.read(config()).said

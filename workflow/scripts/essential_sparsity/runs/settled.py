@@ -204,4 +204,7 @@ def _mixed(found: pd.DataFrame) -> list[str]:
     curves = [" on ".join(key) for key in counts.index[(counts > 1).any(axis=1)]]
     told = [f"Several versions of libraries or types of device computed {files.some(curves)}."] if curves else []
     several = runs.mixed_hardware(found)
-    return told + ([f"Different hardware, which rounds otherwise, computed {files.some(several)}."] if several else [])
+    of_several = (
+        f"Different hardware, which rounds otherwise and may draw other dropout, computed {files.some(several)}."
+    )
+    return told + ([of_several] if several else [])

@@ -35,13 +35,17 @@ VOCABULARY = 50_000  # words of a model of which they are not known
 SMOKE_ITEMS, SMOKE_BYTES = 8, 4  # a dense model's first items: outputs that are compared are kept twice (runs/smoke.py)
 
 # Time.
-HESSIANS, COLUMNS = 38, 10  # of SparseGPT: operations a token and width² of a layer; columns a width of a layer
+# of SparseGPT: operations a token and width² of a layer, of which a GPU reaches nearly its peak; columns a width of a layer
+HESSIANS, COLUMNS = {True: 20, False: 38}, 10
 STEP = {True: 1e-4, False: 2.5e-4}  # seconds a column: its update
 START_SECONDS = 10  # imports
 READ = 2e8  # bytes of weights a second, checked and loaded
 MASKED = {True: 8e9, False: 1e8}  # weights a second that are ranked and masked: on a GPU, on a processor
 LAUNCH = {True: 4e-3, False: 8e-4}  # seconds a layer and batch at least, on a GPU: training, scoring
-MOVED = 3e9  # bytes a second between the machine and a GPU, from and to memory that is not pinned
+MOVED = 3e9  # bytes a second between the machine and a GPU, with the copies on the machine before and after
+HANDED = (
+    3  # of what blocks hand over: the inputs and outputs of one, and as much again while it computes (`walking.ROOM`)
+)
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
 FITTED = 4e-6  # minutes to resample an item of a run
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
@@ -278,26 +282,37 @@ def with_calibration(
     """What an evaluation takes whose pattern is calibrated: two passes over the sequences a level (two in all where the dense
     model is measured, two more for OWL), and for SparseGPT the Hessians of all inputs, their factors, and a step a column.
 
-    Between blocks what they hand over is in the memory of the machine, before and after; a block is on the GPU alone.
+    One block is on the GPU at a time, with what blocks hand over where the card is known to have room for it; else that is in
+    the memory of the machine, before and after each.
     """
     seen = row["sequences"] * (row["length"] or tokens(task))
     stored, cores = PRECISION[model["dtype"] or "float32"], 1 if gpu else threads
     size, wide = BYTES[model["dtype"] or "float32"], width(model)
-    once, owl = pattern.inputs == "dense", pattern.allocation == "owl"
+    once, owl, solves = pattern.inputs == "dense", pattern.allocation == "owl", pattern.score == "sparsegpt"
     walks = 1 if once else levels + owl  # through all blocks, each twice: to see its inputs, and for its answers
     passes = 2 * seen * active(model) * 2 * walks
     found = passes / (device.operations[stored] * cores)
-    if pattern.score == "sparsegpt":
-        products = HESSIANS * seen * depth(model) * wide
+    if solves:
+        products = HESSIANS[gpu] * seen * depth(model) * wide
         solved = 4 * model["parameters"] * wide
         found += levels * (products + solved) / (device.operations["float32"] * cores)
         found += levels * COLUMNS * depth(model) * STEP[gpu]
-    if gpu:  # what blocks are given, twice, and what they answer; each block there and back
-        found += walks * (3 * seen * depth(model) + 2 * model["parameters"]) * size / MOVED
-    handed = 2 * seen * wide * size / 1e6
-    block = (model["parameters"] * wide / depth(model) * size + 3 * 16 * wide**2 * 4) / 1e6
-    host = need.host_mb + handed + (0 if gpu else block)
-    return replace(need, minutes=need.minutes + found / 60, host_mb=host)
+    handed, hessians = seen * wide * size / 1e6, 3 * 16 * wide**2 * 4 / 1e6
+    block = model["parameters"] * wide / depth(model) * size / 1e6
+    if not gpu:
+        return replace(need, minutes=need.minutes + found / 60, host_mb=need.host_mb + 2 * handed + block + hessians)
+    least = CONTEXT_MB + block + hessians * solves
+    stays = least + HANDED * handed < (device.memory_mb or 0)
+    moved = 2 * model["parameters"] * size + (
+        0 if stays else HANDED * seen * depth(model) * size
+    )  # blocks: there and back
+    return replace(
+        need,
+        minutes=need.minutes + (found + walks * moved / MOVED) / 60,
+        host_mb=need.host_mb + 2 * handed,
+        gpu_mb=max(need.gpu_mb, least + HANDED * handed * stays),
+        least_gpu_mb=max(need.least_gpu_mb, least),
+    )
 
 
 def samples_mb(row: Mapping[str, Any], data: Data) -> float:

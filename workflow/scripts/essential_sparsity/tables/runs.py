@@ -116,7 +116,8 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
         print(f"warning: {line}", file=sys.stderr)
     if curves := mixed_hardware(joined):
         print(
-            f"warning: runs that are compared with one another were computed on different hardware, which rounds otherwise: {files.some(curves)}",
+            "warning: runs that are compared with one another were computed on different hardware, which rounds otherwise and may draw other "
+            f"dropout: {files.some(curves)}",
             file=sys.stderr,
         )
 
