@@ -170,6 +170,8 @@ def test_a_command_names_files_and_keys(folder):
     found = commands.configured(["--configfile", mine, "--config", "dense_check=stop", "study=b", "--cores", "2"])
     assert (found["dense_check"], found["study"]) == ("stop", "b")
     assert commands.configured(["-C", "study=c"])["study"] == "c"
+    assert commands.configured(["-nC", "study=c", "--cores", "1"])["study"] == "c"
+    assert commands.configured(["-pnCstudy=c"])["study"] == "c"
     assert commands.configured([]) == configuration.read_config(SHIPPED)
     last = write(folder, "last.yaml", "study: last\n")
     assert commands.configured(["--configfile", mine, last])["study"] == "last"
@@ -487,6 +489,7 @@ def test_files_are_merged_as_snakemake_merges_them(folder):
         ("--config a=1 --config b=2", "--config stands there twice"),
         ("-C a=1 --config=b=2", "--config stands there twice"),
         ("-Ca=1 -Cb=2", "--config stands there twice"),
+        ("-nC a=1 -C b=2", "--config stands there twice"),
         ("--configfile a.yaml b.yaml --config a=1 b=2 -- --config --configfile --config", None),
     ],
 )
@@ -504,3 +507,21 @@ def test_a_study_lies_in_a_folder_of_its_own(name):
     with pytest.raises(configuration.ConfigError, match=r"study: .* names a folder of results/"):
         opening.check_name(name, "here")
     opening.check_name("storehouse", "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("sparsities", "did you mean 'grid[0].sparsities'?"),
+        ("sparsitys", "did you mean 'grid[0].sparsities'?"),
+        ("gpu_class", "did you mean 'resources.gpu_class'?"),
+        ("model", "did you mean 'models'?"),
+        ("Study", "did you mean 'study'?"),
+        ("max_length", "it is a column of tasks.tsv"),
+        ("compare", "did you mean 'knees.compare'?"),
+    ],
+)
+def test_an_unknown_key_that_belongs_inside_another_is_told_with_its_place(key, told):
+    with pytest.raises(configuration.ConfigError) as error:
+        configuration.check_config({"study": "mine", key: 1}, "mine.yaml")
+    assert told in str(error.value), str(error.value)

@@ -438,8 +438,9 @@ def test_runs_of_a_curve_from_other_hardware_are_told(grid, capsys):
     assert capsys.readouterr().err == ""
     write_runs(grid[grid["pattern"] == "global"], hardware="NVIDIA H200")
     assert len(runs.collect(grid)) == len(grid)
-    assert "on different hardware, which rounds otherwise and may draw other dropout: tiny on words (NVIDIA H200, x86_64, AVX2)" in (
-        capsys.readouterr().err
+    assert (
+        "on different hardware, which rounds otherwise and may draw other dropout: tiny on words (NVIDIA H200, x86_64, AVX2)"
+        in (capsys.readouterr().err)
     )
 
 

@@ -9,9 +9,8 @@ import yaml
 from essential_sparsity.study import configuration
 from essential_sparsity.study.configuration import ConfigError
 
-KEYS = re.compile(
-    r"(--config)(?:=(.*))?|(-C)=?(.+)?", re.DOTALL
-)  # snakemake's option for keys, with what is written to it without a space
+# snakemake's option for keys, with what is written to it without a space, also after short options that take no value
+KEYS = re.compile(r"(--config)(?:=(.*))?|(-[aDFfhklnpStv]*C)=?(.+)?", re.DOTALL)
 FILES = re.compile(r"--configfiles?(=.*)?", re.DOTALL)  # and for files
 
 
@@ -21,7 +20,7 @@ def configured(command: Sequence[str]) -> dict:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
     parser.add_argument("--config", "-C", nargs="*", default=[])
-    named, _ = parser.parse_known_args(list(command))
+    named, _ = parser.parse_known_args([part for word in command for part in _apart(word)])
     given: dict = {}
     for key, _, value in (entry.partition("=") for entry in named.config):
         try:
@@ -29,6 +28,14 @@ def configured(command: Sequence[str]) -> dict:
         except yaml.YAMLError as error:
             raise ConfigError(f"--config, key {key}: {value} cannot be read ({error}).") from None
     return configuration.read_config(configuration.BASE, *named.configfile, given=given)
+
+
+def _apart(word: str) -> list[str]:
+    """`-nC` as `-n -C`: the parser knows none of the others."""
+    said = KEYS.fullmatch(word)
+    if not said or said[1] or word.startswith("-C"):
+        return [word]
+    return [said[3][:-1], "-C", *filter(None, said.groups()[3:])]
 
 
 def with_key(command: Sequence[str], entry: str) -> list[str]:

@@ -73,6 +73,16 @@ def hint(value: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def _inside(schema: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
+    """(name, place) of the keys inside the keys of a schema: ('tolerance', 'knees.tolerance'), ('seeds', 'grid[0].seeds')."""
+    for key, part in schema.get("properties", {}).items():
+        here = f"{place}.{key}".lstrip(".")
+        if place:
+            yield key, here
+        yield from _inside(part, here)
+        yield from _inside(part.get("items", {}), f"{here}[0]")
+
+
 def column(key: str, known: Iterable[str]) -> str:
     """`; it is a column of …` where a table has one of this name, and no key differs from it by its plural alone."""
     found = [f"{name}.tsv" for name in TABLES if key in load_schema(name)["properties"]]
@@ -98,7 +108,11 @@ def expectation(error) -> str:
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(set(error.instance) - set(known))
-        meant = column(unknown[0], known) or hint(unknown[0], known) or "."
+        inner = {name: place for name, place in _inside(error.schema) if name not in known}
+        meant = column(unknown[0], known) if unknown[0] not in inner else ""
+        meant = meant or hint(unknown[0], [*known, *inner]) or "."
+        for name, place in inner.items():
+            meant = meant.replace(f"{name!r}?", f"{place!r}?")
         return f"unknown key {unknown[0]!r}{meant} Known keys: {', '.join(known)}."
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
