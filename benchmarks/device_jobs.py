@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,9 +40,7 @@ from essential_sparsity.training import exactness
 ROOT = Path(__file__).parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ALIKE, NEARLY = 1e-3, 0.05  # scores in float32; after steps whose rounding differs: training, a solve
-APART = (
-    0.2  # of the weights that a small model's training ranks: AdamW makes as large a step of rounding as of a gradient
-)
+APART = 0.2  # of the weights that a small model's training ranks: AdamW may make as large a step of rounding as of a gradient
 SHARE = "share that differs"
 MASKED = ["global", "layerwise", "nm4", "random"]
 CALIBRATED = ["wanda", "wanda-onepass", "owl-wanda", "sparsegpt", "sparsegpt-nm4"]
@@ -371,14 +370,19 @@ def name_of_card():
     return torch.cuda.get_device_name() if DEVICE == "cuda" else None
 
 
+def device_of(card):
+    """The row of devices.tsv of which each part stands in the card's name; None: a processor."""
+    rows = {row["device"]: row for row in tsv.read_table(str(ROOT / "config/devices.tsv"), "devices", "device")}
+    named = re.split(r"[ -]|gb", (card or resources.PROCESSOR).lower())
+    chosen = next((found for found in rows if set(found.split("-")) <= set(named)), resources.DEFAULT_CLASS)
+    return needs.Device.of_row(rows[chosen])
+
+
 def expected(name, quick, parameters, card):
-    """What such a job is expected to take, of the row of devices.tsv that this card's name holds; None: a processor."""
+    """What such a job is expected to take on a card of this name; None: on a processor."""
     _, kind, dtype, task, pattern, levels = JOBS[name]
     task, row = ROW | shrunk(task, quick), shrunk(SEQUENCES, quick)
-    rows = {row["device"]: row for row in tsv.read_table(str(ROOT / "config/devices.tsv"), "devices", "device")}
-    named, gpu = (card or "").lower().replace(" ", "-"), card is not None
-    chosen = next((found for found in rows if found.split("-")[0] in named), "any") if gpu else resources.PROCESSOR
-    device = needs.Device.of_row(rows[chosen])
+    device, gpu = device_of(card), card is not None
     model = {"parameters": parameters, "type": kind, "dtype": dtype}
     need = needs.of_run(model, task, len(levels), device, int(gpu), 4)
     if patterns.find(pattern).needs == "calibration":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from benchmark_programs import loaded
 
 from essential_sparsity.pruning import groups, masks, thresholds
@@ -63,6 +64,40 @@ def test_whole_jobs_are_expected_as_the_documentation_says_and_within_a_factor_o
         assert took / 2 < seconds < 2 * took
         assert 0.85 * on_card < gpu_mb < 2.5 * on_card
         assert on_host < host_mb < 2.5 * on_host
+
+
+@pytest.mark.parametrize(
+    ("card", "row"),
+    [
+        ("NVIDIA H200", "h200"), ("NVIDIA H100 80GB HBM3", "h100"), ("Tesla T4", "t4"), ("NVIDIA T400 4GB", "any"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80"), ("NVIDIA A100-PCIE-40GB", "a100-40"), ("Tesla V100-SXM2-32GB", "v100-32"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"), ("NVIDIA GeForce RTX 2080 Ti", "rtx-2080-ti"),
+        ("NVIDIA RTX A6000", "rtx-a6000"), ("NVIDIA GeForce GTX 1080", "any"), (None, "cpu-core"),
+    ],
+)  # fmt: skip
+def test_the_row_of_a_card_is_that_of_its_name(card, row):
+    assert device.device_jobs.device_of(card).name == row
+
+
+def test_what_is_compared_with_the_processor_draws_no_dropout(monkeypatch):
+    seen = []
+
+    def look(folder, *_, **__):
+        found = json.loads(Path(folder, "config.json").read_text())
+        seen.append([value for name, value in found.items() if "dropout" in name])
+
+    def ticket(folder, *_):
+        look(folder)
+        return {"weight": torch.ones(1)}, None
+
+    jobs = device.device_jobs
+    monkeypatch.setattr(jobs, "evaluated", look)
+    monkeypatch.setattr(jobs, "compared", lambda *given: given)
+    monkeypatch.setattr(jobs.lottery, "ticket", ticket)
+    assert len(list(jobs.kinds_alike(True, {}))) == 46 + 1, "and a ticket"
+    assert len(seen) == 2 * (46 + 1)
+    assert any(seen)
+    assert not any(map(sum, seen))
 
 
 def test_masks_that_differ_are_told_and_fail(tmp_path, monkeypatch):

@@ -132,6 +132,28 @@ def test_processors_are_estimated_of_a_study_that_requires_cards(tmp_path, capsy
     assert "no GPU; threads a job: 1" in capsys.readouterr().out
 
 
+def test_what_calibration_adds_to_minutes_that_a_row_tells_is_worked_out():
+    asked = read("calibrated", device="cpu", gpu=0)
+    found = estimate.jobs(asked, resources.read(asked))
+    whole, told = sum(job.minutes for job in found), sum(job.need.told for job in found)
+    assert {job.source for job in found} == {estimate.TOLD}
+    share = f"{100 * (1 - told / whole):.0f} % of what is left is worked out: right to a factor"
+    assert any(line.startswith(share) for line in estimate.lines(asked))
+    assert not any("worked out: right" in line for line in estimate.lines(read("config")))
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-small", "published"])
+def test_the_hours_that_the_documentation_tells_are_the_estimate(preset):
+    def hours(card: str) -> str:
+        asked = read(preset, gpu_class=card)
+        found = sum(job.minutes * max(job.gpus, 1) for job in estimate.jobs(asked, resources.read(asked))) / 60
+        return f"{float(f'{found:.2g}'):,.{int(found < 10)}f}"
+
+    told = f"{hours('a100-80')} GPU hours of an A100, {hours('any')} of an unknown card (estimates)"
+    rows = (ROOT / "docs/studies.md").read_text().splitlines()
+    assert told in next(row for row in rows if row.startswith(f"| `config/{preset}.yaml`"))
+
+
 def test_what_jobs_took_is_taken_and_what_is_finished_is_not_left():
     asked = read()
     before = estimate.jobs(asked, resources.read(asked))

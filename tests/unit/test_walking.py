@@ -222,7 +222,9 @@ def test_everything_comes_back_where_a_gpu_has_no_room(card, monkeypatch):
 
 @pytest.mark.parametrize(("free", "stays"), [(3 * 4 * 80 + 7 + 1, True), (3 * 4 * 80 + 7, False)])
 def test_only_where_it_has_room(monkeypatch, free, stays):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - 30, 10**12))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
     answer = (torch.zeros(2, 5, dtype=torch.float64), None)
     assert walking._room(answer, 4, torch.device("cuda"), 7) is stays
     assert not walking._room(answer, 4, torch.device("cpu"), 7)

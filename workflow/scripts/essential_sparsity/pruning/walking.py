@@ -218,7 +218,8 @@ def _room(answer: Any, batches: int, device: torch.device, block: int) -> bool:
     if device.type != "cuda":
         return False
     size = sum(part.nbytes for part in tree_leaves(answer) if isinstance(part, torch.Tensor))
-    return torch.cuda.mem_get_info(device)[0] > ROOM * batches * size + block
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+    return torch.cuda.mem_get_info(device)[0] + kept > ROOM * batches * size + block
 
 
 def _shared(model: PreTrainedModel, path: str) -> CheckpointError:

@@ -278,9 +278,9 @@ def lines(
         result.append(
             f"`make refine`, which `make demo` calls, adds levels around knees: at most {levels:,} to {curves:,} curves, {hours(more)} {kind}"
         )
-    worked = [job for job in left if job.source == WORKED_OUT]
-    share = sum(job.minutes for job in worked) / max(sum(job.minutes for job in left), 1e-9)
-    if worked:
+    worked = sum(job.minutes - job.need.told for job in left if job.source != MEASURED)
+    share = worked / max(sum(job.minutes for job in left), 1e-9)
+    if round(100 * share):
         result.append(
             f"{100 * share:.0f} % of what is left is worked out: right to a factor of two or three; jobs ask for twice as much"
         )

@@ -89,12 +89,12 @@ class Data:
 class Need:
     """What a job is expected to take.
 
-    `minutes`: of all its levels; `told`: the task's `minutes_per_level` says so. `host_mb`: memory of the machine. `gpu_mb`:
+    `minutes`: of all its levels; `told`: those of them that the task's `minutes_per_level` says. `host_mb`: memory of the machine. `gpu_mb`:
     of the GPU, with whole batches; `least_gpu_mb`: in the smallest parts that batches are cut into where memory runs out.
     """
 
     minutes: float
-    told: bool
+    told: float
     host_mb: float
     gpu_mb: float = 0
     least_gpu_mb: float = 0
@@ -256,9 +256,8 @@ def of_run(
     stored, trains, gpu = stored_mb(model), task["protocol"] == "finetune", cards > 0
     host = START_MB + held_mb(model, task, data) + stored * STORED_COPIES
     whole, least = (memory(model, task, batch, gpu) for batch in (None, None if task["suite"] else 1))
-    told = task["minutes_per_level"] is not None
-    if told:
-        minutes = levels * task["minutes_per_level"]
+    if told := levels * (task["minutes_per_level"] or 0):
+        minutes = told
     else:
         each = seconds(model, task, device, gpu, threads)
         minutes = (START_SECONDS + stored * 1e6 / READ + levels * each) / 60
@@ -340,4 +339,4 @@ def of_pretraining(row: Mapping[str, Any], device: Device, gpus: int, threads: i
     minutes = (START_SECONDS + max(operations / speed, floor)) / 60
     kept = PIECE_MB + samples_mb(row, data) * max(gpus, 1) if data else PRETRAINING_MB
     host = START_MB + kept + (DRIVER_MB * gpus if gpus else here / 1e6)
-    return Need(minutes, False, host, *([CONTEXT_MB + here / 1e6] * 2 if gpus else []))
+    return Need(minutes, 0, host, *([CONTEXT_MB + here / 1e6] * 2 if gpus else []))

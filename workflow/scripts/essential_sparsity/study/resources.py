@@ -103,7 +103,7 @@ class Requests:
         curves = Counter(job.pattern for job in jobs for _ in job.asked)
         longest = max(curves.values())
         minutes = START_MINUTES + needs.FITTED * curves.total() * items
-        return Need(minutes, True, needs.FITTING_MB + longest * (needs.RESAMPLES_MB + needs.ITEM_MB * items))
+        return Need(minutes, minutes, needs.FITTING_MB + longest * (needs.RESAMPLES_MB + needs.ITEM_MB * items))
 
     def cards(self, model: str, task: str) -> int:
         """GPUs of an evaluation, or an iteration of a ticket: none on processors, else one, or where nothing is trained as many as the
@@ -128,7 +128,7 @@ class Requests:
 
     def minutes(self, need: Need, attempt: int = 1) -> int:
         """Time to ask for. What the task's own row says is believed: it is generous as it stands."""
-        more = need.minutes if need.told else SAFE_TIME * need.minutes
+        more = need.told + SAFE_TIME * (need.minutes - need.told)
         return self.within(attempt * round(START_MINUTES + more), "max_minutes")
 
     def within(self, amount: int, cap: str) -> int:
