@@ -1,6 +1,7 @@
 """Wanda, SparseGPT and OWL against solutions found in other ways, and what must hold of their masks."""
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_as_many_of_each_row_equal_ones_by_hash(count, seed):
         assert sorted(mask[row].nonzero().squeeze(1).tolist()) == sorted(order[:count])
 
 
+@pytest.mark.parametrize("at_once", [1, 24, smallest.AT_ONCE])
+def test_equal_ones_of_many_rows_are_ordered_a_few_rows_at_once(at_once, monkeypatch):
+    monkeypatch.setattr(smallest, "AT_ONCE", at_once)
+    scores = torch.ones(7, 12)
+    scores[2] = torch.arange(12)  # a row without ties among them
+    mask = smallest.of_rows(scores, 5, of_width(12))
+    order = hashes(torch.arange(7), 0, 12).argsort(dim=1)
+    order[2] = torch.arange(12)
+    assert torch.equal(mask, torch.zeros_like(mask).scatter_(1, order[:, :5], True))
+
+
 def test_of_groups_and_of_all_are_the_same_order():
     draw = torch.Generator().manual_seed(1)
     scores = torch.randint(0, 3, (5, 14), generator=draw).float()
@@ -69,8 +81,11 @@ def test_of_groups_and_of_all_are_the_same_order():
     for start in (0, 4, 8):
         part = smallest.of_rows(scores[:, start : start + 4], 2, lambda rows, s=start: hashes(rows, s, s + 4))
         assert torch.equal(mask[:, start : start + 4], part)
+    own = hashes(torch.arange(5), 0, 14).flatten()
+    order = sorted(range(70), key=lambda i: (scores.flatten()[i].item(), own[i].item()))
     for count in range(0, 71, 10):
-        assert int(smallest.of_all(scores, count, of_width(14)).sum()) == count
+        mask = smallest.of_all(scores, count, of_width(14))
+        assert mask.flatten().nonzero().squeeze(1).tolist() == sorted(order[:count])
 
 
 def test_places_of_weights_are_those_of_the_checkpoint():
@@ -110,12 +125,13 @@ def exact(weights, values, mask):
     return found
 
 
-@pytest.mark.parametrize("group", [None, 2, 4])
-def test_the_update_is_the_exact_solution_of_each_step(group, monkeypatch):
+@pytest.mark.parametrize(("group", "inputs"), [(None, 12), (2, 12), (4, 12), (4, 14)])
+def test_the_update_is_the_exact_solution_of_each_step(group, inputs, monkeypatch):
+    """Of inputs past the last whole group, too, whose weights all stay."""
     monkeypatch.setattr(sparsegpt, "DAMPING", 0.0)
-    weights, values, hessian = layer(inputs=12)
+    weights, values, hessian = layer(inputs=inputs)
     count = 30 if group is None else group // 2
-    found = solved(weights, hessian.double().float(), count, of_width(12), "w", group)
+    found = solved(weights, hessian.double().float(), count, of_width(inputs), "w", group)
     expected = exact(weights, values, found.mask)
     assert torch.allclose(found.rows.double(), expected, atol=2e-3, rtol=1e-3)
     assert (found.rows[found.mask] == 0).all()
@@ -237,7 +253,16 @@ def test_permuted_rows_scaled_inputs_and_dead_inputs(group):
     assert int(few.mask.sum()) == 3 == int((few.rows == 0).sum()), "and no more than were asked for"
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+@pytest.mark.parametrize("group", [None, 4])
+def test_dead_inputs_of_later_blocks_of_columns_go_first_too(group):
+    weights, _, hessian = layer(rows=8, inputs=160, tokens=800)
+    weights[:, 140] *= 100
+    hessian[:, 140] = hessian[140] = 0
+    found = solved(weights, hessian, 2 if group else 640, of_width(160), "w", group)
+    assert found.mask[:, 140].all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4, 1e-12])
 def test_dead_inputs_change_nothing_for_the_others(scale):
     """They are gone first; what damps the Hessian of the others is the mean of the others, however small these are."""
     weights, _, hessian = layer(rows=8, inputs=32, tokens=200)
@@ -258,6 +283,13 @@ def test_the_damping_is_raised_until_there_are_factors_and_told():
     hessian[0, 0] = -0.05 * hessian.diagonal().mean()  # rounding, grossly
     found = solved(weights, hessian, 48, of_width(24), "w")
     assert found.damping in (pytest.approx(0.1), pytest.approx(1.0))
+    for lowest, expected in ((0.0, 0.01), (-0.05, 0.1), (-0.5, 1.0)):
+        diagonal = torch.tensor([1.0] * 7 + [lowest])
+        upper, damping = sparsegpt.factor(diagonal.diag(), "w")
+        assert damping == pytest.approx(expected), "no more than is needed"
+        assert torch.allclose(upper.diagonal() ** -2, diagonal + damping * diagonal.mean(), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"not even with 100% of its mean diagonal added"):
+        sparsegpt.factor(torch.tensor([1.0] * 7 + [-2.0]).diag(), "w")
     with pytest.raises(ValueError, match=r"layer\.7\.weight: the Hessian of its inputs has no Cholesky factor"):
         solved(weights, torch.full((24, 24), float("nan")), 48, of_width(24), "layer.7.weight")
 
@@ -267,6 +299,21 @@ def test_where_all_inputs_are_zero_the_order_of_ties_decides():
     found = solved(weights, torch.zeros_like(hessian), 40, of_width(24), "w")
     assert int(found.mask.sum()) == 40
     assert torch.equal(found.rows[~found.mask], weights[~found.mask])
+
+
+@pytest.mark.parametrize("group", [None, 4])
+def test_equal_scores_are_ordered_by_the_hashes_of_their_own_columns(group):
+    """Past the first block of columns, and past the first group, too."""
+    weights = layer(rows=4, inputs=256)[0]
+    found = solved(weights, torch.zeros(256, 256), 2 if group else 512, of_width(256), "w", group)
+    own, expected = hashes(torch.arange(4), 0, 256), torch.zeros(4, 256, dtype=torch.bool)
+    if group:
+        expected.view(4, -1, 4).scatter_(2, own.view(4, -1, 4).argsort(dim=2)[:, :, :2], True)
+    else:
+        for start in (0, 128):
+            part = own[:, start : start + 128].flatten()
+            expected[:, start : start + 128] = (part < part.sort().values[256]).view(4, 128)
+    assert torch.equal(found.mask, expected)
 
 
 def test_wanda_s_mask_is_that_of_magnitude_times_norm_found_another_way():
@@ -303,6 +350,12 @@ def test_norms_of_sixteen_bits_neither_overflow_nor_vanish(size):
     norms.add(norms.piece(values), 50)
     assert norms.tokens == 100
     assert torch.allclose(norms.found(), 10 * values[0].float())
+
+
+def test_a_hessian_of_sixteen_bits_does_not_overflow():
+    hessian, values = sparsegpt.Hessian(3, torch.device("cpu")), torch.full((50, 3), 300.0, dtype=torch.float16)
+    hessian.add(hessian.piece(values), 50)
+    assert torch.allclose(hessian.found(), torch.full((3, 3), 2 * 300.0**2))
 
 
 def test_norms_of_many_tokens_lose_none():
@@ -398,6 +451,18 @@ def test_what_is_shared_comes_apart_where_inputs_do(kind):
         assert torch.equal(statistics.of[name].kept.found(), found.found()), name
 
 
+def test_another_part_or_side_of_the_same_inputs_is_another_input():
+    """It begins at the same place in memory."""
+    own, values = alike("abc"), torch.randn(6, 6, generator=torch.Generator().manual_seed(4))
+    statistics = Statistics(own, torch.device("cpu"), hessians=False)
+    every = (values[:3], values, values.T)
+    for matrix, values in zip(own, every, strict=True):
+        statistics.add(matrix, values)
+    assert statistics.tokens() == {"a": 3, "b": 6, "c": 6}
+    for matrix, values in zip(own, every, strict=True):
+        torch.testing.assert_close(statistics.norms(matrix), values.norm(dim=0))
+
+
 @pytest.mark.parametrize(("name", "once"), [("llama", 4), ("gpt2", 4)])
 def test_a_hessian_is_factored_once_for_all_that_have_it(name, once, monkeypatch):
     """Of seven matrices queries, keys and values have one, gates and what they open another."""
@@ -485,6 +550,7 @@ def test_owl_as_published_where_blocks_are_alike():
     kept = scaled - scaled.mean() + (1 - sparsity)
     assert np.allclose(wanda.owl(shares, [5, 5, 5, 5], sparsity, spread), 1 - kept, atol=1e-12)
     assert wanda.outliers([torch.tensor([[1.0, 1.0, 1.0, 9.0]]), torch.tensor([[0.0, 8.0]])], 2.0) == 2 / 6
+    assert wanda.outliers([torch.zeros(2, 3)], 5.0) == 0, "equal scores, those of dead inputs too, are no outliers"
 
 
 # --- whole models
@@ -718,7 +784,7 @@ def test_the_largest_damping_is_told_and_said(monkeypatch, capsys):
 @pytest.mark.parametrize("pattern", ["sparsegpt", "wanda", "owl-wanda"])
 def test_a_kill_in_the_middle_of_the_blocks_goes_on_with_the_same_bits(pattern, tmp_path, monkeypatch):
     expected, level, _ = pruned("llama", pattern, remember=True)
-    place = lambda sparsity: (tmp_path / f"{sparsity}", {"level": sparsity, "code": "a"})  # noqa: E731
+    place = lambda sparsity: (tmp_path / f"{sparsity}", {"level": sparsity, "drawn": (1, 2)})  # noqa: E731
     keep, done = calibrated.Plan._keep, []
 
     def dies(self, own, folder, identity, made):
@@ -742,6 +808,69 @@ def test_a_kill_in_the_middle_of_the_blocks_goes_on_with_the_same_bits(pattern, 
     )
     plan.forget(0.5)
     assert not (tmp_path / "0.5").exists()
+
+
+def test_what_pruning_came_to_outlives_a_kill(tmp_path, monkeypatch, capsys):
+    """Experts that saw nothing, and a damping that was raised, in the blocks of the attempt before."""
+    original = sparsegpt.factor
+    data = calibrated.Calibration("one", [{"input_ids": torch.tensor([[5]])}], 1, 1, 0, "")
+
+    def found():
+        needed = iter([0.1])
+        monkeypatch.setattr(sparsegpt, "factor", lambda *args: (original(*args)[0], next(needed, 0.01)))
+        model = model_of("mixtral")
+        plan = calibrated.Plan("sparsegpt", model, data, 0, place=lambda _: (tmp_path / "l", {}), remember=True)
+        level = plan.prune_(0.5)
+        return level, capsys.readouterr().out, plan.kept, dict(prunable.prunable_parameters(model))
+
+    first, told, masks_of, weights = found()
+    monkeypatch.setattr(calibrated.Plan, "_watch", None)  # every block is taken
+    again, told_again, masks_again, weights_again = found()
+    assert (first.calibration["uncalibrated"], first.calibration["damping"]) == (8, 0.1)
+    assert again == first
+    assert told_again == told
+    assert "experts saw no token" in told
+    assert all(torch.equal(mask, masks_again[name]) for name, mask in masks_of.items())
+    assert all(torch.equal(tensor, weights_again[weight]) for weight, tensor in weights.items())
+
+
+@pytest.mark.parametrize("pattern", ["wanda", "wanda-onepass", "sparsegpt-nm4"])
+@pytest.mark.parametrize("name", ["gpt2", "mixtral", "llama4", "gpt-oss"])
+def test_remembered_masks_are_where_the_zeros_are(name, pattern):
+    """Of layers that are stored inputs first, and of each expert of a stack."""
+    model, _, plan = pruned(name, pattern, remember=True)
+    kept = dict(plan.masks(0.5))
+    assert kept.keys() == {weight.name for weight in prunable.find_prunable(model)}
+    for weight, tensor in prunable.prunable_parameters(model):
+        assert torch.equal(kept[weight.name], tensor == 0), weight.name
+
+
+def test_a_stack_of_experts_is_kept_and_taken_once(tmp_path, monkeypatch):
+    """Not once for each of its experts: a stack may be a gigabyte, on a GPU."""
+    cpu, copy_, moved = torch.Tensor.cpu, torch.Tensor.copy_, []
+    stacks = {weight.shape for weight in prunable.find_prunable(model_of("mixtral")) if len(weight.shape) == 3}
+    place = {"place": lambda _: (tmp_path / "l", {})}
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda own: (moved.append(tuple(own.shape)), cpu(own))[1])
+    pruned("mixtral", "wanda", **place)
+    assert [shape in stacks for shape in moved].count(True) == 4, "two in each of two blocks"
+    moved.clear()
+    monkeypatch.setattr(
+        torch.Tensor, "copy_", lambda own, other: (moved.append(tuple(own.shape)), copy_(own, other))[1]
+    )
+    pruned("mixtral", "wanda", **place)
+    assert [shape in stacks for shape in moved].count(True) == 4
+
+
+def test_outliers_of_experts_that_saw_no_token_are_those_of_their_magnitudes():
+    """Norms of nothing are 0: with them other weights of the block would stand out."""
+    model = model_of("mixtral")
+    data = calibrated.Calibration("one", [{"input_ids": torch.tensor([[5]])}], 1, 1, 0, "")
+    norms = calibrated.Plan("wanda-onepass", model, data, 0).norms
+    plan = calibrated.Plan("owl-wanda", model, data, 0)
+    scored = {path: [m.rows().abs() * norms[m.name] for m in own] for path, own in plan.own.items()}
+    assert len(plan.unseen) == 8
+    assert all((norms[name] == 1).all() for name in plan.unseen)
+    assert plan.shares == [wanda.outliers(every, calibrated.OWL_THRESHOLD) for every in scored.values()]
 
 
 @pytest.mark.parametrize("change", ["identity", "bytes", "marker"])
@@ -957,10 +1086,11 @@ def test_experts_whose_inputs_are_never_seen_are_an_error_not_experts_without_to
 
 
 @pytest.mark.parametrize(
-    ("pattern", "count", "told"), [("sparsegpt", 1, True), ("sparsegpt", 20, False), ("wanda", 1, False)]
+    ("pattern", "tokens", "told"),
+    [("sparsegpt", 39, True), ("sparsegpt", 40, False), ("sparsegpt", None, False), ("wanda", 1, False)],
 )
-def test_a_calibration_of_fewer_tokens_than_inputs_is_told(pattern, count, told, capsys):
-    """SparseGPT solves for as many weights as a matrix has inputs: fewer tokens leave most of them free."""
+def test_a_calibration_of_fewer_tokens_than_inputs_is_told(pattern, tokens, told, capsys):
+    """SparseGPT solves for as many weights as a matrix has inputs: fewer tokens leave most of them free. Of images none are counted."""
     model = model_of("llama")
-    calibrated.Plan(pattern, model, calibration(model, count), 0)
+    calibrated.Plan(pattern, model, dataclasses.replace(calibration(model), tokens=tokens), 0)
     assert ("Raise sequences or length" in capsys.readouterr().out) == told

@@ -215,9 +215,46 @@ def test_what_stayed_comes_back_where_the_model_needs_it_later(card):
 
 def test_everything_comes_back_where_a_gpu_has_no_room(card, monkeypatch):
     monkeypatch.setattr(walking, "_room", lambda *_: False)
+    monkeypatch.setattr(moving.Carried, "know", None)  # which would keep it there
     model, seen = model_of("llama"), []
-    walk(model, batches_of(model), "cuda", lambda visit: seen.append(visit.path), once=False)
+
+    def visit(own):
+        seen.append(own.path)
+        given = [part for part in tree_leaves(own._calls) if isinstance(part, torch.Tensor)]
+        assert not any(hasattr(part, "there") or type(part) is OnCard for part in given)
+
+    walk(model, batches_of(model), "cuda", visit, once=False)
     assert len(card.back) == len(seen) * len(batches_of(model))
+
+
+def test_room_is_asked_for_all_batches_and_the_largest_block(card, monkeypatch):
+    asked, model = [], model_of("swin")
+    monkeypatch.setattr(walking, "_room", lambda answer, *rest: asked.append(rest) or True)
+    walk(model, batches_of(model), "cuda", lambda seen: None, once=False)
+    sizes = [sum(part.nbytes for part in own.parameters()) for _, own in prunable.blocks(model.base_model)]
+    assert len(set(sizes)) > 1
+    assert set(asked) == {(len(batches_of(model)), torch.device("cuda"), max(sizes))}
+    assert len(asked) == 2 * len(sizes)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_weights_leave_as_a_visit_left_them_and_are_back_after_the_outputs(card, monkeypatch, once):
+    told, model, outputs = [], model_of("llama"), walking.Visit.outputs
+
+    def away(*_):
+        told.append("there")
+        return types.SimpleNamespace(leave=lambda: told.append("leaves"), back=lambda: told.append("back"))
+
+    def given(self):
+        for answer in outputs(self):
+            told.append("output")
+            yield answer
+
+    monkeypatch.setattr(moving, "Away", away)
+    monkeypatch.setattr(walking.Visit, "outputs", given)
+    walk(model, batches_of(model), "cuda", lambda seen: told.append("visited"), once=once)
+    first, last = (["there", "visited", "leaves", *["output"] * count, "back"] for count in (3, 1 if once else 3))
+    assert told == first + last
 
 
 @pytest.mark.parametrize(("free", "stays"), [(3 * 4 * 80 + 7 + 1, True), (3 * 4 * 80 + 7, False)])
@@ -359,6 +396,24 @@ def test_what_is_no_input_of_a_matrix_is_not_taken_for_one():
         assert not seen
         nn.functional.linear(torch.randn(2, 4, 6), second.tensor())
     assert seen == [("w[1]", 8)]
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+@pytest.mark.parametrize("named", [True, False])
+def test_stacks_of_experts_are_seen_also_of_one_expert(experts, named):
+    """Which has every token: where several have, it is not told which tokens come to which."""
+    own, values, seen = matrix_of(experts, 6, 4, input_dim=1), torch.randn(experts, 5, 6), []
+    stack = own[0].stored
+    with Watching(own, lambda matrix, found: seen.append((matrix.name, found))):
+        torch.bmm(values, mat2=stack) if named else torch.bmm(values, stack)
+        assert len(seen) == (experts == 1)
+        if experts == 1:
+            assert torch.equal(seen[0][1], values[0])
+            return
+        values[0, 2:] = values[1, :2] = 0
+        torch.bmm(values, stack)
+        torch.bmm(values, stack[:, :, :2])  # a part of each
+    assert [(name, len(found)) for name, found in seen] == [("w[0]", 2), ("w[1]", 3)]
 
 
 def test_what_a_visit_changes_decides_the_inputs_of_the_next_block():

@@ -310,9 +310,9 @@ class Plan:
 
     def _keep(self, own: Sequence[Matrix], folder: Path, identity: Mapping[str, Any], made: Facts) -> None:
         folder.mkdir(parents=True)
-        names = sorted({matrix.weight.name for matrix in own})
-        tensors = {f"weights.{matrix.weight.name}": matrix.stored.data.cpu().contiguous() for matrix in own}
-        tensors |= {f"mask.{name}": self.kept[name] for name in names if self.remember}
+        wholes = _wholes(own)
+        tensors = {f"weights.{name}": whole.data.cpu().contiguous() for name, whole in wholes.items()}
+        tensors |= {f"mask.{name}": self.kept[name] for name in wholes if self.remember}
         save_file(tensors, folder / "block.safetensors")
         markers.write(folder, identity, facts=vars(made))
 
@@ -326,10 +326,10 @@ class Plan:
             shutil.rmtree(folder)
             return False
         stored = load_file(folder / "block.safetensors")
-        for matrix in own:
-            matrix.stored.data.copy_(stored[f"weights.{matrix.weight.name}"])
+        for name, whole in _wholes(own).items():
+            whole.data.copy_(stored[f"weights.{name}"])
             if self.remember:
-                self.kept[matrix.weight.name] = stored[f"mask.{matrix.weight.name}"]
+                self.kept[name] = stored[f"mask.{name}"]
         facts.take(marker["facts"])
         return True
 
@@ -356,6 +356,11 @@ class Plan:
             "uncalibrated": len(facts.unseen),
         }
         return Level(sparsity, k, self.n, keep, group, tail, dict(facts.per_tensor), told)
+
+
+def _wholes(own: Sequence[Matrix]) -> dict[str, torch.Tensor]:
+    """The stored tensors of matrices by name: a stack of experts once."""
+    return {matrix.weight.name: matrix.stored for matrix in own}
 
 
 def _refuse_shared(model: PreTrainedModel, blocks: Mapping[str, torch.nn.Module], weights: set[int]) -> None:
