@@ -449,6 +449,17 @@ def test_the_best_of_the_right_answers_counts(monkeypatch):
     assert outcome.metrics == pytest.approx({"token_f1": (1 + 2 / 5) / 3, "exact_match": 1 / 3})
 
 
+def test_no_answer_is_no_match_of_one_that_is_an_article_alone(monkeypatch):
+    """It is normalised to nothing, as no answer is."""
+    scores, one = pointing({}, {}, 5)
+    known = question_answering.Windows([0], one.offsets, one.contexts, [["the"]])
+    prepared = tasks.Prepared(["a"], [], np.full(1, np.nan), None, reference=(5, known))
+    monkeypatch.setattr(tasks, "forward", lambda *_: np.full_like(scores, np.nan))
+    outcome = question_answering.run(None, prepared, small("squad"), 0, "cpu")
+    assert outcome.collapsed
+    assert outcome.metrics == {"token_f1": 0, "exact_match": 0}
+
+
 def test_questions_that_leave_no_room_or_have_no_answer_are_refused(bert):
     with pytest.raises(tasks.TaskError, match="max_length = 8 tokens leave no room"):
         question_answering.prepare(

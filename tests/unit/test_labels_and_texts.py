@@ -1,5 +1,7 @@
 """Labels that cannot be learned or scored, and texts that are none, are told by name; never a number."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -206,7 +208,7 @@ def test_a_text_that_is_missing_or_none_names_its_item(models, kind, text):
 
 
 @pytest.mark.parametrize("kind", ["text-classification", "text-similarity", "masked-lm"])
-@pytest.mark.parametrize("text", ["", "  ", "\n"])
+@pytest.mark.parametrize("text", ["", "  ", "\n", "\u200b", "\ufeff \x1a"])
 def test_an_empty_text_names_its_item(models, kind, text):
     model, make, settings, column = KINDS[kind]
     data = make()
@@ -311,6 +313,19 @@ def test_texts_that_are_all_the_same_tokens_are_refused(models, kind, text):
     data[column] = text
     with pytest.raises(tasks.TaskError, match=r"the same 3 tokens \(1, \d+, 2\) of all [\d,]+ texts"):
         tasks.load(settings["kind"]).prepare(models[model], data, settings, 0)
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "text-similarity"])
+def test_texts_of_which_nothing_is_left_are_refused(tmp_path, kind):
+    """Alone such a text is no input of a model; among others it was one without a token."""
+    _, make, settings, column = KINDS[kind]
+    path = tiny.save_llama(tmp_path) / "tokenizer.json"
+    without = {"normalizer": {"type": "Replace", "pattern": {"String": "~"}, "content": ""}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | without))
+    data = make()
+    data.loc[data.index[-2:], column] = "~~"
+    with pytest.raises(tasks.TaskError, match=r"makes no token of [12] of [\d,]+ texts \(the first is number \d+"):
+        tasks.load(settings["kind"]).prepare(tmp_path, data, settings, 0)
 
 
 @pytest.mark.parametrize("kind", ["text-classification", "pairs", "masked-lm"])

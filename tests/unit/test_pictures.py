@@ -219,6 +219,9 @@ def test_pixels_are_scaled_as_the_models_own_processor_does(vit, tmp_path, store
     [
         {"image_processor_type": "ViTImageProcessor", "image_mean": [0.5, 0.5]},
         {"image_processor_type": "ViTImageProcessor", "image_std": [0, 0, 0]},
+        {"image_processor_type": "ViTImageProcessor", "image_std": [np.inf, 1, 1]},
+        {"image_processor_type": "ViTImageProcessor", "image_mean": [np.nan] * 3},
+        {"image_processor_type": "ViTImageProcessor", "image_mean": None},
         {"image_processor_type": "NoSuchProcessor"},
         {"image_processor_type": "ViTImageProcessor", "do_flip_channel_order": True},
     ],

@@ -1,6 +1,7 @@
 """One vector of a text, as the checkpoint itself says: another one would give similarities that are not its own."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -211,3 +212,16 @@ def test_a_similarity_reads_texts_as_the_checkpoint_does(tmp_path, monkeypatch):
     assert [list(read.inputs[row]["input_ids"]) for row in range(40)] == [
         list(plain.inputs[row]["input_ids"]) for row in reversed(range(40))
     ]
+
+
+def test_the_module_of_a_checkpoint_named_alone_is_refused_until_it_says_how_it_pools(tmp_path):
+    module = TRANSFORMER | {"path": "0_Transformer"}
+    folder = tiny.save_bert(sentence_model(tmp_path / "mine", "cls_token", modules=(module, POOLING)) / "0_Transformer")
+    with pytest.raises(TaskError, match=r"0_Transformer is one module of .*mine.*Copy modules.json and the folder"):
+        _pooling.pooling(folder)
+    shutil.copy(tmp_path / "mine/modules.json", folder)
+    shutil.copytree(tmp_path / "mine/1_Pooling", folder / "1_Pooling")
+    assert _pooling.pooling(folder) is _pooling.first
+    assert _pooling.pooling(shutil.copytree(folder, tmp_path / "alone")) is _pooling.first
+    (tmp_path / "alone/modules.json").unlink()
+    assert _pooling.pooling(tmp_path / "alone") is _text.mean_pooled

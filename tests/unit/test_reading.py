@@ -432,6 +432,10 @@ def test_splits_are_those_that_a_card_says(fetch, names, said, found, form):
         (["part1", "__x/a"], [parts(train="part1.csv", test="__x/*")], r"__x/a\.csv are of the split test, which are not read: hidden"),
         (["part1", ".a"], [parts(train="part1.csv", test=".a.csv")], r"\.a\.csv are of the split test, which are not read: hidden"),
         (["part1", "a.json"], [parts(train="part1.csv", test="a.json")], r"a\.json are of the split test, which are not read: no \.csv"),
+        (["x/part1", "part2"], [parts(train="x/", test="part2.csv")], r"x/ is of the split train .*no such file among part2\.csv, x/part1\.csv"),
+        (["part1", "part2"], [parts(train=["part1.csv", "part3.csv"], test="part2.csv")], r"part3\.csv is of the split train"),
+        (["part2"], [parts(train="part1*", test="part2.csv")], r"part1\* is of the split train"),
+        (["part1", "part2"], [parts(train=["part1.csv", "hf://x/part3.csv"], test="part2.csv")], r"hf://x/part3\.csv is of the split train"),
     ],
 )  # fmt: skip
 def test_a_card_that_does_not_say_one_data_set_of_the_files_is_refused(fetch, names, said, words):
@@ -509,6 +513,21 @@ def test_a_column_of_two_words_for_one_split_keeps_both(fetch):
     cells = ("dev", "Dev", "validation", "Train", "train")
     frame = fetch({"f.csv": "text,split\n" + "".join(f"{cell} film,{cell}\n" for cell in cells)}, "csv")
     assert frame["split"].tolist() == ["dev", "dev", "validation", "train", "train"]
+
+
+def test_a_pattern_of_several_may_name_nothing(fetch):
+    said = card(parts(train=["train-*.csv", "more/*.csv"], test="test.csv"))
+    frame = fetch({"train-1.csv": "text\na\n", "test.csv": "text\nb\n", "README.md": said}, "csv")
+    assert by_split(frame) == {"train": ["a"], "test": ["b"]}
+
+
+def test_the_classes_of_a_card_count_whatever_the_encoding_of_its_text(fetch):
+    classes = (
+        "---\ndataset_info:\n  features:\n  - {name: label, dtype: {class_label: {names: [z, a]}}}\n---\ncaf\xe9\n"
+    )
+    frame = fetch({"f.csv": "text,label\none,0\ntwo,1\n", "README.md": classes.encode("latin-1")}, "csv")
+    assert list(frame["label"].cat.categories) == ["z", "a"]
+    assert list(frame["label"]) == ["z", "a"]
 
 
 @pytest.mark.parametrize(

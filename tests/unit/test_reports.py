@@ -46,6 +46,19 @@ def test_labels_that_differ_in_capitals_alone_are_told(tmp_path):
     assert warning.endswith(r"are several: 'Cat', 'cat', 'caf\xe9', 'cafe\u0301'")
 
 
+def test_labels_that_are_one_number_in_two_spellings_are_told(tmp_path):
+    write(tmp_path, data=[("a", "1"), ("b", "0"), ("c", "1.0"), ("d", "01"), ("e", "2"), ("f", "v1")])
+    (warning,) = fetched(tmp_path, "csv")["warnings"]
+    assert warning.endswith("are several: '1', '1.0', '01'")
+
+
+def test_labels_that_are_written_as_lists_are_told(tmp_path):
+    """Several labels a row, in a table of cells: `[0, 2]` is no class beside `[0]` and `[2]`."""
+    write(tmp_path, data=[("a", "[0]"), ("b", "[0 2]"), ("c", "[2]"), ("d", "x")])
+    (warning,) = fetched(tmp_path, "csv")["warnings"]
+    assert warning.endswith("count as one class each, whatever they share: [0], [0 2], [2]")
+
+
 def test_texts_of_signs_that_nobody_sees_are_empty(tmp_path):
     texts = ["\u200b", "\ufeff ", "\u00a0", "\u200bx", "\u2003", "x", "\U0001f600", "\u3000"]
     write(tmp_path, train=[(text, "xy"[place % 2]) for place, text in enumerate(texts)])

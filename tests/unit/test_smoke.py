@@ -199,6 +199,34 @@ def test_an_encoder_decoder_is_refused_in_words(tmp_path, name, task):
         dense(tmp_path, data(), settings)
 
 
+@pytest.mark.parametrize("name", ["bart", "pegasus"])
+def test_an_encoder_decoder_that_says_it_is_none_is_refused(tmp_path, name):
+    """Its base model takes a text all the same: it gives the decoder's states of that text, moved by one token."""
+    model = SEQ2SEQ[name]()
+    model.config.is_encoder_decoder = False
+    model.save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    with pytest.raises(TaskError, match=rf"'{name}', the architecture of .*, is an encoder-decoder"):
+        dense(tmp_path, tiny.reviews(), tiny.PROBE)
+
+
+def test_cross_attention_to_no_encoder_is_refused(tmp_path):
+    """A third of what would be pruned had no effect on any output."""
+    cross = {"is_decoder": True, "add_cross_attention": True}
+    folder = tiny.save_bert(tmp_path, auto_class="AutoModelForCausalLM", **cross)
+    with pytest.raises(TaskError, match=r"has cross-attention .*to an encoder that there is not"):
+        dense(folder, tiny.reviews(), tiny.PERPLEXITY)
+
+
+def test_a_model_that_gives_no_states_of_its_tokens_is_refused(tmp_path):
+    shape = {"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    hf.DPRQuestionEncoder(hf.DPRConfig(**shape, intermediate_size=32)).save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    for data, settings in ((tiny.reviews(), tiny.PROBE), (tiny.pairs(), tiny.SIMILARITY)):
+        with pytest.raises(TaskError, match=r"no states of its tokens \(pooler_output alone\)"):
+            dense(tmp_path, data, settings)
+
+
 def test_an_encoder_is_no_model_that_predicts_what_comes_next(tmp_path):
     """transformers loads a BERT with a head for it, which sees the tokens that it is to predict."""
     folder = tiny.save_bert(tmp_path / "encoder", auto_class="AutoModelForMaskedLM")

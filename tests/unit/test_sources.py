@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -352,6 +353,14 @@ def test_a_path_is_used_in_place(tmp_path, empty):
     assert (single.folder, single.names) == (tmp_path / "data", ["b.csv"])
     with pytest.raises(SourceError, match="nowhere does not exist"):
         sources.obtain({"source": "path", "id": "nowhere"}, empty, list)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "spiece.model", "train.parquet", "cat/1.png", "a.csv.gz"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path, empty, name):
+    (tmp_path / "data" / name).parent.mkdir(parents=True)
+    (tmp_path / "data" / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 438\n")
+    with pytest.raises(SourceError, match=rf"{re.escape(name)} is a pointer of Git LFS.*git lfs pull"):
+        sources.obtain({"source": "path", "id": str(tmp_path / "data")}, empty, list)
 
 
 def test_a_failure_leaves_neither_manifest_nor_half_a_folder(tmp_path):

@@ -29,6 +29,7 @@ from essential_sparsity.study import kinds
 from essential_sparsity.tasks import (
     _labels,
     _language,
+    _lengths,
     _text,
     image_classification,
     masked_lm,
@@ -129,6 +130,8 @@ def test_labels_come_sorted_from_the_data_and_rows_without_one_are_left_out():
 def test_a_missing_column_is_named(bert):
     with pytest.raises(tasks.TaskError, match="'tiny' has no column label"):
         text_classification.prepare(bert, tiny.reviews().drop(columns="label"), tiny.PROBE, 0)
+    with pytest.raises(tasks.TaskError, match=r"has no column label \(it has item, text, '\\ufefflabel'\)"):
+        text_classification.prepare(bert, tiny.reviews().rename(columns={"label": "\ufefflabel"}), tiny.PROBE, 0)
 
 
 # --- texts
@@ -167,6 +170,7 @@ def test_texts_are_cut_at_max_length_and_the_models_limit_is_respected(bert):
 )
 def test_a_length_that_is_left_blank_is_256_tokens_or_all_that_the_model_takes(monkeypatch, own, positions, expected):
     monkeypatch.setattr(_text, "position_limit", lambda folder: positions)
+    monkeypatch.setattr(_lengths, "check", lambda *_: None)
     loaded = types.SimpleNamespace(model_max_length=own)
     assert _text.max_length("", {"max_length": None}, loaded) == expected
 

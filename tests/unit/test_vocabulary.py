@@ -72,6 +72,13 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(tmp_path, content):
         _text.tokenizer(folder)
 
 
+@pytest.mark.parametrize("said", [0, -1, "12", True, [512]])
+def test_a_length_that_no_text_has_is_refused(tmp_path, said):
+    folder = configured(tiny.save_bert(tmp_path), model_max_length=said)
+    with pytest.raises(CheckpointError, match=r"says model_max_length = .*expected a number of tokens"):
+        dense(folder, tiny.reviews(), tiny.PROBE | {"max_length": None})
+
+
 @pytest.mark.parametrize("rows", [33, 50, 30522])
 def test_a_tokenizer_far_smaller_than_the_embedding_is_refused(tmp_path, rows):
     hf.BertModel(hf.BertConfig(**SHAPE | {"vocab_size": rows})).save_pretrained(tmp_path)
@@ -236,6 +243,42 @@ def test_architectures_that_read_padding_read_one_text_at_a_time(tmp_path, name)
         with pytest.raises(TaskError, match=r"reads the padding behind a text too.*Use another model"):
             dense(tmp_path, tiny.reviews(), tiny.PROBE | {"eval_batch_size": size})
     tasks.check_architecture(tmp_path, tiny.PROBE | {"eval_batch_size": 1})
+
+
+LONG = {  # longest text that is read as short ones are, and what else config.json says
+    "BigBird": (14, {"attention_type": "block_sparse", "block_size": 2, "num_random_blocks": 1}),
+    "Phi3": (
+        8,
+        {
+            "original_max_position_embeddings": 8,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+            },
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_architectures_that_read_long_texts_otherwise_read_texts_of_one_kind(tmp_path, name):
+    """BigBird keeps to full attention after its first short text, so a level had the scores of the levels in its job."""
+    longest, said = LONG[name]
+    torch.manual_seed(7)
+    config = getattr(hf, f"{name}Config")(**SHAPE, **said, pad_token_id=0, initializer_range=0.5)
+    hf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path)
+    with pytest.raises(TaskError, match=rf"Lower max_length to {longest}, or write"):
+        dense(tmp_path, tiny.reviews(), tiny.PROBE | {"max_length": longest + 1})
+    settings, alone = tiny.PROBE | {"max_length": longest}, tiny.PROBE | {"eval_batch_size": 1}
+    assert dense(tmp_path, tiny.reviews(), settings) == dense(tmp_path, tiny.reviews(), alone | {"max_length": longest})
+    if name == "Phi3":
+        dense(tmp_path, tiny.reviews(), alone | {"max_length": longest + 1})
+    else:
+        configured(tmp_path, "config.json", attention_type="original_full")
+        dense(tmp_path, tiny.reviews(), tiny.PROBE | {"max_length": longest + 1})
 
 
 @pytest.mark.parametrize("forgets", FORGETFUL)

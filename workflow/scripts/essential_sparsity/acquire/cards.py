@@ -61,6 +61,14 @@ class Configuration:
             return {name for name in names if name.startswith(self.folder)}
         return {name for found in placed.values() for name in found}
 
+    def lacking(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """(split, path) that mean none of some names: each that is no pattern, and all of a split that has no file."""
+        known, found = dict.fromkeys(names), []
+        for split, paths in (self.patterns or {}).items():
+            none = [path for path in paths if not _meant(path, known)]
+            found += [(split, path) for path in none if len(none) == len(paths) or not MAGIC.search(path)]
+        return found
+
 
 def configurations(folder: Path, loader: type[yaml.SafeLoader] = _Texts) -> list[Configuration]:
     """What the card in a folder says of configurations."""
@@ -139,9 +147,9 @@ def _legacy(path: Path) -> list[Mapping[str, Any]]:
 def front(folder: Path, loader: type[yaml.SafeLoader] = _Texts) -> Mapping[str, Any]:
     """The front matter of the card in a folder; empty where it has none."""
     try:
-        found = FRONT.match((folder / CARD).read_text(encoding="utf-8"))
+        found = FRONT.match((folder / CARD).read_text(encoding="utf-8", errors="replace"))
         said = yaml.load(found[1], loader) if found else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+    except (OSError, yaml.YAMLError, RecursionError):
         return {}
     return said if isinstance(said, Mapping) else {}
 

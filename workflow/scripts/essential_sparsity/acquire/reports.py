@@ -1,7 +1,9 @@
 """What a data set holds, said before anything is computed on it: kept in its manifest, printed when it is fetched."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from essential_sparsity.acquire.frames import as_seen, blank
 
 CONTENT = ("text", "text_a", "text_b", "question", "context", "image", "document")  # what a model is given of a row
 SEEN = r"[^\s\p{Z}\p{Cc}\p{Cf}]"  # a character of a text that is not empty, as `frames.unseen` says it
+NUMBER = re.compile(r"-?\d+(\.\d*)?")  # which can be written in several ways (1, 01, 1.0)
+LIST = re.compile(r"\[.*\]", re.DOTALL)
 MOST = 50  # labels, or names of files, that are listed; more are counted
 
 
@@ -117,12 +121,17 @@ def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
         found = frame["label"][frame["label"].notna()]
         if len(found) > 1 and (found == found.iloc[0]).all():
             told.append(f"all rows have the one label {found.iloc[0]!r}: no classification can use them")
-        seen: dict[str, list[str]] = {}
+        seen: dict[str | Decimal, list[str]] = {}
         for label in map(str, found.unique()):
-            seen.setdefault(as_seen(label).casefold(), []).append(label)
+            text = as_seen(label).casefold()
+            seen.setdefault(Decimal(text) if NUMBER.fullmatch(text) else text, []).append(label)
         if twins := [label for alike in seen.values() if len(alike) > 1 for label in alike]:
             told.append(
-                f"labels that differ in capitals, blanks, unseen signs or accents alone are several: {files.some([ascii(label) for label in twins])}"
+                f"labels that differ in capitals, blanks, unseen signs, accents or the digits of one number alone are several: {files.some([ascii(label) for label in twins])}"
+            )
+        if lists := [label for label in found.unique() if isinstance(label, str) and LIST.fullmatch(label.strip())]:
+            told.append(
+                f"labels that are written as lists count as one class each, whatever they share: {files.some(lists, 3)}"
             )
         if "split" in frame and "train" in set(frame["split"]):
             known = set(found[frame["split"] == "train"])

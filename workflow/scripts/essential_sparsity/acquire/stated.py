@@ -70,6 +70,8 @@ def of(
     if not config:
         return Stated(vocabulary=vocabulary)
     _refuse_unread(config, names, unread)
+    if not inside:
+        _refuse_lacking(config, [*names, *unread])
     left_out = [name.removeprefix(inside) for name in _beside(config, names)]
     if config.patterns is None:
         return Stated(None, vocabulary, left_out)
@@ -125,6 +127,16 @@ def _refuse_unread(config: cards.Configuration, names: Sequence[str], unread: Ma
                 f"{cards.CARD} says that {files.some(lost, 3)} are of the split {split}, which are not read: {unread[lost[0]]}. Save them in the "
                 "same form as the others, under names that are not hidden, or take them out of the card."
             )
+
+
+def _refuse_lacking(config: cards.Configuration, names: Sequence[str]) -> None:
+    """Refuse a configuration that names files that are not there: rows, or a whole split, would be missing. Raises SourceError."""
+    if lacking := config.lacking(names):
+        split, path = lacking[0]
+        raise SourceError(
+            f"{cards.CARD} says that {path} is of the split {split} (configuration {config.name!r}), and there is no such file among "
+            f"{files.some(sorted(names), 3)}. Add it, or correct the card (the files of a folder are its name and /*)."
+        )
 
 
 def _beside(config: cards.Configuration, names: Sequence[str]) -> list[str]:

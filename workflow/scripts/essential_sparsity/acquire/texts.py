@@ -20,11 +20,11 @@ import pandas as pd
 import pyarrow as pa
 
 from essential_sparsity import files
+from essential_sparsity.acquire import untrusted
 from essential_sparsity.acquire.archives import SourceError, gunzipped
 from essential_sparsity.acquire.frames import check_exact
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-LFS_POINTER = b"version https://git-lfs"
 SAVE_AS_UTF8 = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
 CELLS = 1 << 24  # of any table
 CELLS_OF_BYTE = 16  # of a table whose objects lack most keys
@@ -37,8 +37,8 @@ QUOTED = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writes a cell
 def text_of(path: Path) -> str:
     """The text of a file, unpacked where its name ends in `.gz`, without its byte-order mark. Raises SourceError."""
     data = gunzipped(path) if path.name.lower().endswith(".gz") else path.read_bytes()
-    if data.startswith(LFS_POINTER):
-        raise SourceError(f"{path.name} is a pointer of Git LFS, not the data. Fetch them with `git lfs pull`.")
+    if data.startswith(untrusted.LFS_POINTER):
+        raise SourceError(f"{path.name} is a pointer of Git LFS, not the data. {untrusted.FETCH_LFS}")
     if data.startswith(UTF16) or b"\0" in data:
         raise SourceError(f"{path.name} is no UTF-8 text: it is UTF-16, or no text at all. {SAVE_AS_UTF8}")
     try:

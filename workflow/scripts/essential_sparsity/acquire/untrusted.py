@@ -24,6 +24,8 @@ LABELS = ("label2id", "id2label")  # whose keys and values are a data set's
 MANY = 10_000  # parts that a model of few tensors may have
 MOST = 100_000  # more of one thing than any model has: some have 16,384 experts
 WRAPPED = re.compile(r"(_orig_mod\.|module\.|base_model\.model\.)+")  # what wrappers put before the names of tensors
+LFS_POINTER, MOST_OF_POINTER = b"version https://git-lfs", 1024  # how one begins; its most bytes
+FETCH_LFS = "Fetch what it stands for with `git lfs pull`."
 INDEX = ".index.json"
 WEIGHTS = (".safetensors", ".bin")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -40,16 +42,18 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def regular(folder: Path, names: list[str]) -> list[str]:
-    """The names, all of which are files; links may lead to one, and those out of the folder are printed. SourceError."""
+    """The names, all of which are files, none a pointer of Git LFS; links may lead to one, and those out of the folder are printed. SourceError."""
     outside, root = [], folder.resolve()
     for name in names:
         path = folder / name
         with reading(f"{path} cannot be read", "Take it out of the folder."):
-            mode, place = path.stat().st_mode, path.resolve()
-        if not stat.S_ISREG(mode):
+            status, place = path.stat(), path.resolve()
+        if not stat.S_ISREG(status.st_mode):
             raise SourceError(
                 f"{path} is a device, a pipe or a folder, no file with content. Take it out of the folder."
             )
+        if status.st_size < MOST_OF_POINTER and path.read_bytes().startswith(LFS_POINTER):
+            raise SourceError(f"{path} is a pointer of Git LFS, not the file itself. {FETCH_LFS}")
         if not place.is_relative_to(root):
             outside.append(f"{name} ({place})")
     if outside:

@@ -61,7 +61,7 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
     """The tokenizer that stands in the folder, which pads on the right and masks what it pads.
 
     transformers makes one up where files are missing, with the special tokens alone. Raises CheckpointError when it is
-    not there, not whole, or cannot be read.
+    not there, not whole, cannot be read, or says no length that a text can have.
     """
     folder = Path(folder)
     try:
@@ -86,6 +86,12 @@ def load(folder: str | Path, room: Room) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"The tokenizer of {folder} is not whole: {', '.join(missing)} is missing, and so is tokenizer.json. "
             f"{_put(named)}"
+        )
+    most = loaded.model_max_length
+    if isinstance(most, bool) or not isinstance(most, int | float) or not most >= 1:
+        raise CheckpointError(
+            f"The tokenizer in {folder} says model_max_length = {most!r} (tokenizer_config.json); expected a number of tokens. Correct it, or take it "
+            "out."
         )
     names = [name for name in loaded.model_input_names if name != "token_type_ids" or room.segments > 1]
     loaded.model_input_names = names if "attention_mask" in names else [*names, "attention_mask"]

@@ -23,7 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from essential_sparsity import codefiles, errors, files
 from essential_sparsity.checkpoints import loading
@@ -129,13 +132,19 @@ def required(settings: Mapping[str, Any], key: str) -> Any:
 def check_architecture(folder: str | Path, settings: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose architecture has no model of this kind, before any weight is read."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    if config.is_encoder_decoder:
+    towers, of_both = loading.has_towers(config), MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    if config.is_encoder_decoder or (config.model_type in of_both and not towers):  # whatever a config.json says
         raise TaskError(
             f"Task {settings.get('task')!r}: {config.model_type!r}, the architecture of {folder}, is an encoder-decoder. Kind "
             f"{settings['kind']!r} reads texts or images with an encoder or a decoder alone: no task here is for both. Use a "
             "model such as BERT, RoBERTa, GPT-2, LLaMA or ViT."
         )
-    if loading.has_towers(config):
+    if getattr(config, "add_cross_attention", False):
+        raise TaskError(
+            f"Task {settings.get('task')!r}: {folder} has cross-attention (add_cross_attention in its config.json), to an encoder that there is not "
+            "here: those weights would be pruned without an effect. Use a model without it."
+        )
+    if towers:
         raise TaskError(f"Task {settings.get('task')!r}: {loading.one_tower(config)}")
     if type(config) not in getattr(transformers, auto_class(settings))._model_mapping:
         raise TaskError(
@@ -162,9 +171,10 @@ def check_columns(data: pd.DataFrame, settings: Mapping[str, Any], *names: str) 
     """Refuse data that lack a column, by name."""
     missing = [name for name in names if name not in data]
     if missing:
+        there = [name if name.isprintable() else ascii(name) for name in map(str, data.columns)]
         raise TaskError(
             f"Task {settings.get('task')!r}: data set {settings.get('dataset')!r} has no column {', '.join(missing)} "
-            f"(it has {', '.join(map(str, data.columns))}). Kind {settings['kind']!r} cannot use this data set."
+            f"(it has {', '.join(there)}). Kind {settings['kind']!r} cannot use this data set."
         )
 
 

@@ -34,7 +34,7 @@ def last(output: Any, batch: dict[str, Any]) -> torch.Tensor:
 
 def largest(output: Any, batch: dict[str, Any]) -> torch.Tensor:
     """The largest value of each dimension over the tokens that are no padding."""
-    hidden, mask = output.last_hidden_state.float(), batch["attention_mask"].unsqueeze(-1)
+    hidden, mask = _text.states(output), batch["attention_mask"].unsqueeze(-1)
     return hidden.masked_fill(mask == 0, -torch.inf).amax(dim=1)
 
 
@@ -51,6 +51,7 @@ def pooling(folder: str | Path) -> Pool:
     """How a checkpoint makes one vector of a text. Raises TaskError where it says so in a way that is not offered here."""
     listed = Path(folder) / "modules.json"
     if not listed.is_file():
+        _refuse_module(Path(folder))
         return _text.mean_pooled
     try:
         modules = [(str(module["type"]).rpartition(".")[2], module["path"]) for module in files.read_json(listed)]
@@ -94,6 +95,22 @@ def as_read(folder: str | Path, texts: Sequence[str], length: int) -> list[str]:
     return [text.lower() for text in texts] if small else list(texts)
 
 
+def _refuse_module(folder: Path) -> None:
+    """Refuse one module of such a checkpoint (`0_Transformer`, of older versions), which does not say how it pools. Raises TaskError."""
+    above = folder.resolve().parent / "modules.json"
+    try:
+        modules = files.read_json(above) if above.is_file() else []
+        named = any(module["path"] == folder.resolve().name for module in modules)
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if named:
+        raise TaskError(
+            f"{folder} is one module of the checkpoint in {above.parent}, whose modules.json says how it makes one vector of a text. Copy "
+            f"modules.json and the folder of its pooling (1_Pooling) into {folder}, or name a copy of {folder} elsewhere, whose vectors are means of its "
+            "last hidden states."
+        )
+
+
 def _modes(said: dict[str, Any]) -> list[str]:
     """The ways of pooling that a module's configuration switches on: a flag each, or one name."""
     if isinstance(name := said.get("pooling_mode"), str):
@@ -126,5 +143,5 @@ def _said(path: Path) -> dict[str, Any]:
 
 
 def _at(output: Any, places: torch.Tensor) -> torch.Tensor:
-    hidden = output.last_hidden_state.float()
+    hidden = _text.states(output)
     return hidden[torch.arange(len(hidden), device=hidden.device), places.to(hidden.device)]

@@ -11,8 +11,9 @@ from transformers import AutoConfig, BatchEncoding, DataCollatorWithPadding, Pre
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from essential_sparsity import files
+from essential_sparsity.acquire.frames import unseen
 from essential_sparsity.checkpoints import vocabulary
-from essential_sparsity.tasks import TaskError, tokens
+from essential_sparsity.tasks import TaskError, _lengths, tokens
 from essential_sparsity.tasks.tokens import Tokens
 
 # Shares of unknown tokens: a tokenizer has hardly any in texts like those that it was made from (bytes: none; pieces of
@@ -35,7 +36,8 @@ def begin(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]) -> li
 
 
 def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty: bool = False) -> None:
-    """Refuse rows whose texts are missing or no text, by data set, column and item; and, but for `empty`, items without any.
+    """Refuse rows whose texts are missing or no text, by data set, column and item; and, but for `empty`, items without any (a zero-width
+    space is none).
 
     One empty text of a pair is said in the log.
     """
@@ -53,7 +55,8 @@ def check(rows: pd.DataFrame, settings: Mapping[str, Any], *columns: str, empty:
                 f"{place}, item {wrong['item'].iloc[0]!r}: the column {column!r} {told} ({len(wrong):,} of {len(rows):,} rows in use: "
                 f"{files.some(wrong['item'].tolist(), 3)}). Correct these rows, or leave them out of the data."
             )
-        blank[column] = rows[column].str.strip() == ""
+        if not empty:
+            blank[column] = rows[column].map(unseen).astype(bool)
     if empty or not columns:
         return
     if (nothing := blank.all(axis=1)).any():
@@ -145,7 +148,9 @@ def max_length(folder: str | Path, settings: Mapping[str, Any], loaded: PreTrain
     wanted = settings.get("max_length")
     if wanted and wanted > limit:
         raise TaskError(f"Task {settings.get('task')!r}: max_length = {wanted}, but the model's limit is {limit}.")
-    return int(wanted or min(DEFAULT_MAX_LENGTH, limit))
+    length = int(wanted or min(DEFAULT_MAX_LENGTH, limit))
+    _lengths.check(folder, length, settings)
+    return length
 
 
 def encode(
@@ -175,10 +180,15 @@ def with_cut(encoded: BatchEncoding, length: int) -> dict[str, list]:
 
 
 def told(found: Tokens, length: int) -> Tokens:
-    """The tokens without what was cut, after saying how long they are. Raises TaskError for texts that cannot be told apart."""
+    """The tokens without what was cut, after saying how long they are. Raises TaskError for texts without a token, or that cannot be told apart."""
     offsets, ids = found.columns["input_ids"]
     lengths, cut = np.diff(offsets), found.columns[CUT][1]
     n = len(lengths)
+    if none := int((lengths == 0).sum()):
+        raise TaskError(
+            f"The tokenizer makes no token of {none:,} of {n:,} texts (the first is number {int(lengths.argmin()) + 1} of them): it leaves out all "
+            "signs that they hold. Leave these rows out of the data, or use another model."
+        )
     if n > 1 and cut.all():
         raise TaskError(
             f"All {n:,} texts are longer than max_length = {length} tokens, and would be cut. Raise max_length."
@@ -217,8 +227,19 @@ def padding_options(folder: str | Path, loaded: PreTrainedTokenizerBase) -> dict
     return {} if own else {"pad_token_id": loaded.pad_token_id}
 
 
+def states(output: Any) -> torch.Tensor:
+    """The last hidden states of the tokens (batch, tokens, width), in float32. Raises TaskError for a model that keeps them (DPR)."""
+    hidden = getattr(output, "last_hidden_state", None)
+    if hidden is None:
+        raise TaskError(
+            f"The model gives no states of its tokens ({', '.join(output)} alone), of which a text's vector is made here. Use "
+            "another model."
+        )
+    return hidden.float()
+
+
 def mean_pooled(output: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Mean of the last hidden states over the attention mask: (batch, width), summed in float32."""
     mask = batch["attention_mask"].unsqueeze(-1)
-    hidden = output.last_hidden_state.float().masked_fill(mask == 0, 0.0)
+    hidden = states(output).masked_fill(mask == 0, 0.0)
     return hidden.sum(dim=1) / mask.sum(dim=1).clamp(min=1)

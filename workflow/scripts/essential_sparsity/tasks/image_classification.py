@@ -201,7 +201,10 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
             f"{folder}: transformers cannot read the image processor of {', '.join(stored)} ({error})."
         ) from error
     odd = [option for option in UNUSUAL if getattr(processor, option, None)]
-    if odd or (normal and not (mean.size in (1, 3) and std.size in (1, 3) and np.all(std.astype(float) > 0))):
+    scaling = not normal or (
+        mean.size in (1, 3) and std.size in (1, 3) and np.isfinite([*mean, *std]).all() and np.all(std > 0)
+    )
+    if odd or not scaling:
         raise TaskError(
             f"{folder}: the image processor of {', '.join(stored)} asks for what is not done here "
             f"({', '.join(odd) or f'image_mean = {mean.tolist()}, image_std = {std.tolist()}'}); expected mean and standard "

@@ -199,7 +199,9 @@ def run(
     predicted = answers(logits, known)
     f1 = [max(token_f1(text, right) for right in of) for text, of in zip(predicted, known.answers, strict=True)]
     exact = [
-        float(any(normalised(text) == normalised(right) for right in of))
+        float(
+            bool(text) and any(normalised(text) == normalised(right) for right in of)
+        )  # `the` is normalised to nothing
         for text, of in zip(predicted, known.answers, strict=True)
     ]
     items = tasks.items_frame(prepared.items, np.array(f1), second_score=np.array(exact))
