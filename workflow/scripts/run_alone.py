@@ -161,10 +161,11 @@ def clear(known_dead: str | None = None) -> None:
 def sweep() -> None:
     """Remove the half-written files of killed jobs; not what somebody is writing at this moment, with `make export` for instance."""
     half = [
-        path
+        Path(folder, name)
         for root in (Path(grid.STORE).parent, heads.FOLDER)
-        for path in root.rglob(".*")
-        if HALF.fullmatch(path.name)
+        for folder, _, names in os.walk(root)  # which passes over what is removed meanwhile
+        for name in names
+        if HALF.fullmatch(name)
     ]
     deadline = time.monotonic() + 2 * GRACE
     while half:
