@@ -279,6 +279,17 @@ def test_the_card_of_a_repository_says_the_splits_of_a_folder_too(hub, environme
     assert "are the configuration 'all'" in done.stderr
 
 
+def test_one_file_of_a_repository_is_read_whatever_else_its_card_names(hub, environment, tmp_path):
+    files = {f"{split}.csv": f"text,label\n{split},x\n".encode() for split in ("train", "test")}
+    said = [{"split": split, "path": f"{split}.csv"} for split in ("train", "test")]
+    configs = {"configs": [{"config_name": "default", "data_files": said}]}
+    hub.add("datasets", "team/two", {**files, "README.md": f"---\n{json.dumps(configs)}\n---\n".encode()})
+    manifest = tmp_path / "key/manifest.json"
+    done = fetch(environment, manifest, "dataset", id="team/two:test.csv", format="csv")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(manifest.read_text())["n_rows"] == {"all": 1}
+
+
 def test_lock_writes_the_commits_of_what_a_configuration_uses(hub, environment, tmp_path):
     """A whole series of repositories, and a data set, of which the table named branches."""
     root = SCRIPTS.parents[1]

@@ -525,3 +525,10 @@ def test_an_unknown_key_that_belongs_inside_another_is_told_with_its_place(key, 
     with pytest.raises(configuration.ConfigError) as error:
         configuration.check_config({"study": "mine", key: 1}, "mine.yaml")
     assert told in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("key", ["store", "cores", "partition"])
+def test_an_unknown_key_is_not_told_to_belong_where_it_is_hardly_like_another(key):
+    with pytest.raises(configuration.ConfigError) as error:
+        configuration.check_config({"study": "mine", key: 1}, "mine.yaml")
+    assert "." not in str(error.value).partition("did you mean ")[2].partition("?")[0], str(error.value)

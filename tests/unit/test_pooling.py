@@ -225,3 +225,18 @@ def test_the_module_of_a_checkpoint_named_alone_is_refused_until_it_says_how_it_
     assert _pooling.pooling(shutil.copytree(folder, tmp_path / "alone")) is _pooling.first
     (tmp_path / "alone/modules.json").unlink()
     assert _pooling.pooling(tmp_path / "alone") is _text.mean_pooled
+
+
+def test_the_module_of_a_checkpoint_that_pools_by_the_mean_is_read_alone(tmp_path):
+    modules = (TRANSFORMER | {"path": "0_BERT"}, POOLING, NORMALIZE)
+    folder = tiny.save_bert(sentence_model(tmp_path / "mine", "mean_tokens", modules=modules) / "0_BERT")
+    said = folder / "sentence_bert_config.json"
+    said.write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
+    assert _pooling.pooling(folder) is _text.mean_pooled
+    said.write_text(json.dumps({"do_lower_case": True}))  # which is read beside modules.json alone
+    with pytest.raises(TaskError, match=r"0_BERT is one module"):
+        _pooling.pooling(folder)
+    said.unlink()
+    sentence_model(tmp_path / "mine", "mean_tokens", modules=(*modules, DENSE))
+    with pytest.raises(TaskError, match=r"0_BERT is one module"):
+        _pooling.pooling(folder)

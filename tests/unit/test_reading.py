@@ -432,7 +432,7 @@ def test_splits_are_those_that_a_card_says(fetch, names, said, found, form):
         (["part1", "__x/a"], [parts(train="part1.csv", test="__x/*")], r"__x/a\.csv are of the split test, which are not read: hidden"),
         (["part1", ".a"], [parts(train="part1.csv", test=".a.csv")], r"\.a\.csv are of the split test, which are not read: hidden"),
         (["part1", "a.json"], [parts(train="part1.csv", test="a.json")], r"a\.json are of the split test, which are not read: no \.csv"),
-        (["x/part1", "part2"], [parts(train="x/", test="part2.csv")], r"x/ is of the split train .*no such file among part2\.csv, x/part1\.csv"),
+        (["x/part1", "part2"], [parts(train="x/", test="part2.csv")], r"x/ is of the split train .*no such file beside part2\.csv, x/part1\.csv"),
         (["part1", "part2"], [parts(train=["part1.csv", "part3.csv"], test="part2.csv")], r"part3\.csv is of the split train"),
         (["part2"], [parts(train="part1*", test="part2.csv")], r"part1\* is of the split train"),
         (["part1", "part2"], [parts(train=["part1.csv", "hf://x/part3.csv"], test="part2.csv")], r"hf://x/part3\.csv is of the split train"),
@@ -442,6 +442,21 @@ def test_a_card_that_does_not_say_one_data_set_of_the_files_is_refused(fetch, na
     files = {name if name.endswith("json") else f"{name}.csv": "text,label\na,x\n" for name in names}
     with pytest.raises(SourceError, match=f"README.md .*{words}"):
         fetch({**files, "README.md": card(*said)}, "csv")
+
+
+@pytest.mark.parametrize("beside", ["notes.md", "a.wav", "LICENSE", "README.md", "dataset_infos.json"])
+def test_a_card_may_name_what_is_there_and_is_no_data(fetch, beside):
+    tables = {f"part{number}.csv": f"text,label\n{number},x\n" for number in (1, 2)}
+    files = {**tables, beside: "{}", "README.md": card(parts(train=["part1.csv", beside], test="part2.csv"))}
+    assert by_split(fetch(files, "csv")) == {"train": ["1"], "test": ["2"]}
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl"])
+def test_a_card_may_name_the_table_beside_images(fetch, table):
+    images = {f"{split}/{label}/1.png": png() for split in ("train", "test") for label in "ab"}
+    said = card(parts(train=["train/**/*.png", f"train/{table}"], test="test/**"))
+    content = '{"file_name": "a/1.png"}\n' if table.endswith("l") else "file_name\na/1.png\n"
+    assert len(fetch({**images, f"train/{table}": content, "README.md": said}, "imagefolder")) == 4
 
 
 def test_a_file_that_a_card_does_not_name_is_left_out_with_the_reason(tmp_path):

@@ -52,6 +52,32 @@ def test_labels_that_are_one_number_in_two_spellings_are_told(tmp_path):
     assert warning.endswith("are several: '1', '1.0', '01'")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["1.1", "1.10", "1.9", "3.1", "3.10"],
+        ["724.2", "724.20"],
+        ["-1", "0", "1"],
+        ["[unknown]", "[not relevant]", "joy"],
+        ["[CLS]", "[SEP]", "[18-25]"],
+        ["[0]", "[27]", "[-1.5]"],
+        ["[0, 10)", "[10, 20)"],
+    ],
+)
+def test_labels_that_are_versions_codes_or_words_in_brackets_are_not_warned_of(tmp_path, labels):
+    write(tmp_path, data=[(f"text {number}", label) for number, label in enumerate(labels)])
+    assert fetched(tmp_path, "csv")["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "label", ["[a, b]", "['a', 'b']", "['a' 'b']", "[0 2]", "[ 1  0]", "[-1.5, 2]", "[0\n 1]", "[[0], [1]]"]
+)
+def test_a_label_of_several_values_is_told(tmp_path, label):
+    write(tmp_path, data=[("a", label), ("b", "x")])
+    (warning,) = fetched(tmp_path, "csv")["warnings"]
+    assert "written as lists" in warning
+
+
 def test_labels_that_are_written_as_lists_are_told(tmp_path):
     """Several labels a row, in a table of cells: `[0, 2]` is no class beside `[0]` and `[2]`."""
     write(tmp_path, data=[("a", "[0]"), ("b", "[0 2]"), ("c", "[2]"), ("d", "x")])

@@ -363,6 +363,17 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path, empty, name):
         sources.obtain({"source": "path", "id": str(tmp_path / "data")}, empty, list)
 
 
+def test_a_pointer_beside_what_makes_it_needless_is_none_to_fetch(tmp_path, empty):
+    """As after `git lfs pull --include=model.safetensors`: no tokenizer that has its tokenizer.json reads its model of sentencepiece."""
+    (tmp_path / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 438\n")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    fetched = sources.obtain({"source": "path", "id": str(tmp_path)}, empty, list)
+    assert fetched.names == ["tokenizer.json", "tokenizer.model"]
+    shutil.copy(tmp_path / "tokenizer.model", tmp_path / "tokenizer.json")
+    with pytest.raises(SourceError, match=r"tokenizer\.json is a pointer of Git LFS"):
+        sources.obtain({"source": "path", "id": str(tmp_path)}, empty, list)
+
+
 def test_a_failure_leaves_neither_manifest_nor_half_a_folder(tmp_path):
     manifest = tmp_path / "key/manifest.json"
     with sources.workspace(manifest) as work:

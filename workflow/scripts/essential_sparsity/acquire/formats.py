@@ -79,6 +79,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
     folder, names = fetched.folder, [file for file in fetched.names if file not in cards.BESIDE]
     inside = settings["id"].partition(":")[2].strip("/") if settings["source"] == "hub" else ""
     inside = f"{inside}/" if inside and all(file.startswith(f"{inside}/") for file in names) else ""
+    whole = [] if inside or _is_one_file(settings, names) else [*fetched.names, *left_out]
     ordered: dict[str, tuple[str, list[str]]] = {}
     said: tuple[stated.Stated, ...] = ()
     saying = name in readers.SAYING and not _is_local_file(settings)  # whose content counts, no card beside it
@@ -86,7 +87,7 @@ def fetch_dataset(dataset: str, settings: dict[str, Any], work: Path) -> dict[st
         if saying:
             data = saves.unrecorded(names)
             options.check(folder, data)
-            said = (stated.of(folder, data, inside, _unread(left_out)),)
+            said = (stated.of(folder, data, inside, _unread(left_out), whole),)
         if name == "imagefolder" and settings["source"] == "path":
             imagefolders.check_tables(folder, names, list(left_out))
         if saying and name != "imagefolder":

@@ -18,8 +18,11 @@ from essential_sparsity.acquire.frames import as_seen, blank
 
 CONTENT = ("text", "text_a", "text_b", "question", "context", "image", "document")  # what a model is given of a row
 SEEN = r"[^\s\p{Z}\p{Cc}\p{Cf}]"  # a character of a text that is not empty, as `frames.unseen` says it
-NUMBER = re.compile(r"-?\d+(\.\d*)?")  # which can be written in several ways (1, 01, 1.0)
+WHOLE = re.compile(r"-?\d+(\.0*)?")  # which can be written in several ways (1, 01, 1.0); 1.1 and 1.10 may be versions
 LIST = re.compile(r"\[.*\]", re.DOTALL)
+SEVERAL = re.compile(  # of those that hold more than one: [a, b], [0 2], ['a' 'b']
+    r"""\[(.*,.*|\s*-?[\d.]+(\s+-?[\d.]+)+\s*|\s*(['"]).*\3\s+\3.*\3\s*)\]""", re.DOTALL
+)
 MOST = 50  # labels, or names of files, that are listed; more are counted
 
 
@@ -124,12 +127,13 @@ def _warnings(report: Mapping[str, Any], frame: pd.DataFrame) -> list[str]:
         seen: dict[str | Decimal, list[str]] = {}
         for label in map(str, found.unique()):
             text = as_seen(label).casefold()
-            seen.setdefault(Decimal(text) if NUMBER.fullmatch(text) else text, []).append(label)
+            seen.setdefault(Decimal(text) if WHOLE.fullmatch(text) else text, []).append(label)
         if twins := [label for alike in seen.values() if len(alike) > 1 for label in alike]:
             told.append(
-                f"labels that differ in capitals, blanks, unseen signs, accents or the digits of one number alone are several: {files.some([ascii(label) for label in twins])}"
+                f"labels that differ in capitals, blanks, unseen signs, accents or the zeros of one whole number alone are several: {files.some([ascii(label) for label in twins])}"
             )
-        if lists := [label for label in found.unique() if isinstance(label, str) and LIST.fullmatch(label.strip())]:
+        lists = [label for label in found.unique() if isinstance(label, str) and LIST.fullmatch(label.strip())]
+        if any(SEVERAL.fullmatch(label.strip()) for label in lists):
             told.append(
                 f"labels that are written as lists count as one class each, whatever they share: {files.some(lists, 3)}"
             )

@@ -44,11 +44,16 @@ NOTHING = Stated()
 
 
 def of(
-    folder: Path, names: Sequence[str], inside: str = "", unread: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    names: Sequence[str],
+    inside: str = "",
+    unread: Mapping[str, str] = MappingProxyType({}),
+    whole: Sequence[str] = (),
 ) -> Stated:
     """What the data set in a folder says of files below it, which all lie `inside` (a folder, with a slash at its end, or nothing); in the
-    result, names below that. `unread`: further data of it -> why they are not read. Raises SourceError where it says several data sets,
-    a file twice, none of files beside its own, and those that are not read."""
+    result, names below that. `unread`: further data of it -> why they are not read; `whole`: all of its files, nothing where a part of them is
+    looked at. Raises SourceError where it says several data sets, a file twice, none of files beside its own, those that are not read, and
+    those that are not there."""
     configs = cards.configurations(folder)
     config = _chosen(configs, names)
     for known in (config for config in configs if config.is_default):
@@ -70,8 +75,8 @@ def of(
     if not config:
         return Stated(vocabulary=vocabulary)
     _refuse_unread(config, names, unread)
-    if not inside:
-        _refuse_lacking(config, [*names, *unread])
+    if whole:
+        _refuse_lacking(config, names, whole)
     left_out = [name.removeprefix(inside) for name in _beside(config, names)]
     if config.patterns is None:
         return Stated(None, vocabulary, left_out)
@@ -129,12 +134,12 @@ def _refuse_unread(config: cards.Configuration, names: Sequence[str], unread: Ma
             )
 
 
-def _refuse_lacking(config: cards.Configuration, names: Sequence[str]) -> None:
+def _refuse_lacking(config: cards.Configuration, names: Sequence[str], whole: Sequence[str]) -> None:
     """Refuse a configuration that names files that are not there: rows, or a whole split, would be missing. Raises SourceError."""
-    if lacking := config.lacking(names):
+    if lacking := config.lacking(whole):
         split, path = lacking[0]
         raise SourceError(
-            f"{cards.CARD} says that {path} is of the split {split} (configuration {config.name!r}), and there is no such file among "
+            f"{cards.CARD} says that {path} is of the split {split} (configuration {config.name!r}), and there is no such file beside "
             f"{files.some(sorted(names), 3)}. Add it, or correct the card (the files of a folder are its name and /*)."
         )
 

@@ -42,7 +42,8 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def regular(folder: Path, names: list[str]) -> list[str]:
-    """The names, all of which are files, none a pointer of Git LFS; links may lead to one, and those out of the folder are printed. SourceError."""
+    """The names, all of which are files, none a pointer of Git LFS but in place of a tokenizer's model that tokenizer.json makes needless; links
+    may lead to one, and those out of the folder are printed. SourceError."""
     outside, root = [], folder.resolve()
     for name in names:
         path = folder / name
@@ -52,7 +53,8 @@ def regular(folder: Path, names: list[str]) -> list[str]:
             raise SourceError(
                 f"{path} is a device, a pipe or a folder, no file with content. Take it out of the folder."
             )
-        if status.st_size < MOST_OF_POINTER and path.read_bytes().startswith(LFS_POINTER):
+        needed = not (name.endswith(".model") and "tokenizer.json" in names)
+        if needed and status.st_size < MOST_OF_POINTER and path.read_bytes().startswith(LFS_POINTER):
             raise SourceError(f"{path} is a pointer of Git LFS, not the file itself. {FETCH_LFS}")
         if not place.is_relative_to(root):
             outside.append(f"{name} ({place})")

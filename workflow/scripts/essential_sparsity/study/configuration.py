@@ -27,6 +27,7 @@ WHOLE = Draft202012Validator.TYPE_CHECKER.redefine(
 )  # 0.0 names another path
 Validator = validators.extend(Draft202012Validator, type_checker=WHOLE)
 Place = tuple[str, ...]  # keys, each inside the one before
+CLOSE = 0.75  # how alike an unknown key and one inside another key are, where that is meant: there are many of these
 EXAMPLES = {"number": "0.5", "integer": "3"}
 OCTAL = re.compile(r"[-+]?0[0-7]+")
 UNTYPED = ("int", "float", "bool", "null")  # what a text is in YAML that has no quotation marks
@@ -110,9 +111,10 @@ def expectation(error) -> str:
         unknown = sorted(set(error.instance) - set(known))
         inner = {name: place for name, place in _inside(error.schema) if name not in known}
         meant = column(unknown[0], known) if unknown[0] not in inner else ""
-        meant = meant or hint(unknown[0], [*known, *inner]) or "."
-        for name, place in inner.items():
-            meant = meant.replace(f"{name!r}?", f"{place!r}?")
+        near = get_close_matches(unknown[0], inner, n=1, cutoff=CLOSE)
+        meant = meant or hint(unknown[0], [*known, *near]) or "."
+        for name in near:
+            meant = meant.replace(f"{name!r}?", f"{inner[name]!r}?")
         return f"unknown key {unknown[0]!r}{meant} Known keys: {', '.join(known)}."
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]

@@ -96,19 +96,30 @@ def as_read(folder: str | Path, texts: Sequence[str], length: int) -> list[str]:
 
 
 def _refuse_module(folder: Path) -> None:
-    """Refuse one module of such a checkpoint (`0_Transformer`, of older versions), which does not say how it pools. Raises TaskError."""
+    """Refuse one module of such a checkpoint (`0_Transformer`, of older versions), which does not say how it pools, unless that is as here.
+    Raises TaskError."""
     above = folder.resolve().parent / "modules.json"
     try:
         modules = files.read_json(above) if above.is_file() else []
         named = any(module["path"] == folder.resolve().name for module in modules)
     except (OSError, ValueError, LookupError, TypeError):
         return
-    if named:
+    if named and not _as_here(folder, above.parent):
         raise TaskError(
             f"{folder} is one module of the checkpoint in {above.parent}, whose modules.json says how it makes one vector of a text. Copy "
             f"modules.json and the folder of its pooling (1_Pooling) into {folder}, or name a copy of {folder} elsewhere, whose vectors are means of its "
             "last hidden states."
         )
+
+
+def _as_here(module: Path, checkpoint: Path) -> bool:
+    """Whether a checkpoint makes a vector of a text as is done with its one `module` alone: the mean of its states, of the text as it stands."""
+    if any(_said(path).get("do_lower_case") for path in module.glob("sentence_*_config.json")):
+        return False
+    try:
+        return pooling(checkpoint) is _text.mean_pooled
+    except TaskError:
+        return False
 
 
 def _modes(said: dict[str, Any]) -> list[str]:

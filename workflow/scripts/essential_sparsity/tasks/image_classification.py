@@ -6,6 +6,7 @@ Metrics: accuracy, also corrected for chance, Matthews' correlation, and F1 wher
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,12 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
             f"{folder}: transformers cannot read the image processor of {', '.join(stored)} ({error})."
         ) from error
     odd = [option for option in UNUSUAL if getattr(processor, option, None)]
+    factor = getattr(processor, "rescale_factor", None) if getattr(processor, "do_rescale", False) else 1
+    if not isinstance(factor, Real) or not 0 < factor < math.inf:
+        raise TaskError(
+            f"{folder}: the image processor of {', '.join(stored)} says rescale_factor = {factor!r}; expected a positive number, 1/255 of most "
+            "models. Correct the file."
+        )
     scaling = not normal or (
         mean.size in (1, 3) and std.size in (1, 3) and np.isfinite([*mean, *std]).all() and np.all(std > 0)
     )
@@ -210,10 +217,10 @@ def normalisation(folder: str | Path) -> tuple[Sequence[float], Sequence[float]]
             f"({', '.join(odd) or f'image_mean = {mean.tolist()}, image_std = {std.tolist()}'}); expected mean and standard "
             "deviation of three channels. Correct the file."
         )
-    scale = 255 * processor.rescale_factor if getattr(processor, "do_rescale", False) else 255.0
     mean, std = (mean, std) if normal else (np.zeros(3), np.ones(3))
     return tuple(
-        [float(value) / scale for value in np.broadcast_to(values.astype(np.float64), 3)] for values in (mean, std)
+        [float(value) / (255 * factor) for value in np.broadcast_to(values.astype(np.float64), 3)]
+        for values in (mean, std)
     )
 
 
