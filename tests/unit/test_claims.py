@@ -384,6 +384,8 @@ def test_curves_that_do_not_drop_and_curves_without_intervals():
     assert row["verdict"] == NOT_TESTABLE
     assert not evidence
     assert "1 more has no interval" in row["because"]
+    _, (piece,) = judged(EVERY, {"knees": rows_of("knees", knee(), lone)})
+    assert (piece["low_all"], piece["high_all"]) == (piece["low"], piece["high"]), "what is no evidence widens none"
 
 
 def test_a_pair_counts_once_and_either_way():
@@ -408,10 +410,11 @@ def test_a_pair_that_fits_both_ways_is_not_read_the_way_that_its_names_sort():
     }  # fmt: skip
     curves = [knee(model, "t") for model in ("opt-125m", "opt-350m")]
     found = {"comparisons": rows_of("comparisons", row), "knees": rows_of("knees", *curves)}
-    claim = EVERY | {"table": "comparisons", "where": {"model_a": "opt-*", "model_b": "opt-*"}, "expect": {"above": 0}}
-    verdict, evidence = judged(claim, found)
-    assert verdict["verdict"] == NOT_SUPPORTED
-    assert {piece["agrees"] for piece in evidence} == {"for", "against"}
+    claim = EVERY | {"table": "comparisons", "where": {"model_a": "opt-*", "model_b": "opt-*"}}
+    for expect in ({"above": 0}, {"below": 0}, {"within": [-0.3, 0.1]}):
+        verdict, evidence = judged(claim | {"expect": expect}, found)
+        assert verdict["verdict"] == NOT_SUPPORTED
+        assert {piece["agrees"] for piece in evidence} == {"for", "against"}
 
 
 def test_ranges_of_levels_stand_for_their_levels():
@@ -633,6 +636,11 @@ def test_curves_without_a_ratio_open_the_interval_on_their_side(model, curve, ve
     row, (piece,) = grouped(knee(model, task="t", **curve))
     assert row["verdict"] == verdict
     assert (piece["note"] or "").startswith("1 curves do not fall") is bool(curve)
+
+
+def test_a_curve_that_falls_nowhere_is_not_infinitely_sharp():
+    row, (piece,) = grouped(knee("bert-base", task="t", slope_ratio=None, slope_before=0.1, slope_after=0.2))
+    assert (row["verdict"], piece["note"]) == (SUPPORTED, None)
 
 
 def test_a_dense_model_with_nothing_to_lose_is_no_evidence_of_differences():
@@ -1150,6 +1158,12 @@ def test_a_pair_tells_the_notes_of_both_curves():
     assert piece["note"] == "2 runs missing; 3 runs missing"
 
 
+def test_of_a_curve_that_does_not_drop_nothing_is_known_without_a_lower_end():
+    row, evidence = judged(EVERY, {"knees": rows_of("knees", undropped("minilm", essential_sparsity_low=None))})
+    assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
+    assert "1 more has no interval" in row["because"]
+
+
 def test_an_unknown_lower_end_is_no_lower_end():
     """Null is beyond what was measured, not 0."""
     row = knee(low=0.0, high=0.3) | {"last_compliant": 0.3, "last_compliant_low": None, "last_compliant_high": 0.4}
@@ -1170,6 +1184,29 @@ def test_counts_of_claims_and_what_is_expected_stand_in_the_table():
     assert pd.isna(row["expected_high"])
     assert all(piece["low_all"] < piece["low"] < piece["high"] < piece["high_all"] for piece in evidence)
     assert not any(piece["exact"] for piece in evidence)
+
+
+def test_claims_are_numbered_in_their_order_and_each_has_its_unit():
+    reads = {"knee": "essential_sparsity", "ratio": "slope_ratio", "logarithm": "slope_ratio"}
+    both = [EVERY | {"claim": name, "read": read} for name, read in reads.items()]
+    both[2] |= {"groups": GROUPS["groups"]}
+    ratios = {"slope_ratio": 3.0, "slope_ratio_low": 2.0, "slope_ratio_high": 5.0}
+    curves = [knee(model, **ratios) for model in ("vit-base", "deit-base", "bert-base", "opt-125m")]
+    rows, pieces = claims.judge(both, reads, {"knees": rows_of("knees", *curves)}, KNOWN)
+    assert rows["position"].tolist() == [0, 1, 2]
+    units = pieces.groupby("claim")["unit"].unique().map(list).to_dict()
+    assert units == {"knee": ["sparsity"], "ratio": ["ratio"], "logarithm": ["natural logarithm of the ratio"]}
+
+
+def test_the_sentences_of_a_verdict_say_every_or_some_and_nothing_of_intervals_where_all_is_counted():
+    for over, which in (("every", "every"), ("some", "at least one")):
+        row, _ = judged(EVERY | {"over": over}, {"knees": rows_of("knees", knee())})
+        assert row["expected"] == f"{which} interval above 0.2 (sparsity)"
+    base = {"pattern": "global", "sparsity": 0.2, "n": 1000}
+    counts = [("m", "mlp", 700), ("m", "attention", 300), ("n", "mlp", 300), ("n", "attention", 700)]
+    rows = [base | {"model": m, "tensor": part, "sublayer": part, "pruned": k} for m, part, k in counts]
+    claim = EVERY | {"table": "layers", "expect": {"above": 0.5}}
+    assert judged(claim, {"layers": rows_of("layers", *rows)})[0]["because"] == "1 of 2 against it."
 
 
 def test_masks_are_compared_as_wholes():
@@ -1266,13 +1303,23 @@ def test_amounts_of_data():
         ({"where": {"n_levels": "3"}}, "where.n_levels: '3'; a whole number"),
         ({"where": {"headline": 1}}, "where.headline: 1; a yes or no"),
         ({"where": {"model": True}}, "where.model: True; a text"),
+        ({"where": {"epsilon": True}}, "where.epsilon: True; a number"),
+        ({"table": "comparisons", "where": {"pattern_b": "gobal"}}, "where.pattern_b: unknown pattern 'gobal'"),
         ({"expect": {"word": "hinge"}}, "above, below or within"),
         ({"read": "shape"}, "word: one of hinge, smooth"),
+        ({"read": "shape", "expect": {"word": "hinge"}, "pairs": "task"}, "either pairs or groups, of numbers"),
+        ({"read": "shape", "expect": {"word": "abrupt"}}, "shape takes word: one of hinge, smooth; got word: 'abrupt'"),
+        ({"table": "layers", "pairs": "model"}, "either pairs or groups, of numbers of the table knees"),
         ({"expect": {"within": [0.2, 0.1]}}, "expect.within"),
+        ({"expect": {"within": [0.2, 0.2]}}, "expect.within"),
         ({"levels": [0.1, 0.5]}, "levels"),
+        ({"table": "layers", "levels": [0.5, 0.1]}, "levels: [lowest, highest] sparsity"),
         ({"pairs": "task", "groups": {"column": "type", "a": ["vision"], "b": ["encoder"]}}, "either pairs or groups"),
         ({"groups": {"column": "type", "a": ["visoin"], "b": ["encoder"]}}, "groups.type: there is no 'visoin'"),
+        ({"groups": {"column": "type", "a": ["encoder"], "b": ["visoin"]}}, "groups.type: there is no 'visoin'"),
+        ({"groups": {"column": "tpye", "a": ["encoder"], "b": ["vision"]}}, "did you mean 'type'"),
         ({"groups": {"column": "type", "a": ["encoder"], "b": ["encoder", "decoder"]}}, "'encoder' stands in both"),
+        ({"groups": {"column": "model", "a": ["vit-base"], "b": ["opt-*"]}}, "groups.model: 'opt-*'; a kind names"),
         ({"over": "most"}, "over"),
         ({"expect": {"above": 0, "below": 1}}, "expect"),
     ],
@@ -1286,6 +1333,13 @@ def test_wrong_claims_are_refused_by_name(tmp_path, change, told):
     assert told in str(error.value)
 
 
+def test_one_level_alone_may_be_asked_for(tmp_path):
+    path = tmp_path / "claims.yaml"
+    claim = EVERY | {"table": "layers", "levels": [0.5, 0.5]}
+    path.write_text(yaml.safe_dump({"claims": [claim]}), encoding="utf-8")
+    assert asked.read(str(path)) == [claim]
+
+
 def test_what_no_row_has_is_named():
     """A misspelt model is no claim that waits for ever without a word."""
     found = {"knees": rows_of("knees", knee())}
@@ -1293,6 +1347,9 @@ def test_what_no_row_has_is_named():
     assert row["because"].startswith("No row of the table knees has model bert-bse or mini*x.")
     row, _ = judged(EVERY | {"where": {"pattern": "lth", "type": "vision"}}, found)
     assert row["because"].startswith("No row of the table knees has pattern lth, nor one type vision.")
+    groups = {"column": "model", "a": ["bert-bse"], "b": ["minilm", "opt-125m"]}
+    row, _ = judged(EVERY | {"groups": groups}, found)
+    assert row["because"].startswith("No row of the table knees has model bert-bse.")
     row, _ = judged(EVERY, {"knees": rows_of("knees", knee(headline=False))})
     assert row["because"].startswith("No row of the table knees is evidence.")
 
@@ -1409,6 +1466,158 @@ def test_of_two_groups_with_as_much_data_neither_has_more():
     known = Known({}, {"few": 1.0, "as few": 1.0, "many": 2.0, "unknown": math.nan}.get)
     found = evidence._readable("contrasts", {"contrasts": pd.DataFrame(rows)}, known)
     assert found.loc[found["more_data"], ["group_a", "group_b"]].to_numpy().tolist() == [["many", "few"]]
+
+
+@pytest.mark.parametrize(("low", "high", "within"), [(0.1, 0.5, True), (0.1, 0.7, False), (0.05, 0.5, False)])
+def test_a_range_that_reaches_beyond_the_levels_of_a_claim_is_no_evidence(low, high, within):
+    claim = EVERY | {"table": "differences", "levels": [0.1, 0.5], "where": {}}
+    row = {"model": "minilm", "task": "t", "metric": "accuracy", "pattern_a": "lth", "pattern_b": "global"}
+    row |= {"sparsity_from": low, "sparsity_to": high, "n_levels": 4, "n_seeds": 2}
+    curves = [knee(task="t", pattern=pattern) for pattern in ("lth", "global")]
+    found = {"differences": rows_of("differences", row), "knees": rows_of("knees", *curves)}
+    assert bool(judged(claim, found)[1]) is within
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "agrees"),
+    [(0.1, None, "for"), (None, -0.1, "against"), (None, 0.2, "neither"), (-0.1, None, "neither")],
+)
+def test_a_comparison_says_what_is_less_what_and_is_open_beyond_the_levels(low, high, agrees):
+    claim = EVERY | {"table": "comparisons", "expect": {"above": 0}}
+    row = {"task": "t", "metric": "accuracy", "n_replicates": 9, "low": low, "high": high}
+    models = row | {
+        "between": "model",
+        "model_a": "bert-base",
+        "model_b": "opt-125m",
+        "pattern_a": "global",
+        "pattern_b": "global",
+    }
+    masks = row | {
+        "between": "pattern",
+        "model_a": "minilm",
+        "model_b": "minilm",
+        "pattern_a": "sparsegpt",
+        "pattern_b": "global",
+    }
+    curves = [knee(name, "t") for name in ("bert-base", "opt-125m", "minilm")]
+    curves.append(knee("minilm", "t", "sparsegpt"))
+    found = {"comparisons": rows_of("comparisons", models, masks), "knees": rows_of("knees", *curves)}
+    for where, name in (
+        ({"model_a": "bert-base"}, "global, t: bert-base less opt-125m"),
+        ({"pattern_a": "sparsegpt"}, "minilm, t: sparsegpt less global"),
+        ({"type_a": "encoder", "type_b": "decoder"}, "global, t: bert-base less opt-125m"),
+    ):
+        _, (piece,) = judged(claim | {"where": where}, found)
+        assert (piece["evidence"], piece["agrees"]) == (name, agrees)
+
+
+def test_resamples_of_one_curve_of_a_pair_are_not_those_of_their_difference():
+    """As where the other was fitted without its items: the interval of the table is all that is known."""
+    row = {"metric": "accuracy", "between": "model", "model_a": "bert-base", "model_b": "opt-125m", "n_replicates": 9}
+    row |= {"pattern_a": "global", "pattern_b": "global", "difference": 0.2, "low": 0.1, "high": 0.3}
+    curves = [knee(model, task) for task in "tu" for model in ("bert-base", "opt-125m")]
+    kept = [resample_of(curve, [0.0, 0.3, 0.5], np.full(40, 2)) for curve in curves if curve["model"] == "bert-base"]
+    found = {"knees": rows_of("knees", *curves), "resamples": rows_of("resamples", *kept)}
+    found["comparisons"] = rows_of("comparisons", *(row | {"task": task} for task in "tu"))
+    claim = EVERY | {"table": "comparisons", "where": {"model_a": "bert-base"}, "expect": {"above": 0}}
+    _, evidence = judged(claim, found)
+    factor = norm.ppf(1 - 0.05 / 4) / norm.ppf(0.975)
+    assert np.allclose([piece["low_all"] for piece in evidence], 0.2 - 0.1 * factor)
+    tasks = judged(EVERY | {"pairs": "model", "expect": {"above": 0}}, found)[1]
+    assert not any(pd.isna(piece["low_all"]) for piece in tasks)
+
+
+def test_resamples_and_coarse_levels_are_of_the_essential_sparsity_alone():
+    """Where a hinge bends is a number of its own: the gaps of the essential sparsity say nothing of it."""
+    more = {"hinge": 0.6, "hinge_low": 0.55, "hinge_high": 0.65, "bracket_low": 0.3, "bracket_high": 0.5}
+    curves = [knee(task=task, protocol="zero-shot", **more) for task in "ab"]
+    found = {"knees": rows_of("knees", *curves)}
+    found["resamples"] = rows_of("resamples", *(resample_of(c, [0.0, 0.3, 0.5], np.full(40, 2)) for c in curves))
+    factor = norm.ppf(1 - 0.05 / 4) / norm.ppf(0.975)
+    _, evidence = judged(EVERY | {"read": "hinge"}, found)
+    assert np.allclose([[p["low_all"], p["high_all"]] for p in evidence], [0.6 - 0.05 * factor, 0.6 + 0.05 * factor])
+    assert not any(piece["note"] for piece in evidence)
+    _, evidence = judged(EVERY, found)
+    assert np.allclose([[p["low_all"], p["high_all"]] for p in evidence], [0.3, 0.5])
+    assert {piece["note"] for piece in evidence} == {"between levels of 30–50 %"}
+
+
+def test_tasks_of_other_metrics_are_a_pair():
+    curves = [knee(task="a", low=0.6, high=0.7), knee(task="b", low=0.2, high=0.3, metric="spearman")]
+    row, (piece,) = judged(EVERY | {"pairs": "task", "expect": {"above": 0.2}}, {"knees": rows_of("knees", *curves)})
+    assert (row["verdict"], piece["evidence"]) == (SUPPORTED, "minilm, global: a less b")
+    assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [0.4, 0.3, 0.5])
+
+
+def test_of_two_curves_of_one_estimate_the_later_is_that_of_the_higher_lower_end():
+    curves = [knee(task="a", low=0.3, high=0.6), knee(task="b", low=0.35, high=0.45)]
+    curves = [curve | {"essential_sparsity": 0.4} for curve in curves]
+    for own, name in ((curves, "b less a"), (curves[::-1], "b less a")):
+        _, (piece,) = judged(EVERY | {"pairs": "task"}, {"knees": rows_of("knees", *own)})
+        assert piece["evidence"] == f"minilm, global: {name}"
+        assert np.allclose([piece["low"], piece["high"]], [-0.25, 0.15])
+
+
+@pytest.mark.parametrize("bare", ["a", "b"])
+@pytest.mark.parametrize("none", [{"n_replicates": 0}, {"essential_sparsity": None}])
+def test_a_pair_with_a_curve_without_an_interval_is_no_evidence(bare, none):
+    curves = [knee(task="a", low=0.6, high=0.7), knee(task="b", low=0.2, high=0.3)]
+    curves = [curve | none if curve["task"] == bare else curve for curve in curves]
+    row, evidence = judged(EVERY | {"pairs": "task"}, {"knees": rows_of("knees", *curves)})
+    assert (row["verdict"], evidence) == (NOT_TESTABLE, [])
+    assert "1 more has no interval" in row["because"]
+
+
+def test_one_seed_of_a_curve_that_does_not_drop_decides_nothing_in_groups():
+    points = {"vit-base": 0.3, "deit-base": 0.31, "bert-base": 0.7, "opt-125m": 0.71}
+    curves = [knee(model, essential_sparsity=x) for model, x in points.items()]
+    claim = GROUPS | {"expect": {"below": 0}}
+    for freedom, verdict in ((4, SUPPORTED), (0, UNDECIDED)):
+        row, _ = judged(claim, {"knees": rows_of("knees", *curves, undropped("minilm", seed_freedom=freedom))})
+        assert row["verdict"] == verdict
+
+
+def test_a_curve_that_does_not_drop_is_held_in_groups_by_its_last_level():
+    """Some of its resamples may drop before: that is in the interval of the curve, of which a sample of models takes the number."""
+    points = {"vit-base": 0.3, "deit-base": 0.31, "bert-base": 0.7, "opt-125m": 0.71}
+    curves = [knee(model, essential_sparsity=x) for model, x in points.items()]
+    ends = []
+    for low in (0.9, 0.4):
+        _, (piece,) = judged(
+            GROUPS, {"knees": rows_of("knees", *curves, undropped("minilm", essential_sparsity_low=low))}
+        )
+        ends.append(piece["high"])
+    assert ends[0] == ends[1]
+
+
+def test_rates_of_layers_are_shares_of_their_own_weights():
+    """By hand: 500 of 2,000 less 100 of 1,000, each of which may be 10 of a bin off."""
+    base = {"model": "m", "pattern": "global", "sparsity": 0.2, "boundary": 10}
+    parts = {"mlp": (2000, 500), "attention": (1000, 100), "embedding": (1000, 200)}
+    rows = [base | {"tensor": part, "sublayer": part, "n": n, "pruned": k} for part, (n, k) in parts.items()]
+    rows += [row | {"sparsity": 0.0, "pruned": 0, "boundary": 0} for row in rows]
+    claim = EVERY | {"table": "layers", "where": {}, "expect": {"above": 0}}
+    for read, value, bound in (("rate_of_mlp_less_attention", 0.15, 0.015), ("share_of_mlp", 0.625, 0.0125)):
+        _, (piece,) = judged(claim | {"read": read}, {"layers": rows_of("layers", *rows)})
+        assert np.allclose([piece["estimate"], piece["low"], piece["high"]], [value, value - bound, value + bound])
+        assert (
+            piece["note"]
+            == f"these layers hold 0.500 of the prunable weights; counted to ± {bound:.2g}, a bin of the spectrum"
+        )
+
+
+def test_masks_are_told_by_name_with_what_chance_gives_and_none_without_a_number():
+    row = {"model_a": "m", "between": "pattern", "pattern_a": "global", "pattern_b": "lth", "task_b": "t", "seed_b": 1}
+    row |= {"scope": "model", "cosine_kept_chance": 0.8, "cosine_kept": 0.97}
+    claim = EVERY | {"table": "similarity", "where": {"between": "pattern"}}
+    rows = [row | {"sparsity": 0.2, "model_b": "m"}, row | {"sparsity": 0.3, "model_b": "n"}]
+    rows.append(row | {"sparsity": 1.0, "model_b": "m", "cosine_kept": None, "cosine_kept_chance": None})
+    _, evidence = judged(claim, {"similarity": rows_of("similarity", *rows)})
+    assert [piece["evidence"] for piece in evidence] == [
+        "m: global seed 0 and lth t seed 1, 20 %",
+        "m and n: global seed 0 and lth t seed 1, 30 %",
+    ]
+    assert [(piece["low"], piece["note"]) for piece in evidence] == [(0.97, "chance 0.800")] * 2
 
 
 def test_the_page_of_the_paper_names_each_claim_of_it_and_each_shipped_figure():

@@ -115,6 +115,8 @@ def test_only_runs_that_both_patterns_have_are_compared():
     found = table(fewer, items)
     assert found["sparsity_to"].max() == 0.6
     assert set(found["n_seeds"]) == {2}
+    ranges = found[["sparsity_from", "sparsity_to"]].to_numpy().tolist()
+    assert ranges == [[0.2, 0.2], [0.4, 0.4], [0.6, 0.6], [0.2, 0.4]], "a level alone is no range"
     assert table(runs[runs["pattern"] != "global"], items).empty
     assert table(runs.assign(value=None), items).empty
 
@@ -225,6 +227,27 @@ def test_noise_of_items_is_not_counted_twice():
     items = 0.01 / np.sqrt(8)
     assert 0.95 * items < np.std(noise_of(difference, [2], moved)) < 1.35 * items
     assert np.std(noise_of(difference, range(6), moved)) < 1.25 * items / np.sqrt(6)
+
+
+def test_noise_of_items_is_not_counted_twice_at_a_level_either():
+    """So many seeds that their variance is known: at one level it is that of the items, or twice as much."""
+    draw = np.random.default_rng(0)
+    moved, items = 0.01 * draw.normal(size=(1000, 3, 200)), 0.01 / np.sqrt(200)
+    for times, expected in ((1.0, 1.0), (math.sqrt(2), math.sqrt(2))):
+        difference = times * 0.01 * draw.normal(size=(3, 200))
+        for part in ([1], range(3)):
+            size = items / math.sqrt(len(part))
+            assert np.std(noise_of(difference, part, moved)) == pytest.approx(expected * size, rel=0.15)
+
+
+def test_each_pair_of_curves_has_draws_of_its_own(monkeypatch):
+    streams, resampled = [], differences.resampled
+    monkeypatch.setattr(differences, "resampled", lambda *given: streams.append(given[-1]) or resampled(*given))
+    runs, items = study(0.0, seeds=(0, 1), patterns=("dense", "global", "lth", "random"))
+    both = [[frame.assign(model=m, task=t) for m, t in (("m", "t"), ("n", "t"), ("m", "u"))] for frame in (runs, items)]
+    runs, items = map(pd.concat, both)
+    differences.table(runs, lambda wanted: items.merge(wanted[KEY], on=KEY), {("m", "t"), ("n", "t"), ("m", "u")}, 50)
+    assert len(streams) == len(set(streams)) == 6
 
 
 def test_one_seed_has_the_noise_of_its_items_alone():

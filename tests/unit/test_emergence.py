@@ -109,6 +109,13 @@ def test_a_jump_is_found_where_it_is(seed):
     assert found["change_point"] == pytest.approx(1175, abs=51)
 
 
+@pytest.mark.parametrize("b", [measures.EDGE, 20 - measures.EDGE])
+def test_a_jump_is_found_up_to_three_checkpoints_from_the_ends(b):
+    y = 0.01 * np.random.default_rng(0).normal(size=20) + (np.arange(20) >= b)
+    found = measures.conclude(np.arange(20.0), y)
+    assert (found["conclusion"], found["jump_at"]) == ("abrupt", b - 0.5)
+
+
 def test_breaks_lie_between_the_checkpoints_around_them():
     found = measures.conclude(X, 0.2 + 0.3 * (X >= 1200) + noise(0, 1e-4))
     assert found["change_point"] == found["jump_at"] == 1175
@@ -276,6 +283,27 @@ def test_a_short_series_has_an_outlier_at_its_jump(n):
     assert sum(found[f"evidence_{shape}"] for shape in measures.SHAPES) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("n", "b", "width"), [(30, 12, 3), (30, 3, 3), (30, 27, 3), (14, 6, 2), (12, 6, 2), (9, 4, 1)])
+def test_how_far_a_change_stands_out_is_counted_in_robust_deviations_of_those_elsewhere(n, b, width):
+    """From the definition: of means of neighbours, and of these over what a random walk would change on such gaps."""
+    draw = np.random.default_rng(n + b)
+    x = np.cumsum(draw.integers(1, 9, n)).astype(float)
+    y = draw.normal(size=n) + 9 * (np.arange(n) >= b)
+    changes, walks = {}, {}
+    for place in range(width, n - width + 1):
+        changes[place] = y[place : place + width].mean() - y[place - width : place].mean()
+        share = np.array([width - abs(gap) for gap in range(-width + 1, width)]) / width
+        walks[place] = np.sqrt((share**2 * np.diff(x[place - width : place + width])).sum())
+    elsewhere = [place for place in changes if abs(place - b) >= width]
+    assert len(elsewhere) >= measures.OTHERS or width == 1
+    expected = []
+    for scaled in (changes, {place: changes[place] / walks[place] for place in changes}):
+        middle = np.median([scaled[place] for place in elsewhere])
+        spread = 1.4826 * np.median([abs(scaled[place] - middle) for place in elsewhere])
+        expected.append(abs(scaled[b] - middle) / spread)
+    assert measures._outlier(x, y, b) == pytest.approx(min(expected))
+
+
 def test_a_jump_over_a_long_gap_stands_out_by_less():
     x = np.r_[np.arange(10.0), np.arange(109, 119)]
     y = 0.01 * np.random.default_rng(0).normal(size=20) + (x > 50)
@@ -365,6 +393,11 @@ def test_a_contrast_is_worth_the_points_of_the_end_that_has_fewer():
     for swapped in ({}, {"a": "b", "b": "a"}):
         found = measures.contrasts(table.assign(group=table["group"].replace(swapped))).iloc[0]
         assert found["n_effective"] == pytest.approx(min(effective))
+
+
+def test_a_few_points_have_no_interval_however_alike_they_are():
+    assert measures.steady_interval(np.full(measures.FEWEST_EFFECTIVE - 1, 0.3)) == (4.0, None, None)
+    assert measures.steady_interval(np.full(measures.FEWEST_EFFECTIVE, 0.5)) == (5.0, 0.5, 0.5)
 
 
 def test_contrasts_fit_their_schema(tmp_path):
@@ -505,6 +538,11 @@ def test_no_difference_rests_on_leaving_out_checkpoints_whose_curves_do_not_drop
     assert (whole["low"], whole["high"]) == pytest.approx((-0.4, -0.3), abs=0.03), "whatever it is from 0.9 to 1"
     both = measures.contrasts(essentials({"a": {*range(40)}, "b": {*range(40)}}, {"a": 0.6, "b": 0.4})).iloc[0]
     assert (both["low"], both["high"]) == pytest.approx((-0.1, 0.1))
+
+
+def test_a_position_that_several_trainings_are_beyond_at_counts_once():
+    both = essentials({"a": {3, 4}, "b": {4, 5}}, {"a": 0.6, "b": 0.4})
+    assert measures.contrasts(both).iloc[0]["n_beyond"] == 3
 
 
 def test_nothing_is_concluded_of_jumps_where_curves_do_not_drop(tmp_path):

@@ -1007,7 +1007,14 @@ def test_a_curve_without_replicates_has_no_interval_beside_one_that_has_them():
 
 @pytest.mark.parametrize(
     ("above", "below", "share", "larger"),
-    [(98, 0, 0.99, "a"), (94, 2, 0.96, None), (0, 98, 0.01, "b"), (2, 94, 0.04, None)],
+    [
+        (98, 0, 0.99, "a"),
+        (96, 1, 0.975, None),
+        (94, 2, 0.96, None),
+        (0, 98, 0.01, "b"),
+        (1, 96, 0.025, None),
+        (2, 94, 0.04, None),
+    ],
 )
 def test_the_later_of_two_curves_is_named_beyond_all_but_two_and_a_half_per_cent(above, below, share, larger):
     """Of 100 replicates some have the gap of a above that of b, some below, and in the others they overlap."""

@@ -479,8 +479,9 @@ def test_items_are_read_from_the_files_of_the_rows_jobs(grid):
     assert set(level["pattern"]) == {"global"}
 
 
-def test_items_of_another_seed_or_task_are_not_those_of_a_run(tmp_path):
-    grid = pd.concat([grid_rows(tmp_path, "global", seed=seed) for seed in (0, 1)], ignore_index=True)
+def test_items_of_another_seed_task_or_level_are_not_those_of_a_run(tmp_path):
+    jobs = [grid_rows(tmp_path, "global", (level,), seed) for seed in (0, 1) for level in (0.2, 0.4)]
+    grid = pd.concat(jobs, ignore_index=True)
     grid = pd.concat([grid, of_task(grid, "sums")], ignore_index=True)
     for row in grid.itertuples():
         items = dict.fromkeys(tables.schema("items").names) | {name: getattr(row, name) for name in runs.KEY}
@@ -488,7 +489,7 @@ def test_items_of_another_seed_or_task_are_not_those_of_a_run(tmp_path):
         write_runs(grid.loc[[row.Index]], items_sha256=files.sha256_file(row.items))
     read = runs.items(grid)
     found = runs.collect(grid)
-    assert len(read(found)) == 4
+    assert len(read(found)) == 8
     for _, row in found.iterrows():
         assert read(row.to_frame().T)[runs.KEY].to_numpy().tolist() == [row[runs.KEY].tolist()]
 

@@ -49,11 +49,12 @@ def _readable(table: str, found: Found, known: Known) -> pd.DataFrame:
 
 
 def lacking(claim: Mapping[str, Any], found: Found, known: Known) -> str:
-    """Why a table has no evidence: what of the claim's `where` no row of it has, which a misspelt name is not either."""
-    frame = _readable(claim["table"], found, known)
+    """Why a table has no evidence: what of the claim's `where`, or of its groups, no row of it has, which a misspelt name is not either."""
+    frame, groups = _readable(claim["table"], found, known), claim.get("groups")
+    asked = [*claim["where"].items(), *((groups["column"], groups[kind]) for kind in ("a", "b") if groups)]
     gone = [
         f"{column} {' or '.join(map(str, wanted if isinstance(wanted, list) else [wanted]))}"
-        for column, wanted in claim["where"].items()
+        for column, wanted in asked
         if not frame[column].map(_matching(wanted)).any()
     ]
     if len(frame) and gone:

@@ -92,6 +92,10 @@ def _check(where: str, row: dict[str, Any]) -> None:
     if groups := row.get("groups"):
         for group in ("a", "b"):
             _check_values(f"{where}, groups", codefiles.described(table)["columns"], {groups["column"]: groups[group]})
+        if starred := [value for value in groups["a"] + groups["b"] if "*" in value]:
+            raise ConfigError(
+                f"{where}, groups.{groups['column']}: {starred[0]!r}; a kind names its values in full, without *."
+            )
         if both := [value for value in groups["a"] if value in groups["b"]]:
             raise ConfigError(f"{where}, groups: {both[0]!r} stands in both; a curve is of one kind or of the other.")
     if "levels" in row and (table not in LEVELLED or row["levels"][0] > row["levels"][1]):
