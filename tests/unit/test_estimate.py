@@ -227,7 +227,9 @@ def test_levels_that_refinement_may_add_are_told():
     curves, levels, hours = estimate.refined(asked, jobs)
     assert (curves, levels) == (len(cheap), 6 * len(cheap))
     assert hours == pytest.approx(sum(6 * seeds[curve] * each for curve, each in cheap.items()) / 60)
-    assert f"adds levels around knees: at most {levels} to {curves} curves, " in "\n".join(estimate.lines(asked))
+    assert f"adds levels around knees: at most {levels} levels, to {curves} curves, " in "\n".join(
+        estimate.lines(asked)
+    )
 
     (model, task, pattern), *_ = sorted(cheap)
     rounds = Path(asked.folder, "rounds.json")
@@ -528,3 +530,16 @@ def test_times_are_in_the_unit_that_the_header_says_and_levels_are_summed(preset
         row = next(row for row in lines if row[:1] == [pattern])
         assert row[1:3] == [f"{sum(job.levels for job in some):,}", f"{len(some):,}"]
         assert row[4] == estimate.hours(sum(job.minutes for job in some) / per)
+
+
+def test_data_that_are_not_there_are_told(tmp_path, monkeypatch, capsys):
+    """An estimate is also made before they are; a run would refuse them."""
+    rows = [{"source": "path", "id": name, "dataset": name.partition(".")[0]} for name in ("mine.csv", "other.csv")]
+    Path("other.csv").write_text("text,label\na,b\n")
+    monkeypatch.setattr(opening, "local_rows", lambda asked: rows)
+    program.main(["--config", "config/finetune.yaml", "--gpus", "0"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("Study finetune")
+    assert "Nothing is computed of the data set 'mine': mine.csv does not exist." in told[-1]
+    assert sum("Nothing is computed" in line for line in told) == 1
+    assert "content" in rows[1], "what was edited is seen"

@@ -169,7 +169,7 @@ def test_csv_columns_are_kept_renamed_and_items_made(tmp_path):
     assert frame["item"].tolist() == ["0000000", "0000001"]
     frame, _ = frame_of(tmp_path, "a.csv", "sentence,gold\ngood film,1\n", "csv", columns="text=sentence,label=gold")
     assert frame.to_dict("list") == {"item": ["0000000"], "text": ["good film"], "label": ["1"]}
-    with pytest.raises(SourceError, match=r"no column 'sentense', which .* names; it has sentence, gold"):
+    with pytest.raises(SourceError, match=r"no column 'sentense', which .* name; it has sentence, gold"):
         frame_of(tmp_path, "a.csv", "sentence,gold\ngood film,1\n", "csv", columns="text=sentense")
 
 

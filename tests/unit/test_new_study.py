@@ -120,6 +120,8 @@ def test_columns_are_told_by_name_and_content(place, columns, kind, renamed):
         (["mine/bert", "--task", "ws35"], "did you mean 'ws353'"),
         (["mine/bert", "--data", "mine/none.csv"], "mine/none.csv does not exist"),
         (["mine/bert", "--data", "mine/unclear.csv"], "Its columns are: a, b, c. Say COLUMNS=text=…,label=… (without make: --columns)"),
+        (["mine/bert", "--data", "mine/texts.csv", "--columns", "text=a,lable=b"], "no task reads a column 'lable'; did you mean 'label'?"),
+        (["mine/bert", "--data", "mine/texts.csv", "--columns", "text=remark"], "has no column 'remark', which its `columns` name"),
         (["mine/bert", "--data", "mine/two.csv"], "which of mood, place is the label"),
         (["mine/bert", "--data", "mine/few.csv"], "too few rows"),
         (["mine/bert", "--data", "mine/texts.csv", "--protocol", "zero-shot"], "has no protocol 'zero-shot'; it has probe"),

@@ -19,6 +19,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.gpus == 0:
         config["resources"] |= {"gpu": 0, "device": "cpu"}
     asked = opening.unlocked(config, configuration.named(*args.config))
+    rows = opening.local_rows(asked)
+    gone = [opening.absent(row) for row in rows if not opening.there(row)]
+    opening.localise([row for row in rows if opening.there(row)], looking=True)  # what was edited is not finished
     known = {}
     if args.sizes:
         from essential_sparsity.study import sizes
@@ -32,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         told = estimate.lines(asked, args.gpus, settled.outdated(asked), known)
     else:
         told = estimate.lines(asked, args.gpus, sizes=known)
-    print("\n".join(told))
+    print("\n".join([*told, *(f"Nothing is computed of {said}" for said in gone)]))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
             rows_there = sum(data.n_rows.values())
             print(f"  {task['n_train']:,} rows to train, {task['n_eval']:,} to evaluate, of {rows_there:,}")
             if task["protocol"] != "finetune":
-                print("  (of those that may train a part, at most four fifths: each seed draws others)")
+                print("  (each seed draws its own of the rows that may train, at most four fifths of them)")
         if task["kind"] in ALONE and (others := set(data.columns) - {"item", "text", "split"}):
             how = refusal.option("columns", "text=…,label=…")
             print(f"  of its columns {', '.join(sorted(others))} is not read; to name one of labels: {how}")

@@ -280,8 +280,8 @@ def renamed(frame: pd.DataFrame, columns: str | None, dataset: str) -> pd.DataFr
     pairs = dict(pair.split("=", 1) for pair in parts)
     if missing := [old for old in pairs.values() if old not in frame]:
         raise SourceError(
-            f"{dataset} has no column {missing[0]!r}, which the column `columns` of its row names; it has {files.some(list(frame))}. Correct the "
-            "row (tasks.tsv, or calibrations.tsv for what patterns are calibrated on)."
+            f"{dataset} has no column {missing[0]!r}, which its `columns` name; it has {files.some(list(frame))}. Correct them, "
+            "in the command or in its row (tasks.tsv, or calibrations.tsv for what patterns are calibrated on)."
         )
     own_pair = "text_a" in frame and "text_a" not in pairs
     instead = {"text": ["text_a", "text_b"] if own_pair else [], "text_a": ["text"]}

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ GENERIC = re.compile(  # names of folders and files that say what they hold, not
 )
 NUMBERED = re.compile(r"(checkpoint|step|epoch)s?[-_]?\d+", re.I)  # says which of several
 CACHED = re.compile(r"(models|datasets)--(.+--)?")  # how the hub's client names the folder of a repository
+ROLES = (*formats.PLAIN, "answers")  # columns that tasks read
 SUFFIX = re.compile(r"(\.(csv|tsv|json|jsonl|parquet|gguf|gz))+$", re.I)
 
 
@@ -222,6 +224,7 @@ def data(place: str, columns: str | None = None) -> Data:
         raise SourceError(
             f"{place} does not exist. A data set of the hub is a row of the tasks table, written by hand."
         )
+    _check_roles(columns)
     row = {"source": "path", "id": str(Path(place)), "format": format_of(path), "columns": columns}
     frame, record = _read(row)
     guessing.check_header(frame, place)
@@ -234,6 +237,15 @@ def data(place: str, columns: str | None = None) -> Data:
     guessed = f" ({row['columns']})" if row["columns"] else ""
     said = [f"{place}: read as {row['format']}, columns {columns_told}{guessed}", *reports.lines(record["report"])]
     return Data(row, list(frame), record["n_rows"], said, frame)
+
+
+def _check_roles(columns: str | None) -> None:
+    """Refuse a new name that is nearly one that tasks read: without it the data would be another kind of task. SourceError."""
+    for new in (pair.partition("=")[0].strip() for pair in (columns or "").split(",")):
+        if new not in ROLES and (close := get_close_matches(new, ROLES, n=1, cutoff=0.75)):
+            raise SourceError(
+                f"{option('columns', columns)}: no task reads a column {new!r}; did you mean {close[0]!r}? What tasks read: {', '.join(ROLES)}."
+            )
 
 
 def _read(row: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -276,7 +276,7 @@ def lines(
     curves, levels, more = refined(study, found)
     if curves:
         result.append(
-            f"`make refine`, which `make demo` calls, adds levels around knees: at most {levels:,} to {curves:,} curves, {hours(more)} {kind}"
+            f"`make refine`, which `make demo` calls, adds levels around knees: at most {levels:,} levels, to {curves:,} curves, {hours(more)} {kind}"
         )
     worked = sum(job.minutes - job.need.told for job in left if job.source != MEASURED)
     share = worked / max(sum(job.minutes for job in left), 1e-9)

@@ -5,7 +5,7 @@ Standard library, PyYAML and jsonschema only: every parse of the Snakefile impor
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from essential_sparsity.study import (
@@ -37,8 +37,7 @@ def read(config: dict[str, Any], where: str = "the configuration", looking: bool
     locked = revisions.read(config["revisions"])
     revisions.apply_(study.models, study.named_models, "model", locked, config["models"])
     revisions.apply_(study.datasets, study.used_datasets, "dataset", locked, config["tasks"])
-    rows = [study.models[name] for name in study.named_models] + [study.datasets[name] for name in study.used_datasets]
-    localise([row for row in rows if row["source"] == "path"], looking)
+    localise(local_rows(study), looking)
     return study.measured() if study.skipping else study
 
 
@@ -82,16 +81,32 @@ def check_name(name: str, where: str) -> None:
         )
 
 
+def local_rows(study: Study) -> list[dict[str, Any]]:
+    """Those of the models and data of a study that lie on this machine."""
+    rows = [study.models[name] for name in study.named_models] + [study.datasets[name] for name in study.used_datasets]
+    return [row for row in rows if row["source"] == "path"]
+
+
+def there(row: Mapping[str, Any]) -> bool:
+    """Whether what a row names on this machine is there."""
+    return os.path.exists(os.path.expanduser(row["id"]))
+
+
+def absent(row: Mapping[str, Any]) -> str:
+    """That it is not, and what to do."""
+    what = f"the model {row['model']!r}" if "model" in row else f"the data set {row['dataset']!r}"
+    return (
+        f"{what}: {os.path.expanduser(row['id'])} does not exist. Put it back, or correct the column id of its row: it is relative to the "
+        "repository's root."
+    )
+
+
 def localise(rows: Sequence[dict], looking: bool) -> None:
     """Put the digest of their content beside the paths of rows, in place, and homes in the place of `~`. ConfigError."""
+    if looking and (gone := next((row for row in rows if not there(row)), None)):
+        raise ConfigError(absent(gone))
     for row in rows:
         row["id"] = os.path.expanduser(row["id"])
-        if looking and not os.path.exists(row["id"]):
-            what = f"the model {row['model']!r}" if "model" in row else f"the data set {row['dataset']!r}"
-            raise ConfigError(
-                f"{what}: {row['id']} does not exist. Put it back, or correct the column id of its row: it is relative to the "
-                "repository's root."
-            )
     found = local.contents([row["id"] for row in rows], look=looking)
     for row in rows:
         row["content"] = found[row["id"]]
