@@ -75,7 +75,7 @@ def hint(value: Any, known: Iterable[str]) -> str:
 
 
 def _inside(schema: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
-    """(name, place) of the keys inside the keys of a schema: ('tolerance', 'knees.tolerance'), ('seeds', 'grid[0].seeds')."""
+    """(name, place) of the keys inside the keys of a schema: ('compare', 'knees.compare'), ('seeds', 'grid[0].seeds')."""
     for key, part in schema.get("properties", {}).items():
         here = f"{place}.{key}".lstrip(".")
         if place:

@@ -43,9 +43,7 @@ READ = 2e8  # bytes of weights a second, checked and loaded
 MASKED = {True: 8e9, False: 1e8}  # weights a second that are ranked and masked: on a GPU, on a processor
 LAUNCH = {True: 4e-3, False: 8e-4}  # seconds a layer and batch at least, on a GPU: training, scoring
 MOVED = 3e9  # bytes a second between the machine and a GPU, with the copies on the machine before and after
-HANDED = (
-    3  # of what blocks hand over: the inputs and outputs of one, and as much again while it computes (`walking.ROOM`)
-)
+HANDED = 3  # times what blocks hand over: the inputs and outputs of one, and as much again while it computes
 PICTURE = 2e-3  # seconds to decode and resize an image, while the GPU waits
 FITTED = 4e-6  # minutes to resample an item of a run
 UNKNOWN_ITEMS, UNKNOWN_TOKENS = 10_000, 512  # of a task whose row leaves them open
@@ -302,9 +300,9 @@ def with_calibration(
         return replace(need, minutes=need.minutes + found / 60, host_mb=need.host_mb + 2 * handed + block + hessians)
     least = CONTEXT_MB + block + hessians * solves
     stays = least + HANDED * handed < (device.memory_mb or 0)
-    moved = 2 * model["parameters"] * size + (
-        0 if stays else HANDED * seen * depth(model) * size
-    )  # blocks: there and back
+    moved = 2 * model["parameters"] * size  # blocks: there and back
+    if not stays:
+        moved += HANDED * seen * depth(model) * size
     return replace(
         need,
         minutes=need.minutes + (found + walks * moved / MOVED) / 60,
