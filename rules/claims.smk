@@ -42,6 +42,7 @@ rule write_claims:
     input:
         claims=f"{OUT}/tables/claims.parquet",
         evidence=f"{OUT}/tables/evidence.parquet",
+        missing_runs=f"{OUT}/tables/missing_runs.parquet",
         template=own("workflow/report/claims.html.jinja"),
     output:
         page=report(
@@ -62,5 +63,5 @@ rule write_claims:
     message:
         "Writing the page of claims"
     shell:
-        "python {params.program} --claims {input.claims} --evidence {input.evidence} --study {params.study} "
-        "--template {input.template:q} --out {output.page} 2>&1 | tee {log}"
+        "python {params.program} --claims {input.claims} --evidence {input.evidence} --missing-runs {input.missing_runs} "
+        "--study {params.study} --template {input.template:q} --out {output.page} 2>&1 | tee {log}"

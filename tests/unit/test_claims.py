@@ -1370,11 +1370,18 @@ def test_tables_hold_and_the_page_escapes_what_users_type(tmp_path):
     rows, evidence = claims.judge(every, {claim["claim"]: asked.reading(claim) for claim in every}, found, KNOWN)
     for name, frame in (("claims", rows), ("evidence", evidence)):
         tables.write(frame, name, tmp_path / f"{name}.parquet")
-    page = pages.page(
-        *(tables.read(tmp_path / f"{name}.parquet", name) for name in ("claims", "evidence")),
-        "my-study",
-        ROOT / "workflow/report/claims.html.jinja",
+    page, of_one, of_two = (
+        pages.page(
+            *(tables.read(tmp_path / f"{name}.parquet", name) for name in ("claims", "evidence")),
+            count,
+            "my-study",
+            ROOT / "workflow/report/claims.html.jinja",
+        )
+        for count in (0, 1, 2)
     )
+    assert "missing" not in page
+    assert "1 run of this study is missing" in of_one
+    assert "2 runs of this study are missing" in of_two
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "&lt;b&gt;" in page

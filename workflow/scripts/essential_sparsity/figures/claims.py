@@ -13,8 +13,9 @@ WIDTH, MARGIN = 220, 6  # of the drawing of an interval
 PERCENT = ("sparsity", "fraction")  # units shown times 100
 
 
-def page(claims: pd.DataFrame, evidence: pd.DataFrame, study: str, template: str | Path) -> str:
-    """The page (HTML, nothing loaded from elsewhere) of the tables `claims` and `evidence` of a study; `template`: its file."""
+def page(claims: pd.DataFrame, evidence: pd.DataFrame, n_missing: int, study: str, template: str | Path) -> str:
+    """The page (HTML, nothing loaded from elsewhere) of the tables `claims` and `evidence` of a study, of whose runs `n_missing` have no
+    result; `template`: its file."""
     rows = claims.sort_values("position").to_dict("records")
     pieces = {claim: part.to_dict("records") for claim, part in evidence.groupby("claim")}
     judged = [row for row in rows if row["verdict"] != NOT_TESTABLE]
@@ -25,6 +26,7 @@ def page(claims: pd.DataFrame, evidence: pd.DataFrame, study: str, template: str
     found = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return found.from_string(Path(template).read_text(encoding="utf-8")).render(
         study=study,
+        n_missing=n_missing,
         claims=rows,
         counts=[(verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in VERDICTS],
         judged=judged,
