@@ -402,10 +402,8 @@ def jobs(quick, rates):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{name}: {done.stderr[-1500:]}")
-            took, need = (
-                json.loads(done.stdout.splitlines()[-1]),
-                expected(name, quick, parameters[save], name_of_card()),
-            )
+            took = json.loads(done.stdout.splitlines()[-1])
+            need = expected(name, quick, parameters[save], name_of_card())
             yield f"{name}: time", took["seconds"], "s; peer: expected", need.minutes * 60, True
             yield f"{name}: memory of the card", took["gpu_mb"], "MB; peer: expected", need.gpu_mb, True
             yield f"{name}: memory of the machine", took["host_mb"], "MB; peer: expected", need.host_mb, True

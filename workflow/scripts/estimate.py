@@ -19,9 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.gpus == 0:
         config["resources"] |= {"gpu": 0, "device": "cpu"}
     asked = opening.unlocked(config, configuration.named(*args.config))
-    rows = opening.local_rows(asked)
-    gone = [opening.absent(row) for row in rows if not opening.there(row)]
-    opening.localise([row for row in rows if opening.there(row)], looking=True)  # what was edited is not finished
+    gone = [opening.absent(row) for row in opening.local_rows(asked) if not opening.there(row)]
     known = {}
     if args.sizes:
         from essential_sparsity.study import sizes

@@ -203,8 +203,6 @@ def _mixed(found: pd.DataFrame) -> list[str]:
     counts = found.groupby(["model", "task"])[list(runs.MIXED)].nunique()
     curves = [" on ".join(key) for key in counts.index[(counts > 1).any(axis=1)]]
     told = [f"Several versions of libraries or types of device computed {files.some(curves)}."] if curves else []
-    several = runs.mixed_hardware(found)
-    of_several = (
-        f"Different hardware, which rounds otherwise and may draw other dropout, computed {files.some(several)}."
-    )
-    return told + ([of_several] if several else [])
+    if several := runs.mixed_hardware(found):
+        told.append(f"Different hardware, {runs.OTHERWISE}, computed {files.some(several)}.")
+    return told

@@ -11,6 +11,7 @@ from essential_sparsity.tables import provenance
 KEY = ["model", "task", "pattern", "sparsity", "seed"]
 MIXED = ("torch", "transformers", "device")  # what may not differ among the runs of a model and task
 WEIGHTS = {"weights_sha256": "SHA-256 of the weights", "dtype": "data type of the weights"}  # nor among a model's
+OTHERWISE = "which rounds otherwise and may draw other dropout"  # what other hardware does
 SHOWN = 5  # stale files that a message names
 
 
@@ -116,8 +117,7 @@ def _compare_versions(joined: pd.DataFrame, mixed: str) -> None:
         print(f"warning: {line}", file=sys.stderr)
     if curves := mixed_hardware(joined):
         print(
-            "warning: runs that are compared with one another were computed on different hardware, which rounds otherwise and may draw other "
-            f"dropout: {files.some(curves)}",
+            f"warning: runs that are compared with one another were computed on different hardware, {OTHERWISE}: {files.some(curves)}",
             file=sys.stderr,
         )
 
